@@ -1,0 +1,56 @@
+# Everything that a newcomer or CI needs, each by one word. All of it happens inside .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check lint format types docs serve-docs wheel-demo acceptance clean
+
+demo: $(VENV)/.demo  ## the whole road on the local server: no key, no network, no cost
+	$(BIN)/python examples/01_first_job.py
+
+test: $(VENV)/.dev  ## the tests
+	$(BIN)/python -m pytest -n 2
+
+acceptance: $(VENV)/.dev  ## slow runs on real items; FINETUNE_PRICER_DATA names their folder
+	$(BIN)/python -m pytest -m acceptance -n 0
+
+check: test lint types docs wheel-demo  ## what CI runs
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+docs: $(VENV)/.dev
+	$(BIN)/mkdocs build --strict --quiet
+
+serve-docs: $(VENV)/.dev
+	$(BIN)/mkdocs serve
+
+wheel-demo: $(VENV)/.dev  ## the built wheel, in an environment of its own
+	rm -rf build/wheel && mkdir -p build/wheel
+	$(BIN)/python -m build --wheel --outdir build/wheel .
+	$(PYTHON) -m venv build/wheel/venv
+	build/wheel/venv/bin/python -m pip install --quiet "$$(ls build/wheel/*.whl)[local,plots]"
+	cd build/wheel && venv/bin/finetune-pricer demo
+
+clean:
+	rm -rf $(VENV) build dist site
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit("finetune-pricer needs Python 3.11 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[local,plots]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.demo

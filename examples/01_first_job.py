@@ -1,0 +1,123 @@
+"""The whole road once: items, chat examples, upload, job, events, predictions, evaluation.
+
+Runs on the local server by default: no key, no network, no cost. With a made-up catalogue, unless you hand in
+your own items:
+
+    python examples/01_first_job.py
+    python examples/01_first_job.py --data ed-donner/items_lite --train 4000 --test 200
+    python examples/01_first_job.py --provider nebius --model meta-llama/Llama-3.1-8B-Instruct
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+
+from openai import OpenAI
+
+from finetune_pricer import (
+    ChatFormatter,
+    Evaluator,
+    FineTuneJob,
+    Item,
+    ItemDataset,
+    JsonlWriter,
+    MadeUpCatalogue,
+    Predictor,
+    connect,
+)
+from finetune_pricer.errors import PricerError
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    options = read_options(argv)
+
+    # 1. Items: real ones, or a made-up catalogue whose best possible error is known.
+    catalogue = MadeUpCatalogue(seed=42)
+    if options.data:
+        train, validation, test = ItemDataset.from_hub(options.data)
+    else:
+        train, validation, test = catalogue.splits(train=options.train, test=options.test)
+    train, validation, test = train[: options.train], validation[:200], test[: options.test]
+    print(f"{len(train):,} items to train on, {len(validation):,} to validate, {len(test):,} to test")
+
+    # 2. Chat examples, as JSON lines.
+    formatter = ChatFormatter()
+    writer = JsonlWriter(formatter)
+    training_file = writer.write(train, "jsonl/train.jsonl")
+    validation_file = writer.write(validation, "jsonl/validation.jsonl")
+
+    # 3. A fine-tuning job, followed until it ends.
+    client = connect_to(options)
+    job = FineTuneJob.create(
+        client,
+        training_file,
+        validation=validation_file,
+        model=options.model,
+        epochs=options.epochs,
+        seed=42,
+        suffix="pricer",
+    )
+    print(f"{job.id} at {client.base_url}")
+    for event in job.stream_events():
+        if event.type != "metrics" or event.data.get("valid_loss") is not None:
+            print(f"  {event}")
+    job.wait()
+
+    # 4. How wrong is it? Beside what always guessing the training median would give.
+    predictor = Predictor(client, job.fine_tuned_model, formatter=formatter)
+    evaluation = Evaluator(baselines=train).evaluate(predictor, test)
+    print(f"\n{job.fine_tuned_model}\n  {evaluation}")
+    for baseline in evaluation.baselines:
+        print(f"{baseline.name}\n  {baseline}")
+    if not options.data:
+        print(f"best possible on these made-up items\n  MAE ${catalogue.best_possible_mae(test):,.2f}")
+    evaluation.to_html(options.report)
+    print(f"report: {options.report}")
+
+    # 5. What it is all for: products whose price nobody knows.
+    unpriced: list[Item | str] = [
+        "Nordvik 27-inch computer monitor in aluminium, new. Made for spreadsheets.",
+        Item(
+            title="Basiq frying pan", summary="A refurbished frying pan from Basiq: 26 cm, stainless steel."
+        ),
+    ]
+    print("\nProducts without a price:")
+    for item, prediction in zip(unpriced, predictor.predict_many(unpriced), strict=True):
+        print(f"  {prediction.text}  {item.text if isinstance(item, Item) else item}")
+
+
+def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Train a pricing model and find out how wrong it is.")
+    parser.add_argument(
+        "--data", help="a folder or Hub id with train, validation and test; made-up items if left out"
+    )
+    parser.add_argument("--provider", default="local", help="local, openai, azure, nebius or crusoe")
+    parser.add_argument(
+        "--base-url", help="any service of this protocol; the key is taken from OPENAI_API_KEY"
+    )
+    parser.add_argument("--model", help="the base model; needed for any provider but local")
+    parser.add_argument("--train", type=int, default=2000, help="items to train on")
+    parser.add_argument("--test", type=int, default=200, help="items to test on")
+    parser.add_argument(
+        "--epochs", type=int, help="passes over the training items; the service's choice if left out"
+    )
+    parser.add_argument("--report", default="report.html", help="where the HTML report goes")
+    options = parser.parse_args(argv)
+    if options.model is None:
+        if options.provider != "local":
+            parser.error(f"--model: name a base model that {options.provider} can tune")
+        options.model = "pricer-base"  # the one that the local server offers
+    return options
+
+
+def connect_to(options: argparse.Namespace) -> OpenAI:
+    if options.base_url:
+        return OpenAI(base_url=options.base_url, api_key=os.environ.get("OPENAI_API_KEY", "none"))
+    return connect(options.provider)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except PricerError as error:
+        raise SystemExit(f"error: {error}") from None

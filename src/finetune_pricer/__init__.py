@@ -1,0 +1,65 @@
+"""Fine-tune a language model that prices products, and find out how wrong it is.
+
+Names are resolved when first used, so that importing the package costs next to nothing.
+What this module lists is the public interface.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .chat import ChatFormatter as ChatFormatter
+    from .evaluate.evaluator import Evaluation as Evaluation
+    from .evaluate.evaluator import Evaluator as Evaluator
+    from .items import Item as Item
+    from .items import ItemDataset as ItemDataset
+    from .items import ItemSplits as ItemSplits
+    from .items import login as login
+    from .predict.predictor import Prediction as Prediction
+    from .predict.predictor import Predictions as Predictions
+    from .predict.predictor import Predictor as Predictor
+    from .prepare.jsonl import JsonlWriter as JsonlWriter
+    from .prepare.jsonl import TrainingFile as TrainingFile
+    from .prepare.made_up import MadeUpCatalogue as MadeUpCatalogue
+    from .providers import connect as connect
+    from .tune.files import upload as upload
+    from .tune.job import FineTuneJob as FineTuneJob
+
+_HOMES = {
+    "ChatFormatter": "chat",
+    "Evaluation": "evaluate.evaluator",
+    "Evaluator": "evaluate.evaluator",
+    "FineTuneJob": "tune.job",
+    "Item": "items",
+    "ItemDataset": "items",
+    "ItemSplits": "items",
+    "JsonlWriter": "prepare.jsonl",
+    "MadeUpCatalogue": "prepare.made_up",
+    "Prediction": "predict.predictor",
+    "Predictions": "predict.predictor",
+    "Predictor": "predict.predictor",
+    "TrainingFile": "prepare.jsonl",
+    "connect": "providers",
+    "login": "items",
+    "upload": "tune.files",
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605 - a test holds it against the imports above
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("finetune-pricer")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'finetune_pricer' has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES, "__version__"])

@@ -1,0 +1,231 @@
+"""Text to sparse features: a fitted TF-IDF of words and of characters within words.
+
+Two blocks stand side by side: single words and pairs of neighbours, and three and four characters in a row
+inside a word with its edges. Each is weighted by `1 + log(count)` and by how rare a term is, and then scaled
+to length 1, so that neither block drowns the other. Only numpy and scipy are needed.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_matrix
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    Ints = npt.NDArray[np.int64]
+    Floats = npt.NDArray[np.float32]
+
+# Decimals stay whole: the "1.12" of "1.12 carat" says more than a "1" and a "12".
+_WORD = re.compile(r"\d+(?:\.\d+)+|\w+")
+_CHUNK = 2_000  # texts at a time, so that memory follows the chunk and not the collection
+_REMEMBERED = 200_000  # words whose character terms are kept at hand
+
+
+class _Occurrences(NamedTuple):
+    """Where terms stand: the i-th occurrence is of term `terms[i]` in text `texts[i]`."""
+
+    texts: Ints
+    terms: Ints
+
+
+class TextFeatures:
+    """A vocabulary fitted on some texts, which turns any text into a sparse row of weights."""
+
+    def __init__(self, words: _Words, characters: _Characters, weights: Floats) -> None:
+        self._words = words
+        self._characters = characters
+        self._weights = weights
+
+    @classmethod
+    def fit(cls, texts: Sequence[str], *, max_terms: int = 200_000) -> Self:
+        """Choose the terms worth keeping, at most `max_terms` in each block, the most frequent first.
+
+        A word or pair must stand in two texts and a run of characters in three. Where that would leave a
+        block empty, as with a handful of texts, one text is enough.
+        """
+        words, word_counts = _Words.fit(texts, max_terms)
+        characters, character_counts = _Characters.fit(texts, max_terms)
+        counts = np.concatenate([word_counts, character_counts])
+        weights = np.log((1 + len(texts)) / (1 + counts)) + 1
+        return cls(words, characters, weights.astype(np.float32))
+
+    @property
+    def width(self) -> int:
+        """How many columns a row has."""
+        return len(self._weights)
+
+    def transform(self, texts: Sequence[str]) -> csr_matrix:
+        """Return one row of float32 weights per text; a text of unknown words only is an empty row."""
+        parts = [self._rows(chunk) for chunk in _chunks(texts)]
+        lengths = np.concatenate([[0], *(np.diff(part[2]) for part in parts)])
+        columns = np.concatenate([part[0] for part in parts]) if parts else np.empty(0, np.int64)
+        values = np.concatenate([part[1] for part in parts]) if parts else np.empty(0, np.float32)
+        return csr_matrix((values, columns, np.cumsum(lengths)), shape=(len(texts), self.width))
+
+    def row(self, text: str) -> tuple[Ints, Floats]:
+        """Return the columns and weights of one text, without the cost of a matrix."""
+        columns, values, _ = self._rows([text])
+        return columns, values
+
+    def _rows(self, texts: Sequence[str]) -> tuple[Ints, Floats, Ints]:
+        split = self._words.width
+        found = self._words.occurrences(texts), self._characters.occurrences(texts)
+        codes = np.concatenate(
+            [
+                found[0].texts * self.width + found[0].terms,
+                found[1].texts * self.width + split + found[1].terms,
+            ]
+        )
+        codes, counts = np.unique(codes, return_counts=True)
+        rows, columns = np.divmod(codes, max(self.width, 1))
+        values = (1 + np.log(counts)).astype(np.float32) * self._weights[columns]
+        blocks = 2 * rows + (columns >= split)
+        norms = np.sqrt(np.bincount(blocks, weights=values**2, minlength=2 * len(texts)))
+        pointers = np.searchsorted(rows, np.arange(len(texts) + 1))
+        return columns, (values / norms[blocks]).astype(np.float32), pointers
+
+    def state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, list[str]]]:
+        """Return what `from_state` needs: arrays, and a value that JSON can hold."""
+        arrays: dict[str, npt.NDArray[Any]] = {"weights": self._weights, "pairs": self._words.pairs}
+        return arrays, {"words": list(self._words.ids), "characters": list(self._characters.ids)}
+
+    @classmethod
+    def from_state(cls, arrays: Mapping[str, npt.NDArray[Any]], terms: Mapping[str, Sequence[str]]) -> Self:
+        """Rebuild the features that `state` described."""
+        words = _Words(_numbered(terms["words"]), arrays["pairs"])
+        return cls(words, _Characters(_numbered(terms["characters"])), arrays["weights"])
+
+
+class _Words:
+    """Single words, then pairs of neighbours as sorted codes `left * words + right`."""
+
+    def __init__(self, ids: dict[str, int], pairs: Ints) -> None:
+        self.ids = ids
+        self.pairs = pairs
+        self.width = len(ids) + len(pairs)
+
+    @classmethod
+    def fit(cls, texts: Sequence[str], max_terms: int) -> tuple[Self, Ints]:
+        every = cls(_numbered(dict.fromkeys(w for text in texts for w in _WORD.findall(text.lower()))), _NONE)
+        counts = _text_counts(every.occurrences, texts, every.width)
+        kept = _kept(counts, 2, max_terms)
+        names = list(every.ids)
+        single = cls(_numbered(names[i] for i in kept), _NONE)
+        distinct = [_distinct(single.neighbours(chunk)) for chunk in _chunks(texts)]
+        pairs, pair_counts = np.unique(np.concatenate([_NONE, *distinct]), return_counts=True)
+        kept_pairs = np.flatnonzero(pair_counts >= 2)
+        if len(kept_pairs) > max_terms:
+            kept_pairs = np.sort(kept_pairs[np.argsort(-pair_counts[kept_pairs], kind="stable")[:max_terms]])
+        return cls(single.ids, pairs[kept_pairs]), np.concatenate([counts[kept], pair_counts[kept_pairs]])
+
+    def _positions(self, texts: Sequence[str]) -> _Occurrences:
+        get = self.ids.get
+        found = [[get(word, -1) for word in _WORD.findall(text.lower())] for text in texts]
+        terms = np.array([term for ids in found for term in ids], dtype=np.int64)
+        return _Occurrences(np.repeat(np.arange(len(found)), [len(ids) for ids in found]), terms)
+
+    def neighbours(self, texts: Sequence[str], at: _Occurrences | None = None) -> _Occurrences:
+        """Return the codes of all pairs of known words that stand next to each other."""
+        at = at or self._positions(texts)
+        left, right = at.terms[:-1], at.terms[1:]
+        known = (left >= 0) & (right >= 0) & (at.texts[:-1] == at.texts[1:])
+        return _Occurrences(at.texts[:-1][known], left[known] * len(self.ids) + right[known])
+
+    def occurrences(self, texts: Sequence[str]) -> _Occurrences:
+        at = self._positions(texts)
+        known = at.terms >= 0
+        if not len(self.pairs):
+            return _Occurrences(at.texts[known], at.terms[known])
+        pairs = self.neighbours(texts, at)
+        places = np.minimum(np.searchsorted(self.pairs, pairs.terms), len(self.pairs) - 1)
+        kept = self.pairs[places] == pairs.terms
+        return _Occurrences(
+            np.concatenate([at.texts[known], pairs.texts[kept]]),
+            np.concatenate([at.terms[known], places[kept] + len(self.ids)]),
+        )
+
+
+class _Characters:
+    """Runs of three and four characters inside a word; a blank stands for each edge of the word."""
+
+    def __init__(self, ids: dict[str, int]) -> None:
+        self.ids = ids
+        self.width = len(ids)
+        self._of_word: dict[str, Ints] = {}
+
+    @classmethod
+    def fit(cls, texts: Sequence[str], max_terms: int) -> tuple[Self, Ints]:
+        distinct = dict.fromkeys(word for text in texts for word in text.lower().split())
+        every = cls(_numbered(dict.fromkeys(run for word in distinct for run in _runs(word))))
+        counts = _text_counts(every.occurrences, texts, every.width)
+        kept = _kept(counts, 3, max_terms)
+        names = list(every.ids)
+        return cls(_numbered(names[i] for i in kept)), counts[kept]
+
+    def _terms(self, word: str) -> Ints:
+        terms = self._of_word.get(word)
+        if terms is None:
+            ids = self.ids
+            terms = np.array([ids[run] for run in _runs(word) if run in ids], dtype=np.int64)
+            if len(self._of_word) >= _REMEMBERED:
+                self._of_word.clear()
+            self._of_word[word] = terms
+        return terms
+
+    def occurrences(self, texts: Sequence[str]) -> _Occurrences:
+        found = [[self._terms(word) for word in text.lower().split()] for text in texts]
+        terms = np.concatenate([_NONE, *(term for words in found for term in words)])
+        lengths = [sum(map(len, words)) for words in found]
+        return _Occurrences(np.repeat(np.arange(len(found)), lengths), terms)
+
+
+_NONE: Ints = np.empty(0, dtype=np.int64)
+
+
+def _runs(word: str) -> Iterator[str]:
+    padded = f" {word} "
+    for length in (3, 4):
+        for start in range(max(len(padded) - length + 1, 1)):
+            yield padded[start : start + length]
+        if len(padded) <= length:
+            break  # a short word is one run, not the same run twice
+
+
+def _numbered(terms: Any) -> dict[str, int]:
+    return {term: number for number, term in enumerate(terms)}
+
+
+def _chunks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(texts), _CHUNK):
+        yield texts[start : start + _CHUNK]
+
+
+def _distinct(found: _Occurrences) -> Ints:
+    """Return each term as often as there are texts that hold it."""
+    order = np.lexsort((found.terms, found.texts))
+    texts, terms = found.texts[order], found.terms[order]
+    first = np.ones(len(terms), dtype=bool)
+    first[1:] = (texts[1:] != texts[:-1]) | (terms[1:] != terms[:-1])
+    return terms[first]
+
+
+def _text_counts(occurrences: Any, texts: Sequence[str], width: int) -> Ints:
+    counts = np.zeros(width, dtype=np.int64)
+    for chunk in _chunks(texts):
+        counts += np.bincount(_distinct(occurrences(chunk)), minlength=width)
+    return counts
+
+
+def _kept(counts: Ints, fewest: int, most: int) -> Ints:
+    """Return the terms that stand in enough texts, in their order; all of them where none does."""
+    kept = np.flatnonzero(counts >= fewest)
+    if not len(kept):
+        kept = np.arange(len(counts))
+    if len(kept) > most:
+        kept = np.sort(kept[np.argsort(-counts[kept], kind="stable")[:most]])
+    return kept

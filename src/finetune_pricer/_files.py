@@ -1,0 +1,61 @@
+"""Writing files so that a reader sees the old one or the whole new one, never half."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from .errors import FileAccessError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside `path` for writing and, when all went well, rename it to `path`.
+
+    Missing folders are made. On an exception inside the block the temporary file is removed and `path`
+    stays as it was.
+
+    Raises:
+        FileAccessError: The folder or file cannot be written.
+    """
+    import tempfile
+
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.chmod(_mode(target))
+        part.replace(target)
+    except BaseException as error:
+        part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in {None, str(part), str(target)}:
+            raise _unwritable(target, error) from error
+        raise
+
+
+def _mode(target: Path) -> int:
+    # mkstemp makes files that only the owner reads; a written file keeps what stood there, else the umask's.
+    if target.exists():
+        return target.stat().st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+def _unwritable(target: Path, error: OSError) -> FileAccessError:
+    return FileAccessError(
+        f"cannot write {str(target)!r}: {error.strerror or error}; choose a folder you may write to"
+    )

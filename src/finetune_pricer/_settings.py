@@ -1,0 +1,23 @@
+"""What is configured: the environment, and the nearest `.env` file."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def settings(*, dotenv_wins: bool = False) -> Mapping[str, str]:
+    """Read the environment together with the `.env` nearest above the working directory.
+
+    Nothing is written into `os.environ`: a library that did would change other code's behaviour. An empty
+    value counts as none, as `KEY=` in a copied template means "not filled in".
+    """
+    from dotenv import dotenv_values, find_dotenv
+
+    path = find_dotenv(usecwd=True)
+    from_file = {name: value for name, value in (dotenv_values(path) if path else {}).items() if value}
+    from_environment = {name: value for name, value in os.environ.items() if value}
+    return from_environment | from_file if dotenv_wins else from_file | from_environment

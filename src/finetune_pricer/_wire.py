@@ -1,0 +1,147 @@
+"""The one module that knows openai's types: what we send, what we take from answers, what errors mean.
+
+Sending is strict and typed by the client; answers are taken as plain dictionaries, because services send
+nulls, new words and missing lists where the client's types promise none.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+from .errors import (
+    AccessDenied,
+    ModelNotFound,
+    NotFound,
+    RequestRejected,
+    ServiceError,
+    ServiceUnavailable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from openai import APIStatusError, OpenAI
+
+Message = dict[str, str]
+"""One chat message: `role` and `content`."""
+
+Answer = dict[str, Any]
+"""What a service sent, as JSON has it."""
+
+_UNAUTHORISED = {401, 403}
+_LATER = {408, 409, 425, 429}
+
+
+@contextmanager
+def translated(client: OpenAI) -> Iterator[None]:
+    """Turn the openai client's errors into ours, with the key cut out of their words.
+
+    Raises:
+        ServiceError: One of its kinds, with status, code and param where the service gave them.
+    """
+    import openai
+
+    try:
+        yield
+    except openai.APITimeoutError as error:
+        raise ServiceUnavailable(f"no answer from {client.base_url} in time; try again later") from error
+    except openai.APIConnectionError as error:
+        raise ServiceUnavailable(
+            f"cannot reach {client.base_url} ({error.__cause__ or error}); is the service running, "
+            "and the URL right?"
+        ) from error
+    except openai.APIStatusError as error:
+        raise _refusal(error, client.api_key) from error
+    except openai.OpenAIError as error:
+        raise ServiceError(f"{client.base_url}: {_without(client.api_key, str(error))}") from error
+
+
+def _refusal(error: APIStatusError, key: str) -> ServiceError:
+    body = error.body if isinstance(error.body, dict) else {}
+    text = _without(key, str(body.get("message") or error.message))
+    status, code = error.status_code, body.get("code")
+    kind: type[ServiceError] = RequestRejected
+    if status in _UNAUTHORISED:
+        kind, text = AccessDenied, f"{text} (HTTP {status}; check the key and what it may do)"
+    elif status == 404:
+        about_model = code == "model_not_found" or body.get("param") == "model"
+        kind = ModelNotFound if about_model else NotFound
+    elif code == "insufficient_quota":
+        kind, text = AccessDenied, f"{text} (the account has no credit left)"
+    elif status in _LATER or status >= 500:
+        kind, text = ServiceUnavailable, f"{text} (HTTP {status}; try again later)"
+    return kind(text, status=status, code=code, param=body.get("param"), request_id=error.request_id)
+
+
+def _without(key: str, text: str) -> str:
+    return text.replace(key, "***") if key else text
+
+
+def _plain(client: OpenAI, answer: Any) -> Answer:
+    # A page instead of JSON comes through the client as a str: a proxy, or a base URL that lacks /v1.
+    if not hasattr(answer, "to_dict"):
+        raise ServiceUnavailable(
+            f"{client.base_url} answered with something that is not JSON; check the base URL"
+        )
+    return cast("Answer", answer.to_dict(mode="json", warnings=False))
+
+
+def upload_file(client: OpenAI, path: Path) -> Answer:
+    """Send a file for fine-tuning."""
+    with translated(client), path.open("rb") as file:
+        return _plain(client, client.files.create(file=file, purpose="fine-tune"))
+
+
+def retrieve_file(client: OpenAI, file_id: str) -> Answer:
+    """Ask for a file's state."""
+    with translated(client):
+        return _plain(client, client.files.retrieve(file_id))
+
+
+def create_job(client: OpenAI, request: Mapping[str, Any]) -> Answer:
+    """Ask for a fine-tuning job, once: a resent request whose answer was lost would buy a second one."""
+    with translated(client):
+        return _plain(client, client.with_options(max_retries=0).fine_tuning.jobs.create(**request))
+
+
+def retrieve_job(client: OpenAI, job_id: str) -> Answer:
+    """Ask for a job's state."""
+    with translated(client):
+        return _plain(client, client.fine_tuning.jobs.retrieve(job_id))
+
+
+def cancel_job(client: OpenAI, job_id: str) -> Answer:
+    """Ask for a job to be cancelled."""
+    with translated(client):
+        return _plain(client, client.fine_tuning.jobs.cancel(job_id))
+
+
+def list_jobs(client: OpenAI, limit: int) -> list[Answer]:
+    """Ask for the newest jobs, newest first, at most `limit`."""
+    with translated(client):
+        page = client.fine_tuning.jobs.list(limit=min(limit, 100))
+        found: list[Answer] = []
+        for job in page:
+            if len(found) == limit:
+                break
+            found.append(_plain(client, job))
+        return found
+
+
+def event_pages(client: OpenAI, job_id: str) -> Iterator[list[Answer]]:
+    """Ask for a job's events page by page, in the service's order (newest first, as a rule)."""
+    with translated(client):
+        page = client.fine_tuning.jobs.list_events(job_id, limit=100)
+        for each in page.iter_pages():
+            yield [_plain(client, event) for event in each.data or []]
+
+
+def chat(client: OpenAI, model: str, messages: Sequence[Message], **parameters: Any) -> Answer:
+    """Ask a model once; `parameters` go into the request as they are."""
+    with translated(client):
+        return _plain(
+            client,
+            client.chat.completions.create(model=model, messages=cast("Any", list(messages)), **parameters),
+        )

@@ -1,0 +1,98 @@
+"""An item as chat messages, the same for training and for asking."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from .errors import InvalidItem
+from .items import Item, require_price
+from .prices import PriceForm, format_price, parse_price
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ._wire import Message
+
+COURSE = "Estimate the price of this product. Respond with the price, no explanation"
+"""The instruction of the LLM Engineering course, from which this library grew."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatFormatter:
+    """How an item is asked about, and how a price is answered.
+
+    The prompt is written once: `example` is `prompt` and the answer, so a model is asked exactly as it was
+    trained.
+
+    Args:
+        instruction: Stands above the item's text.
+        system: A system message before everything, if wanted.
+        reply: A price in the form that replies shall have: `"$19.99"`, `"$1,199.99"` or `"20"`.
+        currency: ISO code of the prices' currency.
+        shots: Priced items shown as solved examples before the question.
+
+    Raises:
+        DataError: `reply` does not show a form.
+        InvalidItem: A shot has no price.
+    """
+
+    instruction: str = COURSE
+    system: str | None = field(default=None, kw_only=True)
+    reply: str = field(default="$19.99", kw_only=True)
+    currency: str = field(default="USD", kw_only=True)
+    shots: Sequence[Item] = field(default=(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        PriceForm.like(self.reply)
+        object.__setattr__(self, "shots", tuple(self.shots))
+        for shot in self.shots:
+            require_price(shot, "a solved example")
+
+    def prompt(self, item: Item | str) -> list[Message]:
+        """Ask for the price of an item, or of a text.
+
+        Raises:
+            InvalidItem: The text is empty.
+        """
+        messages: list[Message] = []
+        if self.system is not None:
+            messages.append({"role": "system", "content": self.system})
+        for shot in self.shots:
+            messages += [self._question(shot), self._answer(shot)]
+        return [*messages, self._question(item)]
+
+    def example(self, item: Item) -> list[Message]:
+        """Ask for the price of an item and answer with it: one training example.
+
+        Raises:
+            InvalidItem: The item has no price.
+        """
+        return [*self.prompt(item), self._answer(item)]
+
+    def read(self, reply: str) -> float:
+        """Read the price in a reply, in dollars (or the unit of `currency`).
+
+        Raises:
+            PriceNotFound: There is none.
+        """
+        return parse_price(reply, self.currency)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of everything that shapes the messages; equal formatters have equal ones."""
+        shots = [[self._question(shot), self._answer(shot)] for shot in self.shots]
+        parts = [self.instruction, self.system, self.reply, self.currency, shots]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+    def _question(self, item: Item | str) -> Message:
+        text = item if isinstance(item, str) else item.text
+        if not text or text.isspace():
+            raise InvalidItem("an empty text cannot be priced; give a title or a description")
+        return {"role": "user", "content": f"{self.instruction}\n\n{text}" if self.instruction else text}
+
+    def _answer(self, item: Item) -> Message:
+        price = require_price(item, "a training example")
+        return {"role": "assistant", "content": format_price(price, self.reply)}

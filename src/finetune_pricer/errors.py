@@ -1,0 +1,200 @@
+"""Every error that this package raises, divided by who must act.
+
+```text
+PricerError
+├── DataError(ValueError)                 mend your data
+│   ├── InvalidItem                       one product cannot be an item
+│   ├── InvalidRows                       rows of a table or file cannot be items
+│   ├── PriceNotFound                     a text holds no price
+│   └── TrainingFileError                 a training file is not what it should be
+├── NotConfigured(LookupError)            set a key, or name a provider
+├── MissingExtra(ImportError)             install an optional part
+├── NotSupported(NotImplementedError)     this service or package cannot do that
+├── FileAccessError(OSError)              a path cannot be read or written
+├── HubError(OSError)                     a data set cannot be loaded from the Hub or a folder
+├── ServiceError                          what a service answered
+│   ├── ServiceUnavailable(ConnectionError)   try later
+│   ├── AccessDenied(PermissionError)         mend the key or its rights
+│   ├── RequestRejected(ValueError)           change the request
+│   └── NotFound(LookupError)                 the service has no such thing
+│       └── ModelNotFound                     ... no such model
+├── JobError(RuntimeError)                what became of a fine-tuning job
+│   ├── JobFailed                         the service gave up, and says why
+│   ├── JobCancelled                      somebody cancelled it
+│   └── JobTimeout(TimeoutError)          it goes on; we stopped waiting
+└── EvaluationError(ValueError)           there is nothing that could be scored
+```
+
+Each is a `PricerError` and the standard-library error that it refines, and survives pickling with its
+attributes. Messages name the thing, the fact and the next step; they are for people and may change. The
+classes and their attributes are the interface. To add one: subclass `PricerError` and the standard error,
+draw it in the tree above, keep everything but the message keyword-only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class PricerError(Exception):
+    """The base of all errors of this package."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class DataError(PricerError, ValueError):
+    """Something in the caller's data is wrong; the message says what and where."""
+
+
+class InvalidItem(DataError):
+    """One product cannot be an item, or lacks what this step needs (a price, a text)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowProblem:
+    """Why one row cannot be an item."""
+
+    row: int
+    """Position in the table or file, counted from 1."""
+    field: str
+    """The column at fault."""
+    value: str
+    """What stood there, as `repr` shows it, shortened."""
+    reason: str
+    """What is wrong with it."""
+
+    def __str__(self) -> str:
+        return f"row {self.row}: {self.field} = {self.value}: {self.reason}"
+
+
+class InvalidRows(DataError):
+    """Rows of a table or file cannot be items; `problems` holds them all, not the first only."""
+
+    shown = 5
+    """How many problems the message spells out."""
+
+    def __init__(self, message: str, *, problems: Sequence[RowProblem] = ()) -> None:
+        lines = [message, *(f"  {problem}" for problem in problems[: self.shown])]
+        if len(problems) > self.shown:
+            lines.append(f"  ... and {len(problems) - self.shown:,} more, in `error.problems`")
+        super().__init__("\n".join(lines))
+        self.problems = tuple(problems)
+
+
+class PriceNotFound(DataError):
+    """A text holds no price that can be read; `text` is that text."""
+
+    def __init__(self, message: str, *, text: str = "") -> None:
+        super().__init__(message)
+        self.text = text
+
+
+class TrainingFileError(DataError):
+    """A training file is empty, or is no longer the file that was checked."""
+
+
+class NotConfigured(PricerError, LookupError):
+    """Nothing says which service to use, or a named one lacks its key."""
+
+
+class MissingExtra(PricerError, ImportError):
+    """An optional part of the package is needed and not installed."""
+
+
+class NotSupported(PricerError, NotImplementedError):
+    """This package or this service cannot do what was asked."""
+
+
+class FileAccessError(PricerError, OSError):
+    """A path cannot be read or written; what stood there before is unchanged."""
+
+
+class HubError(PricerError, OSError):
+    """A data set cannot be loaded from the Hugging Face Hub or from a folder in its layout."""
+
+
+class ServiceError(PricerError):
+    """What a service answered, or failed to."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        param: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        """HTTP status, or None where no answer came."""
+        self.code = code
+        """The service's own word for the problem, such as `model_not_found`."""
+        self.param = param
+        """The request parameter that the service points at."""
+        self.request_id = request_id
+        """What to tell the service's support."""
+
+
+class ServiceUnavailable(ServiceError, ConnectionError):
+    """No answer, too many requests, or a fault on the service's side: trying later may help."""
+
+
+class AccessDenied(ServiceError, PermissionError):
+    """The key is missing, wrong, or lacks the right (HTTP 401 and 403)."""
+
+
+class RequestRejected(ServiceError, ValueError):
+    """The service understood the request and refuses it (HTTP 400, 413, 422)."""
+
+
+class NotFound(ServiceError, LookupError):
+    """The service has no such file, job or model (HTTP 404)."""
+
+
+class ModelNotFound(NotFound):
+    """The service has no such model, or this key may not use it."""
+
+
+class JobError(PricerError, RuntimeError):
+    """What became of a fine-tuning job."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        job_id: str = "",
+        code: str | None = None,
+        param: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+        self.code = code
+        """The service's word for the problem."""
+        self.param = param
+        """The job parameter that the service points at, such as `training_file`."""
+
+
+class JobFailed(JobError):
+    """The service gave the job up; the message carries its reason."""
+
+
+class JobCancelled(JobError):
+    """The job was cancelled before it finished."""
+
+
+class JobTimeout(JobError, TimeoutError):
+    """We stopped waiting; the job goes on, and the message says how to attach to it again."""
+
+
+class EvaluationError(PricerError, ValueError):
+    """There is nothing that could be scored, or what was given does not fit together."""

@@ -1,0 +1,63 @@
+"""Replies: the number in one, the form in which prices are written, and how long a text is in tokens."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+")
+# Digits in threes, as the vocabularies of large models cut them; other words about seven letters a piece.
+_TOKEN = re.compile(r"\d{1,3}| ?[^\W\d_]{1,7}|[^\w\s]|_|\s")
+
+
+def number_in(reply: str) -> float | None:
+    """Return the first number of a reply, or None where there is none."""
+    found = _NUMBER.search(reply)
+    return float(found.group().replace(",", "")) if found else None
+
+
+def tokens_of(text: str) -> list[str]:
+    """Cut a text into pieces that together are the text; an estimate of what a language model would count."""
+    return _TOKEN.findall(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyForm:
+    """How a model writes a price, taken from the replies that it was trained on."""
+
+    before: str = "$"
+    after: str = ""
+    decimals: int = 2
+    grouped: bool = False
+    """Whether thousands are set apart with commas."""
+
+    @classmethod
+    def seen_in(cls, replies: Sequence[str]) -> ReplyForm:
+        """Return the form that most replies share; what stands around the number counts as one thing."""
+        around: Counter[tuple[str, str]] = Counter()
+        decimals: Counter[int] = Counter()
+        grouped = plain = 0
+        for reply in replies:
+            found = _NUMBER.search(reply)
+            if found is None:
+                continue
+            around[reply[: found.start()], reply[found.end() :]] += 1
+            decimals[len(found.group().partition(".")[2])] += 1
+            grouped += "," in found.group()
+            plain += len(found.group().partition(".")[0]) > 3 and "," not in found.group()
+        if not around:
+            return cls()
+        (before, after), _ = around.most_common(1)[0]
+        return cls(
+            before=before, after=after, decimals=decimals.most_common(1)[0][0], grouped=grouped > plain
+        )
+
+    def write(self, price: float) -> str:
+        """Return the reply that names this price."""
+        comma = "," if self.grouped else ""
+        return f"{self.before}{price:{comma}.{self.decimals}f}{self.after}"

@@ -1,0 +1,357 @@
+"""What the server keeps: files, jobs, their events, and models, in one SQLite database beside blobs.
+
+Blobs are named by the hash of their content. No id that a client sends becomes part of a path: ids are looked
+up in the database, which knows the hash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import sqlite3
+import string
+import tempfile
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import orjson
+
+from ..errors import FileAccessError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+FINAL = frozenset({"succeeded", "failed", "cancelled"})
+"""Statuses that a job never leaves."""
+
+_LETTERS = string.ascii_letters + string.digits
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS files (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, filename TEXT NOT NULL,
+    purpose TEXT NOT NULL, bytes INTEGER NOT NULL, created_at INTEGER NOT NULL, sha256 TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS jobs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, status TEXT NOT NULL,
+    body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS events (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, job TEXT NOT NULL,
+    created_at INTEGER NOT NULL, level TEXT NOT NULL, type TEXT NOT NULL, message TEXT NOT NULL, data BLOB);
+CREATE INDEX IF NOT EXISTS events_of_job ON events (job, number);
+CREATE TABLE IF NOT EXISTS models (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, base TEXT NOT NULL, job TEXT NOT NULL,
+    created_at INTEGER NOT NULL, arrays TEXT NOT NULL, rest TEXT NOT NULL);
+PRAGMA user_version = 1;
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFile:
+    """An uploaded file, or one that a job produced."""
+
+    id: str
+    filename: str
+    purpose: str
+    bytes: int
+    created_at: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredJob:
+    """A fine-tuning job as it stands; changes go through `Store.move_job`."""
+
+    id: str
+    status: str
+    created_at: int
+    model: str
+    training_file: str
+    validation_file: str | None
+    seed: int
+    suffix: str | None
+    asked: dict[str, Any]
+    """The hyperparameters as they were asked for."""
+    hyperparameters: dict[str, Any] | None = None
+    """The same in numbers, once the training file has been read."""
+    metadata: dict[str, str] | None = None
+    integrations: list[Any] | None = None
+    finished_at: int | None = None
+    estimated_finish: int | None = None
+    fine_tuned_model: str | None = None
+    trained_tokens: int | None = None
+    result_files: list[str] = field(default_factory=list)
+    error: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEvent:
+    """Something that happened to a job."""
+
+    id: str
+    created_at: int
+    level: str
+    type: str
+    message: str
+    data: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredModel:
+    """A tuned model, and the hashes of its two blobs."""
+
+    id: str
+    base: str
+    job: str
+    created_at: int
+    arrays: str
+    rest: str
+
+
+def new_id(prefix: str, length: int = 24) -> str:
+    """Return a fresh id that nobody can guess."""
+    return prefix + "".join(secrets.choice(_LETTERS) for _ in range(length))
+
+
+def now() -> int:
+    """Return the time in whole seconds, as the protocol counts it."""
+    return int(time.time())
+
+
+class Store:
+    """One folder, used by one server at a time; safe to use from several threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self._blobs = folder / "blobs"
+        try:
+            self._blobs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FileAccessError(f"Cannot use the folder {str(folder)!r}: {error.strerror}.") from error
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._db = sqlite3.connect(
+            folder / "server.sqlite3", timeout=0.5, isolation_level=None, check_same_thread=False
+        )
+        self._db.row_factory = sqlite3.Row
+        try:
+            # Held until closed: two servers on one folder would both run its jobs.
+            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.executescript(_SCHEMA)
+        except sqlite3.Error as error:
+            self._db.close()
+            raise FileAccessError(
+                f"Cannot open the database in {str(folder)!r} ({error}). Is another server using the folder?"
+            ) from error
+
+    def close(self) -> None:
+        """Close the database; nothing else may be called afterwards."""
+        with self._lock:
+            self._db.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make all changes inside happen together, or none of them; may be nested."""
+        with self._lock:
+            outermost = self._depth == 0
+            if outermost:
+                self._db.execute("BEGIN IMMEDIATE")
+            self._depth += 1
+            try:
+                yield
+            except BaseException:
+                if outermost:
+                    self._db.execute("ROLLBACK")
+                raise
+            else:
+                if outermost:
+                    self._db.execute("COMMIT")
+            finally:
+                self._depth -= 1
+
+    def _all(self, query: str, *values: Any) -> list[sqlite3.Row]:
+        with self._lock:
+            return self._db.execute(query, values).fetchall()
+
+    def _one(self, query: str, *values: Any) -> sqlite3.Row | None:
+        rows = self._all(query, *values)
+        return rows[0] if rows else None
+
+    def _insert(self, table: str, row: dict[str, Any]) -> None:
+        names, marks = ", ".join(row), ", ".join("?" * len(row))
+        self._all(f"INSERT INTO {table} ({names}) VALUES ({marks})", *row.values())  # noqa: S608  our own names
+
+    # Blobs
+
+    def keep(self, content: IO[bytes] | bytes) -> tuple[str, int]:
+        """Keep some bytes; return their SHA-256 and how many they are."""
+        digest, size = hashlib.sha256(), 0
+        with tempfile.NamedTemporaryFile(dir=self._blobs, delete=False) as partial:
+            try:
+                for chunk in (
+                    [content] if isinstance(content, bytes) else iter(lambda: content.read(1 << 20), b"")
+                ):
+                    digest.update(chunk)
+                    size += partial.write(chunk)
+                partial.flush()
+                os.fsync(partial.fileno())
+            except BaseException:
+                Path(partial.name).unlink()
+                raise
+        Path(partial.name).replace(self._blobs / digest.hexdigest())
+        return digest.hexdigest(), size
+
+    def blob(self, sha256: str) -> Path:
+        """Return where the blob with this hash lies."""
+        return self._blobs / sha256
+
+    def _drop_blobs(self, hashes: Iterable[str]) -> None:
+        for sha256 in hashes:
+            used = self._one("SELECT 1 FROM files WHERE sha256 = ?", sha256) or self._one(
+                "SELECT 1 FROM models WHERE arrays = ? OR rest = ?", sha256, sha256
+            )
+            if used is None:
+                self.blob(sha256).unlink(missing_ok=True)
+
+    # Files
+
+    def add_file(self, content: IO[bytes] | bytes, *, filename: str, purpose: str) -> StoredFile:
+        """Keep a file under a new id."""
+        # Under the lock, so that a file with the same content cannot be deleted in between.
+        with self._lock:
+            sha256, size = self.keep(content)
+            stored = StoredFile(
+                id=new_id("file-", 22),
+                filename=filename,
+                purpose=purpose,
+                bytes=size,
+                created_at=now(),
+                sha256=sha256,
+            )
+            self._insert("files", asdict(stored))
+        return stored
+
+    def file(self, id_: str) -> StoredFile | None:
+        """Return the file with this id, or None."""
+        row = self._one("SELECT * FROM files WHERE id = ?", id_)
+        return None if row is None else _file(row)
+
+    def files(self) -> list[StoredFile]:
+        """Return all files, the newest first."""
+        return [_file(row) for row in self._all("SELECT * FROM files ORDER BY number DESC")]
+
+    def delete_file(self, file: StoredFile) -> None:
+        """Forget a file, and its content where no other file has the same."""
+        with self.transaction():
+            self._all("DELETE FROM files WHERE id = ?", file.id)
+            self._drop_blobs([file.sha256])
+
+    # Jobs
+
+    def add_job(self, job: StoredJob) -> None:
+        """Keep a new job."""
+        self._insert("jobs", {"id": job.id, "status": job.status, "body": orjson.dumps(asdict(job))})
+
+    def job(self, id_: str) -> StoredJob | None:
+        """Return the job with this id, or None."""
+        row = self._one("SELECT body FROM jobs WHERE id = ?", id_)
+        return None if row is None else StoredJob(**orjson.loads(row["body"]))
+
+    def jobs(self) -> list[StoredJob]:
+        """Return all jobs, the newest first."""
+        return [
+            StoredJob(**orjson.loads(row["body"]))
+            for row in self._all("SELECT body FROM jobs ORDER BY number DESC")
+        ]
+
+    def move_job(self, id_: str, status: str, **changes: Any) -> bool:
+        """Give a job a status and other values; return False, changing nothing, if it has ended already."""
+        with self.transaction():
+            job = self.job(id_)
+            if job is None or job.status in FINAL:
+                return False
+            body = asdict(job) | changes | {"status": status}
+            self._all(
+                "UPDATE jobs SET status = ?, body = ? WHERE id = ?",
+                status,
+                orjson.dumps(asdict(StoredJob(**body))),
+                id_,
+            )
+        return True
+
+    # Events
+
+    def add_event(
+        self, job: str, message: str, *, data: dict[str, Any] | None = None, level: str = "info"
+    ) -> None:
+        """Keep an event of a job; with `data` it is one of metrics."""
+        self._insert(
+            "events",
+            {
+                "id": new_id("ftevent-"),
+                "job": job,
+                "created_at": now(),
+                "level": level,
+                "type": "message" if data is None else "metrics",
+                "message": message,
+                "data": None if data is None else orjson.dumps(data),
+            },
+        )
+
+    def events(self, job: str, *, limit: int, after: str | None) -> list[StoredEvent] | None:
+        """Return events, the newest first, older than `after`; None where the job has no event of that id."""
+        before: int | None = None
+        if after is not None:
+            row = self._one("SELECT number FROM events WHERE job = ? AND id = ?", job, after)
+            if row is None:
+                return None
+            before = row["number"]
+        rows = self._all(
+            "SELECT * FROM events WHERE job = ? AND (? IS NULL OR number < ?) ORDER BY number DESC LIMIT ?",
+            job,
+            before,
+            before,
+            limit,
+        )
+        return [_event(row) for row in rows]
+
+    def drop_metrics(self, job: str) -> None:
+        """Forget a job's metrics, for a training that starts over."""
+        self._all("DELETE FROM events WHERE job = ? AND type = 'metrics'", job)
+
+    # Models
+
+    def add_model(self, model: StoredModel) -> None:
+        """Keep a model whose blobs are kept already."""
+        self._insert("models", asdict(model))
+
+    def model(self, id_: str) -> StoredModel | None:
+        """Return the model with this id, or None."""
+        row = self._one("SELECT * FROM models WHERE id = ?", id_)
+        return None if row is None else _model(row)
+
+    def models(self) -> list[StoredModel]:
+        """Return all tuned models, the newest first."""
+        return [_model(row) for row in self._all("SELECT * FROM models ORDER BY number DESC")]
+
+    def delete_model(self, model: StoredModel) -> None:
+        """Forget a model and its blobs."""
+        with self.transaction():
+            self._all("DELETE FROM models WHERE id = ?", model.id)
+            self._drop_blobs([model.arrays, model.rest])
+
+
+def _file(row: sqlite3.Row) -> StoredFile:
+    return StoredFile(**{name: row[name] for name in StoredFile.__slots__})
+
+
+def _event(row: sqlite3.Row) -> StoredEvent:
+    data = None if row["data"] is None else orjson.loads(row["data"])
+    return StoredEvent(**{name: row[name] for name in StoredEvent.__slots__ if name != "data"}, data=data)
+
+
+def _model(row: sqlite3.Row) -> StoredModel:
+    return StoredModel(**{name: row[name] for name in StoredModel.__slots__})

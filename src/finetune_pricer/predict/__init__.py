@@ -1,0 +1,1 @@
+"""An item becomes a price."""

@@ -1,0 +1,1 @@
+"""Items become a training file that can be trusted."""

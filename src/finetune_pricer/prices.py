@@ -1,0 +1,268 @@
+"""Price to text and text to price: the only place that knows both.
+
+The rules by which `parse_price` reads a text, in order:
+
+1. A number is *marked* when a currency stands at it: a symbol (`$19.99`, `19,99 €`), a code (`USD 20`) or a
+   word (`20 dollars`). Marked numbers win over bare ones: `Pack of 2: $30` is 30.
+2. A marked number of another currency is no price here; nothing is converted.
+3. Of several marked numbers the first is the price, but one that is said to be past or nominal (`was $50`,
+   `MSRP $50`) stands back. A range (`$20-$30`, `$20 to $30`) is its middle.
+4. A bare number is a price only if the text says nothing else but words such as "the price is about".
+   `iPhone 15` holds no price.
+5. Separators: groups of three are thousands (also the Indian `12,34,567`); two digits after the last
+   separator are decimals (`$19,99` is 19.99), and so is one digit after a point. A single comma before three
+   digits is thousands. A single point before three digits is a decimal point where the currency writes one
+   (USD, GBP, ...), else thousands (EUR, ...).
+6. A negative number is no price, nor is one that stops in the middle (`$1,` and `$1,1`).
+7. A text of more than 10,000 characters is not read.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .errors import DataError, PriceNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SYMBOLS = {
+    "$": ("USD", "CAD", "AUD", "NZD", "SGD", "HKD", "MXN"),
+    "US$": ("USD",),
+    "CA$": ("CAD",),
+    "C$": ("CAD",),
+    "AU$": ("AUD",),
+    "A$": ("AUD",),
+    "NZ$": ("NZD",),
+    "HK$": ("HKD",),
+    "S$": ("SGD",),
+    "R$": ("BRL",),
+    "€": ("EUR",),
+    "£": ("GBP",),
+    "¥": ("JPY", "CNY"),
+    "₹": ("INR",),
+    "₩": ("KRW",),
+    "₽": ("RUB",),
+    "₺": ("TRY",),
+    "zł": ("PLN",),
+    "kr": ("SEK", "NOK", "DKK"),
+}
+_WORDS = {
+    "dollar": _SYMBOLS["$"],
+    "dollars": _SYMBOLS["$"],
+    "bucks": _SYMBOLS["$"],
+    "euro": ("EUR",),
+    "euros": ("EUR",),
+    "pound": ("GBP",),
+    "pounds": ("GBP",),
+    "cents": _SYMBOLS["$"],
+    "¢": _SYMBOLS["$"],
+    "yen": ("JPY",),
+    "rupees": ("INR",),
+}
+_CODES = (
+    "USD EUR GBP CAD AUD NZD SGD HKD MXN BRL JPY CNY INR KRW RUB TRY PLN SEK NOK DKK CHF CZK HUF ZAR ILS"
+).split()
+_MARKS = {name.lower(): codes for name, codes in (_SYMBOLS | _WORDS).items()} | {
+    code.lower(): (code,) for code in _CODES
+}
+# Currencies whose own writing has a decimal comma, so that a lone point before three digits groups thousands.
+_COMMA_DECIMALS = frozenset({"EUR", "BRL", "RUB", "TRY", "PLN", "SEK", "NOK", "DKK", "CZK", "HUF"})
+
+_GAP = "[ \u00a0\u2009\u202f]"
+_BEFORE = "|".join(sorted((re.escape(s) for s in [*_SYMBOLS, *_CODES]), key=len, reverse=True))
+_AFTER = "|".join(sorted((re.escape(s) for s in [*_SYMBOLS, *_CODES, *_WORDS]), key=len, reverse=True))
+_NUMBER = re.compile(
+    rf"""
+    (?P<sign>(?<![\w$€£.,)])[-\u2212])?
+    (?:(?<![A-Za-z])(?P<before>{_BEFORE}){_GAP}?(?P<inner>[-\u2212])?)?
+    (?<![\d.,])
+    (?P<digits>\d{{1,2}}(?:,\d{{2}})+,\d{{3}}(?!\d)
+      |\d{{1,3}}(?:(?P<group>[,.'\u2019]|{_GAP})\d{{3}}(?:(?P=group)\d{{3}})*)(?:[.,]\d{{1,2}})?(?!\d)
+      |\d+(?:[.,]\d+)?)
+    (?P<cut>[,'\u2019]\d{{0,2}}\s*\Z)?
+    (?:\s?(?P<scale>k|mn?|thousand|million)(?![A-Za-z]))?
+    (?:{_GAP}?(?P<after>{_AFTER})(?![A-Za-z]))?
+    (?P<rest>[%\w]|\.\d)?
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_RANGE = re.compile(r"\s*(?:[-\u2013\u2014]|to|and|or)\s*", re.IGNORECASE)
+_NOMINAL = re.compile(
+    r"(?:\bwas|\bwere|\blist(?: price)?|\bmsrp|\brrp|\boriginal(?:ly)?|\bregular(?:ly)?|\bretails? (?:for|at)"
+    r"|\binstead of|\bdown from|\bsave|~~)[\s:*_~(]*$",
+    re.IGNORECASE,
+)
+_FILLER = frozenset(
+    """a about again an approx approximate approximately answer around at be best circa cost costs each
+    estimate estimated estimation guess i id i'd is it it's its likely my of per piece price priced product
+    roughly say the this think would worth""".split()
+)
+_MARKUP = str.maketrans({"*": " ", "`": " ", "\\": None, "_": " ", "\ufe69": "$", "\uff04": "$"})
+_LOOK_BACK = 24  # characters before an amount in which "was" and "list price" are looked for
+_LONGEST = 10_000  # characters; what is longer is no reply with a price, and reading it would cost seconds
+_SCALES = {"k": 1e3, "thousand": 1e3, "m": 1e6, "mn": 1e6, "million": 1e6}
+
+
+def format_price(price: float, like: str = "$19.99") -> str:
+    """Write a price in the form that an example shows.
+
+    Args:
+        price: Dollars (or whatever the currency's unit is), finite and not negative.
+        like: Any price in the wanted form. A comma before three digits asks for grouped thousands
+            (`"$1,199.99"`), digits after a point for that many decimals; what stands before and after stays.
+
+    Raises:
+        DataError: The price is negative or not finite, or `like` shows no form.
+
+    Examples:
+        >>> format_price(1199.5), format_price(1199.5, "$1,199.99"), format_price(1199.5, "20")
+        ('$1199.50', '$1,199.50', '1200')
+    """
+    if not math.isfinite(price) or price < 0:
+        raise DataError(f"a price must be a finite number of at least 0, not {price!r}")
+    return PriceForm.like(like).write(price)
+
+
+@dataclass(frozen=True, slots=True)
+class PriceForm:
+    """How prices are written, as an example shows it."""
+
+    prefix: str
+    grouped: bool
+    decimals: int
+    suffix: str
+
+    @classmethod
+    def like(cls, example: str) -> PriceForm:
+        """Take the form from one price written in it.
+
+        Raises:
+            DataError: The example is not one number with at most something before and after it.
+        """
+        match = re.fullmatch(r"(\D*?)(\d{1,3}(?:,\d{3})+|\d+)(?:\.(\d+))?(\D*)", example)
+        if match is None:
+            raise DataError(
+                f"{example!r} does not show how to write a price; try '$19.99', '$1,199.99' or '20'"
+            )
+        prefix, whole, decimals, suffix = match.groups()
+        return cls(prefix, "," in whole, len(decimals or ""), suffix)
+
+    def write(self, price: float) -> str:
+        """Write one price in this form."""
+        number = f"{price:,.{self.decimals}f}" if self.grouped else f"{price:.{self.decimals}f}"
+        return f"{self.prefix}{number}{self.suffix}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Amount:
+    value: float
+    marks: tuple[str, ...]
+    start: int
+    end: int
+    nominal: bool
+    cut: bool
+
+
+def parse_price(text: str, currency: str = "USD") -> float:
+    """Read the price in a text, by the rules at the top of this module.
+
+    Args:
+        text: A reply, a table cell, a sentence.
+        currency: ISO code of the currency that the price is in. Prices in others are not converted.
+
+    Returns:
+        The price, in the currency's unit (dollars for USD).
+
+    Raises:
+        PriceNotFound: The text holds no price in this currency; `error.text` is the text.
+
+    Examples:
+        >>> parse_price("Pack of 2: **$1,299.00**")
+        1299.0
+    """
+    if len(text) > _LONGEST:
+        raise PriceNotFound(
+            f"a text of {len(text):,} characters is not read as a price", text=text[:_LONGEST]
+        )
+    plain = text.translate(_MARKUP)
+    amounts = list(_amounts(plain, currency))
+    ours = [amount for amount in amounts if currency in amount.marks]
+    if ours:
+        first = next((amount for amount in ours if not amount.nominal), ours[0])
+        return _settled(first, amounts, plain, text)
+    if foreign := [amount for amount in amounts if amount.marks]:
+        raise PriceNotFound(
+            f"the price is in {foreign[0].marks[0]}, not in {currency}: {_shown(text)}", text=text
+        )
+    if amounts and _says_only_a_number(plain):
+        return _settled(amounts[0], amounts, plain, text)
+    raise PriceNotFound(f"no price in {_shown(text)}", text=text)
+
+
+def _amounts(text: str, currency: str) -> Iterator[_Amount]:
+    for match in _NUMBER.finditer(text):
+        before, after = match["before"], match["after"]
+        mark = _MARKS.get((before or after or "").lower(), ())
+        if match["sign"] or match["inner"] or (match["rest"] and not before):
+            continue
+        value = _value(match["digits"], mark[0] if mark and currency not in mark else currency)
+        value *= _SCALES.get((match["scale"] or "").lower(), 1.0)
+        if (after or "").lower() in {"cents", "¢"}:
+            value /= 100
+        nominal = bool(_NOMINAL.search(text, max(0, match.start() - 24), match.start()))
+        cut = match["cut"] is not None or _stops_in_the_middle(match["digits"])
+        yield _Amount(value, mark, match.start(), match.end(), nominal, cut)
+
+
+def _value(digits: str, currency: str) -> float:
+    separators = re.sub(r"\d", "", digits)
+    if not separators:
+        return float(digits)
+    last = separators[-1]
+    whole, _, tail = digits.rpartition(last)
+    if _is_decimal(separators, whole, tail, currency):
+        return float(re.sub(r"\D", "", whole) + "." + tail)
+    return float(re.sub(r"\D", "", digits))
+
+
+def _is_decimal(separators: str, whole: str, tail: str, currency: str) -> bool:
+    last = separators[-1]
+    if last not in ".," or separators.count(last) > 1:
+        return False
+    if len(set(separators)) > 1 or len(tail) != 3:
+        return True
+    if whole.lstrip("0") == "":
+        return True
+    return last == "." and currency not in _COMMA_DECIMALS
+
+
+def _stops_in_the_middle(digits: str) -> bool:
+    """Whether a comma is followed by one digit, or by two after another comma: a group of three, cut."""
+    return bool(re.search(r",\d$|,\d{3},\d\d$", digits))
+
+
+def _settled(amount: _Amount, amounts: list[_Amount], plain: str, text: str) -> float:
+    if amount.cut:
+        raise PriceNotFound(f"the price stops in the middle: {_shown(text)}", text=text)
+    following = next((other for other in amounts if other.start >= amount.end), None)
+    if following and not following.cut and _RANGE.fullmatch(plain, amount.end, following.start):
+        return (amount.value + following.value) / 2
+    return amount.value
+
+
+def _says_only_a_number(text: str) -> bool:
+    words = re.findall(r"[^\W\d_][\w'\u2019]*", _NUMBER.sub(" ", text).lower())
+    numbers = list(_NUMBER.finditer(text))
+    in_range = len(numbers) == 2 and _RANGE.fullmatch(text, numbers[0].end(), numbers[1].start())
+    if in_range:
+        words = [word for word in words if word not in {"to", "and", "or", "between"}]
+    return (len(numbers) == 1 or bool(in_range)) and _FILLER.issuperset(words)
+
+
+def _shown(text: str) -> str:
+    """A reply, shortened: long enough to recognise, too short to spill a prompt."""
+    return repr(text if len(text) <= 60 else text[:57] + "...")

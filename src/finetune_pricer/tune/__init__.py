@@ -1,0 +1,1 @@
+"""A training file becomes a model."""

@@ -1,0 +1,64 @@
+"""What services say of files and jobs: taken leniently, kept whole.
+
+Nothing but the id must be there, nulls are fine, further fields are kept. These are pydantic models, and
+imported only where an answer is read, since pydantic costs more to import than the rest of the road.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, field_validator
+
+
+class UploadedFile(BaseModel):
+    """A file that a service holds, as the service describes it; further fields are kept."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    id: str
+    filename: str | None = None
+    bytes: int | None = None
+    purpose: str | None = None
+    status: str | None = None
+    status_details: str | None = None
+
+
+class JobProblem(BaseModel):
+    """Why a job failed, in the service's words."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    code: str | None = None
+    message: str | None = None
+    param: str | None = None
+
+
+class JobRecord(BaseModel):
+    """A job as the service describes it; further fields are kept, and none but the id must be there."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    id: str
+    status: str = "unknown"
+    model: str | None = None
+    fine_tuned_model: str | None = None
+    trained_tokens: int | None = None
+    error: JobProblem | None = None
+    created_at: int | None = None
+    finished_at: int | None = None
+    estimated_finish: int | None = None
+    training_file: str | None = None
+    validation_file: str | None = None
+    seed: int | None = None
+
+    @field_validator("status", mode="before")
+    @classmethod
+    def _some_status(cls, value: Any) -> Any:
+        return "unknown" if value is None else value
+
+    @field_validator("error", mode="before")
+    @classmethod
+    def _null_error_is_none(cls, value: Any) -> Any:
+        # Services send {"code": null, "message": null, "param": null} on healthy jobs.
+        return value if isinstance(value, dict) and any(value.values()) else None

@@ -1,0 +1,57 @@
+"""The examples run as a user runs them, and the demo is the first of them."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from finetune_pricer.cli import cli
+from finetune_pricer.local import LocalServer
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run_first(*arguments: str, **environment: str) -> str:
+    command = [sys.executable, str(EXAMPLES / "01_first_job.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def maes(output: str) -> list[float]:
+    return [float(found.replace(",", "")) for found in re.findall(r"MAE \$([\d,.]+)", output)]
+
+
+def test_the_first_example_beats_the_median_and_prices_what_has_no_price() -> None:
+    output = run_first("--train", "1000", "--test", "100")
+    model, median, best = maes(output)
+    assert best < model < 0.7 * median
+    assert len(re.findall(r"^  \$\d+\.\d\d  ", output, re.MULTILINE)) == 2
+    assert "plotly" in Path("report.html").read_text()
+
+
+def test_the_first_example_speaks_to_any_service_through_a_plain_client() -> None:
+    with LocalServer(key="sk-of-a-service") as server:
+        output = run_first(
+            "--base-url", server.url, "--train", "300", "--test", "50", OPENAI_API_KEY="sk-of-a-service"
+        )
+        assert len(maes(output)) == 3
+        with server.client() as client:
+            assert [job.status for job in client.fine_tuning.jobs.list()] == ["succeeded"]
+
+
+def test_the_first_example_asks_for_a_model_where_none_can_be_meant() -> None:
+    command = [sys.executable, str(EXAMPLES / "01_first_job.py"), "--provider", "openai"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "--model" in done.stderr
+
+
+def test_the_demo_command_runs_the_first_example(capsys: pytest.CaptureFixture[str]) -> None:
+    result = CliRunner().invoke(cli, ["demo", "--train", "300", "--test", "50"], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert len(maes(result.output + capsys.readouterr().out)) == 3
