@@ -19,6 +19,7 @@ NAMES = "Item, ItemDataset, ChatFormatter, JsonlWriter, FineTuneJob, Predictor, 
 FLOW = [
     {"errors"},
     {"_settings", "_files", "_progress", "_sqlite", "_features", "prices"},
+    {"_profiles"},
     {"providers", "_wire"},
     {"items", "_reading"},
     {"chat"},

@@ -1,11 +1,14 @@
 """The one module that knows openai's types: what we send, what we take from answers, what errors mean.
 
-Sending is strict and typed by the client; answers are taken as plain dictionaries, because services send
-nulls, new words and missing lists where the client's types promise none.
+A request is a function of a client, so that one list of them serves `openai.OpenAI` and `openai.AsyncOpenAI`;
+`send` and `asend` carry it out. Answers are taken as plain dictionaries, because services send nulls, new
+words and missing lists where the client's types promise none.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,13 +19,16 @@ from .errors import (
     RequestRejected,
     ServiceError,
     ServiceUnavailable,
+    TrainingNotAvailable,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
+    from typing import IO
 
-    from openai import APIStatusError, OpenAI
+    from openai import APIConnectionError, APIStatusError, AsyncOpenAI, OpenAI
+
+    Client = OpenAI | AsyncOpenAI
 
 Message = dict[str, str]
 """One chat message: `role` and `content`."""
@@ -30,12 +36,15 @@ Message = dict[str, str]
 Answer = dict[str, Any]
 """What a service sent, as JSON has it."""
 
+Request = Callable[[Any], Any]
+"""What to ask: given a client, the answer or, from an async client, something to await."""
+
 _UNAUTHORISED = {401, 403}
 _LATER = {408, 409, 425, 429}
 
 
 @contextmanager
-def translated(client: OpenAI) -> Iterator[None]:
+def translated(client: Client) -> Iterator[None]:
     """Turn the openai client's errors into ours, with the key cut out of their words.
 
     Raises:
@@ -46,24 +55,44 @@ def translated(client: OpenAI) -> Iterator[None]:
     try:
         yield
     except openai.APITimeoutError as error:
-        raise ServiceUnavailable(f"no answer from {client.base_url} in time; try again later") from error
+        raise ServiceUnavailable(
+            f"no answer from {client.base_url} in time; try again later", reached=_reached(error)
+        ) from error
     except openai.APIConnectionError as error:
         raise ServiceUnavailable(
             f"cannot reach {client.base_url} ({error.__cause__ or error}); is the service running, "
-            "and the URL right?"
+            "and the URL right?",
+            reached=_reached(error),
         ) from error
     except openai.APIStatusError as error:
         raise _refusal(error, client.api_key) from error
     except openai.OpenAIError as error:
         raise ServiceError(f"{client.base_url}: {_without(client.api_key, str(error))}") from error
+    except json.JSONDecodeError as error:
+        raise _not_json(client) from error
+
+
+def _reached(error: APIConnectionError) -> bool:
+    # Only where no connection came about is it sure that the service has not seen the request.
+    return type(error.__cause__).__name__ not in {"ConnectError", "ConnectTimeout", "PoolTimeout"}
+
+
+def _not_json(client: Client) -> ServiceUnavailable:
+    # A page instead of JSON: a proxy, an overloaded gateway, or a base URL that lacks /v1.
+    return ServiceUnavailable(
+        f"{client.base_url} answered with something that is not JSON; check the base URL"
+    )
 
 
 def _refusal(error: APIStatusError, key: str) -> ServiceError:
     body = error.body if isinstance(error.body, dict) else {}
+    known: dict[str, Any] = {}
     text = _without(key, str(body.get("message") or error.message))
     status, code = error.status_code, body.get("code")
     kind: type[ServiceError] = RequestRejected
-    if status in _UNAUTHORISED:
+    if code == "training_not_available":
+        kind = TrainingNotAvailable
+    elif status in _UNAUTHORISED:
         kind, text = AccessDenied, f"{text} (HTTP {status}; check the key and what it may do)"
     elif status == 404:
         about_model = code == "model_not_found" or body.get("param") == "model"
@@ -72,70 +101,145 @@ def _refusal(error: APIStatusError, key: str) -> ServiceError:
         kind, text = AccessDenied, f"{text} (the account has no credit left)"
     elif status in _LATER or status >= 500:
         kind, text = ServiceUnavailable, f"{text} (HTTP {status}; try again later)"
-    return kind(text, status=status, code=code, param=body.get("param"), request_id=error.request_id)
+        known = {"retry_after": _seconds(error.response.headers.get("retry-after"))}
+    known |= {"status": status, "code": code, "param": body.get("param"), "request_id": error.request_id}
+    return kind(text, **known)
+
+
+def _seconds(header: str | None) -> float | None:
+    # The header may also be a date; clocks differ, and our own pauses will do.
+    return float(header) if header and header.isascii() and header.isdigit() else None
 
 
 def _without(key: str, text: str) -> str:
     return text.replace(key, "***") if key else text
 
 
-def _plain(client: OpenAI, answer: Any) -> Answer:
-    # A page instead of JSON comes through the client as a str: a proxy, or a base URL that lacks /v1.
+def _plain(client: Client, answer: Any) -> Answer:
+    if isinstance(answer, dict):
+        return answer
+    if isinstance(answer, list):
+        return {"data": answer}
+    if answer is None:
+        return {}
+    if isinstance(content := getattr(answer, "content", None), bytes):
+        return {"content": content}
     if not hasattr(answer, "to_dict"):
-        raise ServiceUnavailable(
-            f"{client.base_url} answered with something that is not JSON; check the base URL"
-        )
+        raise _not_json(client)
     return cast("Answer", answer.to_dict(mode="json", warnings=False))
 
 
-def upload_file(client: OpenAI, path: Path) -> Answer:
-    """Send a file for fine-tuning."""
-    with translated(client), path.open("rb") as file:
-        return _plain(client, client.files.create(file=file, purpose="fine-tune"))
+def send(client: OpenAI, request: Request) -> Answer:
+    """Ask, and give the answer as JSON has it; the bytes of a file stand under `content`."""
+    with translated(client):
+        return _plain(client, request(client))
 
 
-def retrieve_file(client: OpenAI, file_id: str) -> Answer:
+async def asend(client: AsyncOpenAI, request: Request) -> Answer:
+    """Do as `send` does, with an async client."""
+    with translated(client):
+        return _plain(client, await request(client))
+
+
+# What is paid for or kept is sent once: resent after a lost answer, it would be there twice.
+
+
+def create_file(file: IO[bytes], name: str) -> Request:
+    """Send a file for fine-tuning, once."""
+    return lambda client: client.with_options(max_retries=0).files.create(
+        file=(name, file), purpose="fine-tune"
+    )
+
+
+def create_job(body: Mapping[str, Any], extra: Mapping[str, Any]) -> Request:
+    """Ask for a fine-tuning job, once; `extra` goes into the body beside what the client has names for."""
+    return lambda client: client.with_options(max_retries=0).fine_tuning.jobs.create(
+        **body, extra_body=dict(extra) or None
+    )
+
+
+def create_thing(path: str, body: Mapping[str, Any]) -> Request:
+    """Post to a path of a service's own, once; one that begins with a slash starts at the service's root."""
+    return lambda client: client.with_options(max_retries=0).post(
+        _at(client, path), body=dict(body), cast_to=object
+    )
+
+
+def thing(path: str) -> Request:
+    """Ask for what stands at a path of a service's own."""
+    return lambda client: client.get(_at(client, path), cast_to=object)
+
+
+def delete_thing(path: str) -> Request:
+    """Delete what stands at a path of a service's own."""
+    return lambda client: client.delete(_at(client, path), cast_to=object)
+
+
+def _at(client: Client, path: str) -> str:
+    return str(client.base_url.join(path))
+
+
+def file(file_id: str) -> Request:
     """Ask for a file's state."""
-    with translated(client):
-        return _plain(client, client.files.retrieve(file_id))
+    return lambda client: client.files.retrieve(file_id)
 
 
-def create_job(client: OpenAI, request: Mapping[str, Any]) -> Answer:
-    """Ask for a fine-tuning job, once: a resent request whose answer was lost would buy a second one."""
-    with translated(client):
-        return _plain(client, client.with_options(max_retries=0).fine_tuning.jobs.create(**request))
+def file_content(file_id: str) -> Request:
+    """Ask for a file's bytes."""
+    return lambda client: client.files.content(file_id)
 
 
-def retrieve_job(client: OpenAI, job_id: str) -> Answer:
+def files(after: str | None) -> Request:
+    """Ask for a page of the files for fine-tuning, newest first."""
+    options = _from(after)
+    return lambda client: client.files.list(purpose="fine-tune", limit=1000, **options)
+
+
+def delete_file(file_id: str) -> Request:
+    """Ask for a file to be deleted."""
+    return lambda client: client.files.delete(file_id)
+
+
+def model(name: str) -> Request:
+    """Ask for what is known of a model."""
+    return lambda client: client.models.retrieve(name)
+
+
+def delete_model(name: str) -> Request:
+    """Ask for a tuned model to be deleted."""
+    return lambda client: client.models.delete(name)
+
+
+def job(job_id: str) -> Request:
     """Ask for a job's state."""
-    with translated(client):
-        return _plain(client, client.fine_tuning.jobs.retrieve(job_id))
+    return lambda client: client.fine_tuning.jobs.retrieve(job_id)
 
 
-def cancel_job(client: OpenAI, job_id: str) -> Answer:
-    """Ask for a job to be cancelled."""
-    with translated(client):
-        return _plain(client, client.fine_tuning.jobs.cancel(job_id))
+def act_on_job(job_id: str, action: str) -> Request:
+    """Ask for a job to be stopped or let go on: `cancel`, `pause` or `resume`."""
+    return lambda client: getattr(client.fine_tuning.jobs, action)(job_id)
 
 
-def list_jobs(client: OpenAI, limit: int) -> list[Answer]:
-    """Ask for the newest jobs, newest first, at most `limit`."""
-    with translated(client):
-        page = client.fine_tuning.jobs.list(limit=min(limit, 100))
-        found: list[Answer] = []
-        for job in page:
-            if len(found) == limit:
-                break
-            found.append(_plain(client, job))
-        return found
+def jobs(limit: int, after: str | None, metadata: Mapping[str, str] | None = None) -> Request:
+    """Ask for a page of jobs, newest first; only those with this metadata, where the service can tell."""
+    options = _from(after) | ({"metadata": dict(metadata)} if metadata else {})
+    return lambda client: client.fine_tuning.jobs.list(limit=limit, **options)
 
 
-def event_pages(client: OpenAI, job_id: str) -> Iterator[list[Answer]]:
-    """Ask for a job's events page by page, in the service's order (newest first, as a rule)."""
-    with translated(client):
-        page = client.fine_tuning.jobs.list_events(job_id, limit=100)
-        for each in page.iter_pages():
-            yield [_plain(client, event) for event in each.data or []]
+def events(job_id: str, limit: int, after: str | None) -> Request:
+    """Ask for a page of a job's events, in the service's order (newest first, as a rule)."""
+    options = _from(after)
+    return lambda client: client.fine_tuning.jobs.list_events(job_id, limit=limit, **options)
+
+
+def checkpoints(job_id: str, after: str | None) -> Request:
+    """Ask for a page of a job's checkpoints."""
+    options = _from(after)
+    return lambda client: client.fine_tuning.jobs.checkpoints.list(job_id, limit=100, **options)
+
+
+def _from(after: str | None) -> dict[str, Any]:
+    return {} if after is None else {"after": after}
 
 
 def chat(client: OpenAI, model: str, messages: Sequence[Message], **parameters: Any) -> Answer:

@@ -15,9 +15,11 @@ PricerError
 ├── ServiceError                          what a service answered
 │   ├── ServiceUnavailable(ConnectionError)   try later
 │   ├── AccessDenied(PermissionError)         mend the key or its rights
+│   │   └── TrainingNotAvailable              ... this account trains no more here
 │   ├── RequestRejected(ValueError)           change the request
 │   └── NotFound(LookupError)                 the service has no such thing
 │       └── ModelNotFound                     ... no such model
+├── ModelRetired(ValueError)              the base model is shut down; nothing was sent
 ├── JobError(RuntimeError)                what became of a fine-tuning job
 │   ├── JobFailed                         the service gave up, and says why
 │   ├── JobCancelled                      somebody cancelled it
@@ -148,9 +150,30 @@ class ServiceError(PricerError):
 class ServiceUnavailable(ServiceError, ConnectionError):
     """No answer, too many requests, or a fault on the service's side: trying later may help."""
 
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        param: str | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+        reached: bool = True,
+    ) -> None:
+        super().__init__(message, status=status, code=code, param=param, request_id=request_id)
+        self.retry_after = retry_after
+        """Seconds that the service asks to wait, where it says so."""
+        self.reached = reached
+        """Whether the service may have seen the request; False only where that is sure."""
+
 
 class AccessDenied(ServiceError, PermissionError):
     """The key is missing, wrong, or lacks the right (HTTP 401 and 403)."""
+
+
+class TrainingNotAvailable(AccessDenied):
+    """This account may not train at this service any more, whatever the key (HTTP 403)."""
 
 
 class RequestRejected(ServiceError, ValueError):
@@ -163,6 +186,16 @@ class NotFound(ServiceError, LookupError):
 
 class ModelNotFound(NotFound):
     """The service has no such model, or this key may not use it."""
+
+
+class ModelRetired(PricerError, ValueError):
+    """The base model is shut down, or its service takes no new jobs; nothing was sent."""
+
+    def __init__(self, message: str, *, model: str = "", date: str = "") -> None:
+        super().__init__(message)
+        self.model = model
+        self.date = date
+        """Since when, as `YYYY-MM-DD`."""
 
 
 class JobError(PricerError, RuntimeError):

@@ -29,6 +29,8 @@ class TrainingFile:
     """Its size."""
     sha256: str
     """Hash of its content, in hexadecimal."""
+    formatter: str = ""
+    """Fingerprint of the formatter that wrote it."""
 
     def verify(self) -> None:
         """Make sure that the file on disk is still the one that was written.
@@ -83,4 +85,10 @@ class JsonlWriter:
                 examples += 1
             if not examples:
                 raise TrainingFileError(f"no items to write; {str(path)!r} was not written")
-        return TrainingFile(path=Path(path), examples=examples, bytes=size, sha256=digest.hexdigest())
+        return TrainingFile(
+            path=Path(path),
+            examples=examples,
+            bytes=size,
+            sha256=digest.hexdigest(),
+            formatter=self.formatter.fingerprint,
+        )

@@ -1,20 +1,52 @@
-"""What services say of files and jobs: taken leniently, kept whole.
+"""What services say of files, jobs and checkpoints: taken leniently, kept whole.
 
-Nothing but the id must be there, nulls are fine, further fields are kept. These are pydantic models, and
-imported only where an answer is read, since pydantic costs more to import than the rest of the road.
+Nothing but the id must be there, nulls are fine, what cannot be read counts as absent, further fields are
+kept. These are pydantic models, and imported only where an answer is read, since pydantic costs more to
+import than the rest of the road.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidatorFunctionWrapHandler, field_validator
+
+from ..errors import ServiceUnavailable
 
 
-class UploadedFile(BaseModel):
-    """A file that a service holds, as the service describes it; further fields are kept."""
+class Lenient(BaseModel):
+    """Something that a service sent; further fields are kept."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _unreadable_is_absent(cls, value: Any, read: ValidatorFunctionWrapHandler, info: Any) -> Any:
+        try:
+            return read(value)
+        except ValidationError:
+            field = cls.model_fields[info.field_name]
+            if field.is_required():
+                raise
+            return field.get_default(call_default_factory=True)
+
+    @classmethod
+    def read(cls, answer: Any) -> Self:
+        """Take an answer as it came.
+
+        Raises:
+            ServiceUnavailable: It lacks even an id.
+        """
+        try:
+            return cls.model_validate(answer)
+        except ValidationError as error:
+            raise ServiceUnavailable(
+                f"the service answered without an id where {cls.__name__} was expected; try again later"
+            ) from error
+
+
+class UploadedFile(Lenient):
+    """A file that a service holds, as the service describes it; further fields are kept."""
 
     id: str
     filename: str | None = None
@@ -24,20 +56,18 @@ class UploadedFile(BaseModel):
     status_details: str | None = None
 
 
-class JobProblem(BaseModel):
+class JobProblem(Lenient):
     """Why a job failed, in the service's words."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
 
     code: str | None = None
     message: str | None = None
     param: str | None = None
+    line: int | None = None
+    """The line of the training file that the service points at, where it does."""
 
 
-class JobRecord(BaseModel):
+class JobRecord(Lenient):
     """A job as the service describes it; further fields are kept, and none but the id must be there."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
 
     id: str
     status: str = "unknown"
@@ -51,14 +81,14 @@ class JobRecord(BaseModel):
     training_file: str | None = None
     validation_file: str | None = None
     seed: int | None = None
-
-    @field_validator("status", mode="before")
-    @classmethod
-    def _some_status(cls, value: Any) -> Any:
-        return "unknown" if value is None else value
+    hyperparameters: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+    result_files: list[str] = []
 
     @field_validator("error", mode="before")
     @classmethod
     def _null_error_is_none(cls, value: Any) -> Any:
         # Services send {"code": null, "message": null, "param": null} on healthy jobs.
+        if isinstance(value, str) and value:
+            return {"message": value}
         return value if isinstance(value, dict) and any(value.values()) else None

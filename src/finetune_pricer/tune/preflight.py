@@ -1,0 +1,133 @@
+"""Before anything is uploaded: is the file whole, does the model live, will the service take the job?"""
+
+from __future__ import annotations
+
+import warnings
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
+
+from .. import _wire
+from ..errors import AccessDenied, ModelNotFound, ModelRetired, NotFound, TrainingFileError
+from ._flow import Flow, Work, ask
+from .records import UploadedFile
+
+if TYPE_CHECKING:
+    from ..prepare.jsonl import TrainingFile
+    from ..providers import Provider
+    from .spec import JobSpec
+
+_SOON = 90  # days
+
+
+def preflight(spec: JobSpec, *, force: bool) -> Flow[None]:
+    """Make sure that a job can be asked for; nothing is sent but a question about the model.
+
+    Raises:
+        TrainingFileError: A file has changed, or is too small or too large for the service.
+        ModelRetired: The model is shut down, or its service takes no jobs any more; not with `force`.
+        ModelNotFound: The service has no such model.
+    """
+    for file in (spec.training, spec.validation):
+        if file is not None and not isinstance(file, UploadedFile):
+            yield Work(file.verify)
+            check_size(file, spec.provider)
+    check_count(spec.training, spec.provider)
+    # What a job may cost belongs here: before the first request.
+    today = datetime.now(UTC).date()
+    check_dates(spec.model, spec.provider, said=(yield from _shutdown_date(spec)), today=today, force=force)
+
+
+def check_size(file: TrainingFile, provider: Provider) -> None:
+    """Refuse a file that is too large for the service.
+
+    Raises:
+        TrainingFileError: It is.
+    """
+    if file.bytes > provider.max_file_bytes:
+        raise TrainingFileError(
+            f"{str(file.path)!r} has {file.bytes:,} bytes; {provider.name!r} takes at most "
+            f"{provider.max_file_bytes:,}: write fewer items"
+        )
+
+
+def check_count(file: TrainingFile | UploadedFile, provider: Provider) -> None:
+    """Refuse too few examples to train on.
+
+    Raises:
+        TrainingFileError: There are fewer than the service wants.
+    """
+    if not isinstance(file, UploadedFile) and file.examples < provider.min_examples:
+        raise TrainingFileError(
+            f"{str(file.path)!r} has {file.examples} examples; {provider.name!r} wants at least "
+            f"{provider.min_examples}: write more items"
+        )
+
+
+def _shutdown_date(spec: JobSpec) -> Flow[date | None]:
+    """Ask the service when the model stops; None where it does not say."""
+    try:
+        answer = yield from ask(_wire.model(spec.model))
+    except (NotFound, AccessDenied) as error:
+        # Some services list only what answers questions, not what can be trained.
+        if isinstance(error, ModelNotFound) and spec.provider.lists_bases:
+            raise
+        return None
+    try:
+        return date.fromisoformat(str(answer.get("shutdown_date"))[:10])
+    except ValueError:
+        return None
+
+
+def check_dates(model: str, provider: Provider, *, said: date | None, today: date, force: bool) -> None:
+    """Refuse a model that is shut down, and warn of one that soon will be.
+
+    Args:
+        model: A base model, or a tuned one to train on.
+        provider: What is known of the service.
+        said: The date that the service itself gives; it wins over what is known.
+        today: The day to compare with.
+        force: Warn where one would refuse.
+
+    Raises:
+        ModelRetired: The message says since when, by whose word, and where else one can train.
+    """
+    known = provider.retirement(model)
+    source = f"says {known.source}, read on {provider.as_of}" if known else ""
+    ends = [(known.training_ends, f"model {model!r} stops at {provider.name!r} on", source)] if known else []
+    if said is not None:
+        ends = [(said, f"model {model!r} stops at {provider.name!r} on", "says the service")]
+    ends.append(
+        (provider.no_new_jobs_after, f"{provider.name!r} takes its last jobs on", f"read on {provider.as_of}")
+    )
+    for day, what, by in ends:
+        if day is None:
+            continue
+        if day <= today and not force:
+            raise ModelRetired(
+                f"{what} {day}, {by}; it is {today}. {alternatives(provider)}; force=True asks all the same",
+                model=model,
+                date=day.isoformat(),
+            )
+        if (day - today).days <= _SOON:
+            _warn(f"{what} {day}, {by}; what is tuned on it may stop then too. {alternatives(provider)}")
+    if known is not None and known.existing_customers_only:
+        _warn(
+            f"{provider.name!r} trains {model!r} for existing customers only (until {known.training_ends}, "
+            f"{source}); others are refused"
+        )
+
+
+def alternatives(provider: Provider) -> str:
+    """Say where the same files can be trained."""
+    from ..providers import PROVIDERS
+
+    places = [
+        f"{other.name} ({', '.join(other.trains)})"
+        for other in PROVIDERS.values()
+        if other.trains and other.name != provider.name
+    ]
+    return f"The same file can be trained at: {', '.join(places)}"
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=2)
