@@ -116,6 +116,9 @@ def _without(key: str, text: str) -> str:
 
 
 def _plain(client: Client, answer: Any) -> Answer:
+    # The client's pages cannot stand what is not JSON, so a page is read here.
+    if (raw := getattr(answer, "http_response", None)) is not None:
+        answer = json.loads(raw.content)
     if isinstance(answer, dict):
         return answer
     if isinstance(answer, list):
@@ -192,7 +195,7 @@ def file_content(file_id: str) -> Request:
 def files(after: str | None) -> Request:
     """Ask for a page of the files for fine-tuning, newest first."""
     options = _from(after)
-    return lambda client: client.files.list(purpose="fine-tune", limit=1000, **options)
+    return lambda client: client.files.with_raw_response.list(purpose="fine-tune", limit=1000, **options)
 
 
 def delete_file(file_id: str) -> Request:
@@ -223,19 +226,23 @@ def act_on_job(job_id: str, action: str) -> Request:
 def jobs(limit: int, after: str | None, metadata: Mapping[str, str] | None = None) -> Request:
     """Ask for a page of jobs, newest first; only those with this metadata, where the service can tell."""
     options = _from(after) | ({"metadata": dict(metadata)} if metadata else {})
-    return lambda client: client.fine_tuning.jobs.list(limit=limit, **options)
+    return lambda client: client.fine_tuning.jobs.with_raw_response.list(limit=limit, **options)
 
 
 def events(job_id: str, limit: int, after: str | None) -> Request:
     """Ask for a page of a job's events, in the service's order (newest first, as a rule)."""
     options = _from(after)
-    return lambda client: client.fine_tuning.jobs.list_events(job_id, limit=limit, **options)
+    return lambda client: client.fine_tuning.jobs.with_raw_response.list_events(
+        job_id, limit=limit, **options
+    )
 
 
 def checkpoints(job_id: str, after: str | None) -> Request:
     """Ask for a page of a job's checkpoints."""
     options = _from(after)
-    return lambda client: client.fine_tuning.jobs.checkpoints.list(job_id, limit=100, **options)
+    return lambda client: client.fine_tuning.jobs.checkpoints.with_raw_response.list(
+        job_id, limit=100, **options
+    )
 
 
 def _from(after: str | None) -> dict[str, Any]:

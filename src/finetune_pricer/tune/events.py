@@ -64,14 +64,12 @@ class JobEvent(Lenient):
         return f"{time:%H:%M:%S} {level}{self.message}"
 
 
-def streamed(
-    job_id: str, *, ended: Callable[[], Flow[bool]], in_order: bool, after: str | None
-) -> Flow[None]:
+def streamed(job_id: str, *, look: Callable[[], Flow[bool]], in_order: bool, after: str | None) -> Flow[None]:
     """Hand out a job's events as they happen, oldest first, each once, until it has ended.
 
     Args:
         job_id: The job.
-        ended: Looks at the job; whether it has come to its end.
+        look: Looks at the job; whether it has come to its end.
         in_order: Whether the service lists one second's events newest first; else their ids decide.
         after: The event after which to begin.
 
@@ -79,18 +77,20 @@ def streamed(
         NotFound: The job has no event `after`.
     """
     with _Spool(in_order=in_order) as spool:
-        last = False
-        while not last:
+        ended = fresh = False
+        # Once the job has ended, until a whole reading has brought nothing: the last events may come late.
+        while fresh or not ended:
             # The status is asked for first: events that come after a final one are then in the list.
-            last = yield from polled(
-                lambda: _round(job_id, spool, ended),
-                done=lambda is_last: is_last or spool.waiting,
+            ended = yield from polled(
+                lambda: _round(job_id, spool, look),
+                done=lambda final: final or spool.waiting,
                 timeout=None,
                 late=_never,
             )
             if after is not None:
                 spool.skip_to(after)
                 after = None
+            fresh = spool.waiting
             for event in spool.taken():
                 yield Give(event)
 
@@ -99,10 +99,10 @@ def _never() -> NotFound:
     raise AssertionError("without a timeout there is no end")
 
 
-def _round(job_id: str, spool: _Spool, ended: Callable[[], Flow[bool]]) -> Flow[bool]:
-    last = yield from ended()
-    yield from collected(job_id, spool, everything=last)
-    return last
+def _round(job_id: str, spool: _Spool, look: Callable[[], Flow[bool]]) -> Flow[bool]:
+    ended = yield from look()
+    yield from collected(job_id, spool, everything=ended)
+    return ended
 
 
 def collected(job_id: str, spool: _Spool, *, everything: bool) -> Flow[None]:

@@ -167,7 +167,7 @@ class JobFacts:
     def _streaming(self, after: str | None) -> Flow[None]:
         from .events import streamed
 
-        return streamed(self.id, ended=self._ended, in_order=self.provider.events_in_order, after=after)
+        return streamed(self.id, look=self._ended, in_order=self.provider.events_in_order, after=after)
 
     def _events(self) -> Flow[list[JobEvent]]:
         from .events import read_all
