@@ -1,4 +1,4 @@
-"""The fault table: whatever the network does, a job is finished and counted once, or an error says what to do.
+"""Whatever the network does, a job is finished and counted once, or an error says what to do.
 
 Every row runs through both doors against the local server, and asserts on what the server holds.
 """

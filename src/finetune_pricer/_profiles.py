@@ -124,7 +124,7 @@ _NEBIUS: dict[str, Any] = {
     "source": "https://docs.tokenfactory.nebius.com/post-training/how-to-fine-tune",
     "key_variable": "NEBIUS_API_KEY",
     "base_url": "https://api.tokenfactory.nebius.com/v1/",
-    "hosts": ["*.tokenfactory.nebius.com"],
+    "hosts": ["*.tokenfactory.nebius.com", "*.tokenfactory.*.nebius.com"],
     "hyperparameters": "top_level",
     "learning_rate": "absolute; our factor is taken on Nebius' own default of 1e-05",
     "settings": {

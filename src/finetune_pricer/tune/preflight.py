@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from .. import _wire
@@ -12,8 +12,10 @@ from ._flow import Flow, Work, ask
 from .records import UploadedFile
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ..prepare.jsonl import TrainingFile
-    from ..providers import Provider
+    from ..providers import Provider, Retirement
     from .spec import JobSpec
 
 _SOON = 90  # days
@@ -92,28 +94,40 @@ def check_dates(model: str, provider: Provider, *, said: date | None, today: dat
         ModelRetired: The message says since when, by whose word, and where else one can train.
     """
     known = provider.retirement(model)
-    source = f"says {known.source}, read on {provider.as_of}" if known else ""
-    ends = [(known.training_ends, f"model {model!r} stops at {provider.name!r} on", source)] if known else []
-    if said is not None:
-        ends = [(said, f"model {model!r} stops at {provider.name!r} on", "says the service")]
-    ends.append(
-        (provider.no_new_jobs_after, f"{provider.name!r} takes its last jobs on", f"read on {provider.as_of}")
-    )
-    for day, what, by in ends:
-        if day is None:
-            continue
+    notes = []
+    for day, what in _ends(model, provider, known, said):
         if day <= today and not force:
             raise ModelRetired(
-                f"{what} {day}, {by}; it is {today}. {alternatives(provider)}; force=True asks all the same",
+                f"{what}; it is {today}. {alternatives(provider)}; force=True asks all the same",
                 model=model,
                 date=day.isoformat(),
             )
         if (day - today).days <= _SOON:
-            _warn(f"{what} {day}, {by}; what is tuned on it may stop then too. {alternatives(provider)}")
+            notes.append(what)
     if known is not None and known.existing_customers_only:
-        _warn(
-            f"{provider.name!r} trains {model!r} for existing customers only (until {known.training_ends}, "
-            f"{source}); others are refused"
+        notes.append(
+            f"{provider.name!r} trains {model!r} for existing customers only, until {known.training_ends}, "
+            f"says {known.source}, read on {provider.as_of}; others are refused"
+        )
+    if notes:
+        warnings.warn(f"{'; '.join(notes)}. {alternatives(provider)}", UserWarning, stacklevel=2)
+
+
+def _ends(
+    model: str, provider: Provider, known: Retirement | None, said: date | None
+) -> Iterator[tuple[date, str]]:
+    stops = f"model {model!r} stops at {provider.name!r} on"
+    if said is not None:
+        yield said, f"{stops} {said}, says the service"
+    elif known is not None and known.training_ends is not None:
+        what = f"{stops} {known.training_ends}, says {known.source}, read on {provider.as_of}"
+        if known.serving_ends is not None:
+            what += f" (and what was tuned on it on {known.serving_ends})"
+        yield known.training_ends, what
+    if (last := provider.no_new_jobs_after) is not None:
+        yield (
+            last + timedelta(days=1),
+            f"{provider.name!r} takes its last jobs on {last}, read on {provider.as_of}",
         )
 
 
@@ -127,7 +141,3 @@ def alternatives(provider: Provider) -> str:
         if other.trains and other.name != provider.name
     ]
     return f"The same file can be trained at: {', '.join(places)}"
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, UserWarning, stacklevel=2)
