@@ -42,11 +42,11 @@ class Desk:
         router.post(path__regex=r"/files$").mock(side_effect=self._file)
         router.post(path__regex=r"/fine_tuning/jobs$").mock(side_effect=self._job)
 
-    def _file(self, request: httpx2.Request) -> httpx2.Response:
+    def _file(self, request: httpx2.Request) -> Any:
         self.uploads.append(request.read())
         return httpx2.Response(200, json={"id": f"file-{len(self.uploads)}", "object": "file"})
 
-    def _job(self, request: httpx2.Request) -> httpx2.Response:
+    def _job(self, request: httpx2.Request) -> Any:
         self.jobs.append(json.loads(request.read()))
         return httpx2.Response(200, json={"id": "ftjob-1", "status": "queued", "result_files": None})
 

@@ -108,6 +108,7 @@ def _round(job_id: str, spool: _Spool, look: Callable[[], Flow[bool]]) -> Flow[b
 def collected(job_id: str, spool: _Spool, *, everything: bool) -> Flow[None]:
     """Read the list of events until nothing new is in it; with `everything`, to its end."""
     after: str | None = None
+    spool.begin()
     while True:
         page = yield from ask(_wire.events(job_id, _PAGE, after))
         events = [JobEvent.read(row) for row in page.get("data") or [] if isinstance(row, dict)]
@@ -138,7 +139,8 @@ class _Spool:
         )
         # Within one second: later rounds are later, and within a round the service's order is turned round.
         self._order = "created_at, first, position DESC" if in_order else "created_at, id"
-        self._number = 1
+        self._number = 0  # of rounds, also those that broke off
+        self._whole = 0  # of whole ones
         self._position = 0
         self._from = -1
 
@@ -154,6 +156,10 @@ class _Spool:
     def waiting(self) -> bool:
         """Whether there is something to give."""
         return self._database.execute("SELECT 1 FROM events WHERE body IS NOT NULL").fetchone() is not None
+
+    def begin(self) -> None:
+        """Begin a round, or one anew that broke off."""
+        self._number += 1
 
     def add(self, events: Sequence[JobEvent]) -> _News:
         """Take a page; says whether it held anything that this round, or an earlier whole one, had not."""
@@ -175,14 +181,14 @@ class _Spool:
                 self._database.execute(
                     "INSERT INTO events (id, created_at, first, seen, position, body)"
                     " VALUES (?, ?, ?, ?, ?, ?)",
-                    (event.id, event.created_at, self._number, self._number, self._position, body),
+                    (event.id, event.created_at, self._whole, self._number, self._position, body),
                 )
         return _News(of_this_round=fresh, unsettled=unsettled)
 
     def settle(self) -> None:
         """End a round that went well: what it brought counts as known."""
         self._database.execute("UPDATE events SET settled = 1 WHERE settled = 0")
-        self._number += 1
+        self._whole += 1
 
     def skip_to(self, id_: str) -> None:
         """Count an event, and all before it, as given."""
