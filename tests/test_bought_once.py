@@ -11,11 +11,12 @@ import openai
 import pytest
 import respx
 
-from conftest import BASE_URL
 from finetune_pricer import ChatFormatter, FineTuneJob, JsonlWriter, MadeUpCatalogue, TrainingFile, upload
 from finetune_pricer.errors import FileAccessError, NotFound
 from finetune_pricer.local import LocalServer
 from finetune_pricer.tune.journal import Journal
+
+BASE_URL = "https://service.test/v1"
 
 
 @pytest.fixture(scope="module")

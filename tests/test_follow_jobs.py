@@ -137,7 +137,7 @@ def test_a_list_that_breaks_off_is_read_again_and_nothing_is_lost(
 def test_events_without_id_time_or_words_are_taken(client: openai.OpenAI, done: respx.MockRouter) -> None:
     rows = [
         {"message": "b", "created_at": "2026-11-22T10:00:00Z"},
-        {"message": None, "created_at": None, "data": "text", "level": None, "type": 3},
+        {"message": None, "created_at": None, "data": "text", "level": None, "type": None},
     ]
     done.get(f"{JOB}/events").respond(json={"data": rows})
     first, second = job(client).stream_events()

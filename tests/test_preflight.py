@@ -9,7 +9,6 @@ import openai
 import pytest
 import respx
 
-from conftest import BASE_URL
 from finetune_pricer import FineTuneJob, JsonlWriter, MadeUpCatalogue, TrainingFile
 from finetune_pricer.errors import (
     AccessDenied,
@@ -24,6 +23,7 @@ from finetune_pricer.errors import (
 from finetune_pricer.providers import PROVIDERS, Provider, Retirement, provider_of
 from finetune_pricer.tune.preflight import check_dates
 
+BASE_URL = "https://service.test/v1"
 NANO = "gpt-4.1-nano-2025-04-14"
 REFUSED = {"error": {"message": "winding down", "code": "training_not_available", "param": None}}
 

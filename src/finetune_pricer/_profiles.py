@@ -20,6 +20,7 @@ _OPENAI: dict[str, Any] = {
     "as_of": _READ,
     "source": "https://developers.openai.com/api/reference",
     "key_variable": "OPENAI_API_KEY",
+    "base_url": "https://api.openai.com/v1/",
     "base_url_variable": "OPENAI_BASE_URL",
     "hosts": ["api.openai.com", "eu.api.openai.com", "us.api.openai.com"],
     "learning_rate": "a factor on a rate that OpenAI chooses",

@@ -59,9 +59,9 @@ def translated(client: Client) -> Iterator[None]:
             f"no answer from {client.base_url} in time; try again later", reached=_reached(error)
         ) from error
     except openai.APIConnectionError as error:
+        reason = _without(client.api_key, str(error.__cause__ or error))
         raise ServiceUnavailable(
-            f"cannot reach {client.base_url} ({error.__cause__ or error}); is the service running, "
-            "and the URL right?",
+            f"cannot reach {client.base_url} ({reason}); is the service running, and the URL right?",
             reached=_reached(error),
         ) from error
     except openai.APIStatusError as error:
@@ -87,7 +87,9 @@ def _not_json(client: Client) -> ServiceUnavailable:
 def _refusal(error: APIStatusError, key: str) -> ServiceError:
     body = error.body if isinstance(error.body, dict) else {}
     known: dict[str, Any] = {}
-    text = _without(key, str(body.get("message") or error.message))
+    # Not every service words its errors as OpenAI does; what it says instead is better than nothing.
+    said = body.get("message") or f"{error.message} {error.response.text[:300]}".strip()
+    text = _without(key, str(said))
     status, code = error.status_code, body.get("code")
     kind: type[ServiceError] = RequestRejected
     if code == "training_not_available":
@@ -112,24 +114,26 @@ def _seconds(header: str | None) -> float | None:
 
 
 def _without(key: str, text: str) -> str:
-    return text.replace(key, "***") if key else text
+    # Stripped, since a key with a line break in it is quoted without it.
+    return text.replace(key.strip(), "***") if key.strip() else text
 
 
 def _plain(client: Client, answer: Any) -> Answer:
-    # The client's pages cannot stand what is not JSON, so a page is read here.
-    if (raw := getattr(answer, "http_response", None)) is not None:
-        answer = json.loads(raw.content)
-    if isinstance(answer, dict):
-        return answer
-    if isinstance(answer, list):
-        return {"data": answer}
-    if answer is None:
-        return {}
-    if isinstance(content := getattr(answer, "content", None), bytes):
+    import httpx2
+
+    if isinstance(answer, httpx2.Response):  # a thing of a service's own, in whatever form
+        answer = json.loads(answer.content) if answer.content else {}
+        answer = {"data": answer} if isinstance(answer, list) else answer
+    elif (page := getattr(answer, "http_response", None)) is not None:
+        # Pages come raw: the client cannot dress what is not JSON as one.
+        answer = json.loads(page.content)
+    elif isinstance(content := getattr(answer, "content", None), bytes):
         return {"content": content}
-    if not hasattr(answer, "to_dict"):
+    elif hasattr(answer, "to_dict"):
+        answer = answer.to_dict(mode="json", warnings=False)
+    if not isinstance(answer, dict):
         raise _not_json(client)
-    return cast("Answer", answer.to_dict(mode="json", warnings=False))
+    return answer
 
 
 def send(client: OpenAI, request: Request) -> Answer:
@@ -164,18 +168,24 @@ def create_job(body: Mapping[str, Any], extra: Mapping[str, Any]) -> Request:
 def create_thing(path: str, body: Mapping[str, Any]) -> Request:
     """Post to a path of a service's own, once; one that begins with a slash starts at the service's root."""
     return lambda client: client.with_options(max_retries=0).post(
-        _at(client, path), body=dict(body), cast_to=object
+        _at(client, path), body=dict(body), cast_to=_response()
     )
 
 
 def thing(path: str) -> Request:
     """Ask for what stands at a path of a service's own."""
-    return lambda client: client.get(_at(client, path), cast_to=object)
+    return lambda client: client.get(_at(client, path), cast_to=_response())
 
 
 def delete_thing(path: str) -> Request:
     """Delete what stands at a path of a service's own."""
-    return lambda client: client.delete(_at(client, path), cast_to=object)
+    return lambda client: client.delete(_at(client, path), cast_to=_response())
+
+
+def _response() -> Any:
+    import httpx2
+
+    return httpx2.Response
 
 
 def _at(client: Client, path: str) -> str:

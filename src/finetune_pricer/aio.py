@@ -6,11 +6,10 @@ import asyncio
 import builtins  # noqa: TC003 - the class has a method `list`
 from typing import TYPE_CHECKING, Any
 
-from . import _wire
 from .tune._flow import arun, astream
 from .tune._polling import LONGEST_PAUSE
 from .tune.job import profile, spec_for
-from .tune.life import JobFacts, read_job
+from .tune.life import JobFacts, found_by_id
 
 if TYPE_CHECKING:
     import os
@@ -32,8 +31,8 @@ if TYPE_CHECKING:
 class AsyncFineTuneJob(JobFacts):
     """A fine-tuning job, as `FineTuneJob` has it, for an `openai.AsyncOpenAI` client."""
 
-    def __init__(self, client: AsyncOpenAI, record: JobRecord, provider: Provider) -> None:
-        super().__init__(record, provider)
+    def __init__(self, client: AsyncOpenAI, record: JobRecord, provider: Provider | None = None) -> None:
+        super().__init__(record, profile(client, provider))
         self.client = client
         """The client that it was asked for with."""
 
@@ -80,7 +79,7 @@ class AsyncFineTuneJob(JobFacts):
         cls, client: AsyncOpenAI, job_id: str, *, provider: str | Provider | None = None
     ) -> AsyncFineTuneJob:
         """Do as `FineTuneJob.attach` does."""
-        record = await arun(client, read_job(_wire.job(job_id)), asyncio.sleep)
+        record = await arun(client, found_by_id(job_id), asyncio.sleep)
         return cls(client, record, profile(client, provider))
 
     @classmethod

@@ -116,7 +116,7 @@ class Provider(_Fact):
     key_variable: str = ""
     """The environment variable with the key; a provider is configured when it is set."""
     base_url: str | None = None
-    """Where the service answers; None is the openai client's own default."""
+    """Where the service answers; None where each user has an address of their own."""
     base_url_variable: str | None = None
     """The environment variable that says where, or overrides it."""
     base_url_path: str = ""
@@ -302,6 +302,11 @@ def _client(name: str, found: Mapping[str, str]) -> OpenAI:
         raise NotConfigured(
             f"provider {name!r} needs {provider.key_variable}: set it in the environment or in .env; "
             'or rehearse without a key: connect("local")'
+        )
+    if not key.isascii() or key != key.strip():
+        raise NotConfigured(
+            f"{provider.key_variable} begins or ends with a space, or holds a character that no key has; "
+            "copy the key again"
         )
     base_url = provider.base_url
     if provider.base_url_variable and (said := found.get(provider.base_url_variable)):

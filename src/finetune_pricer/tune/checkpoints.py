@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from .. import _wire
 from ._flow import Flow, ask
 from .metrics import JobMetric, metric_of
-from .records import Lenient
+from .records import Said
 
 if TYPE_CHECKING:
     from ..providers import Provider
 
 
-class JobCheckpoint(Lenient):
+class JobCheckpoint(Said):
     """A model that a job kept after some step; further fields are kept."""
+
+    noun = "checkpoint"
 
     id: str
     step: int = 0
@@ -24,7 +28,7 @@ class JobCheckpoint(Lenient):
     metrics: JobMetric = JobMetric(step=0)
     """What was measured then."""
     created_at: int | None = None
-    result_files: list[str] = []  # noqa: RUF012 - pydantic copies it
+    result_files: list[str] = Field(default_factory=list)
     """Files of its weights, where the service gives them out."""
 
 

@@ -8,14 +8,14 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from .. import _wire
 from .._sqlite import temporary_database, transaction
 from ..errors import NotFound
 from ._flow import Flow, Give, ask
 from ._polling import polled
-from .records import Lenient
+from .records import Said
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _PAGE = 100
 
 
-class JobEvent(Lenient):
+class JobEvent(Said):
     """Something that happened to a job; further fields are kept.
 
     Attributes:
@@ -36,17 +36,19 @@ class JobEvent(Lenient):
         data: Numbers of a metrics event: `step`, `total_steps`, `train_loss`, `valid_loss`, ...
     """
 
+    noun = "event"
+
     id: str
     created_at: int = 0
     level: str = "info"
     message: str = ""
     type: str = "message"
-    data: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies it
+    data: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
     def _named_by_its_content(cls, value: Any) -> Any:
-        if isinstance(value, dict) and not isinstance(value.get("id"), str):
+        if isinstance(value, dict) and value.get("id") is None:
             content = json.dumps(value, sort_keys=True, default=str)
             return value | {"id": f"unnamed-{hashlib.sha256(content.encode()).hexdigest()[:24]}"}
         return value
@@ -55,7 +57,10 @@ class JobEvent(Lenient):
     @classmethod
     def _seconds(cls, value: Any) -> Any:
         if isinstance(value, str) and not re.fullmatch(r"\d+", value):
-            return int(datetime.fromisoformat(value).timestamp())
+            try:
+                return int(datetime.fromisoformat(value).timestamp())
+            except ValueError:
+                return 0
         return int(value) if isinstance(value, float) else value
 
     def __str__(self) -> str:

@@ -6,11 +6,10 @@ import builtins  # noqa: TC003 - the class has a method `list`
 import time
 from typing import TYPE_CHECKING, Any
 
-from .. import _wire
 from ..errors import NotSupported
 from ._flow import run, stream
 from ._polling import LONGEST_PAUSE
-from .life import JobFacts, read_job
+from .life import JobFacts, found_by_id
 
 if TYPE_CHECKING:
     import os
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from openai import OpenAI
 
+    from .._wire import Client
     from ..prepare.jsonl import TrainingFile
     from ..providers import Provider
     from .checkpoints import JobCheckpoint
@@ -36,8 +36,8 @@ class FineTuneJob(JobFacts):
     the job goes on at the service, and `FineTuneJob.attach(client, job_id)` finds it.
     """
 
-    def __init__(self, client: OpenAI, record: JobRecord, provider: Provider) -> None:
-        super().__init__(record, provider)
+    def __init__(self, client: OpenAI, record: JobRecord, provider: Provider | None = None) -> None:
+        super().__init__(record, profile(client, provider))
         self.client = client
         """The client that it was asked for with."""
 
@@ -119,10 +119,11 @@ class FineTuneJob(JobFacts):
         """Find a job by its id, from any process.
 
         Raises:
+            DataError: The id is empty.
             NotFound: The service has no such job.
             ServiceError: The service refuses or does not answer.
         """
-        return cls(client, run(client, read_job(_wire.job(job_id)), time.sleep), profile(client, provider))
+        return cls(client, run(client, found_by_id(job_id), time.sleep), profile(client, provider))
 
     @classmethod
     def find(
@@ -345,7 +346,7 @@ class FineTuneJob(JobFacts):
         run(self.client, self._undeploying(name), time.sleep)
 
 
-def profile(client: _wire.Client, said: str | Provider | None) -> Provider:
+def profile(client: Client, said: str | Provider | None) -> Provider:
     """Give what is known of a client's service."""
     from ..providers import provider_of
 
@@ -353,7 +354,7 @@ def profile(client: _wire.Client, said: str | Provider | None) -> Provider:
 
 
 def spec_for(
-    client: _wire.Client,
+    client: Client,
     training: TrainingFile | UploadedFile,
     validation: TrainingFile | UploadedFile | None,
     said: str | Provider | None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _wire
 from ..errors import (
+    DataError,
     JobCancelled,
     JobError,
     JobFailed,
@@ -142,10 +143,14 @@ class JobFacts:
         if self.error is None:
             return JobFailed(f"job {self.id!r} failed; the service gave no reason", job_id=self.id)
         message, code, param = self.error.message, self.error.code, self.error.param
-        where = f" (code {code!r}, param {param!r})" if code else ""
-        line = f" (line {self.error.line})" if self.error.line is not None else ""
+        known = (("code", code), ("param", param), ("line", self.error.line))
+        words = [f"{name} {word!r}" for name, word in known if word]
+        where = f" ({', '.join(words)})" if words else ""
         return JobFailed(
-            f"job {self.id!r} failed: {message}{where}{line}", job_id=self.id, code=code, param=param
+            f"job {self.id!r} failed: {message or 'no message'}{where}",
+            job_id=self.id,
+            code=code,
+            param=param,
         )
 
     def _late(self, timeout: float | None) -> JobTimeout:
@@ -283,6 +288,13 @@ class JobFacts:
                 yield from ask(request)
             gone.append(name)
         return gone
+
+
+def found_by_id(job_id: str) -> Flow[JobRecord]:
+    """Find a job by its id."""
+    if not job_id:
+        raise DataError("job_id is empty; FineTuneJob.list(client) gives the newest jobs")
+    return (yield from read_job(_wire.job(job_id)))
 
 
 def read_job(request: _wire.Request) -> Flow[JobRecord]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .. import _wire
 from ..errors import NotFound, RequestRejected, ServiceError, TrainingNotAvailable
-from ._flow import Flow, ask
+from ._flow import Flow, Work, ask
 from .files import FileOrder
 from .once import once
 from .preflight import alternatives, preflight
@@ -29,6 +29,9 @@ _SPENT = frozenset({"failed", "cancelled"})
 
 def ordered(account: Account, spec: JobSpec, *, again: bool, force: bool) -> Flow[JobRecord]:
     """Give the job of this spec: the one that exists, unless `again`, else a new one."""
+    for file in (spec.training, spec.validation):
+        if file is not None and not isinstance(file, UploadedFile):
+            yield Work(file.verify)
     return (yield from once(account, JobOrder(account, spec, force=force), again=again))
 
 

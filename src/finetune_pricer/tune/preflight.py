@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .. import _wire
 from ..errors import AccessDenied, ModelNotFound, ModelRetired, NotFound, TrainingFileError
-from ._flow import Flow, Work, ask
+from ._flow import Flow, ask
 from .records import UploadedFile
 
 if TYPE_CHECKING:
@@ -25,13 +25,12 @@ def preflight(spec: JobSpec, *, force: bool) -> Flow[None]:
     """Make sure that a job can be asked for; nothing is sent but a question about the model.
 
     Raises:
-        TrainingFileError: A file has changed, or is too small or too large for the service.
+        TrainingFileError: A file is too small or too large for the service.
         ModelRetired: The model is shut down, or its service takes no jobs any more; not with `force`.
         ModelNotFound: The service has no such model.
     """
     for file in (spec.training, spec.validation):
         if file is not None and not isinstance(file, UploadedFile):
-            yield Work(file.verify)
             check_size(file, spec.provider)
     check_count(spec.training, spec.provider)
     # What a job may cost belongs here: before the first request.

@@ -7,25 +7,38 @@ import than the rest of the road.
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidatorFunctionWrapHandler, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
 from ..errors import ServiceUnavailable
 
 
-class Lenient(BaseModel):
-    """Something that a service sent; further fields are kept."""
+class Said(BaseModel):
+    """What a service said: what cannot be read counts as absent, but for the id."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", coerce_numbers_to_str=True)
+
+    noun: ClassVar[str] = "thing"
 
     @field_validator("*", mode="wrap")
     @classmethod
-    def _unreadable_is_absent(cls, value: Any, read: ValidatorFunctionWrapHandler, info: Any) -> Any:
+    def _unreadable_is_absent(
+        cls, value: Any, read: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> Any:
+        # A date in another form must not stand between a user and a job that is paid for.
+        field = cls.model_fields[info.field_name or ""]
         try:
             return read(value)
-        except ValidationError:
-            field = cls.model_fields[info.field_name]
+        except ValueError:
             if field.is_required():
                 raise
             return field.get_default(call_default_factory=True)
@@ -41,12 +54,14 @@ class Lenient(BaseModel):
             return cls.model_validate(answer)
         except ValidationError as error:
             raise ServiceUnavailable(
-                f"the service answered without an id where {cls.__name__} was expected; try again later"
+                f"the service's answer is no {cls.noun}: {str(answer)[:200]}; try again later"
             ) from error
 
 
-class UploadedFile(Lenient):
+class UploadedFile(Said):
     """A file that a service holds, as the service describes it; further fields are kept."""
+
+    noun = "file"
 
     id: str
     filename: str | None = None
@@ -56,7 +71,7 @@ class UploadedFile(Lenient):
     status_details: str | None = None
 
 
-class JobProblem(Lenient):
+class JobProblem(Said):
     """Why a job failed, in the service's words."""
 
     code: str | None = None
@@ -66,8 +81,10 @@ class JobProblem(Lenient):
     """The line of the training file that the service points at, where it does."""
 
 
-class JobRecord(Lenient):
+class JobRecord(Said):
     """A job as the service describes it; further fields are kept, and none but the id must be there."""
+
+    noun = "job"
 
     id: str
     status: str = "unknown"
@@ -81,9 +98,9 @@ class JobRecord(Lenient):
     training_file: str | None = None
     validation_file: str | None = None
     seed: int | None = None
-    hyperparameters: dict[str, Any] = {}
-    metadata: dict[str, Any] = {}
-    result_files: list[str] = []
+    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    result_files: list[str] = Field(default_factory=list)
 
     @field_validator("error", mode="before")
     @classmethod

@@ -172,7 +172,7 @@ def _whole(name: str, value: Whole | None) -> Whole | None:
     if value in (None, "auto"):
         return value
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise DataError(f"{name} must be a whole number of at least 1 or 'auto', not {value!r}")
+        raise DataError(f"{name} must be at least 1 or 'auto', not {value!r}")
     return value
 
 
@@ -191,7 +191,7 @@ def _check_suffix(suffix: str | None, provider: Provider) -> None:
     if most is None:
         raise DataError(f"there are no suffixes {at}; leave it out")
     if not 0 < len(suffix) <= most:
-        raise DataError(f"suffix must have 1 to {most} characters {at}, not {len(suffix)}")
+        raise DataError(f"suffix must have 1 to {most} characters, not {len(suffix)}, {at}")
     if provider.suffix_pattern is not None and not re.fullmatch(provider.suffix_pattern, suffix):
         raise DataError(
             f"suffix must be {provider.suffix_rule or provider.suffix_pattern} {at}, not {suffix!r}"
