@@ -55,3 +55,18 @@ def test_the_demo_command_runs_the_first_example(capsys: pytest.CaptureFixture[s
     result = CliRunner().invoke(cli, ["demo", "--train", "300", "--test", "50"], catch_exceptions=False)
     assert result.exit_code == 0
     assert len(maes(result.output + capsys.readouterr().out)) == 3
+
+
+def test_another_provider_is_one_word_away_and_the_file_stays_the_same() -> None:
+    command = [sys.executable, "-W", "ignore", str(EXAMPLES / "04_another_provider.py"), "--train", "300"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"^(\w+): a learning rate is", done.stdout, re.MULTILINE) == [
+        "openai",
+        "azure",
+        "nebius",
+        "crusoe",
+    ]
+    assert len(maes(done.stdout)) == 4
+    assert len(set(re.findall(r"ftjob-\w+", done.stdout))) == 4
+    assert [path.name for path in Path("jsonl").iterdir()] == ["train.jsonl"]

@@ -56,6 +56,18 @@ def test_a_model_that_is_shut_down_is_refused_before_upload_with_date_and_altern
     assert not desk["create"].called
 
 
+def test_a_model_that_the_service_has_forgotten_is_refused_with_its_date(
+    client: openai.OpenAI, desk: respx.MockRouter, training: TrainingFile
+) -> None:
+    desk["model"].respond(404, json={"error": {"code": "model_not_found", "message": "no such model"}})
+    with pytest.raises(ModelRetired, match="2026-10-23"):
+        FineTuneJob.create(client, training, model=NANO, provider="openai")
+    assert not desk["upload"].called
+    with pytest.warns(UserWarning, match="2026-10-23"):
+        FineTuneJob.create(client, training, model=NANO, provider="openai", force=True)
+    assert desk["create"].called
+
+
 def test_the_same_model_is_allowed_at_azure_with_a_warning(
     client: openai.OpenAI, desk: respx.MockRouter, training: TrainingFile
 ) -> None:

@@ -35,7 +35,15 @@ def preflight(spec: JobSpec, *, force: bool) -> Flow[None]:
     check_count(spec.training, spec.provider)
     # What a job may cost belongs here: before the first request.
     today = datetime.now(UTC).date()
-    check_dates(spec.model, spec.provider, said=(yield from _shutdown_date(spec)), today=today, force=force)
+    try:
+        said = yield from _shutdown_date(spec)
+    except ModelNotFound:
+        # A model that was shut down may be unknown by now; its date says more than that.
+        check_dates(spec.model, spec.provider, said=None, today=today, force=force)
+        if not force:
+            raise
+    else:
+        check_dates(spec.model, spec.provider, said=said, today=today, force=force)
 
 
 def check_size(file: TrainingFile, provider: Provider) -> None:
