@@ -20,7 +20,7 @@ FLOW = [
     {"errors"},
     {"_settings", "_files", "_progress", "_sqlite", "_features", "prices"},
     {"providers", "_wire"},
-    {"items", "_reading"},
+    {"items"},
     {"chat"},
     {"prepare"},
     {"tune"},
