@@ -20,9 +20,13 @@ if TYPE_CHECKING:
     from .predict.predictor import Prediction as Prediction
     from .predict.predictor import Predictions as Predictions
     from .predict.predictor import Predictor as Predictor
+    from .prepare.checking import check_jsonl as check_jsonl
+    from .prepare.faults import JsonlReport as JsonlReport
     from .prepare.jsonl import JsonlWriter as JsonlWriter
     from .prepare.jsonl import TrainingFile as TrainingFile
     from .prepare.made_up import MadeUpCatalogue as MadeUpCatalogue
+    from .prepare.tokens import TokenCount as TokenCount
+    from .prepare.tokens import count_tokens as count_tokens
     from .providers import connect as connect
     from .tune.files import upload as upload
     from .tune.job import FineTuneJob as FineTuneJob
@@ -35,13 +39,17 @@ _HOMES = {
     "Item": "items",
     "ItemDataset": "items",
     "ItemSplits": "items",
+    "JsonlReport": "prepare.faults",
     "JsonlWriter": "prepare.jsonl",
     "MadeUpCatalogue": "prepare.made_up",
     "Prediction": "predict.predictor",
     "Predictions": "predict.predictor",
     "Predictor": "predict.predictor",
+    "TokenCount": "prepare.tokens",
     "TrainingFile": "prepare.jsonl",
+    "check_jsonl": "prepare.checking",
     "connect": "providers",
+    "count_tokens": "prepare.tokens",
     "login": "items",
     "upload": "tune.files",
 }

@@ -153,8 +153,13 @@ class PriceForm:
 
     def write(self, price: float) -> str:
         """Write one price in this form."""
-        number = f"{price:,.{self.decimals}f}" if self.grouped else f"{price:.{self.decimals}f}"
-        return f"{self.prefix}{number}{self.suffix}"
+        return self.template.format(price)
+
+    @property
+    def template(self) -> str:
+        """This form as `str.format` takes it, for writing many prices."""
+        before, after = (part.replace("{", "{{").replace("}", "}}") for part in (self.prefix, self.suffix))
+        return f"{before}{{:{',' if self.grouped else ''}.{self.decimals}f}}{after}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,9 +66,12 @@ class Item:
     @property
     def text(self) -> str:
         """What the price is asked for: the summary, else the full text, else the title."""
-        for text in (self.summary, self.full, self.title):
-            if text and not text.isspace():
-                return text
+        if (text := self.summary) and not text.isspace():
+            return text
+        if (text := self.full) and not text.isspace():
+            return text
+        if (text := self.title) and not text.isspace():
+            return text
         return ""
 
     @property
@@ -111,7 +114,8 @@ def content_id(fields: Mapping[str, Any]) -> str:
     content = "\x1f".join(
         str(fields.get(name) or "") for name in ("title", "category", *TEXT_FIELDS[:2], "weight")
     )
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
+    # Half a surrogate pair cannot be written, which is for the writer to say.
+    return hashlib.sha256(content.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def _as_weight(value: Any) -> float | None:
