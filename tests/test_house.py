@@ -19,7 +19,7 @@ NAMES = "Item, ItemDataset, ChatFormatter, JsonlWriter, FineTuneJob, Predictor, 
 FLOW = [
     {"errors"},
     {"_settings", "_files", "_progress", "_sqlite", "_features", "prices"},
-    {"providers", "_wire"},
+    {"providers", "_price_rows", "_wire"},
     {"items"},
     {"chat"},
     {"prepare"},

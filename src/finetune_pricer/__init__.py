@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._price_rows import PriceRow as PriceRow
     from .chat import ChatFormatter as ChatFormatter
     from .evaluate.evaluator import Evaluation as Evaluation
     from .evaluate.evaluator import Evaluator as Evaluator
@@ -28,11 +29,14 @@ if TYPE_CHECKING:
     from .prepare.tokens import TokenCount as TokenCount
     from .prepare.tokens import count_tokens as count_tokens
     from .providers import connect as connect
+    from .tune.cost import CostEstimate as CostEstimate
+    from .tune.cost import estimate_cost as estimate_cost
     from .tune.files import upload as upload
     from .tune.job import FineTuneJob as FineTuneJob
 
 _HOMES = {
     "ChatFormatter": "chat",
+    "CostEstimate": "tune.cost",
     "Evaluation": "evaluate.evaluator",
     "Evaluator": "evaluate.evaluator",
     "FineTuneJob": "tune.job",
@@ -45,11 +49,13 @@ _HOMES = {
     "Prediction": "predict.predictor",
     "Predictions": "predict.predictor",
     "Predictor": "predict.predictor",
+    "PriceRow": "_price_rows",
     "TokenCount": "prepare.tokens",
     "TrainingFile": "prepare.jsonl",
     "check_jsonl": "prepare.checking",
     "connect": "providers",
     "count_tokens": "prepare.tokens",
+    "estimate_cost": "tune.cost",
     "login": "items",
     "upload": "tune.files",
 }

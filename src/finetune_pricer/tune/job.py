@@ -52,6 +52,8 @@ class FineTuneJob:
         learning_rate_multiplier: float | Literal["auto"] | None = None,
         seed: int | None = None,
         suffix: str | None = None,
+        budget: float | None = None,
+        provider: str | None = None,
     ) -> FineTuneJob:
         """Upload the files, if they are not there yet, and ask for a supervised fine-tuning job.
 
@@ -68,9 +70,12 @@ class FineTuneJob:
             learning_rate_multiplier: Factor on the service's learning rate, above 0.
             seed: For the same result with the same request, as far as the service can.
             suffix: Becomes part of the tuned model's name, at most 64 characters.
+            budget: Dollars that training may cost; it needs `epochs` and `provider`.
+            provider: The service's name, whose prices the budget is held against.
 
         Raises:
-            DataError: A setting is out of range; nothing was uploaded.
+            DataError: A setting is out of range, or the cost cannot be worked out; nothing was uploaded.
+            OverBudget: Training costs more than the budget; nothing was uploaded.
             TrainingFileError: A file has changed since it was written, or the service cannot use it.
             ServiceError: The service refuses the job, or does not answer.
         """
@@ -89,6 +94,8 @@ class FineTuneJob:
         for file in files:
             if not isinstance(file, UploadedFile):
                 file.verify()
+        if budget is not None:
+            _hold_budget(budget, training, validation, model=model, epochs=epochs, provider=provider)
         ids = [(file if isinstance(file, UploadedFile) else upload(client, file)).id for file in files]
         chosen = {name: value for name, value in hyperparameters.items() if value is not None}
         request: dict[str, Any] = {"training_file": ids[0], "model": model}
@@ -241,6 +248,26 @@ class FineTuneJob:
     def __repr__(self) -> str:
         model = f", model={self.fine_tuned_model!r}" if self.fine_tuned_model else ""
         return f"FineTuneJob({self.id!r}, status={self.status!r}{model})"
+
+
+def _hold_budget(
+    budget: float,
+    training: TrainingFile | UploadedFile,
+    validation: TrainingFile | UploadedFile | None,
+    *,
+    model: str,
+    epochs: Setting | None,
+    provider: str | None,
+) -> None:
+    from .cost import estimate_cost, require_within_budget
+    from .records import UploadedFile
+
+    if not isinstance(epochs, int):
+        raise DataError(f"a budget needs to know the epochs, not {epochs!r}: hand in epochs=1 or more")
+    if isinstance(training, UploadedFile) or isinstance(validation, UploadedFile):
+        raise DataError("a budget needs files that can be counted: hand in what JsonlWriter.write returned")
+    estimate = estimate_cost(training, model=model, epochs=epochs, validation=validation, provider=provider)
+    require_within_budget(estimate, budget)
 
 
 def _at_least_one(name: str, value: Setting | None) -> Setting | None:
