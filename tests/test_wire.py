@@ -57,8 +57,34 @@ def test_every_error_of_the_client_becomes_one_of_ours_without_the_key(
     error = made(kind)
     with pytest.raises(ServiceError) as caught, _wire.translated(client):
         raise error
-    assert caught.value.__cause__ is error
+    assert caught.value.__cause__ is None  # the traceback would show the key
     assert KEY not in str(caught.value)
+
+
+def test_the_cause_is_kept_where_the_key_does_not_stand_in_it(client: openai.OpenAI) -> None:
+    error = openai.OpenAIError("no room left")
+    with pytest.raises(ServiceError) as caught, _wire.translated(client):
+        raise error
+    assert caught.value.__cause__ is error
+
+
+def test_a_short_word_for_a_key_is_not_cut_out_of_the_language(service: respx.MockRouter) -> None:
+    service.get("/files/f-1").mock(refusal(404, "no local file f-1"))
+    with (
+        openai.OpenAI(api_key="local", base_url="https://service.test/v1", max_retries=0) as client,
+        pytest.raises(NotFound, match="no local file"),
+    ):
+        _wire.send(client, _wire.file("f-1"))
+
+
+def test_a_password_in_the_address_is_not_shown(service: respx.MockRouter) -> None:
+    service.get("/files/f-1").mock(side_effect=httpx.ConnectError("refused"))
+    with (
+        openai.OpenAI(api_key=KEY, base_url="https://me:secret@service.test/v1", max_retries=0) as client,
+        pytest.raises(ServiceUnavailable) as caught,
+    ):
+        _wire.send(client, _wire.file("f-1"))
+    assert "secret" not in str(caught.value)
 
 
 def test_the_list_of_the_clients_errors_is_not_empty() -> None:

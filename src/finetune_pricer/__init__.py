@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._price_rows import PriceRow as PriceRow
     from .chat import ChatFormatter as ChatFormatter
     from .evaluate.evaluator import Evaluation as Evaluation
     from .evaluate.evaluator import Evaluator as Evaluator
@@ -20,28 +21,45 @@ if TYPE_CHECKING:
     from .predict.predictor import Prediction as Prediction
     from .predict.predictor import Predictions as Predictions
     from .predict.predictor import Predictor as Predictor
+    from .prepare.audit import audit as audit
+    from .prepare.checking import check_jsonl as check_jsonl
+    from .prepare.faults import JsonlReport as JsonlReport
+    from .prepare.findings import AuditReport as AuditReport
     from .prepare.jsonl import JsonlWriter as JsonlWriter
     from .prepare.jsonl import TrainingFile as TrainingFile
     from .prepare.made_up import MadeUpCatalogue as MadeUpCatalogue
+    from .prepare.tokens import TokenCount as TokenCount
+    from .prepare.tokens import count_tokens as count_tokens
     from .providers import connect as connect
+    from .tune.cost import CostEstimate as CostEstimate
+    from .tune.cost import estimate_cost as estimate_cost
     from .tune.files import upload as upload
     from .tune.job import FineTuneJob as FineTuneJob
 
 _HOMES = {
+    "AuditReport": "prepare.findings",
     "ChatFormatter": "chat",
+    "CostEstimate": "tune.cost",
     "Evaluation": "evaluate.evaluator",
     "Evaluator": "evaluate.evaluator",
     "FineTuneJob": "tune.job",
     "Item": "items",
     "ItemDataset": "items",
     "ItemSplits": "items",
+    "JsonlReport": "prepare.faults",
     "JsonlWriter": "prepare.jsonl",
     "MadeUpCatalogue": "prepare.made_up",
     "Prediction": "predict.predictor",
     "Predictions": "predict.predictor",
     "Predictor": "predict.predictor",
+    "PriceRow": "_price_rows",
+    "TokenCount": "prepare.tokens",
     "TrainingFile": "prepare.jsonl",
+    "audit": "prepare.audit",
+    "check_jsonl": "prepare.checking",
     "connect": "providers",
+    "count_tokens": "prepare.tokens",
+    "estimate_cost": "tune.cost",
     "login": "items",
     "upload": "tune.files",
 }

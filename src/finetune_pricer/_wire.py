@@ -40,6 +40,7 @@ Request = Callable[[Any], Any]
 """What to ask: given a client, the answer or, from an async client, something to await."""
 
 _UNAUTHORISED = {401, 403}
+_SHORTEST_KEY = 12  # characters
 _LATER = {408, 409, 425, 429}
 
 
@@ -56,20 +57,35 @@ def translated(client: Client) -> Iterator[None]:
         yield
     except openai.APITimeoutError as error:
         raise ServiceUnavailable(
-            f"no answer from {client.base_url} in time; try again later", reached=_reached(error)
-        ) from error
+            f"no answer from {_address(client)} in time; try again later", reached=_reached(error)
+        ) from _shown(error, client)
     except openai.APIConnectionError as error:
         reason = _without(client.api_key, str(error.__cause__ or error))
         raise ServiceUnavailable(
-            f"cannot reach {client.base_url} ({reason}); is the service running, and the URL right?",
+            f"cannot reach {_address(client)} ({reason}); is the service running, and the URL right?",
             reached=_reached(error),
-        ) from error
+        ) from _shown(error, client)
     except openai.APIStatusError as error:
-        raise _refusal(error, client.api_key) from error
+        raise _refusal(error, client.api_key) from _shown(error, client)
     except openai.OpenAIError as error:
-        raise ServiceError(f"{client.base_url}: {_without(client.api_key, str(error))}") from error
+        reason = _without(client.api_key, str(error))
+        raise ServiceError(f"{_address(client)}: {reason}") from _shown(error, client)
     except json.JSONDecodeError as error:
         raise _not_json(client) from error
+
+
+def _address(client: Client) -> str:
+    # Without a name and password that may stand in it.
+    return str(client.base_url.copy_with(userinfo=b""))
+
+
+def _shown(error: Exception, client: Client) -> Exception | None:
+    """Give the cause, for the traceback, unless the key stands in its words."""
+    causes: list[BaseException] = [error]
+    while (before := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(before)
+    told = "".join(str(cause) for cause in causes)
+    return None if _without(client.api_key, told) != told else error
 
 
 def _reached(error: APIConnectionError) -> bool:
@@ -80,7 +96,7 @@ def _reached(error: APIConnectionError) -> bool:
 def _not_json(client: Client) -> ServiceUnavailable:
     # A page instead of JSON: a proxy, an overloaded gateway, or a base URL that lacks /v1.
     return ServiceUnavailable(
-        f"{client.base_url} answered with something that is not JSON; check the base URL"
+        f"{_address(client)} answered with something that is not JSON; check the base URL"
     )
 
 
@@ -114,8 +130,10 @@ def _seconds(header: str | None) -> float | None:
 
 
 def _without(key: str, text: str) -> str:
-    # Stripped, since a key with a line break in it is quoted without it.
-    return text.replace(key.strip(), "***") if key.strip() else text
+    # Stripped, since a key with a line break in it is quoted without it. What is shorter than any real key,
+    # such as a local server's, is a word of the language.
+    secret = key.strip()
+    return text.replace(secret, "***") if len(secret) >= _SHORTEST_KEY else text
 
 
 def _plain(client: Client, answer: Any) -> Answer:

@@ -49,6 +49,7 @@ class AsyncFineTuneJob(JobFacts):
         learning_rate_multiplier: Factor | None = None,
         seed: int | None = None,
         suffix: str | None = None,
+        budget: float | None = None,
         method: str = "supervised",
         provider: str | Provider | None = None,
         journal: str | os.PathLike[str] | None = None,
@@ -71,7 +72,7 @@ class AsyncFineTuneJob(JobFacts):
         }
         spec = spec_for(client, training, validation, provider, settings)
         with Journal(journal) as book:
-            flow = ordered(book.of(client), spec, again=again, force=force)
+            flow = ordered(book.of(client), spec, again=again, force=force, budget=budget)
             return cls(client, await arun(client, flow, sleep), spec.provider)
 
     @classmethod

@@ -7,6 +7,7 @@ PricerError
 │   ├── InvalidRows                       rows of a table or file cannot be items
 │   ├── PriceNotFound                     a text holds no price
 │   └── TrainingFileError                 a training file is not what it should be
+├── OverBudget(ValueError)                spend less, or raise the budget
 ├── NotConfigured(LookupError)            set a key, or name a provider
 ├── MissingExtra(ImportError)             install an optional part
 ├── NotSupported(NotImplementedError)     this service or package cannot do that
@@ -102,6 +103,21 @@ class PriceNotFound(DataError):
 
 class TrainingFileError(DataError):
     """A training file is empty, or is no longer the file that was checked."""
+
+
+class OverBudget(PricerError, ValueError):
+    """A job would cost more than its budget; nothing was bought."""
+
+    def __init__(self, message: str, *, cost: float = 0.0, budget: float = 0.0) -> None:
+        super().__init__(message)
+        self.cost = cost
+        """Dollars that it would cost."""
+        self.budget = budget
+
+    @property
+    def over(self) -> float:
+        """By how many dollars."""
+        return self.cost - self.budget
 
 
 class NotConfigured(PricerError, LookupError):

@@ -8,6 +8,7 @@ from datetime import date  # noqa: TC003 - pydantic reads it
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, ConfigDict
 
@@ -216,8 +217,12 @@ PROVIDERS: Mapping[str, Provider] = {
 """The services that we know, by name."""
 
 
+# Clients that `connect` made, and for which service: an address alone does not say that a server is ours.
+_MADE: WeakKeyDictionary[object, Provider] = WeakKeyDictionary()
+
+
 def provider_of(client: OpenAI | AsyncOpenAI, said: str | Provider | None = None) -> Provider:
-    """Give what is known of a client's service: what was said, else by its address.
+    """Give what is known of a client's service: what was said, else by `connect` or by its address.
 
     An address that nobody is known by, such as a loopback one, is a service that keeps to the protocol.
 
@@ -228,6 +233,8 @@ def provider_of(client: OpenAI | AsyncOpenAI, said: str | Provider | None = None
         return said
     if said is not None:
         return _known(said)
+    if (made := _MADE.get(client)) is not None:
+        return made
     host = urlsplit(str(client.base_url)).hostname or ""
     for provider in PROVIDERS.values():
         if any(fnmatchcase(host, pattern) for pattern in provider.hosts):
@@ -271,7 +278,7 @@ def connect(
     if chosen == "local":
         from .local import LocalServer
 
-        return LocalServer.shared(dir).client()
+        return _made("local", LocalServer.shared(dir).client())
     if dir is not None:
         raise NotConfigured(f"dir= belongs to the provider 'local', not to {chosen!r}")
     return _client(chosen, found)
@@ -318,12 +325,17 @@ def _client(name: str, found: Mapping[str, str]) -> OpenAI:
 
     from openai import OpenAI
 
-    if name != "openai":
-        return OpenAI(api_key=key, base_url=base_url)
     # Passed by hand, since .env is not put into the environment that the client would read.
-    return OpenAI(
+    ours = name == "openai"
+    client = OpenAI(
         api_key=key,
         base_url=base_url,
-        organization=found.get("OPENAI_ORG_ID"),
-        project=found.get("OPENAI_PROJECT_ID"),
+        organization=found.get("OPENAI_ORG_ID") if ours else None,
+        project=found.get("OPENAI_PROJECT_ID") if ours else None,
     )
+    return _made(name, client)
+
+
+def _made(name: str, client: OpenAI) -> OpenAI:
+    _MADE[client] = PROVIDERS[name]
+    return client

@@ -54,6 +54,7 @@ class FineTuneJob(JobFacts):
         learning_rate_multiplier: Factor | None = None,
         seed: int | None = None,
         suffix: str | None = None,
+        budget: float | None = None,
         method: str = "supervised",
         provider: str | Provider | None = None,
         journal: str | os.PathLike[str] | None = None,
@@ -78,9 +79,10 @@ class FineTuneJob(JobFacts):
             learning_rate_multiplier: Factor on the service's learning rate, above 0.
             seed: For the same result with the same request, as far as the service can.
             suffix: Becomes part of the tuned model's name.
+            budget: Dollars that training may cost; it needs `epochs`, and a service whose price is known.
             method: Only `"supervised"`.
             provider: What is known of the service: a name, or a `Provider`; by default it is recognised by
-                its address.
+                its address, or by `connect` having made the client.
             journal: Path of the journal of what was asked for; by default it is in `FINETUNE_PRICER_HOME`,
                 else in the user's state folder.
             again: Ask for another job, even if one of the same spec exists.
@@ -88,7 +90,9 @@ class FineTuneJob(JobFacts):
             sleep: How to wait between questions.
 
         Raises:
-            DataError: A setting is out of the service's range; nothing was uploaded.
+            DataError: A setting is out of the service's range, or there is a budget and no way to work out
+                the cost; nothing was uploaded.
+            OverBudget: Training costs more than the budget; nothing was uploaded.
             TrainingFileError: A file has changed since it was written, or the service cannot use it.
             ModelRetired: The model is shut down; nothing was uploaded.
             ModelNotFound: The service has no such model; nothing was uploaded.
@@ -111,7 +115,7 @@ class FineTuneJob(JobFacts):
         }
         spec = spec_for(client, training, validation, provider, settings)
         with Journal(journal) as book:
-            flow = ordered(book.of(client), spec, again=again, force=force)
+            flow = ordered(book.of(client), spec, again=again, force=force, budget=budget)
             return cls(client, run(client, flow, sleep), spec.provider)
 
     @classmethod

@@ -27,12 +27,14 @@ _MOST_PAGES = 10
 _SPENT = frozenset({"failed", "cancelled"})
 
 
-def ordered(account: Account, spec: JobSpec, *, again: bool, force: bool) -> Flow[JobRecord]:
+def ordered(
+    account: Account, spec: JobSpec, *, again: bool, force: bool, budget: float | None = None
+) -> Flow[JobRecord]:
     """Give the job of this spec: the one that exists, unless `again`, else a new one."""
     for file in (spec.training, spec.validation):
         if file is not None and not isinstance(file, UploadedFile):
             yield Work(file.verify)
-    return (yield from once(account, JobOrder(account, spec, force=force), again=again))
+    return (yield from once(account, JobOrder(account, spec, force=force, budget=budget), again=again))
 
 
 def found(account: Account, spec: JobSpec) -> Flow[JobRecord]:
@@ -75,10 +77,11 @@ class JobOrder:
 
     kind = "job"
 
-    def __init__(self, account: Account, spec: JobSpec, *, force: bool) -> None:
+    def __init__(self, account: Account, spec: JobSpec, *, force: bool, budget: float | None = None) -> None:
         self._account = account
         self._spec = spec
         self._force = force
+        self._budget = budget
         self.what = spec.hash
         self._files: dict[str, UploadedFile] = {}
         self._orders: list[FileOrder] = []
@@ -117,7 +120,7 @@ class JobOrder:
 
     def prepare(self) -> Flow[None]:
         """Check everything, then see to it that the files are at the service."""
-        yield from preflight(self._spec, force=self._force)
+        yield from preflight(self._spec, force=self._force, budget=self._budget)
         for file in (self._spec.training, self._spec.validation):
             if file is not None and not isinstance(file, UploadedFile):
                 order = FileOrder(self._account, file, self._spec.provider)

@@ -7,8 +7,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from .. import _wire
-from ..errors import AccessDenied, ModelNotFound, ModelRetired, NotFound, TrainingFileError
-from ._flow import Flow, ask
+from ..errors import AccessDenied, DataError, ModelNotFound, ModelRetired, NotFound, TrainingFileError
+from ._flow import Flow, Work, ask
 from .records import UploadedFile
 
 if TYPE_CHECKING:
@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 _SOON = 90  # days
 
 
-def preflight(spec: JobSpec, *, force: bool) -> Flow[None]:
+def preflight(spec: JobSpec, *, force: bool, budget: float | None = None) -> Flow[None]:
     """Make sure that a job can be asked for; nothing is sent but a question about the model.
 
     Raises:
         TrainingFileError: A file is too small or too large for the service.
+        OverBudget: Training costs more than the budget.
+        DataError: There is a budget, and no way to work out the cost.
         ModelRetired: The model is shut down, or its service takes no jobs any more; not with `force`.
         ModelNotFound: The service has no such model.
     """
@@ -33,7 +35,8 @@ def preflight(spec: JobSpec, *, force: bool) -> Flow[None]:
         if file is not None and not isinstance(file, UploadedFile):
             check_size(file, spec.provider)
     check_count(spec.training, spec.provider)
-    # What a job may cost belongs here: before the first request.
+    if budget is not None:
+        yield Work(lambda: hold_budget(spec, budget))
     today = datetime.now(UTC).date()
     try:
         said = yield from _shutdown_date(spec)
@@ -44,6 +47,30 @@ def preflight(spec: JobSpec, *, force: bool) -> Flow[None]:
             raise
     else:
         check_dates(spec.model, spec.provider, said=said, today=today, force=force)
+
+
+def hold_budget(spec: JobSpec, budget: float) -> None:
+    """Refuse a job whose training costs more than a budget in dollars.
+
+    Raises:
+        OverBudget: It does.
+        DataError: Its cost cannot be worked out: the epochs or the price are not known, or a file lies only
+            at the service.
+    """
+    from .cost import estimate_cost, require_within_budget
+
+    if not isinstance(spec.epochs, int):
+        raise DataError(f"a budget needs to know the epochs, not {spec.epochs!r}: hand in epochs=1 or more")
+    if isinstance(spec.training, UploadedFile) or isinstance(spec.validation, UploadedFile):
+        raise DataError("a budget needs files that can be counted: hand in what JsonlWriter.write returned")
+    estimate = estimate_cost(
+        spec.training,
+        model=spec.model,
+        epochs=spec.epochs,
+        validation=spec.validation,
+        provider=spec.provider.name,
+    )
+    require_within_budget(estimate, budget)
 
 
 def check_size(file: TrainingFile, provider: Provider) -> None:

@@ -37,6 +37,8 @@ class JobSpec:
     model: str
     hyperparameters: Mapping[str, Any]
     """Under the service's names, as it wants them."""
+    epochs: Whole | None
+    """As it was asked for, whatever the service calls it."""
     seed: int | None
     suffix: str | None
     provider: Provider
@@ -147,6 +149,7 @@ def job_spec(
         validation=validation,
         model=model,
         hyperparameters={**provider.always, **_as_the_service_has_it(given, provider)},
+        epochs=epochs,
         seed=seed if provider.seed else None,
         suffix=suffix,
         provider=provider,
