@@ -3,8 +3,8 @@
 What differs between services stands in a profile: how hyperparameters travel, what a learning rate means,
 how files are encoded, whether a tuned model must be deployed. The script is the same for all.
 
-Without a provider it rehearses: the local server takes the requests of each service in turn, in that service's
-own form. No key, no network, no cost:
+Without a provider it rehearses: the local server takes the requests of each service in turn, in that
+service's own form. No key, no network, no cost:
 
     python examples/04_another_provider.py
     python examples/04_another_provider.py --provider nebius --model meta-llama/Llama-3.1-8B-Instruct
