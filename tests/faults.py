@@ -37,6 +37,8 @@ class Faulty(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
     """`METHOD path`, as a regular expression."""
     times: int = 1
     """How many of them."""
+    more: dict[str, int] = field(default_factory=dict)
+    """Further kinds of requests, each with how many of them."""
     asked: list[str] = field(default_factory=list)
     """`METHOD path` of every request."""
 
@@ -76,6 +78,10 @@ class Faulty(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         if self.times and re.fullmatch(self.where, line):
             self.times -= 1
             return True
+        for where, times in self.more.items():
+            if times and re.fullmatch(where, line):
+                self.more[where] -= 1
+                return True
         return False
 
     def _instead(self, request: httpx2.Request, answer: httpx2.Response | None) -> httpx2.Response:

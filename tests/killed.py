@@ -22,7 +22,19 @@ What = Literal["files", "fine_tuning/jobs"]
 
 # A process that has all imports done and is forked: a child starts in milliseconds, and without threads.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload([__name__, "openai.resources.fine_tuning", "finetune_pricer.tune.order"])
+_CONTEXT.set_forkserver_preload(
+    [
+        __name__,
+        "dotenv",
+        "filelock",
+        "openai.resources.files",
+        "openai.resources.fine_tuning",
+        "openai.resources.models",
+        "tenacity",
+        *(f"finetune_pricer.tune.{name}" for name in ("events", "job", "journal", "order", "spec", "watch")),
+        "finetune_pricer.providers",
+    ]
+)
 
 
 class Lethal(httpx2.BaseTransport):

@@ -167,6 +167,14 @@ def test_the_journal_tells_services_and_accounts_apart(tmp_path: Path) -> None:
         assert same.id == "ftjob-1"
 
 
+def test_a_password_in_an_address_is_not_written_down(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j.db") as journal:
+        client = openai.OpenAI(api_key="a", base_url="https://me:hunter2@service.test/v1")
+        journal.of(client).intend("job", "spec")
+        assert journal.of(openai.OpenAI(api_key="a", base_url=BASE_URL)).find("job", "spec") is None
+    assert b"hunter2" not in b"".join(path.read_bytes() for path in tmp_path.glob("j.db*"))
+
+
 def test_with_a_project_the_key_may_change(tmp_path: Path) -> None:
     with Journal(tmp_path / "j.db") as journal:
         old = openai.OpenAI(api_key="old", base_url=BASE_URL, project="p")

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 _FIRST, _GROWTH, _JITTER = 0.2, 1.5, 0.2  # seconds, but for the growth
 LONGEST_PAUSE = 30.0
-_LONGEST_ASKED = 300.0  # seconds that a service's own Retry-After may make us wait
+LONGEST_ASKED = 300.0  # seconds that a service's own Retry-After may make us wait
 
 
 def polled(
@@ -68,7 +68,7 @@ def _pause(state: RetryCallState, timeout: float | None, poll: float) -> float:
     pause = (wait_exponential(multiplier=_FIRST, exp_base=_GROWTH, max=poll) + wait_random(0, _JITTER))(state)
     error = state.outcome.exception() if state.outcome else None
     if isinstance(error, ServiceUnavailable) and error.retry_after is not None:
-        pause = max(pause, min(error.retry_after, _LONGEST_ASKED))
+        pause = max(pause, min(error.retry_after, LONGEST_ASKED))
     # The last question is asked at the deadline, not up to half a minute before it.
     return pause if timeout is None else max(0.0, min(pause, timeout - _waited(state)))
 

@@ -70,7 +70,7 @@ class Journal:
 
     def of(self, client: Client) -> Account:
         """Give the part that belongs to a client's service and account."""
-        return Account(self._database, self.path, str(client.base_url).rstrip("/"), _account_of(client))
+        return Account(self._database, self.path, _service_of(client), _account_of(client))
 
 
 class Account:
@@ -178,6 +178,11 @@ def home() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Application Support" / "finetune-pricer"
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "finetune-pricer"
+
+
+def _service_of(client: Client) -> str:
+    # Without a name and password that may stand in the address of a proxy.
+    return str(client.base_url.copy_with(userinfo=b"")).rstrip("/")
 
 
 def _account_of(client: Client) -> str:

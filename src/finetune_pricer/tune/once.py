@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ..errors import PricerError, ServiceError, ServiceUnavailable
 from ._flow import Flow, Pause
+from ._polling import LONGEST_ASKED
 
 if TYPE_CHECKING:
     from .journal import Account, Entry
@@ -135,7 +136,7 @@ def _after_a_loss(
         if untouched:
             account.forget(entry)
         raise _unsettled(order, error) from error
-    yield Pause(error.retry_after or 1.0)
+    yield Pause(min(error.retry_after or 1.0, LONGEST_ASKED))
     return None
 
 

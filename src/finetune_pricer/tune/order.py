@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from .. import _wire
@@ -46,10 +47,8 @@ def found(account: Account, spec: JobSpec) -> Flow[JobRecord]:
     order = JobOrder(account, spec, force=False)
     entry = account.find(order.kind, order.what)
     if entry is not None and entry.id is not None:
-        try:
+        with suppress(NotFound):
             return JobRecord.read((yield from ask(_wire.job(entry.id))))
-        except NotFound:
-            pass
     job = (yield from order.look(entry)) if entry is not None and entry.id is None else None
     job = job or (yield from order.matching(spec.describes, filtered=True))
     if job is None:

@@ -7,7 +7,15 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from .. import _wire
-from ..errors import AccessDenied, DataError, ModelNotFound, ModelRetired, NotFound, TrainingFileError
+from ..errors import (
+    AccessDenied,
+    DataError,
+    ModelNotFound,
+    ModelRetired,
+    NotFound,
+    RequestRejected,
+    TrainingFileError,
+)
 from ._flow import Flow, Work, ask
 from .records import UploadedFile
 
@@ -103,8 +111,8 @@ def _shutdown_date(spec: JobSpec) -> Flow[date | None]:
     """Ask the service when the model stops; None where it does not say."""
     try:
         answer = yield from ask(_wire.model(spec.model))
-    except (NotFound, AccessDenied) as error:
-        # Some services list only what answers questions, not what can be trained.
+    except (NotFound, AccessDenied, RequestRejected) as error:
+        # Some services list only what answers questions, not what can be trained, or take no slash in a name.
         if isinstance(error, ModelNotFound) and spec.provider.lists_bases:
             raise
         return None
