@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from .predict.predictor import Prediction as Prediction
     from .predict.predictor import Predictions as Predictions
     from .predict.predictor import Predictor as Predictor
+    from .prepare.audit import audit as audit
     from .prepare.checking import check_jsonl as check_jsonl
     from .prepare.faults import JsonlReport as JsonlReport
+    from .prepare.findings import AuditReport as AuditReport
     from .prepare.jsonl import JsonlWriter as JsonlWriter
     from .prepare.jsonl import TrainingFile as TrainingFile
     from .prepare.made_up import MadeUpCatalogue as MadeUpCatalogue
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from .tune.job import FineTuneJob as FineTuneJob
 
 _HOMES = {
+    "AuditReport": "prepare.findings",
     "ChatFormatter": "chat",
     "CostEstimate": "tune.cost",
     "Evaluation": "evaluate.evaluator",
@@ -52,6 +55,7 @@ _HOMES = {
     "PriceRow": "_price_rows",
     "TokenCount": "prepare.tokens",
     "TrainingFile": "prepare.jsonl",
+    "audit": "prepare.audit",
     "check_jsonl": "prepare.checking",
     "connect": "providers",
     "count_tokens": "prepare.tokens",

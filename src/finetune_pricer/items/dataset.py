@@ -178,6 +178,12 @@ class ItemDataset(Sequence[Item]):
         kept = np.fromiter((bool(keep(item)) for item in self), dtype=bool, count=len(self))
         return self._rows(np.flatnonzero(kept), f"filtered: {int(kept.sum()):,} of {len(self):,} kept")
 
+    def take(self, rows: Iterable[int]) -> ItemDataset:
+        """Give the items at these places, in this order."""
+        import numpy as np
+
+        return self._rows(np.fromiter(rows, dtype=np.int64))
+
     def shuffle(self, seed: int = 42) -> ItemDataset:
         """Put the items into random order; the same seed gives the same order."""
         import numpy as np
