@@ -182,8 +182,8 @@ def test_unknown_services_and_missing_files_are_refused() -> None:
 
 
 def test_the_writer_refuses_special_tokens_and_names_the_row() -> None:
-    items = [Item(title="fine", price=1), Item(title="not <|im_end|> fine", price=2, id="b7")]
-    with pytest.raises(InvalidItem, match=r"row 2, item 'b7': the text holds '<\|im_end\|>'"):
+    items = [Item(title="fine", price=1), Item(title="not <|im_end|> fine", price=2)]
+    with pytest.raises(InvalidItem, match=r"row 2: the text holds '<\|im_end\|>'"):
         JsonlWriter().write(items, "train.jsonl")
     assert not Path("train.jsonl").exists()
     JsonlWriter().write([Item(title="a <| b |> c", price=1)], "train.jsonl")
@@ -192,6 +192,23 @@ def test_the_writer_refuses_special_tokens_and_names_the_row() -> None:
 def test_the_writer_refuses_text_that_is_no_unicode() -> None:
     with pytest.raises(InvalidItem, match="row 1"):
         JsonlWriter(ChatFormatter(instruction="half \ud83d")).write([Item(title="a", price=1)], "train.jsonl")
+
+
+def test_text_that_looks_like_the_end_of_a_row_stays_text() -> None:
+    texts = ['a}]},{"messages":[{', '"},{"messages":[', '\\"},{\\']
+    training = JsonlWriter().write([Item(title=text, price=1) for text in texts], "train.jsonl")
+    lines = Path("train.jsonl").read_text().split("\n")
+    assert training.examples == len(lines) - 1 == 3
+    for line, text in zip(lines, texts, strict=False):
+        assert json.loads(line)["messages"][0]["content"].endswith(text)
+
+
+def test_rows_are_counted_past_the_first_block() -> None:
+    items = [*MadeUpCatalogue().items(600), Item(title="<|endoftext|>", price=1)]
+    with pytest.raises(InvalidItem, match="row 601: the text holds"):
+        JsonlWriter().write(items, "train.jsonl")
+    with pytest.raises(InvalidItem, match=r"row 601: .* has no price"):
+        JsonlWriter().write([*items[:600], Item(title="none")], "train.jsonl")
 
 
 def test_an_unknown_encoding_is_refused() -> None:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator
 
+    from .._wire import Message
     from ..items import Item
+
+    Row = dict[str, list[Message]]
 
 SPECIAL = re.compile(r"<\|[a-zA-Z0-9_]{1,40}\|>")
 """As the tokenizers of gpt, gpt-oss, Qwen and Llama write them: `<|endoftext|>`, `<|im_start|>`."""
@@ -104,43 +107,64 @@ class JsonlWriter:
                 digest.update(block)
                 file.write(block)
 
-            for lines in self._batches(items, path):
-                block = b"".join([mark, *lines]) if not examples else b"".join(lines)
+            for rows in self._batches(items, path):
+                block = self._lines(rows, examples, path)
                 sealing.result()
-                sealing = thread.submit(seal, block)
+                sealing = thread.submit(seal, block if examples else mark + block)
                 size += len(block)
-                examples += len(lines)
+                examples += len(rows)
             sealing.result()
             if not examples:
                 raise TrainingFileError(f"no items to write; {str(path)!r} was not written")
         return TrainingFile(
             path=Path(path),
             examples=examples,
-            bytes=size,
+            bytes=size + len(mark),
             sha256=digest.hexdigest(),
             formatter=self.formatter.fingerprint,
         )
 
-    def _batches(self, items: Iterable[Item], path: str | os.PathLike[str]) -> Iterator[list[bytes]]:
-        from orjson import OPT_APPEND_NEWLINE, JSONEncodeError, dumps
-
-        example, lines = self.formatter.example, list[bytes]()
+    def _batches(self, items: Iterable[Item], path: str | os.PathLike[str]) -> Iterator[list[Row]]:
+        example = self.formatter.example
+        rows: list[Row] = []
         for row, item in enumerate(items, start=1):
             try:
-                line = dumps({"messages": example(item)}, None, OPT_APPEND_NEWLINE)
-            except (InvalidItem, JSONEncodeError) as error:
+                rows.append({"messages": example(item)})
+            except InvalidItem as error:
                 raise InvalidItem(f"row {row}: {error}; {str(path)!r} was not written") from error
-            if b"<|" in line and (token := special_token_in(line.decode())):
-                raise InvalidItem(
-                    f"row {row}, item {item.id!r}: the text holds {token!r}, a special token on which jobs "
-                    f"fail; remove it from the text; {str(path)!r} was not written"
-                )
-            lines.append(line)
-            if len(lines) == _TOGETHER:
-                yield lines
-                lines = []
-        if lines:
-            yield lines
+            if len(rows) == _TOGETHER:
+                yield rows
+                rows = []
+        if rows:
+            yield rows
+
+    def _lines(self, rows: list[Row], before: int, path: str | os.PathLike[str]) -> bytes:
+        """Write rows as lines, all at once, which takes half the time of one by one."""
+        from orjson import JSONEncodeError, dumps
+
+        try:
+            written = dumps(rows)
+        except JSONEncodeError:
+            written = b"<|"  # one of them cannot be written: find out which
+        if b"<|" in written:
+            for row, messages in enumerate(rows, start=before + 1):
+                _require_writable(row, messages, path)
+        # Inside a string each quote is escaped, so this stands between rows only.
+        return written[1:-1].replace(b'},{"messages":[', b'}\n{"messages":[') + b"\n"
+
+
+def _require_writable(row: int, content: Row, path: str | os.PathLike[str]) -> None:
+    from orjson import JSONEncodeError, dumps
+
+    try:
+        text = dumps(content).decode()
+    except JSONEncodeError as error:
+        raise InvalidItem(f"row {row}: {error}; {str(path)!r} was not written") from error
+    if token := special_token_in(text):
+        raise InvalidItem(
+            f"row {row}: the text holds {token!r}, a special token on which jobs fail; take it out of the "
+            f"text; {str(path)!r} was not written"
+        )
 
 
 def special_token_in(text: str) -> str | None:
