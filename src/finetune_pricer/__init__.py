@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from .items import ItemDataset as ItemDataset
     from .items import ItemSplits as ItemSplits
     from .items import login as login
-    from .predict.predictor import Prediction as Prediction
-    from .predict.predictor import Predictions as Predictions
+    from .predict.prediction import Prediction as Prediction
+    from .predict.prediction import Predictions as Predictions
     from .predict.predictor import Predictor as Predictor
     from .prepare.jsonl import JsonlWriter as JsonlWriter
     from .prepare.jsonl import TrainingFile as TrainingFile
@@ -37,8 +37,8 @@ _HOMES = {
     "ItemSplits": "items",
     "JsonlWriter": "prepare.jsonl",
     "MadeUpCatalogue": "prepare.made_up",
-    "Prediction": "predict.predictor",
-    "Predictions": "predict.predictor",
+    "Prediction": "predict.prediction",
+    "Predictions": "predict.prediction",
     "Predictor": "predict.predictor",
     "TrainingFile": "prepare.jsonl",
     "connect": "providers",

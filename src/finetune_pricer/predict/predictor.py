@@ -2,111 +2,30 @@
 
 from __future__ import annotations
 
-import codecs
-import csv
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence, Sized
-from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, overload
+from collections.abc import Iterable, Iterator, Sized
+from dataclasses import replace
+from typing import TYPE_CHECKING, get_args
 
 from .. import _wire
-from .._files import replacing
 from .._progress import track
 from ..chat import ChatFormatter
-from ..errors import AccessDenied, DataError, ModelNotFound, PriceNotFound, PricerError
+from ..errors import AccessDenied, DataError, ModelNotFound, PricerError, ServiceError
 from ..items import Item
+from .decoding import Decoding
+from .prediction import Prediction, Predictions
+from .questions import Abilities, Questioner
 
 if TYPE_CHECKING:
-    import os
-
-    import pandas as pd
     from openai import OpenAI
 
-_REPLY_TOKENS = 12  # "$999,999.99" is 6 tokens of o200k; a reply form of words needs a few more
+    from .questions import Question
+
+__all__ = ["Prediction", "Predictions", "Predictor"]
+
 _CONCURRENCY = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """Tokens that one answer cost."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction:
-    """What a model said about one item."""
-
-    item_id: str
-    price: float | None
-    """Dollars (or the formatter's currency); None when the reply holds no price. Never 0 for want of one."""
-    text: str | None = None
-    """The reply as it came; None when none came."""
-    low: float | None = None
-    """Lower end of the price range; None without calibration."""
-    high: float | None = None
-    """Upper end of the price range; None without calibration."""
-    decoding: str = "greedy"
-    """How the price was taken from the model: `greedy` is its most likely reply."""
-    usage: Usage = field(default_factory=Usage)
-    latency: float = 0.0
-    """Seconds from question to answer."""
-    error: str | None = None
-    """Why there is no price."""
-
-
-class Predictions(Sequence[Prediction]):
-    """Predictions in the order of their items."""
-
-    def __init__(self, predictions: Iterable[Prediction]) -> None:
-        self._predictions = tuple(predictions)
-
-    def to_frame(self) -> pd.DataFrame:
-        """Give a frame with one row per prediction and one column per field of `Prediction`."""
-        import pandas as pd
-
-        return pd.DataFrame([_row(prediction) for prediction in self], columns=_COLUMNS)
-
-    def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the columns of `to_frame` to a CSV file in UTF-8; a missing price is an empty cell.
-
-        Raises:
-            FileAccessError: The path cannot be written; what stood there stays.
-        """
-        with replacing(path) as file:
-            writer = csv.DictWriter(codecs.getwriter("utf-8")(file), _COLUMNS)
-            writer.writeheader()
-            writer.writerows(_row(prediction) for prediction in self)
-
-    @overload
-    def __getitem__(self, index: int) -> Prediction: ...
-    @overload
-    def __getitem__(self, index: slice) -> Predictions: ...
-    def __getitem__(self, index: int | slice) -> Prediction | Predictions:
-        found = self._predictions[index]
-        return Predictions(found) if isinstance(found, tuple) else found
-
-    def __len__(self) -> int:
-        return len(self._predictions)
-
-    def __repr__(self) -> str:
-        unpriced = sum(prediction.price is None for prediction in self)
-        return f"Predictions({len(self):,} items, {unpriced:,} without a price)"
-
-
-_COLUMNS = [
-    name
-    for entry in fields(Prediction)
-    for name in (["prompt_tokens", "completion_tokens"] if entry.name == "usage" else [entry.name])
-]
-
-
-def _row(prediction: Prediction) -> dict[str, Any]:
-    row = asdict(prediction)
-    usage: dict[str, Any] = row.pop("usage")
-    return row | usage
+_MOST_SAMPLES = 128  # by the protocol
 
 
 class _Halt:
@@ -122,10 +41,20 @@ class Predictor:
         client: Any `openai.OpenAI`.
         model: A tuned model's name, such as `job.fine_tuned_model`, or any chat model.
         formatter: The one that wrote the training file.
+        decoding: How to take the price from what the model knows. `auto` asks for one reply and its token
+            probabilities, and gives their median where they tell amounts (see the how-to page "better prices
+            without more training"), else the reply. `median` and `mean` give those of the token
+            probabilities, with `samples` those of the samples; where there is no evidence, the reply.
+            `greedy` is always the most likely reply.
+        samples: How many replies to buy for each item where more than one is needed: with `median` and `mean`
+            always, with `auto` for items whose token probabilities tell nothing. With 1 none are bought.
+        highest: The highest price that a reply may name, in dollars. Keeps replies short, and below $1,000
+            says that a token of three digits is the whole amount.
         concurrency: How many questions are under way at once in `predict_many`.
 
     Raises:
-        DataError: `model` is empty, as `job.fine_tuned_model` is before the job has succeeded.
+        DataError: `model` is empty, as `job.fine_tuned_model` is before the job has succeeded, or a setting
+            is out of range.
     """
 
     def __init__(
@@ -134,18 +63,31 @@ class Predictor:
         model: str | None,
         *,
         formatter: ChatFormatter | None = None,
+        decoding: Decoding = "auto",
+        samples: int = 1,
+        highest: float | None = None,
         concurrency: int | None = None,
     ) -> None:
         if not model:
             raise DataError(
                 "a predictor needs a model; job.fine_tuned_model is None until job.wait() has returned"
             )
+        if decoding not in get_args(Decoding):
+            raise DataError(f"decoding must be one of {', '.join(get_args(Decoding))}, not {decoding!r}")
+        if not 1 <= samples <= _MOST_SAMPLES:
+            raise DataError(f"samples must be 1 to {_MOST_SAMPLES}, not {samples}")
+        if highest is not None and not 0 < highest < float("inf"):
+            raise DataError(f"highest must be a price above 0, not {highest!r}")
         if concurrency is not None and concurrency < 1:
             raise DataError(f"concurrency must be at least 1, not {concurrency}")
         self._client = client
         self.model = model
         self.formatter = formatter or ChatFormatter()
         self.concurrency = concurrency or _CONCURRENCY
+        self._questioner = Questioner(
+            formatter=self.formatter, decoding=decoding, samples=samples, highest=highest
+        )
+        self._abilities = Abilities(model)
 
     def predict(self, item: Item | str) -> Prediction:
         """Ask for the price of one item, priced or not, or of a text.
@@ -156,10 +98,26 @@ class Predictor:
             InvalidItem: The text is empty.
             ServiceError: The service refuses (such as `ModelNotFound`) or does not answer.
         """
-        messages = self.formatter.prompt(item)
         asked = time.perf_counter()
-        answer = _wire.chat(self._client, self.model, messages, temperature=0, max_tokens=_REPLY_TOKENS)
-        return self._read(_id_of(item), answer, time.perf_counter() - asked)
+        questions = self._questioner.about(item, _id_of(item))
+        question = next(questions)
+        while True:
+            answer = self._asked(question)
+            try:
+                question = questions.send(answer)
+            except StopIteration as done:
+                found: Prediction = done.value
+                return replace(found, latency=time.perf_counter() - asked)
+
+    def _asked(self, question: Question) -> _wire.Answer:
+        while True:
+            parameters = self._abilities.parameters(question, self._questioner.budget)
+            try:
+                return _wire.chat(self._client, self.model, question.messages, **parameters)
+            except ServiceError as error:
+                self._abilities.learn(error)
+                if self._abilities.parameters(question, self._questioner.budget) == parameters:
+                    raise
 
     def __call__(self, item: Item | str) -> float | None:
         """Give just the price in dollars, or None where the reply holds none."""
@@ -209,24 +167,6 @@ class Predictor:
             if isinstance(error, AccessDenied | ModelNotFound):
                 halt.error = error
             return Prediction(item_id=_id_of(item), price=None, error=str(error))
-
-    def _read(self, item_id: str, answer: _wire.Answer, latency: float) -> Prediction:
-        choice = (answer.get("choices") or [{}])[0]
-        message, used = choice.get("message") or {}, answer.get("usage") or {}
-        text, price, error = message.get("content"), None, None
-        if not text:
-            error = message.get("refusal") or "the reply is empty"
-        elif choice.get("finish_reason") == "length" and text.rstrip()[-1:] in "0123456789.,":
-            error = f"the reply was cut inside a number: {text!r}"
-        else:
-            try:
-                price = self.formatter.read(text)
-            except PriceNotFound as unread:
-                error = str(unread)
-        usage = Usage(
-            prompt_tokens=used.get("prompt_tokens") or 0, completion_tokens=used.get("completion_tokens") or 0
-        )
-        return Prediction(item_id=item_id, price=price, text=text, usage=usage, latency=latency, error=error)
 
 
 def _id_of(item: Item | str) -> str:
