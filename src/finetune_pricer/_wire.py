@@ -7,7 +7,7 @@ nulls, new words and missing lists where the client's types promise none.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .errors import (
     AccessDenied,
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from openai import APIStatusError, OpenAI
+    from openai import APIStatusError, AsyncOpenAI, OpenAI
+
+Client = TypeVar("Client", "OpenAI", "AsyncOpenAI")
 
 Message = dict[str, str]
 """One chat message: `role` and `content`."""
@@ -35,7 +37,7 @@ _LATER = {408, 409, 425, 429}
 
 
 @contextmanager
-def translated(client: OpenAI) -> Iterator[None]:
+def translated(client: OpenAI | AsyncOpenAI) -> Iterator[None]:
     """Turn the openai client's errors into ours, with the key cut out of their words.
 
     Raises:
@@ -145,3 +147,55 @@ def chat(client: OpenAI, model: str, messages: Sequence[Message], **parameters: 
             client,
             client.chat.completions.create(model=model, messages=cast("Any", list(messages)), **parameters),
         )
+
+
+Reply = tuple[Answer, "Mapping[str, str]"]
+"""An answer and the headers that came with it."""
+
+
+def ask(client: OpenAI, model: str, messages: Sequence[Message], parameters: Mapping[str, Any]) -> Reply:
+    """Ask a model once; gives the headers too, and spares the making of typed objects."""
+    with translated(client):
+        completions = client.chat.completions.with_raw_response
+        raw = completions.create(model=model, messages=cast("Any", messages), **parameters)
+        return _unpacked(client, raw)
+
+
+async def aask(
+    client: AsyncOpenAI, model: str, messages: Sequence[Message], parameters: Mapping[str, Any]
+) -> Reply:
+    """Do the same with an async client."""
+    with translated(client):
+        completions = client.chat.completions.with_raw_response
+        raw = await completions.create(model=model, messages=cast("Any", messages), **parameters)
+        return _unpacked(client, raw)
+
+
+def _unpacked(client: OpenAI | AsyncOpenAI, raw: Any) -> Reply:
+    import orjson
+
+    try:
+        answer = orjson.loads(raw.http_response.content)
+    except orjson.JSONDecodeError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise ServiceUnavailable(
+            f"{client.base_url} answered with something that is not JSON; check the base URL"
+        )
+    return answer, raw.headers
+
+
+def headers_of(error: ServiceError) -> Mapping[str, str]:
+    """Give the headers of the answer that was an error; none where no answer came."""
+    headers: Mapping[str, str] = getattr(getattr(error.__cause__, "response", None), "headers", {})
+    return headers
+
+
+def patient(client: Client, seconds: float) -> Client:
+    """Give the client without its own retries, and with a timeout where its user chose none."""
+    import openai
+
+    chosen: Any = openai.DEFAULT_TIMEOUT
+    if client.timeout == chosen:
+        return client.with_options(max_retries=0, timeout=seconds)
+    return client.with_options(max_retries=0)

@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Sized
 from dataclasses import replace
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from .. import _wire
 from .._progress import track
-from ..chat import ChatFormatter
-from ..errors import AccessDenied, DataError, ModelNotFound, PricerError, ServiceError
-from ..items import Item
-from .decoding import Decoding
+from ..errors import ServiceError
+from .asking import Asking
 from .prediction import Prediction, Predictions
-from .questions import Abilities, Questioner
+from .running import in_threads
 
 if TYPE_CHECKING:
-    from openai import OpenAI
+    from openai import OpenAI  # noqa: F401 - the base's parameter
 
+    from ..items import Item
+    from .engine import Sending
     from .questions import Question
 
 __all__ = ["Prediction", "Predictions", "Predictor"]
 
-_CONCURRENCY = 8
-_MOST_SAMPLES = 128  # by the protocol
 
-
-class _Halt:
-    """The error after which asking on is useless, once it has come."""
-
-    error: PricerError | None = None
-
-
-class Predictor:
+class Predictor(Asking["OpenAI"]):
     """Asks a model for prices, in the words that it was trained on.
 
     Args:
@@ -50,74 +40,39 @@ class Predictor:
             always, with `auto` for items whose token probabilities tell nothing. With 1 none are bought.
         highest: The highest price that a reply may name, in dollars. Keeps replies short, and below $1,000
             says that a token of three digits is the whole amount.
-        concurrency: How many questions are under way at once in `predict_many`.
+        concurrency: How many questions are under way at once in `predict_many`, at most. Without it, as many
+            as the service answers quickly.
+        requests_per_minute: A limit to keep. Without it, what the service's headers and refusals say.
+        tokens_per_minute: A limit to keep.
+        store: An SQLite file in which every answer is kept as it comes, so that a run that was killed goes on
+            where it was, and no question is paid for twice. Keyed by model, messages and parameters.
 
     Raises:
         DataError: `model` is empty, as `job.fine_tuned_model` is before the job has succeeded, or a setting
             is out of range.
+        FileAccessError: The store cannot be opened.
     """
-
-    def __init__(
-        self,
-        client: OpenAI,
-        model: str | None,
-        *,
-        formatter: ChatFormatter | None = None,
-        decoding: Decoding = "auto",
-        samples: int = 1,
-        highest: float | None = None,
-        concurrency: int | None = None,
-    ) -> None:
-        if not model:
-            raise DataError(
-                "a predictor needs a model; job.fine_tuned_model is None until job.wait() has returned"
-            )
-        if decoding not in get_args(Decoding):
-            raise DataError(f"decoding must be one of {', '.join(get_args(Decoding))}, not {decoding!r}")
-        if not 1 <= samples <= _MOST_SAMPLES:
-            raise DataError(f"samples must be 1 to {_MOST_SAMPLES}, not {samples}")
-        if highest is not None and not 0 < highest < float("inf"):
-            raise DataError(f"highest must be a price above 0, not {highest!r}")
-        if concurrency is not None and concurrency < 1:
-            raise DataError(f"concurrency must be at least 1, not {concurrency}")
-        self._client = client
-        self.model = model
-        self.formatter = formatter or ChatFormatter()
-        self.concurrency = concurrency or _CONCURRENCY
-        self._questioner = Questioner(
-            formatter=self.formatter, decoding=decoding, samples=samples, highest=highest
-        )
-        self._abilities = Abilities(model)
 
     def predict(self, item: Item | str) -> Prediction:
         """Ask for the price of one item, priced or not, or of a text.
 
-        A reply without a price is a `Prediction` whose price is None and whose `error` says why.
+        A reply without a price is a `Prediction` whose price is None and whose `error` says why. The client
+        retries as it was set up to.
 
         Raises:
             InvalidItem: The text is empty.
             ServiceError: The service refuses (such as `ModelNotFound`) or does not answer.
         """
-        asked = time.perf_counter()
-        questions = self._questioner.about(item, _id_of(item))
-        question = next(questions)
+        dialogue, latency = self._dialogue(item), 0.0
+        question = next(dialogue)
         while True:
-            answer = self._asked(question)
+            answer, took = self._asked(question, item)
+            latency += took
             try:
-                question = questions.send(answer)
+                question = dialogue.send(answer)
             except StopIteration as done:
                 found: Prediction = done.value
-                return replace(found, latency=time.perf_counter() - asked)
-
-    def _asked(self, question: Question) -> _wire.Answer:
-        while True:
-            parameters = self._abilities.parameters(question, self._questioner.budget)
-            try:
-                return _wire.chat(self._client, self.model, question.messages, **parameters)
-            except ServiceError as error:
-                self._abilities.learn(error)
-                if self._abilities.parameters(question, self._questioner.budget) == parameters:
-                    raise
+                return replace(found, latency=latency)
 
     def __call__(self, item: Item | str) -> float | None:
         """Give just the price in dollars, or None where the reply holds none."""
@@ -126,50 +81,47 @@ class Predictor:
     def predict_many(self, items: Iterable[Item | str]) -> Predictions:
         """Ask for many prices at once, with a progress bar; the order is kept.
 
-        An item that fails carries its error and does not touch the others.
+        As fast as the service allows: refusals and faults are waited out and asked again. An item that fails
+        all the same carries its error and does not touch the others.
 
         Raises:
             ServiceError: The model does not exist or the key is refused, and not one answer was received.
                 After the first answer such an error is kept with the items that it struck.
+            FileAccessError: The store cannot be written any more; nothing further was asked.
         """
         total = len(items) if isinstance(items, Sized) else None
-        return Predictions(track(self.iter_predict(items), total=total, doing="pricing"))
+        found = track(self.iter_predict(items), total=total, doing="pricing", failed=_is_unpriced)
+        return Predictions(found)
 
     def iter_predict(self, items: Iterable[Item | str]) -> Iterator[Prediction]:
-        """Do the same one after the other as answers come, in order; memory does not grow with the items."""
-        from concurrent.futures import Future, ThreadPoolExecutor
+        """Do the same one after the other as answers come, in order; memory does not grow with the items.
 
-        halt, answered = _Halt(), False
-        pending: deque[Future[Prediction]] = deque()
-        pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="finetune-pricer")
-        try:
-            waiting = iter(items)
-            while True:
-                # A few more than are under way, so that one slow answer at the head does not idle the others.
-                while len(pending) < 4 * self.concurrency and (item := next(waiting, None)) is not None:
-                    pending.append(pool.submit(self._kept, item, halt))
-                if not pending:
-                    return
-                prediction = pending.popleft().result()
-                answered = answered or prediction.text is not None
-                if halt.error is not None and not answered:
-                    raise halt.error
-                yield prediction
-        finally:
-            pool.shutdown(cancel_futures=True)
+        Up to 512 items are taken in ahead of the first that is not done. When the caller stops, nothing more
+        is asked, and answers that are under way are waited for and kept.
+        """
+        client = self._patient()
 
-    def _kept(self, item: Item | str, halt: _Halt) -> Prediction:
-        if halt.error is not None:
-            return Prediction(item_id=_id_of(item), price=None, error=str(halt.error))
-        try:
-            return self.predict(item)
-        except PricerError as error:
-            if isinstance(error, AccessDenied | ModelNotFound):
-                halt.error = error
-            return Prediction(item_id=_id_of(item), price=None, error=str(error))
+        def send(sending: Sending) -> _wire.Reply:
+            return _wire.ask(client, self.model, sending.messages, sending.parameters)
+
+        return in_threads(self._engine(), items, send, self._most)
+
+    def _asked(self, question: Question, item: Item | str) -> tuple[_wire.Answer, float]:
+        if kept := self._kept(question):
+            return kept
+        while True:
+            parameters = self._parameters(question)
+            asked = time.perf_counter()
+            try:
+                answer, _ = _wire.ask(self._client, self.model, question.messages, parameters)
+            except ServiceError as error:
+                if not self._learned(question, parameters, error):
+                    raise
+            else:
+                took = time.perf_counter() - asked
+                self._keep(question, item, answer, took)
+                return answer, took
 
 
-def _id_of(item: Item | str) -> str:
-    if isinstance(item, Item):
-        return item.id
-    return Item(title=item).id if item.strip() else ""
+def _is_unpriced(prediction: Prediction) -> bool:
+    return prediction.price is None

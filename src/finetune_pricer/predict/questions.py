@@ -175,6 +175,11 @@ def usage_of(answer: Answer) -> Usage:
     )
 
 
+def text_of(answer: Answer) -> str | None:
+    """Read an answer's first reply."""
+    return _text((_choices(answer) or [{}])[0])
+
+
 def _choices(answer: Answer) -> list[Mapping[str, Any]]:
     found = answer.get("choices")
     return [choice for choice in found if isinstance(choice, dict)] if isinstance(found, list) else []

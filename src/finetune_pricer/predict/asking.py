@@ -1,0 +1,129 @@
+"""What the two predictors share: settings that are checked, and the parts that decide."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, get_args
+
+from .. import _wire
+from ..chat import ChatFormatter
+from ..errors import DataError, ServiceError
+from .decoding import Decoding
+from .engine import Engine, id_of
+from .pace import MOST, Pace
+from .questions import Abilities, Question, Questioner
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Generator
+
+    from openai import AsyncOpenAI, OpenAI
+
+    from .._wire import Answer
+    from ..items import Item
+    from .prediction import Prediction
+    from .store import Kept, KeptAnswers
+
+Client = TypeVar("Client", "OpenAI", "AsyncOpenAI")
+
+_MOST_SAMPLES = 128  # by the protocol
+_TIMEOUT = 60.0  # seconds; a reply of a dozen tokens that takes longer is not on its way any more
+_THINKING_TIMEOUT = 600.0
+
+
+class Asking(Generic[Client]):
+    """A client, a model, and how to ask it; the public classes describe the arguments."""
+
+    def __init__(
+        self,
+        client: Client,
+        model: str | None,
+        *,
+        formatter: ChatFormatter | None = None,
+        decoding: Decoding = "auto",
+        samples: int = 1,
+        highest: float | None = None,
+        concurrency: int | None = None,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        store: str | os.PathLike[str] | None = None,
+    ) -> None:
+        if not model:
+            raise DataError(
+                "a predictor needs a model; job.fine_tuned_model is None until job.wait() has returned"
+            )
+        if decoding not in get_args(Decoding):
+            raise DataError(f"decoding must be one of {', '.join(get_args(Decoding))}, not {decoding!r}")
+        if not 1 <= samples <= _MOST_SAMPLES:
+            raise DataError(f"samples must be 1 to {_MOST_SAMPLES}, not {samples}")
+        if concurrency is not None and concurrency < 1:
+            raise DataError(f"concurrency must be at least 1, not {concurrency}")
+        _above_zero(highest=highest, requests_per_minute=requests_per_minute)
+        _above_zero(tokens_per_minute=tokens_per_minute)
+        self._client: Client = client
+        self.model = model
+        self.formatter = formatter or ChatFormatter()
+        self.concurrency = concurrency
+        self._limits = {"requests_per_minute": requests_per_minute, "tokens_per_minute": tokens_per_minute}
+        self._questioner = Questioner(
+            formatter=self.formatter, decoding=decoding, samples=samples, highest=highest
+        )
+        self._abilities = Abilities(model)
+        self._store = None if store is None else _opened(store)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.model!r}, decoding={self._questioner.decoding!r})"
+
+    @property
+    def _most(self) -> int:
+        return self.concurrency or MOST
+
+    def _engine(self) -> Engine:
+        pace = Pace(most=self.concurrency, **self._limits)
+        return Engine(self.model, self._questioner, self._abilities, pace, store=self._store)
+
+    def _patient(self) -> Client:
+        seconds = _THINKING_TIMEOUT if self._abilities.reasons else _TIMEOUT
+        patient: Client = _wire.patient(self._client, seconds)
+        return patient
+
+    def _dialogue(self, item: Item | str) -> Generator[Question, Answer, Prediction]:
+        return self._questioner.about(item, id_of(item))
+
+    def _kept(self, question: Question) -> Kept | None:
+        return None if self._store is None else self._store.find(self._key(question))
+
+    def _keep(self, question: Question, item: Item | str, answer: Answer, took: float) -> None:
+        if self._store is not None and answer.get("choices"):
+            self._store.keep(self._key(question), self.model, id_of(item), answer, took)
+            self._store.commit()
+
+    def _key(self, question: Question) -> str:
+        assert self._store is not None  # noqa: S101 - asked for only where there is one
+        return self._store.key(self.model, question, self._questioner.budget)
+
+    def _parameters(self, question: Question) -> dict[str, Any]:
+        return self._abilities.parameters(question, self._questioner.budget)
+
+    def _learned(self, question: Question, parameters: dict[str, Any], error: ServiceError) -> bool:
+        """Learn from a refusal; say whether to ask again, with other parameters."""
+        self._abilities.learn(error)
+        return self._parameters(question) != parameters
+
+    def _with(self, **changes: Any) -> Self:
+        made = copy.copy(self)
+        vars(made).update(changes)
+        return made
+
+
+def _opened(path: str | os.PathLike[str]) -> KeptAnswers:
+    from .store import KeptAnswers
+
+    return KeptAnswers(path)
+
+
+def _above_zero(**settings: float | None) -> None:
+    for name, value in settings.items():
+        if value is not None and not 0 < value < math.inf:
+            raise DataError(f"{name} must be a number above 0, not {value!r}")
