@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .predict.prediction import Prediction as Prediction
     from .predict.prediction import Predictions as Predictions
     from .predict.predictor import Predictor as Predictor
+    from .predict.store import KeptAnswers as KeptAnswers
     from .prepare.jsonl import JsonlWriter as JsonlWriter
     from .prepare.jsonl import TrainingFile as TrainingFile
     from .prepare.made_up import MadeUpCatalogue as MadeUpCatalogue
@@ -36,6 +37,7 @@ _HOMES = {
     "ItemDataset": "items",
     "ItemSplits": "items",
     "JsonlWriter": "prepare.jsonl",
+    "KeptAnswers": "predict.store",
     "MadeUpCatalogue": "prepare.made_up",
     "Prediction": "predict.prediction",
     "Predictions": "predict.prediction",

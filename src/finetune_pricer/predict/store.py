@@ -6,6 +6,7 @@ import hashlib
 import sqlite3
 import threading
 import time
+import weakref
 import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,7 +30,7 @@ _MIGRATIONS = [
         key TEXT PRIMARY KEY,           -- a hash of model, messages and parameters
         model TEXT NOT NULL,
         item_id TEXT NOT NULL,
-        reply TEXT,                     -- as it came; of several samples the first
+        reply TEXT,                     -- as it came (of several samples, the first)
         prompt_tokens INTEGER NOT NULL,
         completion_tokens INTEGER NOT NULL,
         latency REAL NOT NULL,          -- seconds from question to answer
@@ -64,6 +65,7 @@ class KeptAnswers:
         self._path = path
         self._lock = threading.RLock()
         self._database = open_database(path, _MIGRATIONS)
+        weakref.finalize(self, self._database.close)
         with self._usable():
             # Outlives a killed process. A power cut may cost the last answers; a sync for each costs more.
             self._database.execute("PRAGMA synchronous = NORMAL")
