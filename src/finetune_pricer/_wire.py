@@ -191,6 +191,13 @@ def headers_of(error: ServiceError) -> Mapping[str, str]:
     return headers
 
 
+def is_async(client: object) -> bool:
+    """Whether a client's answers must be awaited."""
+    import openai
+
+    return isinstance(client, openai.AsyncOpenAI)
+
+
 def patient(client: Client, seconds: float) -> Client:
     """Give the client without its own retries, and with a timeout where its user chose none."""
     import openai

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterable, Sized
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, Self
 
 from .. import _wire
 from .._progress import progress_bar
 from ..errors import ServiceError
-from .asking import Asking
+from .asking import Asking, priced
 from .prediction import Prediction, Predictions
 from .running import in_tasks
 
@@ -28,6 +28,8 @@ class AsyncPredictor(Asking["AsyncOpenAI"]):
     `await predictor.predict(item)`, `await predictor(item)`, `await predictor.predict_many(items)`, and
     `async for prediction in predictor.iter_predict(items)`. Cancelling the task cancels what is under way.
     """
+
+    _awaits = True
 
     async def predict(self, item: Item | str) -> Prediction:
         """Ask for the price of one item, priced or not, or of a text; see `Predictor.predict`."""
@@ -67,6 +69,13 @@ class AsyncPredictor(Asking["AsyncOpenAI"]):
             return await _wire.aask(client, self.model, sending.messages, sending.parameters)
 
         return in_tasks(self._engine(), items, send)
+
+    async def calibrate(
+        self, items: Iterable[Item], *, coverage: float = 0.9, by: Literal["category", "price"] | None = None
+    ) -> Self:
+        """Give a predictor whose predictions have price ranges; see `Predictor.calibrate`."""
+        known = priced(items)
+        return self._calibrated(await self.predict_many(known), known, coverage, by)
 
     async def _asked(self, question: Question, item: Item | str) -> tuple[_wire.Answer, float]:
         if kept := self._kept(question):

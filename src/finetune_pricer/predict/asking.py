@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, get_args
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, get_args
 
 from .. import _wire
 from ..chat import ChatFormatter
 from ..errors import DataError, ServiceError
+from ..items import Item, require_price
 from .decoding import Decoding
 from .engine import Engine, id_of
+from .intervals import Ranges
 from .pace import MOST, Pace
 from .questions import Abilities, Question, Questioner
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable, Sequence
 
     from openai import AsyncOpenAI, OpenAI
 
     from .._wire import Answer
-    from ..items import Item
+    from .intervals import By
     from .prediction import Prediction
     from .store import Kept, KeptAnswers
 
@@ -34,6 +37,8 @@ _THINKING_TIMEOUT = 600.0
 
 class Asking(Generic[Client]):
     """A client, a model, and how to ask it; the public classes describe the arguments."""
+
+    _awaits: ClassVar[bool]
 
     def __init__(
         self,
@@ -53,6 +58,8 @@ class Asking(Generic[Client]):
             raise DataError(
                 "a predictor needs a model; job.fine_tuned_model is None until job.wait() has returned"
             )
+        if _wire.is_async(client) is not self._awaits:
+            raise DataError("Predictor takes an openai.OpenAI, aio.AsyncPredictor an openai.AsyncOpenAI")
         if decoding not in get_args(Decoding):
             raise DataError(f"decoding must be one of {', '.join(get_args(Decoding))}, not {decoding!r}")
         if not 1 <= samples <= _MOST_SAMPLES:
@@ -71,6 +78,11 @@ class Asking(Generic[Client]):
         )
         self._abilities = Abilities(model)
         self._store = None if store is None else _opened(store)
+
+    @property
+    def ranges(self) -> Ranges | None:
+        """What gives predictions their `low` and `high`; None before `calibrate`."""
+        return self._questioner.ranges
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model!r}, decoding={self._questioner.decoding!r})"
@@ -111,9 +123,12 @@ class Asking(Generic[Client]):
         self._abilities.learn(error)
         return self._parameters(question) != parameters
 
-    def _with(self, **changes: Any) -> Self:
+    def _calibrated(
+        self, predictions: Sequence[Prediction], items: Sequence[Item], coverage: float, by: By | None
+    ) -> Self:
+        ranges = Ranges.learn(predictions, items, coverage=coverage, by=by)
         made = copy.copy(self)
-        vars(made).update(changes)
+        made._questioner = replace(self._questioner, ranges=ranges)  # noqa: SLF001 - of the same class
         return made
 
 
@@ -121,6 +136,14 @@ def _opened(path: str | os.PathLike[str]) -> KeptAnswers:
     from .store import KeptAnswers
 
     return KeptAnswers(path)
+
+
+def priced(items: Iterable[Item]) -> list[Item]:
+    """Give the items, or raise `InvalidItem` for the first without a price, before anything is asked."""
+    found = list(items)
+    for row, item in enumerate(found, start=1):
+        require_price(item, "calibrating", row)
+    return found
 
 
 def _above_zero(**settings: float | None) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import PriceNotFound, ServiceError
+from ..items import Item
 from ..prices import PriceForm
 from .decoding import ENOUGH_MASS, evidence, of_samples
 from .prediction import Prediction, Usage
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
     from .._wire import Answer, Message
     from ..chat import ChatFormatter
-    from ..items import Item
     from .decoding import Decoding, Distribution
+    from .intervals import Ranges
 
 _HIGHEST = 999_999.99  # dollars, where nobody says more: the reply's budget must have an end
 _THINKING = 4096  # tokens that a reasoning model may think before its reply
@@ -87,6 +88,7 @@ class Questioner:
     decoding: Decoding
     samples: int
     highest: float | None
+    ranges: Ranges | None = None
 
     @property
     def budget(self) -> int:
@@ -105,6 +107,12 @@ class Questioner:
         Raises:
             InvalidItem: The text is empty.
         """
+        found = yield from self._asked(item, item_id)
+        if self.ranges is None:
+            return found
+        return self.ranges.around(found, item.category if isinstance(item, Item) else None)
+
+    def _asked(self, item: Item | str, item_id: str) -> Generator[Question, Answer, Prediction]:
         messages = self.formatter.prompt(item)
         if self.samples > 1 and self.decoding in {"median", "mean"}:
             return (yield from self._sampled(messages, item_id, spent=Usage()))
