@@ -97,6 +97,15 @@ def ask(client: openai.OpenAI, model: str | None, prompt: str) -> str:
     return answer.choices[0].message.content or ""
 
 
+def logprob(client: openai.OpenAI, model: str | None, prompt: str) -> float:
+    """How likely the greedy reply is: a number that no two models share."""
+    answer = client.chat.completions.create(
+        model=model or "", messages=[{"role": "user", "content": prompt}], temperature=0, logprobs=True
+    )
+    logprobs = answer.choices[0].logprobs
+    return sum(token.logprob for token in (logprobs.content if logprobs else None) or [])
+
+
 def events(client: openai.OpenAI, job_id: str) -> list[FineTuningJobEvent]:
     """All events of a job, the oldest first."""
     return list(client.fine_tuning.jobs.list_events(job_id, limit=1_000))[::-1]
@@ -108,6 +117,8 @@ def endless(client: openai.OpenAI) -> FineTuningJob:
     job = client.fine_tuning.jobs.create(
         model="pricer-base",
         training_file=upload(client, jsonl(products(2_000))).id,
+        # Enough to measure on, so that nothing is rehearsed before the first step.
+        validation_file=upload(client, jsonl(products(60, seed=5))).id,
         hyperparameters=settings,
     )
     eventually(lambda: any(event.type == "metrics" for event in events_once(client, job.id)))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def server() -> Iterator[LocalServer]:
     """One server for all tests that do not stop it."""
-    with LocalServer(max_bytes=2**20) as server:
+    with LocalServer(max_bytes=2**20, cores=1) as server:
         yield server
 
 
@@ -34,6 +34,7 @@ def tuned(client: openai.OpenAI) -> FineTuningJob:
         model="pricer-base",
         training_file=upload(client, jsonl(products(300))).id,
         validation_file=upload(client, jsonl(products(50, seed=5))).id,
+        hyperparameters={"n_epochs": 10},
         seed=7,
         suffix="shop",
         metadata={"team": "blue"},

@@ -8,6 +8,7 @@ import numpy as np
 import openai
 import pytest
 
+from finetune_pricer.local import LocalServer
 from local_helpers import (
     ask,
     endless,
@@ -16,6 +17,7 @@ from local_helpers import (
     finished,
     jsonl,
     line,
+    logprob,
     products,
     train,
     upload,
@@ -25,6 +27,13 @@ if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob
 
 TEST = products(100, seed=99)
+
+
+def status_of(job: FineTuningJob) -> str:
+    return job.status  # a word more than the client's types know: "paused"
+
+
+EPOCHS, STEPS = 10, 380  # of `tuned`: 300 examples in batches of 8
 
 
 def test_a_finished_job_says_all_that_a_real_one_says(client: openai.OpenAI, tuned: FineTuningJob) -> None:
@@ -39,7 +48,7 @@ def test_a_finished_job_says_all_that_a_real_one_says(client: openai.OpenAI, tun
     assert tuned.method.supervised is not None
     for chosen in (tuned.hyperparameters, tuned.method.supervised.hyperparameters):
         assert chosen is not None
-        assert (chosen.n_epochs, chosen.batch_size, chosen.learning_rate_multiplier) == (20, 8, 1.0)
+        assert (chosen.n_epochs, chosen.batch_size, chosen.learning_rate_multiplier) == (EPOCHS, 8, 1.0)
 
 
 def test_its_events_tell_its_life_in_order(client: openai.OpenAI, tuned: FineTuningJob) -> None:
@@ -51,6 +60,7 @@ def test_its_events_tell_its_life_in_order(client: openai.OpenAI, tuned: FineTun
         f"Validating training file: {tuned.training_file}",
         "Files validated, moving job to queued state",
         "Fine-tuning job started",
+        *(f"Checkpoint created at step {38 * epoch}" for epoch in range(1, EPOCHS + 1)),
         f"New fine-tuned model created: {tuned.fine_tuned_model}",
         "The job has successfully completed",
     ]
@@ -65,10 +75,11 @@ def test_every_step_has_metrics_and_every_epoch_a_validation_loss(
         if event.type == "metrics"
     ]
 
-    assert [step["step"] for step in metrics] == list(range(1, 20 * 38 + 1))
+    assert [step["step"] for step in metrics] == list(range(1, STEPS + 1))
     assert all({"total_steps", "train_loss", "train_mean_token_accuracy"} <= step.keys() for step in metrics)
     assert (
-        len([step for step in metrics if "valid_loss" in step and "valid_mean_token_accuracy" in step]) == 20
+        len([step for step in metrics if "valid_loss" in step and "valid_mean_token_accuracy" in step])
+        == EPOCHS
     )
     assert metrics[-1]["train_loss"] < 0.8 * metrics[0]["train_loss"]
 
@@ -76,7 +87,11 @@ def test_every_step_has_metrics_and_every_epoch_a_validation_loss(
 def test_the_last_step_is_told_in_words_too(client: openai.OpenAI, tuned: FineTuningJob) -> None:
     last = [event.message for event in events(client, tuned.id) if event.type == "metrics"][-1]
 
-    assert re.fullmatch(r"Step 760/760: training loss=\d\.\d\d, validation loss=\d\.\d\d", last)
+    assert re.fullmatch(
+        rf"Step {STEPS}/{STEPS}: training loss=\d\.\d\d, validation loss=\d\.\d\d, "
+        r"full validation loss=\d\.\d\d",
+        last,
+    )
 
 
 def test_the_result_file_holds_a_row_for_every_step(client: openai.OpenAI, tuned: FineTuningJob) -> None:
@@ -85,7 +100,7 @@ def test_the_result_file_holds_a_row_for_every_step(client: openai.OpenAI, tuned
     rows = list(csv.DictReader(client.files.content(file_id).text.splitlines()))
 
     assert client.files.retrieve(file_id).purpose == "fine-tune-results"
-    assert len(rows) == 760
+    assert len(rows) == STEPS
     assert float(rows[-1]["valid_loss"]) > 0
     assert rows[0]["valid_loss"] == ""
 
@@ -102,11 +117,11 @@ def test_the_tuned_model_prices_far_better_than_always_the_median(
 
 
 def test_the_same_seed_trains_the_same_model(client: openai.OpenAI) -> None:
-    content = jsonl(products(60), "{:.4f}".format)
+    content = jsonl(products(60), "{:.2f}".format)
 
     models = [train(client, content, seed=seed).fine_tuned_model for seed in (3, 3, 4)]
 
-    first, same, other = ([ask(client, model, item.prompt) for item in TEST[:5]] for model in models)
+    first, same, other = ([logprob(client, model, item.prompt) for item in TEST[:5]] for model in models)
     assert first == same != other
     assert len(set(models)) == 3
 
@@ -226,12 +241,105 @@ def test_events_come_newest_first_in_pages(client: openai.OpenAI, tuned: FineTun
 
     assert first.data[0].message == "The job has successfully completed"
     assert first.has_more
-    assert second.data[0].message.startswith("Step 760/760")
-    assert len(events(client, tuned.id)) == 766
+    assert second.data[0].message.startswith("Checkpoint created")
+    assert len(events(client, tuned.id)) == STEPS + EPOCHS + 6
 
 
-def test_checkpoints_are_an_empty_list_for_now(client: openai.OpenAI, tuned: FineTuningJob) -> None:
-    assert client.fine_tuning.jobs.checkpoints.list(tuned.id).data == []
+def test_the_last_three_epochs_are_kept_as_models_that_answer(
+    client: openai.OpenAI, tuned: FineTuningJob
+) -> None:
+    kept = client.fine_tuning.jobs.checkpoints.list(tuned.id).data
+
+    assert [each.step_number for each in kept] == [380, 342, 304]
+    assert [each.fine_tuned_model_checkpoint for each in kept] == [
+        tuned.fine_tuned_model,
+        f"{tuned.fine_tuned_model}:ckpt-step-342",
+        f"{tuned.fine_tuned_model}:ckpt-step-304",
+    ]
+    assert len({logprob(client, each.fine_tuned_model_checkpoint, TEST[0].prompt) for each in kept}) == 3
+    assert all(each.metrics.full_valid_loss and each.metrics.train_loss for each in kept)
+    with pytest.raises(openai.NotFoundError):
+        ask(client, f"{tuned.fine_tuned_model}:ckpt-step-266", TEST[0].prompt)
+
+
+def test_checkpoints_come_in_pages(client: openai.OpenAI, tuned: FineTuningJob) -> None:
+    first = client.fine_tuning.jobs.checkpoints.list(tuned.id, limit=2)
+
+    assert first.has_more
+    assert len(list(first)) == 3
+
+
+def test_a_paused_job_rests_and_goes_on_to_the_same_model(client: openai.OpenAI) -> None:
+    settings: Any = {"n_epochs": 30, "batch_size": 4}
+    files: dict[str, Any] = {
+        "training_file": upload(client, jsonl(products(200))).id,
+        "validation_file": upload(client, jsonl(products(60, seed=5))).id,
+    }
+    order: dict[str, Any] = {"model": "pricer-base", "seed": 2, "hyperparameters": settings} | files
+    straight = finished(client, client.fine_tuning.jobs.create(**order).id)
+    job = client.fine_tuning.jobs.create(**order)
+    eventually(lambda: len(client.fine_tuning.jobs.list_events(job.id, limit=100).data) > 40)
+
+    assert status_of(client.fine_tuning.jobs.pause(job.id)) == "paused"
+    told = [e.message for e in events(client, job.id)]
+    assert told[-1] == "Fine-tuning job paused"
+    assert client.fine_tuning.jobs.resume(job.id).status in ("queued", "running")
+    done = finished(client, job.id)
+
+    assert done.status == "succeeded"
+    steps = [e.data["step"] for e in events(client, job.id) if e.type == "metrics"]  # type: ignore[index]
+    assert steps == list(range(1, 1_501))
+    assert [logprob(client, done.fine_tuned_model, i.prompt) for i in TEST[:5]] == [
+        logprob(client, straight.fine_tuned_model, i.prompt) for i in TEST[:5]
+    ]
+
+
+def test_a_waiting_job_can_be_paused_resumed_and_cancelled(client: openai.OpenAI) -> None:
+    running = endless(client)
+    waiting = client.fine_tuning.jobs.create(
+        model="pricer-base", training_file=upload(client, jsonl(products(20))).id
+    )
+    eventually(lambda: client.fine_tuning.jobs.retrieve(waiting.id).status == "queued")
+
+    assert status_of(client.fine_tuning.jobs.pause(waiting.id)) == "paused"
+    assert client.fine_tuning.jobs.resume(waiting.id).status == "queued"
+    assert status_of(client.fine_tuning.jobs.pause(waiting.id)) == "paused"
+    client.fine_tuning.jobs.cancel(running.id)
+    assert train(client, jsonl(products(20))).status == "succeeded"
+    assert status_of(client.fine_tuning.jobs.retrieve(waiting.id)) == "paused"
+    assert client.fine_tuning.jobs.cancel(waiting.id).status == "cancelled"
+
+
+def test_what_has_ended_can_be_neither_paused_nor_resumed(
+    client: openai.OpenAI, tuned: FineTuningJob
+) -> None:
+    for move in (client.fine_tuning.jobs.pause, client.fine_tuning.jobs.resume):
+        with pytest.raises(openai.BadRequestError, match="is succeeded") as refused:
+            move(tuned.id)
+        assert refused.value.code == "invalid_state"
+
+
+def test_a_running_job_says_when_it_will_be_done(client: openai.OpenAI) -> None:
+    job = endless(client)
+
+    eventually(lambda: client.fine_tuning.jobs.retrieve(job.id).estimated_finish is not None)
+
+    shown = client.fine_tuning.jobs.retrieve(job.id)
+    assert (shown.estimated_finish or 0) > job.created_at
+    assert client.fine_tuning.jobs.cancel(job.id).estimated_finish is None
+
+
+def test_jobs_train_at_once_as_far_as_the_cores_go() -> None:
+    with LocalServer(cores=2) as server, server.client() as client:
+        jobs = [endless(client), endless(client)]
+        third = client.fine_tuning.jobs.create(
+            model="pricer-base", training_file=upload(client, jsonl(products(20))).id
+        )
+        eventually(lambda: client.fine_tuning.jobs.retrieve(third.id).status == "queued")
+
+        assert [client.fine_tuning.jobs.retrieve(job.id).status for job in jobs] == ["running"] * 2
+        client.fine_tuning.jobs.cancel(jobs[0].id)
+        assert finished(client, third.id).status == "succeeded"
 
 
 @pytest.mark.parametrize(
@@ -245,11 +353,14 @@ def test_checkpoints_are_an_empty_list_for_now(client: openai.OpenAI, tuned: Fin
             "method.supervised.hyperparameters.n_epochs",
         ),
         ({"method": {"type": "dpo"}}, "method.type"),
+        ({"method": {"type": "magic"}}, "method.type"),
         ({"suffix": "x" * 65}, "suffix"),
         ({"seed": -1}, "seed"),
         ({"seed": "7"}, "seed"),
         ({"training_file": 5}, "training_file"),
         ({"metadata": {"a": 5}}, "metadata.a"),
+        ({"integrations": [{"type": "mlflow"}]}, "integrations.type"),
+        ({"integrations": [{"type": "wandb", "wandb": {}}]}, "integrations.wandb.project"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(
@@ -288,6 +399,8 @@ def test_an_unknown_job_is_not_found(client: openai.OpenAI) -> None:
     for move in (
         client.fine_tuning.jobs.retrieve,
         client.fine_tuning.jobs.cancel,
+        client.fine_tuning.jobs.pause,
+        client.fine_tuning.jobs.resume,
         client.fine_tuning.jobs.list_events,
         client.fine_tuning.jobs.checkpoints.list,
     ):

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import urllib.parse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import openai
@@ -19,12 +20,13 @@ import pytest
 from finetune_pricer import local
 from finetune_pricer.errors import FileAccessError, MissingExtra, NotConfigured, ServiceUnavailable
 from finetune_pricer.local import LocalServer
-from local_helpers import ask, endless, events, finished, jsonl, products, train, upload
+from local_helpers import ask, endless, events, eventually, finished, jsonl, products, train, upload
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from openai.types.fine_tuning import FineTuningJob
+
+
+TESTS = Path(__file__).parents[1]
 
 
 def call(
@@ -210,7 +212,7 @@ def test_it_starts_fast_and_leaves_no_thread_and_no_folder() -> None:
         assert call(server, "GET", "/health")[0] == 200
         assert time.perf_counter() - started < 1.5
         assert server._running is not None
-        folder = server._running._store._blobs.parent
+        folder = server._running.service.store._blobs.parent
         assert folder.exists()
 
     assert not folder.exists()
@@ -244,7 +246,7 @@ def test_a_finished_model_outlives_the_server_and_answers_the_same(tmp_path: Pat
 
 
 def test_stopping_ends_a_training_soon_and_the_next_start_takes_it_up(tmp_path: Path) -> None:
-    with LocalServer(tmp_path) as server, server.client() as client:
+    with LocalServer(tmp_path, cores=1) as server, server.client() as client:
         job = endless(client)
         waiting = client.fine_tuning.jobs.create(
             model="pricer-base", training_file=upload(client, jsonl(products(20))).id
@@ -252,26 +254,49 @@ def test_stopping_ends_a_training_soon_and_the_next_start_takes_it_up(tmp_path: 
         started = time.perf_counter()
         server.stop()
         assert time.perf_counter() - started < 3
-    with LocalServer(tmp_path) as server, server.client() as client:
+    with LocalServer(tmp_path, cores=1) as server, server.client() as client:
         assert client.fine_tuning.jobs.retrieve(job.id).status in ("queued", "running")
         assert any("restarted" in event.message for event in events(client, job.id))
         client.fine_tuning.jobs.cancel(job.id)
         assert finished(client, waiting.id).status == "succeeded"
 
 
-def test_a_crash_of_the_learner_fails_the_job_and_not_the_server(
-    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def crash(*_: Any, **__: Any) -> None:
-        raise ZeroDivisionError
+def test_a_crash_of_the_learner_fails_the_job_and_not_the_server(server: LocalServer) -> None:
+    with server.client() as client:
+        job = endless(client)
+        assert server._running is not None
+        (slot,) = server._running.service.worker._slots
+        assert slot._process is not None
+        os.kill(slot._process.pid, signal.SIGKILL)
+        failed = finished(client, job.id)
 
-    monkeypatch.setattr("finetune_pricer.local.worker.train", crash)
-    failed = train(client, jsonl(products(20)))
-    monkeypatch.undo()
+        assert failed.status == "failed"
+        assert failed.error is not None
+        assert failed.error.code == "server_error"
+        assert train(client, jsonl(products(20))).status == "succeeded"
 
-    assert failed.error is not None
-    assert failed.error.code == "server_error"
-    assert train(client, jsonl(products(20))).status == "succeeded"
+
+def test_the_training_process_ends_with_its_server(tmp_path: Path) -> None:
+    code = f"""if True:
+        import os, sys, time
+        sys.path.insert(0, {str(TESTS)!r})
+        from finetune_pricer.local import LocalServer
+        from local_helpers import endless
+        server = LocalServer({str(tmp_path)!r}).start()
+        job = endless(server.client())
+        print([s._process.pid for s in server._running.service.worker._slots if s._process][0], flush=True)
+        os.kill(os.getpid(), 9)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    pid = int(done.stdout)
+
+    def gone() -> bool:
+        try:
+            return "Z" in Path(f"/proc/{pid}/stat").read_text().split(")")[1][:3]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+
+    eventually(gone)
 
 
 def test_a_folder_serves_one_server_at_a_time(tmp_path: Path) -> None:
@@ -345,8 +370,9 @@ def test_serve_runs_until_a_signal_and_logs_where_it_listens(tmp_path: Path, num
     sqlite3.connect(tmp_path / "server.sqlite3").close()
 
 
-def test_the_room_offers_two_names() -> None:
-    assert local.__all__ == ["LocalServer", "serve"]
+def test_the_room_offers_three_names() -> None:
+    assert local.__all__ == ["Faults", "LocalServer", "serve"]
+    assert all(hasattr(local, name) for name in local.__all__)
 
 
 def test_a_job_that_runs_is_shared_between_clients(server: LocalServer, tuned: FineTuningJob) -> None:

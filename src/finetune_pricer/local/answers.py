@@ -1,104 +1,109 @@
-"""Chat completions: a tuned model's price in the reply form that it learned; a base model's excuse."""
+"""Chat: a tuned model's price in the reply form that it learned; a base model's excuse."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import numpy as np
 from starlette.concurrency import run_in_threadpool
 
+from .completion import Choice, Completion
 from .examples import problem_in, prompt_of, text_of
 from .model import PriceModel
+from .refusals import invalid_value, model_not_found
 from .replies import tokens_of
-from .store import new_id, now
-from .wire import ApiError, ChatBody, model_not_found
+from .tree import GREEDY_BELOW, Spoken
 from .worker import BASES
 
 if TYPE_CHECKING:
-    from .store import Store, StoredModel
+    from .faults import Weather
+    from .schema import ChatBody
+    from .store import Store
 
 UNTRAINED = "I have not been trained to price anything."
-_LOADED = 4  # models kept in memory; one of 5,000 listings takes about 20 MB
+CONTEXT = 65_536
+"""Tokens that a prompt may have."""
+_LOADED = 4  # models kept in memory; one of 5,000 listings takes about 40 MB
 
 
 class Answers:
     """Answers chat requests; loads a model when it is first asked, and keeps the latest few."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, weather: Weather) -> None:
         self._store = store
+        self._weather = weather
         self._lock = threading.Lock()
         self._loaded: OrderedDict[str, PriceModel] = OrderedDict()
 
-    async def complete(self, body: ChatBody) -> dict[str, Any]:
-        """Return a chat completion; raise an `ApiError` where the request cannot be served."""
-        _refuse_unsupported(body)
+    async def complete(self, body: ChatBody) -> Completion:
+        """Return a completion; raise an `ApiError` where the request cannot be served."""
+        if body.model in self._loaded or body.model in BASES:
+            return self.answer(body)
+        return await run_in_threadpool(self.answer, body)
+
+    def answer(self, body: ChatBody) -> Completion:
+        """Do the same, loading the model in this thread if that must be done."""
         problem = problem_in(body.messages)
         if problem is not None:
-            raise ApiError(
-                400, f"Invalid value for 'messages': {problem}.", param="messages", code="invalid_value"
+            raise invalid_value(f"Invalid value for 'messages': {problem}.", "messages")
+        if body.top_logprobs and not body.logprobs:
+            raise invalid_value("'top_logprobs' is only allowed when 'logprobs' is enabled.", "top_logprobs")
+        model = self._model(body.model)
+        read = tokens_read(body)
+        if read > CONTEXT:
+            message = (
+                f"This model's maximum context length is {CONTEXT} tokens. However, your messages resulted "
+                f"in {read} tokens. Please reduce the length of the messages."
             )
-        replies = await self._replies(body, prompt_of(body.messages))
-        limit = body.max_completion_tokens or body.max_tokens
-        cut = [tokens_of(reply)[:limit] for reply in replies]
-        choices = [_choice(*pair) for pair in enumerate(zip(replies, cut, strict=True))]
-        written = sum(map(len, cut))
-        read = 3 + sum(3 + len(tokens_of(text_of(message))) for message in body.messages)
-        return {
-            "id": new_id("chatcmpl-", 29),
-            "object": "chat.completion",
-            "created": now(),
-            "model": body.model,
-            "choices": choices,
-            "usage": {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written},
-            "system_fingerprint": None,
-        }
+            raise invalid_value(message, "messages", code="context_length_exceeded")
+        choices = [Choice.of(tokens, body) for tokens in _replies(body, model)]
+        return Completion(body, choices, read)
 
     def forget(self, name: str) -> None:
         """Drop a deleted model from memory."""
         with self._lock:
             self._loaded.pop(name, None)
 
-    async def _replies(self, body: ChatBody, prompt: str) -> list[str]:
-        count = body.n or 1
-        if body.model in BASES:
-            return [UNTRAINED] * count
-        stored = self._store.model(body.model)
+    def _model(self, name: str) -> PriceModel | None:
+        if self._weather.is_shut_down():
+            raise model_not_found(name)
+        if name in BASES:
+            return None
+        # Looked up each time: it may have been deleted, also as a checkpoint that newer ones replaced.
+        stored = self._store.model(name)
         if stored is None:
-            raise model_not_found(body.model)
-        model = self._loaded.get(stored.id)
-        if model is None:
-            model = await run_in_threadpool(self._load, stored)
-        temperature = 1.0 if body.temperature is None else body.temperature
-        seed = None if body.seed is None else body.seed % 2**63
-        prices = model.draw(prompt, temperature=temperature, count=count, seed=seed)
-        return [model.form.write(price) for price in prices]
-
-    def _load(self, stored: StoredModel) -> PriceModel:
+            raise model_not_found(name)
         with self._lock:
-            model = self._loaded.get(stored.id)
+            model = self._loaded.get(name)
             if model is None:
                 arrays, rest = self._store.blob(stored.arrays), self._store.blob(stored.rest)
-                model = self._loaded[stored.id] = PriceModel.load(arrays.read_bytes(), rest.read_bytes())
-            self._loaded.move_to_end(stored.id)
+                model = PriceModel.load(arrays.read_bytes(), rest.read_bytes()).warm()
+                self._loaded[name] = model
+            self._loaded.move_to_end(name)
             while len(self._loaded) > _LOADED:
                 self._loaded.popitem(last=False)
-            return model
+        return model
 
 
-def _choice(index: int, texts: tuple[str, list[str]]) -> dict[str, Any]:
-    reply, tokens = texts
-    content = "".join(tokens)
-    return {
-        "index": index,
-        "message": {"role": "assistant", "content": content, "refusal": None},
-        "logprobs": None,
-        "finish_reason": "stop" if content == reply else "length",
-    }
+def tokens_read(body: ChatBody) -> int:
+    """Return how many tokens a request's messages have; an estimate, but for prices and digits."""
+    return 3 + sum(4 + len(tokens_of(text_of(message))) for message in body.messages)
 
 
-def _refuse_unsupported(body: ChatBody) -> None:
-    for name in ("stream", "logprobs"):
-        if getattr(body, name):
-            message = f"Unsupported parameter: '{name}' is not supported with this model."
-            raise ApiError(400, message, param=name, code="unsupported_parameter")
+def _replies(body: ChatBody, model: PriceModel | None) -> list[list[Spoken]]:
+    count = body.n or 1
+    if model is None:
+        return [[Spoken(token, 0.0, [(token, 0.0)]) for token in tokens_of(UNTRAINED)]] * count
+    talk = model.talk(prompt_of(body.messages))
+    temperature = 1.0 if body.temperature is None else body.temperature
+    alternatives = (body.top_logprobs or 0) if body.logprobs else 0
+    if temperature < GREEDY_BELOW:
+        return [talk.say(temperature=0, alternatives=alternatives)] * count
+    random = np.random.default_rng(None if body.seed is None else body.seed % 2**63)
+    top_p = 1.0 if body.top_p is None else body.top_p
+    return [
+        talk.say(temperature=temperature, top_p=top_p, random=random, alternatives=alternatives)
+        for _ in range(count)
+    ]

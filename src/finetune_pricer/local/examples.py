@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from ..errors import TrainingFileError
-from .replies import number_in
+from .replies import number_in, tokens_of
 
 FEWEST = 10
 """How many examples a job needs at least."""
@@ -50,6 +50,12 @@ def read_examples(content: bytes, *, fewest: int = FEWEST) -> list[Example]:
 def prompt_of(messages: list[dict[str, Any]]) -> str:
     """Return the text of the user's messages, which is all that the model goes by."""
     return "\n".join(text_of(message) for message in messages if message["role"] == "user")
+
+
+def tokens_in(example: Example) -> int:
+    """Return about how many tokens an example costs to train on once."""
+    # Three around each message, and a start.
+    return len(tokens_of(example.prompt)) + len(tokens_of(example.reply)) + 9
 
 
 def text_of(message: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The learner: from chat examples to a `PriceModel`, step by step.
+"""The learner: from chat examples to a `PriceModel`, step by step, and from any step on again.
 
 A sparse network with one hidden layer and a softmax over price bins. It reads the prompts' text and the
 number in each reply, and nothing else. It is not a language model.
@@ -6,104 +6,131 @@ number in each reply, and nothing else. It is not a language model.
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from .._features import TextFeatures
-from .model import Floats, Frame, Network, PriceModel, softmax
+from .adam import Adam
+from .model import Frame, Network, PriceModel, softmax
+from .points import PricePoints
 from .replies import ReplyForm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    import numpy.typing as npt
     from scipy.sparse import csr_matrix
 
     from .examples import Example
+    from .points import Floats
 
     Ints = npt.NDArray[np.int64]
 
 _RATE = 5e-3  # at a batch of 32 and a multiplier of 1
-_DECAY, _SQUARE_DECAY = 0.9, 0.999
-
-
-class Stopped(Exception):
-    """Training ended early because `should_stop` said so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hyperparameters:
-    """How to train, in numbers."""
+    """How to train, in numbers; `n_epochs` is None while it is left to the learner."""
 
-    n_epochs: int
+    n_epochs: int | None
     batch_size: int
     learning_rate_multiplier: float
     hidden: int = 32
 
     @classmethod
     def resolve(cls, asked: dict[str, Any], *, examples: int, hidden: int = 32) -> Hyperparameters:
-        """Put numbers in place of what is missing, None or "auto", by the number of examples."""
+        """Put numbers in place of what is missing, None or "auto", as far as the number of examples tells."""
         chosen = {name: value for name, value in asked.items() if value not in (None, "auto")}
         return cls(
-            # Few examples need more rounds for the same number of steps; beyond 20 nothing was gained.
-            n_epochs=int(chosen.get("n_epochs", min(20, max(5, 10_000 // max(examples, 1))))),
+            n_epochs=chosen.get("n_epochs"),
             batch_size=int(chosen.get("batch_size", 32 if examples >= 1_000 else 8)),
             learning_rate_multiplier=float(chosen.get("learning_rate_multiplier", 1.0)),
             hidden=hidden,
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """What one step of training measured; the `valid_` and `full_` numbers stand at the end of an epoch."""
+class Step(NamedTuple):
+    """What one step of training measured; the `valid_` numbers stand at the end of an epoch, else NaN."""
 
     step: int
-    total_steps: int
     train_loss: float
     train_mean_token_accuracy: float
-    valid_loss: float | None = None
-    valid_mean_token_accuracy: float | None = None
+    valid_loss: float = math.nan
+    valid_mean_token_accuracy: float = math.nan
+
+
+class Check(NamedTuple):
+    """What held-out examples said at the end of an epoch."""
+
+    loss: float = math.nan
+    accuracy: float = math.nan
+    spread: float = 0.0
+    """How far the guesses should be widened."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Data:
+class Data:
     """Examples as the network sees them: rows of features, soft labels, and the true bin."""
 
     rows: csr_matrix
     labels: Floats
     bins: Ints
 
+    def part(self, places: Ints) -> Data:
+        """Return some of the examples."""
+        return Data(self.rows[places], self.labels[places], self.bins[places])
 
-def train(
-    examples: Sequence[Example],
-    validation: Sequence[Example],
-    hyperparameters: Hyperparameters,
-    *,
-    seed: int,
-    on_step: Callable[[Step], None] = lambda _: None,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> PriceModel:
-    """Train on the examples whose replies hold a number; the same arguments give the same model.
 
-    `on_step` hears of every step, and `should_stop` is asked before each; `Stopped` is raised when it agrees.
-    """
-    frame = Frame.around([example.prompt for example in examples])
-    logs = _logs(examples)
-    edges = _bins(logs)
-    width = _softness(edges, logs)
-    texts = [frame.inside(example.prompt) for example in examples if example.price is not None]
-    features = TextFeatures.fit(texts)
-    held_out = [example for example in validation if example.price is not None]
-    held_out_texts = [frame.inside(example.prompt) for example in held_out]
-    data = _Data(features.transform(texts), *_labels(logs, edges, width))
-    checked = _Data(features.transform(held_out_texts), *_labels(_logs(held_out), edges, width))
-    random = np.random.default_rng(seed)
-    network = _untrained(features.width, hyperparameters.hidden, data.labels, random)
-    _fit(network, data, checked, hyperparameters, random=random, on_step=on_step, should_stop=should_stop)
-    form = ReplyForm.seen_in([example.reply for example in examples])
-    return PriceModel(features=features, network=network, edges=edges, frame=frame, form=form)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """What a training file holds for the learner, and a validation file beside it."""
+
+    frame: Frame
+    form: ReplyForm
+    points: PricePoints
+    edges: Floats
+    features: TextFeatures
+    data: Data
+    checked: Data
+
+    @classmethod
+    def prepare(cls, examples: Sequence[Example], validation: Sequence[Example]) -> Lesson:
+        """Read the examples whose replies hold a number; the same examples give the same lesson."""
+        frame = Frame.around([example.prompt for example in examples])
+        form = ReplyForm.seen_in([example.reply for example in examples])
+        logs = _logs(examples)
+        edges = _bins(logs)
+        width = _softness(edges, logs)
+        texts = [frame.inside(example.prompt) for example in examples if example.price is not None]
+        features = TextFeatures.fit(texts)
+        held_out = [example for example in validation if example.price is not None]
+        held_out_texts = [frame.inside(example.prompt) for example in held_out]
+        return cls(
+            frame=frame,
+            form=form,
+            points=PricePoints.seen_in(np.expm1(logs), decimals=form.decimals),
+            edges=edges,
+            features=features,
+            data=Data(features.transform(texts), *_labels(logs, edges, width)),
+            checked=Data(features.transform(held_out_texts), *_labels(_logs(held_out), edges, width)),
+        )
+
+    def model(self, network: Network, spread: float) -> PriceModel:
+        """Return the model that a network makes of this lesson."""
+        return PriceModel(
+            features=self.features,
+            network=network,
+            edges=self.edges,
+            points=self.points,
+            spread=spread,
+            frame=self.frame,
+            form=self.form,
+        )
 
 
 def _logs(examples: Sequence[Example]) -> Floats:
@@ -139,98 +166,79 @@ def _untrained(width: int, hidden: int, labels: Floats, random: np.random.Genera
     )
 
 
-def _fit(
-    network: Network,
-    data: _Data,
-    checked: _Data,
-    chosen: Hyperparameters,
-    *,
-    random: np.random.Generator,
-    on_step: Callable[[Step], None],
-    should_stop: Callable[[], bool],
-) -> None:
-    optimizer = _Adam(network)
-    size = chosen.batch_size
-    per_epoch = -(-len(data.bins) // size)
-    total = per_epoch * chosen.n_epochs
-    # Smaller batches have noisier gradients; measured, a little less haste is enough.
-    rate = _RATE * chosen.learning_rate_multiplier * min(1.0, (size / 32) ** 0.15)
-    for epoch in range(chosen.n_epochs):
-        order = random.permutation(len(data.bins))
-        for place in range(per_epoch):
-            if should_stop():
-                raise Stopped
-            step = epoch * per_epoch + place
-            batch = order[place * size : (place + 1) * size]
-            loss, accuracy = optimizer.step(data, batch, rate * (1 - step / total))
-            valid = _checked(network, checked) if place == per_epoch - 1 else (None, None)
-            on_step(
-                Step(
-                    step=step + 1,
-                    total_steps=total,
-                    train_loss=loss,
-                    train_mean_token_accuracy=accuracy,
-                    valid_loss=valid[0],
-                    valid_mean_token_accuracy=valid[1],
-                )
-            )
+def nothing_held_out(_epoch: int, _network: Network) -> Check:
+    """Check nothing at the end of an epoch."""
+    return Check()
 
 
-def _checked(network: Network, data: _Data) -> tuple[float | None, float | None]:
-    if not len(data.bins):
-        return None, None
-    probabilities = softmax(network.scores(data.rows))
-    return _measured(probabilities, data.labels, data.bins)
+class Training:
+    """One course through some data: the same arguments take the same steps, also after `restore`."""
 
+    def __init__(
+        self,
+        data: Data,
+        chosen: Hyperparameters,
+        *,
+        epochs: int,
+        seed: int,
+        check: Callable[[int, Network], Check] = nothing_held_out,
+    ) -> None:
+        self._data = data
+        self._check = check
+        self._size = chosen.batch_size
+        self._random = np.random.default_rng(seed)
+        self.network = _untrained(data.rows.shape[1], chosen.hidden, data.labels, self._random)
+        self._adam = Adam(self.network)
+        self._before = self._random.bit_generator.state
+        self.per_epoch = -(-len(data.bins) // self._size)
+        self.total = self.per_epoch * epochs
+        self.history: list[Step] = []
+        self.checks: list[Check] = []
+        # Smaller batches have noisier gradients; measured, a little less haste is enough.
+        self._rate = _RATE * chosen.learning_rate_multiplier * min(1.0, (self._size / 32) ** 0.15)
 
-def _measured(probabilities: Floats, labels: Floats, bins: Ints) -> tuple[float, float]:
-    loss = -(labels * np.log(probabilities + 1e-12)).sum(axis=1).mean()
-    return float(loss), float((probabilities.argmax(axis=1) == bins).mean())
+    def steps(self) -> Iterator[Step]:
+        """Take the steps that are left, giving what each measured."""
+        while len(self.history) < self.total:
+            if len(self.history) % self.per_epoch == 0:
+                self._before = self._random.bit_generator.state
+            self._random.bit_generator.state = self._before
+            order = self._random.permutation(len(self._data.bins))
+            for place in range(len(self.history) % self.per_epoch, self.per_epoch):
+                yield self._step(order[place * self._size : (place + 1) * self._size])
 
+    def _step(self, batch: Ints) -> Step:
+        done = len(self.history)
+        data = self._data.part(batch)
+        loss, accuracy = self._adam.step(
+            data.rows, data.labels, data.bins, self._rate * (1 - done / self.total)
+        )
+        step = Step(done + 1, loss, accuracy)
+        if (done + 1) % self.per_epoch == 0:
+            checked = self._check(done // self.per_epoch, self.network)
+            self.checks.append(checked)
+            step = step._replace(valid_loss=checked.loss, valid_mean_token_accuracy=checked.accuracy)
+        self.history.append(step)
+        return step
 
-class _Adam:
-    """Adam that touches only those rows of the first layer which the batch has terms of."""
-
-    def __init__(self, network: Network) -> None:
-        self.network = network
-        self.steps = 0
-        self.moments = {
-            name: (np.zeros_like(getattr(network, name)), np.zeros_like(getattr(network, name)))
-            for name in ("inputs", "hidden", "outputs", "biases")
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Return all that `restore` needs to go on from here."""
+        layers = {f"network_{name}": getattr(self.network, name) for name in Network.__slots__}
+        return {
+            **layers,
+            **self._adam.state(),
+            "history": np.array(self.history, dtype=np.float64).reshape(-1, len(Step._fields)),
+            "checks": np.array(self.checks, dtype=np.float64).reshape(-1, len(Check._fields)),
+            "random": np.array(json.dumps(self._before)),
         }
-        self._places = np.zeros(len(network.inputs), dtype=np.int32)
 
-    def step(self, data: _Data, batch: Ints, rate: float) -> tuple[float, float]:
-        """Take one step downhill; return the loss and the share of right bins before it."""
-        network, labels = self.network, data.labels[batch]
-        rows, touched = self._narrow(data.rows[batch])
-        summed = np.asarray(rows @ network.inputs[touched]) + network.hidden
-        active = np.maximum(summed, 0)
-        probabilities = softmax(active @ network.outputs + network.biases)
-        slope = (probabilities - labels) / np.float32(len(batch))
-        back = (slope @ network.outputs.T) * (summed > 0)
-        self.steps += 1
-        self._move("outputs", active.T @ slope, rate)
-        self._move("biases", slope.sum(axis=0), rate)
-        self._move("hidden", back.sum(axis=0), rate)
-        self._move("inputs", np.asarray(rows.T @ back), rate, touched)
-        return _measured(probabilities, labels, data.bins[batch])
-
-    def _narrow(self, rows: csr_matrix) -> tuple[csr_matrix, Ints]:
-        """Return the rows over the columns that they use, and which those are."""
-        present = np.zeros(len(self._places), dtype=bool)
-        present[rows.indices] = True
-        touched = np.flatnonzero(present)
-        self._places[touched] = np.arange(len(touched), dtype=np.int32)
-        columns = self._places[rows.indices]
-        return type(rows)((rows.data, columns, rows.indptr), shape=(rows.shape[0], len(touched))), touched
-
-    def _move(self, name: str, slope: Floats, rate: float, rows: Ints | None = None) -> None:
-        weights, (mean, square) = getattr(self.network, name), self.moments[name]
-        at: Any = ... if rows is None else rows
-        first = mean[at] * np.float32(_DECAY) + slope * np.float32(1 - _DECAY)
-        second = square[at] * np.float32(_SQUARE_DECAY) + slope**2 * np.float32(1 - _SQUARE_DECAY)
-        mean[at], square[at] = first, second
-        scale = np.sqrt(1 - _SQUARE_DECAY**self.steps)
-        pace = np.float32(rate * scale / (1 - _DECAY**self.steps))
-        weights[at] -= pace * first / (np.sqrt(second) + np.float32(1e-8 * scale))
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Go back to where `state` was taken, in a training of the same arguments."""
+        for name in Network.__slots__:
+            getattr(self.network, name)[...] = state[f"network_{name}"]
+        self.history = [Step(int(row[0]), *map(float, row[1:])) for row in state["history"]]
+        self.checks = [Check(*map(float, row)) for row in state["checks"]]
+        self._adam.restore(state, steps=len(self.history))
+        self._before = self._random.bit_generator.state = json.loads(str(state["random"]))
+        if self.history and len(self.history) % self.per_epoch == 0:
+            self._random.permutation(len(self._data.bins))  # the epoch that has just ended drew its order

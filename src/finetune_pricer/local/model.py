@@ -1,24 +1,28 @@
-"""The model: from a text to a distribution over prices, and from there to a price or to draws."""
+"""The model: from a text to a distribution over prices, and from there to replies."""
 
 from __future__ import annotations
 
 import io
 import json
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from .._features import TextFeatures
-from .replies import ReplyForm
+from .points import Floats, PricePoints
+from .replies import ReplyForm, tokens_of
+from .tree import ReplyTree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from scipy.sparse import csr_matrix
 
-Floats = npt.NDArray[np.floating[Any]]
+    from .tree import Talk
+
+_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +72,7 @@ class Network:
         return scores
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PriceModel:
     """A trained model: reads nothing but the text of a prompt, and answers in the form that it has seen."""
 
@@ -76,56 +80,60 @@ class PriceModel:
     network: Network
     edges: Floats
     """The bins' edges, as log(1 + price); one more than there are bins."""
+    points: PricePoints
+    spread: float
+    """How far a guess is widened, as its errors on held-out examples asked for; in log(1 + price)."""
     frame: Frame
     form: ReplyForm
 
+    @cached_property
+    def _kernel(self) -> Floats:
+        return self.points.kernel(self.edges, self.spread)
+
+    @cached_property
+    def _tree(self) -> ReplyTree:
+        return ReplyTree([tokens_of(self.form.write(float(price))) for price in self.points.prices])
+
+    def warm(self) -> PriceModel:
+        """Work out what every answer needs, so that the first one need not wait; returns the model."""
+        self._kernel.sum()
+        self._tree.talk(self.points.liking).say()
+        return self
+
     def distribution(self, prompt: str) -> Floats:
-        """Return the probability of every price bin."""
+        """Return the probability of every price of `points`."""
         columns, values = self.features.row(self.frame.inside(prompt))
         summed: Floats = values @ self.network.inputs[columns]
-        return softmax(self.network.rest(summed))
+        probabilities: Floats = softmax(self.network.rest(summed)) @ self._kernel
+        return probabilities
 
     def median(self, prompt: str) -> float:
-        """Return the price that half of the probability lies below."""
-        return float(self.medians(self.distribution(prompt)[None])[0])
+        """Return the price that half of the probability lies at or below."""
+        heights = np.cumsum(self.distribution(prompt), dtype=np.float64)
+        place = int(np.searchsorted(heights, heights[-1] / 2))
+        return float(self.points.prices[min(place, len(heights) - 1)])
 
-    def medians(self, probabilities: Floats) -> Floats:
-        """Return the median of every row of bin probabilities, straight between the edges of its bin."""
-        below = np.cumsum(probabilities, axis=1)
-        places = np.minimum((below < 0.5).sum(axis=1), probabilities.shape[1] - 1)
-        rows = np.arange(len(places))
-        inside = probabilities[rows, places]
-        share = np.clip((0.5 - (below[rows, places] - inside)) / np.maximum(inside, 1e-12), 0, 1)
-        logs: Floats = self.edges[places] + share * np.diff(self.edges)[places]
-        return np.expm1(logs)
-
-    def draw(self, prompt: str, *, temperature: float, count: int, seed: int | None) -> list[float]:
-        """Return prices drawn at random; a low temperature keeps them near the likeliest, 0 is the median."""
-        probabilities = self.distribution(prompt)
-        if temperature < 0.01:
-            return [float(self.medians(probabilities[None])[0])] * count
-        sharpened = softmax(np.log(np.maximum(probabilities, 1e-30)) / temperature)
-        random = np.random.default_rng(seed)
-        places = np.searchsorted(np.cumsum(sharpened), random.random(count) * sharpened.sum())
-        places = np.minimum(places, len(sharpened) - 1)
-        logs = self.edges[places] + random.random(count) * np.diff(self.edges)[places]
-        return [float(price) for price in np.expm1(logs)]
+    def talk(self, prompt: str) -> Talk:
+        """Return what the model can say to a prompt, token by token."""
+        return self._tree.talk(self.distribution(prompt))
 
     def save(self) -> tuple[bytes, bytes]:
         """Return the model as an npz archive and as JSON; neither can carry code."""
         arrays, terms = self.features.state()
-        network = self.network
         stored = io.BytesIO()
-        layers = {name: getattr(network, name) for name in Network.__slots__}
+        layers = {name: getattr(self.network, name) for name in Network.__slots__}
+        points = {f"points_{name}": getattr(self.points, name) for name in PricePoints.__slots__}
         prefixed: dict[str, Any] = {f"features_{name}": array for name, array in arrays.items()}
-        np.savez(stored, edges=self.edges, **layers, **prefixed)
-        rest = {"version": 1, "frame": asdict(self.frame), "form": asdict(self.form), "terms": terms}
+        np.savez(stored, edges=self.edges, spread=np.array(self.spread), **layers, **points, **prefixed)
+        rest = {"version": _VERSION, "frame": asdict(self.frame), "form": asdict(self.form), "terms": terms}
         return stored.getvalue(), json.dumps(rest).encode()
 
     @classmethod
     def load(cls, arrays: bytes, rest: bytes) -> PriceModel:
         """Rebuild a model from what `save` returned; raise ValueError where it is something else."""
         state = json.loads(rest)
+        if state.get("version") != _VERSION:
+            raise ValueError(f"a model of version {state.get('version')!r}, not {_VERSION}")
         with np.load(io.BytesIO(arrays), allow_pickle=False) as archive:
             stored = {name: archive[name] for name in archive.files}
         ours = {name[9:]: array for name, array in stored.items() if name.startswith("features_")}
@@ -133,6 +141,8 @@ class PriceModel:
             features=TextFeatures.from_state(ours, state["terms"]),
             network=Network(**{name: stored[name] for name in Network.__slots__}),
             edges=stored["edges"],
+            points=PricePoints(**{name: stored[f"points_{name}"] for name in PricePoints.__slots__}),
+            spread=float(stored["spread"]),
             frame=Frame(**state["frame"]),
             form=ReplyForm(**state["form"]),
         )

@@ -1,4 +1,4 @@
-"""Replies: the number in one, the form in which prices are written, and how long a text is in tokens."""
+"""Replies: the number in one, the form in which prices are written, and a text in tokens."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+")
-# Digits in threes, as the vocabularies of large models cut them; other words about seven letters a piece.
-_TOKEN = re.compile(r"\d{1,3}| ?[^\W\d_]{1,7}|[^\w\s]|_|\s")
+# As the o200k vocabulary cuts a price: digits in threes from the left, each mark alone. Its words need a
+# table of 200,000 entries; here they are cut at about seven letters.
+_TOKEN = re.compile(r"\d{1,3}| ?[^\W\d_]{1,7}| ?[^\w\s]|_|\s")
 
 
 def number_in(reply: str) -> float | None:
@@ -22,7 +23,7 @@ def number_in(reply: str) -> float | None:
 
 
 def tokens_of(text: str) -> list[str]:
-    """Cut a text into pieces that together are the text; an estimate of what a language model would count."""
+    """Cut a text into pieces that together are the text: prices as o200k does, words about as finely."""
     return _TOKEN.findall(text)
 
 

@@ -15,13 +15,14 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from ..errors import MissingExtra, NotConfigured, ServiceUnavailable
+from ..errors import DataError, MissingExtra, NotConfigured, ServiceUnavailable
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     import openai
 
+    from .faults import Faults
 
 log = logging.getLogger("finetune_pricer.local")
 
@@ -54,6 +55,9 @@ class LocalServer:
         port: int = 0,
         key: str | None = None,
         *,
+        faults: Faults | None = None,
+        strict: bool = False,
+        cores: int | None = None,
         max_bytes: int = _MAX_BYTES,
     ) -> None:
         _require_extra()
@@ -65,7 +69,14 @@ class LocalServer:
         self.host = host
         self.port = port
         self._key = key
-        self._max_bytes = max_bytes
+        if cores is not None and cores < 1:
+            raise DataError(f"cores must be at least 1, not {cores}")
+        self._settings: dict[str, Any] = {
+            "strict": strict,
+            "cores": cores or os.cpu_count() or 1,
+            "max_bytes": max_bytes,
+        }
+        self._faults = faults
         self._running: _Running | None = None
 
     @classmethod
@@ -86,6 +97,21 @@ class LocalServer:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self._running.port}/v1"
 
+    @property
+    def faults(self) -> Faults:
+        """What goes wrong at present; another one may be put in its place at any time."""
+        from .faults import Faults
+
+        if self._running is not None:
+            return self._running.service.weather.faults
+        return self._faults or Faults()
+
+    @faults.setter
+    def faults(self, faults: Faults) -> None:
+        self._faults = faults
+        if self._running is not None:
+            self._running.service.weather.set(faults)
+
     def client(self, **options: Any) -> openai.OpenAI:
         """Return an ordinary openai client of this server; `options` go to `openai.OpenAI`."""
         import openai
@@ -98,7 +124,9 @@ class LocalServer:
         Raises `ServiceUnavailable` if the port is taken, and `FileAccessError` if the folder cannot be used.
         """
         if self._running is None:
-            self._running = _Running(self.dir, self.host, self.port, self._key, self._max_bytes)
+            self._running = _Running(
+                self.dir, self.host, self.port, self._key, faults=self.faults, **self._settings
+            )
             atexit.register(self.stop)
         return self
 
@@ -126,8 +154,15 @@ def serve(
     port: int = 8000,
     dir: str | os.PathLike[str] | None = None,  # noqa: A002  the contract's name
     key: str | None = None,
+    *,
+    faults: Faults | None = None,
+    strict: bool = False,
+    cores: int | None = None,
 ) -> None:
-    """Run a server in the foreground until SIGINT or SIGTERM, and log what it does to stderr."""
+    """Run a server in the foreground until SIGINT or SIGTERM, and log what it does to stderr.
+
+    The parameters are those of `LocalServer`.
+    """
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     level = log.level
@@ -138,7 +173,7 @@ def serve(
         number: signal.signal(number, lambda *_: stopping.set()) for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        with LocalServer(dir, host, port, key) as server:
+        with LocalServer(dir, host, port, key, faults=faults, strict=strict, cores=cores) as server:
             log.info("listening on %s, keeping things in %s", server.url, server.dir or "a temporary folder")
             stopping.wait()
             log.info("stopping")
@@ -152,38 +187,46 @@ def serve(
 class _Running:
     """What exists between start and stop."""
 
-    def __init__(self, folder: Path | None, host: str, port: int, key: str | None, max_bytes: int) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        host: str,
+        port: int,
+        key: str | None,
+        *,
+        faults: Faults,
+        strict: bool,
+        cores: int,
+        max_bytes: int,
+    ) -> None:
         import uvicorn
 
         from .app import build
-        from .store import Store
-        from .worker import Worker
+        from .service import Service
 
         listening = _listen(host, port)
         self._temporary = None
         if folder is None:
             folder = self._temporary = Path(tempfile.mkdtemp(prefix="finetune-pricer-"))
         try:
-            self._store = Store(folder)
+            self.service = Service.open(folder, faults=faults, strict=strict, cores=cores)
         except BaseException:
             listening.close()
             raise
         self.port = int(listening.getsockname()[1])
-        self._worker = Worker(self._store)
-        app = build(self._store, self._worker, key=key, max_bytes=max_bytes)
+        app = build(self.service, key=key, max_bytes=max_bytes)
         self._server = uvicorn.Server(uvicorn.Config(app, **_UVICORN))
         self._thread = threading.Thread(
             target=self._server.run, args=([listening],), name="finetune-pricer-serves", daemon=True
         )
-        self._worker.start()
+        self.service.start()
         # The socket listens already: a client that comes before the loop runs waits a moment.
         self._thread.start()
 
     def stop(self) -> None:
         self._server.should_exit = True
         self._thread.join()
-        self._worker.stop()
-        self._store.close()
+        self.service.close()
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
 

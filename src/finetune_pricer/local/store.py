@@ -9,31 +9,37 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import secrets
+import shutil
 import sqlite3
-import string
 import tempfile
 import threading
-import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import orjson
 
 from ..errors import FileAccessError
+from .records import (
+    FINAL,
+    StoredBatch,
+    StoredCheckpoint,
+    StoredEvent,
+    StoredFile,
+    StoredJob,
+    StoredModel,
+    new_id,
+    now,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
-FINAL = frozenset({"succeeded", "failed", "cancelled"})
-"""Statuses that a job never leaves."""
-
-_LETTERS = string.ascii_letters + string.digits
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
     number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, filename TEXT NOT NULL,
-    purpose TEXT NOT NULL, bytes INTEGER NOT NULL, created_at INTEGER NOT NULL, sha256 TEXT NOT NULL);
+    purpose TEXT NOT NULL, bytes INTEGER NOT NULL, created_at INTEGER NOT NULL, sha256 TEXT NOT NULL,
+    expires_at INTEGER);
 CREATE TABLE IF NOT EXISTS jobs (
     number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, status TEXT NOT NULL,
     body BLOB NOT NULL);
@@ -44,89 +50,23 @@ CREATE INDEX IF NOT EXISTS events_of_job ON events (job, number);
 CREATE TABLE IF NOT EXISTS models (
     number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, base TEXT NOT NULL, job TEXT NOT NULL,
     created_at INTEGER NOT NULL, arrays TEXT NOT NULL, rest TEXT NOT NULL);
-PRAGMA user_version = 1;
+CREATE TABLE IF NOT EXISTS checkpoints (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, job TEXT NOT NULL,
+    created_at INTEGER NOT NULL, step INTEGER NOT NULL, model TEXT NOT NULL, metrics BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS batches (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, body BLOB NOT NULL);
+PRAGMA user_version = 2;
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredFile:
-    """An uploaded file, or one that a job produced."""
-
-    id: str
-    filename: str
-    purpose: str
-    bytes: int
-    created_at: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredJob:
-    """A fine-tuning job as it stands; changes go through `Store.move_job`."""
-
-    id: str
-    status: str
-    created_at: int
-    model: str
-    training_file: str
-    validation_file: str | None
-    seed: int
-    suffix: str | None
-    asked: dict[str, Any]
-    """The hyperparameters as they were asked for."""
-    hyperparameters: dict[str, Any] | None = None
-    """The same in numbers, once the training file has been read."""
-    metadata: dict[str, str] | None = None
-    integrations: list[Any] | None = None
-    finished_at: int | None = None
-    estimated_finish: int | None = None
-    fine_tuned_model: str | None = None
-    trained_tokens: int | None = None
-    result_files: list[str] = field(default_factory=list)
-    error: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredEvent:
-    """Something that happened to a job."""
-
-    id: str
-    created_at: int
-    level: str
-    type: str
-    message: str
-    data: dict[str, Any] | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredModel:
-    """A tuned model, and the hashes of its two blobs."""
-
-    id: str
-    base: str
-    job: str
-    created_at: int
-    arrays: str
-    rest: str
-
-
-def new_id(prefix: str, length: int = 24) -> str:
-    """Return a fresh id that nobody can guess."""
-    return prefix + "".join(secrets.choice(_LETTERS) for _ in range(length))
-
-
-def now() -> int:
-    """Return the time in whole seconds, as the protocol counts it."""
-    return int(time.time())
 
 
 class Store:
     """One folder, used by one server at a time; safe to use from several threads."""
 
     def __init__(self, folder: Path) -> None:
-        self._blobs = folder / "blobs"
+        self._blobs, self._work = folder / "blobs", folder / "training"
         try:
-            self._blobs.mkdir(parents=True, exist_ok=True)
+            for place in (self._blobs, self._work):
+                place.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise FileAccessError(f"Cannot use the folder {str(folder)!r}: {error.strerror}.") from error
         self._lock = threading.RLock()
@@ -218,7 +158,9 @@ class Store:
 
     # Files
 
-    def add_file(self, content: IO[bytes] | bytes, *, filename: str, purpose: str) -> StoredFile:
+    def add_file(
+        self, content: IO[bytes] | bytes, *, filename: str, purpose: str, expires_at: int | None = None
+    ) -> StoredFile:
         """Keep a file under a new id."""
         # Under the lock, so that a file with the same content cannot be deleted in between.
         with self._lock:
@@ -230,18 +172,25 @@ class Store:
                 bytes=size,
                 created_at=now(),
                 sha256=sha256,
+                expires_at=expires_at,
             )
             self._insert("files", asdict(stored))
         return stored
 
     def file(self, id_: str) -> StoredFile | None:
-        """Return the file with this id, or None."""
+        """Return the file with this id, or None; one that has expired is gone."""
         row = self._one("SELECT * FROM files WHERE id = ?", id_)
-        return None if row is None else _file(row)
+        if row is None or (row["expires_at"] is not None and row["expires_at"] <= now()):
+            return None
+        return _file(row)
 
     def files(self) -> list[StoredFile]:
         """Return all files, the newest first."""
         return [_file(row) for row in self._all("SELECT * FROM files ORDER BY number DESC")]
+
+    def count_files(self) -> int:
+        """Return how many files there are."""
+        return int(self._all("SELECT count(*) AS n FROM files")[0]["n"])
 
     def delete_file(self, file: StoredFile) -> None:
         """Forget a file, and its content where no other file has the same."""
@@ -267,11 +216,16 @@ class Store:
             for row in self._all("SELECT body FROM jobs ORDER BY number DESC")
         ]
 
-    def move_job(self, id_: str, status: str, **changes: Any) -> bool:
-        """Give a job a status and other values; return False, changing nothing, if it has ended already."""
+    def move_job(
+        self, id_: str, status: str, *, only_from: Collection[str] | None = None, **changes: Any
+    ) -> bool:
+        """Give a job a status and other values; return False, changing nothing, where it may not move.
+
+        It may not once it has ended, nor from another status than `only_from` names.
+        """
         with self.transaction():
             job = self.job(id_)
-            if job is None or job.status in FINAL:
+            if job is None or job.status in FINAL or (only_from and job.status not in only_from):
                 return False
             body = asdict(job) | changes | {"status": status}
             self._all(
@@ -318,9 +272,64 @@ class Store:
         )
         return [_event(row) for row in rows]
 
-    def drop_metrics(self, job: str) -> None:
-        """Forget a job's metrics, for a training that starts over."""
-        self._all("DELETE FROM events WHERE job = ? AND type = 'metrics'", job)
+    def metrics(self, job: str) -> list[dict[str, Any]]:
+        """Return what a job's steps measured, the first step first."""
+        rows = self._all("SELECT data FROM events WHERE job = ? AND type = 'metrics' ORDER BY number", job)
+        return [orjson.loads(row["data"]) for row in rows]
+
+    def last_step(self, job: str) -> int:
+        """Return the number of the last step that an event tells of, or 0."""
+        row = self._one(
+            "SELECT data FROM events WHERE job = ? AND type = 'metrics' ORDER BY number DESC LIMIT 1", job
+        )
+        return 0 if row is None else int(orjson.loads(row["data"])["step"])
+
+    def work_folder(self, job: str) -> Path:
+        """Return the folder in which a job's process keeps what it goes on from; made if there is none."""
+        row = self._one("SELECT number FROM jobs WHERE id = ?", job)
+        folder = self._work / str(row["number"] if row else 0)
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def drop_work(self, job: str) -> None:
+        """Remove that folder."""
+        shutil.rmtree(self.work_folder(job), ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Remove what a server that was killed had no time to: half blobs, and folders of ended jobs."""
+        for half in self._blobs.glob("tmp*"):
+            half.unlink()
+        rows = self._all("SELECT number FROM jobs WHERE status NOT IN ('succeeded', 'failed', 'cancelled')")
+        unfinished = {str(row["number"]) for row in rows}
+        for folder in self._work.iterdir():
+            if folder.name not in unfinished:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    # Checkpoints
+
+    def add_checkpoint(self, checkpoint: StoredCheckpoint, *, keep: int) -> list[str]:
+        """Keep a checkpoint and forget all but the last `keep` of its job; return the models forgotten."""
+        row = asdict(checkpoint) | {"metrics": orjson.dumps(checkpoint.metrics)}
+        with self.transaction():
+            self._insert("checkpoints", row)
+            old = self.checkpoints(checkpoint.job)[keep:]
+            for each in old:
+                self._all("DELETE FROM checkpoints WHERE id = ?", each.id)
+                model = self.model(each.model)
+                if model is not None:
+                    self.delete_model(model)
+        return [each.model for each in old]
+
+    def checkpoints(self, job: str) -> list[StoredCheckpoint]:
+        """Return a job's checkpoints, the newest first."""
+        rows = self._all("SELECT * FROM checkpoints WHERE job = ? ORDER BY number DESC", job)
+        return [
+            StoredCheckpoint(
+                **{name: row[name] for name in StoredCheckpoint.__slots__ if name != "metrics"},
+                metrics=orjson.loads(row["metrics"]),
+            )
+            for row in rows
+        ]
 
     # Models
 
@@ -342,6 +351,27 @@ class Store:
         with self.transaction():
             self._all("DELETE FROM models WHERE id = ?", model.id)
             self._drop_blobs([model.arrays, model.rest])
+
+    # Batches
+
+    def put_batch(self, batch: StoredBatch) -> None:
+        """Keep a new batch, or one as it now stands."""
+        body = orjson.dumps(asdict(batch))
+        with self.transaction():
+            if self.batch(batch.id) is None:
+                self._insert("batches", {"id": batch.id, "body": body})
+            else:
+                self._all("UPDATE batches SET body = ? WHERE id = ?", body, batch.id)
+
+    def batch(self, id_: str) -> StoredBatch | None:
+        """Return the batch with this id, or None."""
+        row = self._one("SELECT body FROM batches WHERE id = ?", id_)
+        return None if row is None else StoredBatch(**orjson.loads(row["body"]))
+
+    def batches(self) -> list[StoredBatch]:
+        """Return all batches, the newest first."""
+        rows = self._all("SELECT body FROM batches ORDER BY number DESC")
+        return [StoredBatch(**orjson.loads(row["body"])) for row in rows]
 
 
 def _file(row: sqlite3.Row) -> StoredFile:

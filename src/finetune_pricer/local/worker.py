@@ -1,7 +1,8 @@
-"""A job's life: its files are checked, it waits its turn, it trains, and it ends.
+"""A job's life: its files are checked, it waits its turn, it trains in a process of its own, and it ends.
 
-Two threads: one checks files, so that a bad one is known at once, and one trains, one job after the other in
-their order of arrival. Training is a plain function of plain values, which another process could run as well.
+One thread checks files, so that a bad one is known at once. Others, one for each core, take the jobs in order
+of arrival and hand each to a process. How a job stands, the database says: whoever stops one changes its
+status there and kills its process.
 """
 
 from __future__ import annotations
@@ -9,24 +10,26 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import TrainingFileError
-from .examples import FEWEST, Example, read_examples
-from .learner import Hyperparameters, Step, Stopped, train
-from .replies import tokens_of
-from .store import FINAL, StoredJob, StoredModel, new_id, now
+from .examples import FEWEST, read_examples
+from .processes import TrainingProcess
+from .progress import Progress
+from .records import FINAL, StoredJob, now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-    from .model import PriceModel
+    from .faults import Weather
     from .store import Store
 
 log = logging.getLogger("finetune_pricer.local")
 
 BASES = {"pricer-base": 32, "pricer-base-mini": 8}
 """The models that can be tuned, and how many units their hidden layer has."""
+INTERRUPTED = "The server was restarted, training goes on from the last saved state"
 
 
 class _FileError(TrainingFileError):
@@ -40,44 +43,52 @@ class _FileError(TrainingFileError):
 class Worker:
     """Runs jobs in background threads from `start` to `stop`; the next start takes up what is unfinished."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, weather: Weather, *, cores: int = 1) -> None:
         self._store = store
+        self._weather = weather
         self._stopping = threading.Event()
-        self._cancelled: set[str] = set()
         self._to_check: queue.Queue[str | None] = queue.Queue()
         self._to_train: queue.Queue[str | None] = queue.Queue()
-        stages = [(self._to_check, self._check, "checks"), (self._to_train, self._train, "trains")]
-        self._threads = [
-            threading.Thread(
-                target=self._loop, args=stage[:2], name=f"finetune-pricer-{stage[2]}", daemon=True
+        self._slots = [_Slot() for _ in range(cores)]
+        self._threads = [self._thread("checks", self._to_check, self._check)]
+        for slot in self._slots:
+            self._threads.append(
+                self._thread("trains", self._to_train, lambda job, slot=slot: self._train(job, slot))  # type: ignore[misc]
             )
-            for stage in stages
-        ]
+
+    def _thread(
+        self, name: str, waiting: queue.Queue[str | None], stage: Callable[[StoredJob], None]
+    ) -> threading.Thread:
+        return threading.Thread(
+            target=self._loop, args=(waiting, stage), name=f"finetune-pricer-{name}", daemon=True
+        )
 
     def start(self) -> None:
         """Start the threads, and take up the jobs that an earlier server left unfinished."""
+        self._store.sweep()
         for job in reversed(self._store.jobs()):
             if job.status == "validating_files":
                 self._to_check.put(job.id)
-            elif job.status not in FINAL:
+            elif job.status in ("queued", "running"):
                 if job.status == "running":
-                    self._store.drop_metrics(job.id)
-                    self._store.add_event(
-                        job.id, "The server was restarted, training starts over", level="warn"
-                    )
-                self._store.move_job(job.id, "queued")
+                    self._store.add_event(job.id, INTERRUPTED, level="warn")
+                    self._store.move_job(job.id, "queued")
                 self._to_train.put(job.id)
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Stop after the present step of training; the job stays unfinished."""
+        """Stop at once; jobs that are unfinished stay so."""
         self._stopping.set()
-        for waiting in (self._to_check, self._to_train):
-            waiting.put(None)
+        self._to_check.put(None)
+        for slot in self._slots:
+            self._to_train.put(None)
+            slot.interrupt()
         for thread in self._threads:
             if thread.is_alive():
                 thread.join()
+        for slot in self._slots:
+            slot.close()
 
     def submit(self, job: StoredJob) -> None:
         """Keep a new job and take it up."""
@@ -90,12 +101,39 @@ class Worker:
 
     def cancel(self, job_id: str) -> bool:
         """Cancel a job at once; return False if it has ended already."""
+        moved = self._leave(job_id, "cancelled", None, "Fine-tuning job cancelled", finished_at=now())
+        if moved:
+            self._store.drop_work(job_id)
+        return moved
+
+    def pause(self, job_id: str) -> bool:
+        """Let a job rest; return False if it neither waits nor runs."""
+        return self._leave(job_id, "paused", ("queued", "running"), "Fine-tuning job paused")
+
+    def resume(self, job_id: str) -> bool:
+        """Let a job that rests wait for its turn again; return False if it does not rest."""
         with self._store.transaction():
-            moved = self._store.move_job(job_id, "cancelled", finished_at=now(), estimated_finish=None)
+            moved = self._store.move_job(job_id, "queued", only_from=("paused",))
             if moved:
-                self._cancelled.add(job_id)
-                self._store.add_event(job_id, "Fine-tuning job cancelled")
-                log.info("job %s cancelled", job_id)
+                self._store.add_event(job_id, "Fine-tuning job resumed, moving job to queued state")
+                log.info("job %s resumed", job_id)
+        if moved:
+            self._to_train.put(job_id)
+        return moved
+
+    def _leave(
+        self, job_id: str, status: str, only_from: tuple[str, ...] | None, message: str, **changes: Any
+    ) -> bool:
+        with self._store.transaction():
+            moved = self._store.move_job(
+                job_id, status, only_from=only_from, estimated_finish=None, **changes
+            )
+            if moved:
+                self._store.add_event(job_id, message)
+                log.info("job %s %s", job_id, status)
+        if moved:
+            for slot in self._slots:
+                slot.interrupt(job_id)
         return moved
 
     def _loop(self, waiting: queue.Queue[str | None], stage: Callable[[StoredJob], None]) -> None:
@@ -105,133 +143,116 @@ class Worker:
                 continue
             try:
                 stage(job)
-            except Stopped:
-                self._cancelled.discard(job_id)
             except _FileError as error:
-                code = f"invalid_{error.param}"
-                self._fail(job_id, code, error.message, error.param)
+                self._fail(job_id, f"invalid_{error.param}", error.message, error.param)
             except Exception as error:
                 # Whatever goes wrong ends this job, and neither the others nor the server.
                 # Only the kind is logged: a message might hold a piece of a prompt.
                 log.exception("job %s failed: %s", job_id, type(error).__name__, exc_info=False)
-                message = "The job failed due to an internal error."
-                self._fail(job_id, "server_error", message, None)
+                self._fail(job_id, "server_error", "The job failed due to an internal error.")
 
-    def _fail(self, job_id: str, code: str, message: str, param: str | None) -> None:
+    def _fail(self, job_id: str, code: str, message: str, param: str | None = None) -> None:
         error = {"code": code, "message": message, "param": param}
         with self._store.transaction():
             if self._store.move_job(job_id, "failed", error=error, finished_at=now(), estimated_finish=None):
                 self._store.add_event(job_id, message, level="error")
                 log.info("job %s failed: %s", job_id, code)
+        self._store.drop_work(job_id)
 
     def _check(self, job: StoredJob) -> None:
-        examples = self._examples(job, "training_file")
-        self._examples(job, "validation_file")
-        chosen = Hyperparameters.resolve(job.asked, examples=len(examples), hidden=BASES[job.model])
+        if self._weather.faults.fail_validation:
+            message = "The job failed due to an invalid training file. Invalid file format: line 1 (a fault)."
+            raise _FileError(message, param="training_file")
+        for param in ("training_file", "validation_file"):
+            path = self._path(job, param)
+            if path is None:
+                continue
+            try:
+                read_examples(path.read_bytes(), fewest=FEWEST if param == "training_file" else 1)
+            except TrainingFileError as error:
+                reason = f"The job failed due to an invalid {param.replace('_', ' ')}. {error.message}"
+                raise _FileError(reason, param=param) from error
         with self._store.transaction():
-            if self._store.move_job(job.id, "queued", hyperparameters=_public(chosen)):
+            if self._store.move_job(job.id, "queued"):
                 self._store.add_event(job.id, "Files validated, moving job to queued state")
         self._to_train.put(job.id)
 
-    def _examples(self, job: StoredJob, param: str) -> list[Example]:
+    def _path(self, job: StoredJob, param: str) -> Path | None:
         file_id = job.training_file if param == "training_file" else job.validation_file
         if file_id is None:
-            return []
+            return None
         file = self._store.file(file_id)
         if file is None:
-            raise _FileError(f"The file {file_id} was deleted before the job started.", param=param)
-        try:
-            content = self._store.blob(file.sha256).read_bytes()
-            return read_examples(content, fewest=FEWEST if param == "training_file" else 1)
-        except TrainingFileError as error:
-            reason = f"The job failed due to an invalid {param.replace('_', ' ')}. {error.message}"
-            raise _FileError(reason, param=param) from error
+            raise _FileError(f"The file {file_id} was deleted before the job had trained.", param=param)
+        return self._store.blob(file.sha256)
 
-    def _train(self, job: StoredJob) -> None:
-        examples, validation = self._examples(job, "training_file"), self._examples(job, "validation_file")
-        if not self._store.move_job(job.id, "running"):
-            return
-        self._store.add_event(job.id, "Fine-tuning job started")
-        log.info("job %s running: %d examples", job.id, len(examples))
-        chosen = Hyperparameters.resolve(job.asked, examples=len(examples), hidden=BASES[job.model])
-        steps: list[Step] = []
+    def _train(self, job: StoredJob, slot: _Slot) -> None:
+        training, validation = self._path(job, "training_file"), self._path(job, "validation_file")
+        if not self._store.move_job(job.id, "running", only_from=("queued",)):
+            return  # paused while it waited
+        progress = Progress(self._store, job)
+        order = {
+            "training": str(training),
+            "validation": validation and str(validation),
+            "asked": job.asked,
+            "hidden": BASES[job.model],
+            "seed": job.seed,
+            "folder": str(self._store.work_folder(job.id)),
+        }
+        progress.start()
+        log.info("job %s running", job.id)
+        for told in slot.run(job.id, order):
+            progress.take(told)
+            if self._weather.faults.fail_half_way and progress.done >= 0.5:
+                slot.interrupt(job.id)
+                self._fail(job.id, "server_error", "The job failed half way (a fault).")
+        if progress.finished is not None:
+            if progress.finish():
+                log.info("job %s succeeded: %s", job.id, job.name)
+                self._store.drop_work(job.id)
+        elif not slot.interrupted:
+            kind = progress.error or "the training process died"
+            log.error("job %s failed: %s", job.id, kind)
+            self._fail(job.id, "server_error", "The job failed due to an internal error.")
 
-        def on_step(step: Step) -> None:
-            steps.append(step)
-            self._store.add_event(job.id, _told(step), data=_metrics(step))
 
-        model = train(
-            examples,
-            validation,
-            chosen,
-            seed=job.seed,
-            on_step=on_step,
-            should_stop=lambda: self._stopping.is_set() or job.id in self._cancelled,
-        )
-        self._finish(job, model, steps, sum(map(_tokens, examples)) * chosen.n_epochs)
+class _Slot:
+    """Room for one training at a time, in a process that is kept for the next one while it lives."""
 
-    def _finish(self, job: StoredJob, model: PriceModel, steps: list[Step], tokens: int) -> None:
-        name = f"ft:{job.model}:local:{job.suffix or ''}:{new_id('', 8)}"
-        arrays, rest = model.save()
-        results = _results(steps)
-        with self._store.transaction():
-            file = self._store.add_file(results, filename="step_metrics.csv", purpose="fine-tune-results")
-            (arrays_hash, _), (rest_hash, _) = self._store.keep(arrays), self._store.keep(rest)
-            stored = StoredModel(
-                id=name, base=job.model, job=job.id, created_at=now(), arrays=arrays_hash, rest=rest_hash
-            )
-            self._store.add_model(stored)
-            moved = self._store.move_job(
-                job.id,
-                "succeeded",
-                finished_at=now(),
-                fine_tuned_model=name,
-                trained_tokens=tokens,
-                result_files=[file.id],
-            )
-            if not moved:  # cancelled during the very last step
-                self._store.delete_model(stored)
-                self._store.delete_file(file)
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._job: str | None = None
+        self._process: TrainingProcess | None = None
+        self._closed = False
+        self.interrupted = False
+        """Whether the last training was ended from outside."""
+
+    def run(self, job_id: str, order: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
+        """Train a job, giving what its process tells, until it is done, dead or interrupted."""
+        with self._lock:
+            self.interrupted = self._closed
+            if self._closed:
                 return
-            self._store.add_event(job.id, f"New fine-tuned model created: {name}")
-            self._store.add_event(job.id, "The job has successfully completed")
-        log.info("job %s succeeded: %s", job.id, name)
+            if self._process is None or not self._process.alive:
+                if self._process is not None:
+                    self._process.close()
+                self._process = TrainingProcess()
+            process, self._job = self._process, job_id
+        try:
+            yield from process.run(order)
+        finally:
+            with self._lock:
+                self._job = None
 
+    def interrupt(self, job_id: str | None = None) -> None:
+        """Kill the process if it trains this job; without a job, whatever it does, for good."""
+        with self._lock:
+            self._closed = self._closed or job_id is None
+            if self._process is not None and (job_id is None or self._job == job_id):
+                self.interrupted = True
+                self._process.kill()
 
-def _public(chosen: Hyperparameters) -> dict[str, float]:
-    return {
-        "n_epochs": chosen.n_epochs,
-        "batch_size": chosen.batch_size,
-        "learning_rate_multiplier": chosen.learning_rate_multiplier,
-    }
-
-
-def _tokens(example: Example) -> int:
-    return (
-        len(tokens_of(example.prompt)) + len(tokens_of(example.reply)) + 9
-    )  # three around each message, and a start
-
-
-def _metrics(step: Step) -> dict[str, float]:
-    values = {name: getattr(step, name) for name in Step.__slots__}
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _told(step: Step) -> str:
-    told = f"Step {step.step}/{step.total_steps}: training loss={step.train_loss:.2f}"
-    return told if step.valid_loss is None else f"{told}, validation loss={step.valid_loss:.2f}"
-
-
-def _results(steps: list[Step]) -> bytes:
-    lines = ["step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy"]
-    for step in steps:
-        values = (
-            step.train_loss,
-            step.train_mean_token_accuracy,
-            step.valid_loss,
-            step.valid_mean_token_accuracy,
-        )
-        lines.append(
-            ",".join([str(step.step), *("" if value is None else f"{value:.5f}" for value in values)])
-        )
-    return ("\n".join(lines) + "\n").encode()
+    def close(self) -> None:
+        """Let go of the process."""
+        if self._process is not None:
+            self._process.close()

@@ -1,0 +1,258 @@
+"""A batch's life: its lines are checked, its requests answered, and its output filed."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from .records import StoredBatch, new_id, now
+from .refusals import ApiError
+from .schema import ChatBody, read_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .answers import Answers
+    from .faults import Weather
+    from .store import Store
+
+log = logging.getLogger("finetune_pricer.local")
+
+ENDPOINT = "/v1/chat/completions"
+WINDOW = 86_400
+MOST = 50_000
+"""Requests that a batch may have."""
+ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
+_NOTED_EVERY = 0.2  # seconds
+_SHOWN = 20  # bad lines that are named
+
+
+class Batches:
+    """Runs batches in a thread, one after the other; an unfinished one starts anew with the server."""
+
+    def __init__(self, store: Store, answers: Answers, weather: Weather, *, strict: bool = False) -> None:
+        self._store = store
+        self._answers = answers
+        self._weather = weather
+        self._strict = strict
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._waiting: queue.Queue[str | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._loop, name="finetune-pricer-batches", daemon=True)
+
+    def start(self) -> None:
+        """Start, and take up the batches that an earlier server left unfinished."""
+        for batch in reversed(self._store.batches()):
+            if batch.status not in ENDED:
+                self._waiting.put(batch.id)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop after the present request."""
+        self._stopping.set()
+        self._waiting.put(None)
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def submit(self, batch: StoredBatch) -> None:
+        """Keep a new batch and take it up."""
+        self._store.put_batch(batch)
+        log.info("batch %s created on %s", batch.id, batch.input_file_id)
+        self._waiting.put(batch.id)
+
+    def cancel(self, batch_id: str) -> StoredBatch | None:
+        """Ask a batch to stop, and return it as it then stands; None where it has ended already."""
+        with self._lock:
+            batch = self._store.batch(batch_id)
+            if batch is None or batch.status in ENDED or batch.status == "finalizing":
+                return None
+            return batch if batch.status == "cancelling" else self._enter(batch, "cancelling")
+
+    def _enter(self, batch: StoredBatch, status: str, **changes: Any) -> StoredBatch:
+        moved = replace(batch, status=status, times=batch.times | {f"{status}_at": now()}, **changes)
+        self._store.put_batch(moved)
+        return moved
+
+    def _move(self, batch_id: str, status: str, **changes: Any) -> StoredBatch:
+        """Change a batch as it stands now; a wish to cancel that came in the meantime is not overwritten."""
+        with self._lock:
+            batch = self._store.batch(batch_id)
+            if batch is None:
+                raise KeyError(batch_id)
+            if batch.status == "cancelling" and status not in ENDED:
+                status = "cancelling"
+            if status == batch.status:
+                batch = replace(batch, **changes)
+                self._store.put_batch(batch)
+                return batch
+            return self._enter(batch, status, **changes)
+
+    def _loop(self) -> None:
+        while (batch_id := self._waiting.get()) is not None and not self._stopping.is_set():
+            try:
+                self._run(batch_id)
+            except Exception as error:
+                # Only the kind: a message might hold a piece of a prompt.
+                log.exception("batch %s failed: %s", batch_id, type(error).__name__, exc_info=False)
+                problem = {"code": "server_error", "message": "The batch failed due to an internal error."}
+                self._move(batch_id, "failed", errors=[problem | {"param": None, "line": None}])
+
+    def _run(self, batch_id: str) -> None:
+        batch = self._store.batch(batch_id)
+        if batch is None or batch.status in ENDED:
+            return
+        file = self._store.file(batch.input_file_id)
+        content = b"" if file is None else self._store.blob(file.sha256).read_bytes()
+        requests, problems = read_requests(content)
+        if problems:
+            self._move(batch_id, "failed", errors=problems)
+            log.info("batch %s failed: %d lines are wrong", batch_id, len(problems))
+            return
+        counts = {"total": len(requests), "completed": 0, "failed": 0}
+        self._move(batch_id, "in_progress", counts=counts, model=requests[0]["body"].get("model"))
+        results = _Results(counts)
+        ending = self._answer(batch, requests, results)
+        if ending is not None:
+            self._file(batch_id, ending, results)
+
+    def _answer(self, batch: StoredBatch, requests: list[dict[str, Any]], results: _Results) -> str | None:
+        """Answer the requests and return how it ended; None where the server stops in the middle."""
+        window = self._weather.faults.batch_window
+        expires = batch.created_at + (WINDOW if window is None else window)
+        noted = 0.0
+        for place, request in enumerate(requests):
+            if self._stopping.wait(self._weather.faults.chat_pause):
+                return None
+            if time.time() >= expires:
+                results.leave(requests[place:], "batch_expired", _EXPIRED)
+                return "expired"
+            if time.monotonic() - noted > _NOTED_EVERY:
+                noted = time.monotonic()
+                if self._move(batch.id, "in_progress", counts=dict(results.counts)).status == "cancelling":
+                    results.leave(requests[place:], "batch_cancelled", _CANCELLED)
+                    return "cancelled"
+            results.take(request, *self._reply(request["body"]))
+        return "completed"
+
+    def _reply(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        try:
+            return 200, self._answers.answer(read_value(ChatBody, body, strict=self._strict)).whole()
+        except ApiError as error:
+            return error.status, error.body
+
+    def _file(self, batch_id: str, ending: str, results: _Results) -> None:
+        if ending == "completed":
+            batch = self._move(batch_id, "finalizing", counts=results.counts)
+            ending = "cancelled" if batch.status == "cancelling" else ending
+        with self._store.transaction():
+            ids = {}
+            for kind, lines in (("output", results.output), ("error", results.errors)):
+                if lines:
+                    file = self._store.add_file(
+                        b"".join(lines), filename=f"{batch_id}_{kind}.jsonl", purpose="batch_output"
+                    )
+                    ids[f"{kind}_file_id"] = file.id
+            self._move(batch_id, ending, counts=results.counts, tokens=results.tokens, **ids)
+        log.info("batch %s %s: %s", batch_id, ending, results.counts)
+
+
+_EXPIRED = "This request could not be executed before the completion window expired."
+_CANCELLED = "This request was not executed because the batch was cancelled."
+
+
+class _Results:
+    """What came of the requests so far."""
+
+    def __init__(self, counts: dict[str, int]) -> None:
+        self.counts = counts
+        self.tokens = {"input": 0, "output": 0}
+        self.output: list[bytes] = []
+        self.errors: list[bytes] = []
+
+    def take(self, request: dict[str, Any], status: int, body: dict[str, Any]) -> None:
+        response = {"status_code": status, "request_id": new_id("req_"), "body": body}
+        good = status == 200
+        self.counts["completed" if good else "failed"] += 1
+        (self.output if good else self.errors).append(_line(request, response, None))
+        if good:
+            self.tokens["input"] += body["usage"]["prompt_tokens"]
+            self.tokens["output"] += body["usage"]["completion_tokens"]
+
+    def leave(self, requests: list[dict[str, Any]], code: str, message: str) -> None:
+        for request in requests:
+            self.errors.append(_line(request, None, {"code": code, "message": message}))
+
+
+def _line(request: dict[str, Any], response: Any, error: Any) -> bytes:
+    line = {"id": new_id("batch_req_"), "custom_id": request["custom_id"], "response": response}
+    return orjson.dumps(line | {"error": error}) + b"\n"
+
+
+def read_requests(content: bytes) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the requests of a batch's input file, and what is wrong with its lines."""
+    lines = [(number, line) for number, line in enumerate(content.split(b"\n"), 1) if line.strip()]
+    requests: list[dict[str, Any]] = []
+    problems = list(_whole(lines))
+    seen: set[str] = set()
+    for number, line in lines[:MOST]:
+        request, problem = _request(line, seen)
+        if problem is None:
+            requests.append(request)
+        else:
+            problems.append(problem | {"line": number})
+    models = {request["body"].get("model") for request in requests if not problems}
+    if len(models) > 1:
+        message = "All requests of a batch must ask the same model."
+        problems.append({"code": "mismatched_model", "message": message, "param": "body.model", "line": None})
+    return requests, problems[:_SHOWN]
+
+
+def _whole(lines: list[tuple[int, bytes]]) -> Iterator[dict[str, Any]]:
+    if not lines:
+        yield {
+            "code": "empty_file",
+            "message": "The input file holds no request.",
+            "param": None,
+            "line": None,
+        }
+    if len(lines) > MOST:
+        message = f"The input file holds {len(lines):,} requests, but may have {MOST:,}."
+        yield {"code": "too_many_requests", "message": message, "param": None, "line": None}
+
+
+def _request(line: bytes, seen: set[str]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return the request of a line, or what is wrong with it."""
+    try:
+        request: Any = orjson.loads(line.removeprefix(b"\xef\xbb\xbf"))
+    except orjson.JSONDecodeError:
+        request = None
+    if not isinstance(request, dict):
+        return {}, _problem("invalid_json_line", "This line is not parseable as a JSON object.", None)
+    name: Any = request.get("custom_id")
+    body: Any = request.get("body")
+    named, full = isinstance(name, str) and name, isinstance(body, dict)
+    model = full and isinstance(body.get("model"), str)
+    for param, is_there in {"custom_id": named, "body": full, "body.model": model}.items():
+        if not is_there:
+            return {}, _problem("missing_required_parameter", "Missing required parameter.", param)
+    wrong = {
+        "duplicate_custom_id": ("custom_id", "Another line has this custom_id.", name in seen),
+        "invalid_method": ("method", "The method must be POST.", request.get("method") != "POST"),
+        "invalid_url": ("url", f"The URL must be {ENDPOINT}.", request.get("url") != ENDPOINT),
+        "invalid_request": ("body.stream", "A batch cannot be streamed.", bool(body.get("stream"))),
+    }
+    seen.add(name)
+    for code, (param, message, is_wrong) in wrong.items():
+        if is_wrong:
+            return {}, _problem(code, message, param)
+    return request, None
+
+
+def _problem(code: str, message: str, param: str | None) -> dict[str, Any]:
+    return {"code": code, "message": message, "param": param}

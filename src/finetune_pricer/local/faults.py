@@ -1,0 +1,126 @@
+"""Bad days, to be rehearsed: what the server can be told to do wrong."""
+
+from __future__ import annotations
+
+import datetime
+import random
+import threading
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..errors import DataError
+
+Rate = Annotated[float, Field(ge=0, le=1)]
+
+
+class Faults(BaseModel):
+    """What goes wrong; nothing does unless it is named. Frozen: `LocalServer.faults` takes another one.
+
+    Hand it in as `LocalServer(faults=...)`, set `server.faults`, or send its fields to `POST /local/faults`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    refuse_training: bool = False
+    """New jobs are refused with 403 `training_not_available`; uploads still work."""
+    fail_validation: bool = False
+    """A job's training file is always said to be invalid."""
+    fail_half_way: bool = False
+    """A job fails once half of its steps are done."""
+    requests_per_minute: Annotated[int, Field(ge=1)] | None = None
+    """More chat requests than that are answered with 429 and a `retry-after-ms` header."""
+    tokens_per_minute: Annotated[int, Field(ge=1)] | None = None
+    """The same for tokens: those of the prompt, and those that the reply may have."""
+    server_error_rate: Rate = 0.0
+    """The share of requests that are answered with a 500, 502, 503 or 504 and have no effect."""
+    latency: Annotated[float, Field(ge=0, le=600)] = 0.0
+    """Seconds by which every answer comes later."""
+    lost_answer_rate: Rate = 0.0
+    """The share of POST requests that take effect, and whose connection is cut instead of an answer."""
+    duplicate_events: bool = False
+    """Lists of a job's events hold some of them twice."""
+    reorder_events: bool = False
+    """Lists of a job's events are not in order."""
+    job_status: str | None = None
+    """A word that the client has never heard, told instead of `queued`; Azure says `pending`."""
+    missing_file_status: bool = False
+    """Files are described without their `status`."""
+    null_errors: bool = False
+    """Healthy jobs carry an `error` whose fields are all null."""
+    shutdown_date: datetime.date | None = None
+    """The day on which all models stop: told by `GET /v1/models`, and from then on they are not found."""
+    batch_window: Annotated[float, Field(ge=0)] | None = None
+    """Seconds after which a batch expires, in place of 24 hours."""
+    chat_pause: Annotated[float, Field(ge=0, le=60)] = 0.0
+    """Seconds that a batch rests before each of its requests, so that it can be watched and cancelled."""
+    seed: int = 0
+    """Which requests are struck; the same seed strikes the same."""
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> Faults:
+        """Return a kind of bad day by its name, with some fields changed.
+
+        Raises:
+            DataError: There is no such preset or field, or a value is out of range.
+        """
+        if name not in PRESETS:
+            raise DataError(f"there is no preset {name!r}; known: {', '.join(PRESETS)}")
+        return faults_from(PRESETS[name] | changes)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "wind_down": {"refuse_training": True, "shutdown_date": "2027-01-14"},
+    "rate_limited": {"requests_per_minute": 60, "tokens_per_minute": 20_000},
+    "flaky": {
+        "server_error_rate": 0.1,
+        "lost_answer_rate": 0.05,
+        "latency": 0.02,
+        "duplicate_events": True,
+        "reorder_events": True,
+    },
+    "azure_like": {"job_status": "pending", "null_errors": True, "missing_file_status": True},
+    "nebius_like": {"null_errors": True, "missing_file_status": True, "reorder_events": True},
+}
+"""Kinds of bad days, by name. The dates and habits are those that the services had in November 2026."""
+
+
+def faults_from(fields: dict[str, Any]) -> Faults:
+    """Return faults from plain values; raise `DataError` naming the field that is wrong."""
+    try:
+        return Faults.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DataError(f"faults: {where}: {first['msg']}") from error
+
+
+class Weather:
+    """The faults in force, and the dice that decide whom they strike; safe to use from several threads."""
+
+    def __init__(self, faults: Faults) -> None:
+        self._lock = threading.Lock()
+        self.set(faults)
+
+    def set(self, faults: Faults) -> None:
+        """Put other faults in force; their dice begin anew."""
+        with self._lock:
+            self.faults = faults
+            self._dice = random.Random(faults.seed)  # noqa: S311  dice, not secrets
+
+    def strikes(self, rate: float) -> bool:
+        """Throw the dice once; nothing is thrown for a rate of 0, so that other faults keep their order."""
+        if not rate:
+            return False
+        with self._lock:
+            return self._dice.random() < rate
+
+    def chosen(self, options: list[int]) -> int:
+        """Return one of some options."""
+        with self._lock:
+            return self._dice.choice(options)
+
+    def is_shut_down(self, today: datetime.date | None = None) -> bool:
+        """Return whether the models have stopped."""
+        day = self.faults.shutdown_date
+        return day is not None and (today or datetime.datetime.now(datetime.UTC).date()) >= day

@@ -1,0 +1,148 @@
+"""The index page: jobs with their losses drawn, models, batches and faults; plain HTML without any script."""
+
+from __future__ import annotations
+
+import datetime
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from .records import FINAL
+from .worker import BASES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from .records import StoredBatch, StoredJob
+    from .service import Service
+
+_SHOWN = 20
+_WIDTH, _HEIGHT = 360, 90
+_MOST_POINTS = 180
+_ABOUT = """<p class=quiet>Trains a statistical learner of prices from chat examples; it is not a language
+model. Clients speak to it at <code>/v1</code>.</p>"""
+_STYLE = """
+:root { color-scheme: light dark; --line: light-dark(#0d7a6f, #4fd1c0); --valid: light-dark(#b45309, #f6ad55);
+  --quiet: light-dark(#5f6b73, #9aa7b0); --edge: light-dark(#d9dfe3, #3a444b); }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+article { border: 1px solid var(--edge); border-radius: 8px; padding: .8rem 1rem; margin: .8rem 0;
+  display: grid; grid-template-columns: 1fr auto; gap: 1rem; }
+code { font-size: .9em; overflow-wrap: anywhere; } p { margin: .15rem 0; } .quiet { color: var(--quiet); }
+.status { font-weight: 600; } .failed { color: light-dark(#b91c1c, #f87171); }
+table { border-collapse: collapse; width: 100%; } td, th { text-align: left; padding: .25rem .8rem .25rem 0;
+  border-bottom: 1px solid var(--edge); vertical-align: top; }
+polyline { fill: none; stroke-width: 1.5; } .train { stroke: var(--line); } .valid { stroke: var(--valid); }
+circle { fill: var(--valid); } text { font-size: 10px; fill: var(--quiet); }
+@media (max-width: 40rem) { article { grid-template-columns: 1fr; } }
+"""
+
+
+def index_page(service: Service) -> str:
+    """Return the page as it stands; it asks for itself again as long as a job is unfinished."""
+    jobs, models, batches = service.store.jobs(), service.store.models(), service.store.batches()
+    active = any(job.status not in FINAL | {"paused"} for job in jobs)
+    faults = service.weather.faults.model_dump(exclude_defaults=True)
+    refresh = f'<meta http-equiv="refresh" content="{2 if active else 15}">'
+    parts = [
+        f"<!doctype html><html lang=en><meta charset=utf-8>{refresh}",
+        '<meta name=viewport content="width=device-width">',
+        f"<title>finetune_pricer: local server</title><style>{_STYLE}</style>",
+        "<h1>Local fine-tuning server</h1>",
+        _ABOUT,
+        _faults(faults),
+        f"<h2>Jobs ({len(jobs)})</h2>",
+        *(_job(service, job) for job in jobs[:_SHOWN]),
+        "" if jobs else "<p class=quiet>None yet.</p>",
+        f"<h2>Models ({len(BASES) + len(models)})</h2>",
+        _table(
+            ("model", "from", "made"),
+            [(model.id, model.job, _when(model.created_at)) for model in models[:_SHOWN]]
+            + [(name, "can be tuned; untrained, it prices nothing", "") for name in BASES],
+        ),
+        f"<h2>Batches ({len(batches)})</h2>" if batches else "",
+        _table(("batch", "status", "requests"), map(_batch, batches[:_SHOWN])) if batches else "",
+        "</html>",
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _faults(faults: dict[str, Any]) -> str:
+    if not faults:
+        return ""
+    said = ", ".join(f"{name} = {value}" for name, value in faults.items())
+    return f"<p class=failed>Faults in force: {escape(said)}</p>"
+
+
+def _job(service: Service, job: StoredJob) -> str:
+    steps = service.store.metrics(job.id)
+    settings = {"n_epochs": "auto", "batch_size": "auto"} | (job.hyperparameters or job.asked)
+    said = f"{settings['n_epochs']} epochs, batch {settings['batch_size']}, seed {job.seed}"
+    facts = [
+        f"<p><code>{escape(job.id)}</code> <span class='status {job.status}'>{job.status}</span></p>",
+        f"<p class=quiet>{escape(job.model)}, {said}, created {_when(job.created_at)}</p>",
+    ]
+    if steps:
+        last = steps[-1]
+        facts.append(
+            f"<p>step {last['step']:,} of {last['total_steps']:,}, training loss {last['train_loss']:.2f}</p>"
+        )
+    if job.estimated_finish:
+        facts.append(f"<p class=quiet>done about {_when(job.estimated_finish)}</p>")
+    if job.error:
+        facts.append(f"<p class=failed>{escape(job.error['message'])}</p>")
+    if job.fine_tuned_model:
+        facts.append(f"<p>model <code>{escape(job.fine_tuned_model)}</code></p>")
+    return f"<article><div>{''.join(facts)}</div>{_curve(steps)}</article>"
+
+
+def _curve(steps: Sequence[dict[str, Any]]) -> str:
+    if len(steps) < 2:
+        return ""
+    total = steps[-1]["total_steps"]
+    size = -(-len(steps) // _MOST_POINTS)
+    train = [
+        (
+            chunk[-1]["step"],
+            sum(step["train_loss"] for step in chunk) / len(chunk),
+        )
+        for chunk in (steps[i : i + size] for i in range(0, len(steps), size))
+    ]
+    valid = [(step["step"], step["valid_loss"]) for step in steps if "valid_loss" in step]
+    highest = max(loss for _, loss in [*train, *valid]) * 1.05 or 1.0
+
+    def points(pairs: Iterable[tuple[int, float]]) -> str:
+        return " ".join(
+            f"{_WIDTH * step / total:.1f},{_HEIGHT * (1 - loss / highest):.1f}" for step, loss in pairs
+        )
+
+    dots = "".join(
+        f"<circle r=2.5 cx={x} cy={y} />" for x, y in (each.split(",") for each in points(valid).split())
+    )
+    named = f"training loss {train[-1][1]:.2f}" + (f", validation loss {valid[-1][1]:.2f}" if valid else "")
+    return (
+        f'<svg role=img width={_WIDTH} height={_HEIGHT + 16} viewBox="0 0 {_WIDTH} {_HEIGHT + 16}">'
+        f"<title>{named}</title>"
+        f'<polyline class=train points="{points(train)}" /><polyline class=valid points="{points(valid)}" />'
+        f'{dots}<text x=0 y="{_HEIGHT + 13}">{named}</text></svg>'
+    )
+
+
+def _batch(batch: StoredBatch) -> tuple[str, ...]:
+    counts = batch.counts
+    return (
+        batch.id,
+        batch.status,
+        f"{counts['completed']} done, {counts['failed']} failed of {counts['total']}",
+    )
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    titles = "".join(f"<th>{title}</th>" for title in head)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return f"<table><tr>{titles}</tr>{body}</table>"
+
+
+def _when(seconds: int) -> str:
+    return f"{datetime.datetime.fromtimestamp(seconds).astimezone():%Y-%m-%d %H:%M:%S}"
