@@ -6,6 +6,7 @@ nulls, new words and missing lists where the client's types promise none.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -81,7 +82,7 @@ def _without(key: str, text: str) -> str:
     return text.replace(key, "***") if key else text
 
 
-def _plain(client: OpenAI, answer: Any) -> Answer:
+def _plain(client: OpenAI | AsyncOpenAI, answer: Any) -> Answer:
     # A page instead of JSON comes through the client as a str: a proxy, or a base URL that lacks /v1.
     if not hasattr(answer, "to_dict"):
         raise ServiceUnavailable(
@@ -206,3 +207,53 @@ def patient(client: Client, seconds: float) -> Client:
     if client.timeout == chosen:
         return client.with_options(max_retries=0, timeout=seconds)
     return client.with_options(max_retries=0)
+
+
+Request = Callable[[Any], Any]
+"""What to ask: given a client, the answer or, from an async client, something to await."""
+
+
+def upload_requests(name: str, content: bytes) -> Request:
+    """Send a file of requests for the Batch API."""
+    return lambda client: client.files.create(file=(name, content), purpose="batch")
+
+
+def create_batch(file_id: str, metadata: Mapping[str, str]) -> Request:
+    """Ask for a batch, once: a resent request whose answer was lost would buy a second one."""
+    return lambda client: client.with_options(max_retries=0).batches.create(
+        input_file_id=file_id,
+        endpoint="/v1/chat/completions",
+        completion_window="24h",
+        metadata=dict(metadata),
+    )
+
+
+def retrieve_batch(batch_id: str) -> Request:
+    """Ask for a batch's state."""
+    return lambda client: client.batches.retrieve(batch_id)
+
+
+def cancel_batch(batch_id: str) -> Request:
+    """Ask for a batch to be cancelled."""
+    return lambda client: client.batches.cancel(batch_id)
+
+
+def list_batches(after: str | None) -> Request:
+    """Ask for a page of the newest batches."""
+    if after is None:
+        return lambda client: client.batches.with_raw_response.list(limit=100)
+    return lambda client: client.batches.with_raw_response.list(limit=100, after=after)
+
+
+def file_content(file_id: str) -> Request:
+    """Ask for what is in a file."""
+    return lambda client: client.files.content(file_id)
+
+
+def unpacked(client: OpenAI | AsyncOpenAI, answer: Any) -> Answer:
+    """Give an answer as JSON has it; the bytes of a file stand under `content`."""
+    if hasattr(answer, "http_response"):
+        return _unpacked(client, answer)[0]
+    if isinstance(content := getattr(answer, "content", None), bytes):
+        return {"content": content}
+    return _plain(client, answer)

@@ -11,6 +11,8 @@ from .. import _wire
 from .._progress import progress_bar
 from ..errors import ServiceError
 from .asking import Asking, priced
+from .batch import AsyncBatchRun
+from .engine import id_of
 from .prediction import Prediction, Predictions
 from .running import in_tasks
 
@@ -33,7 +35,7 @@ class AsyncPredictor(Asking["AsyncOpenAI"]):
 
     async def predict(self, item: Item | str) -> Prediction:
         """Ask for the price of one item, priced or not, or of a text; see `Predictor.predict`."""
-        dialogue, latency = self._dialogue(item), 0.0
+        dialogue, latency = self._exchange.dialogue(item), 0.0
         question = next(dialogue)
         while True:
             answer, took = await self._asked(question, item)
@@ -77,18 +79,22 @@ class AsyncPredictor(Asking["AsyncOpenAI"]):
         known = priced(items)
         return self._calibrated(await self.predict_many(known), known, coverage, by)
 
+    async def predict_batch(self, items: Iterable[Item | str]) -> AsyncBatchRun:
+        """Hand the questions to the Batch API; see `Predictor.predict_batch`."""
+        return await AsyncBatchRun(self._client, self._exchange, items).submit()
+
     async def _asked(self, question: Question, item: Item | str) -> tuple[_wire.Answer, float]:
-        if kept := self._kept(question):
+        if kept := self._exchange.kept(question):
             return kept
         while True:
-            parameters = self._parameters(question)
+            parameters = self._exchange.parameters(question)
             asked = time.perf_counter()
             try:
                 answer, _ = await _wire.aask(self._client, self.model, question.messages, parameters)
             except ServiceError as error:
-                if not self._learned(question, parameters, error):
+                if not self._exchange.learned(question, parameters, error):
                     raise
             else:
                 took = time.perf_counter() - asked
-                self._keep(question, item, answer, took)
+                self._exchange.keep(question, id_of(item), answer, took)
                 return answer, took

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, get_args
 
 from .. import _wire
@@ -33,6 +33,43 @@ Client = TypeVar("Client", "OpenAI", "AsyncOpenAI")
 _MOST_SAMPLES = 128  # by the protocol
 _TIMEOUT = 60.0  # seconds; a reply of a dozen tokens that takes longer is not on its way any more
 _THINKING_TIMEOUT = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """What to ask one model, what was learned about it, and what it said already."""
+
+    model: str
+    questioner: Questioner
+    abilities: Abilities
+    store: KeptAnswers | None
+
+    def dialogue(self, item: Item | str) -> Generator[Question, Answer, Prediction]:
+        """Yield the questions to ask about an item, take their answers, and return the prediction."""
+        return self.questioner.about(item, id_of(item))
+
+    def key(self, question: Question) -> str:
+        """Give what tells a question from others."""
+        return self.questioner.key(self.model, question)
+
+    def kept(self, question: Question) -> Kept | None:
+        """Give the answer that is there already."""
+        return None if self.store is None else self.store.find(self.key(question))
+
+    def keep(self, question: Question, item_id: str, answer: Answer, took: float) -> None:
+        """Keep an answer, if there is a store."""
+        if self.store is not None and answer.get("choices"):
+            self.store.keep(self.key(question), self.model, item_id, answer, took)
+            self.store.commit()
+
+    def parameters(self, question: Question) -> dict[str, Any]:
+        """Give what goes into the request beside model and messages."""
+        return self.abilities.parameters(question, self.questioner.budget)
+
+    def learned(self, question: Question, parameters: dict[str, Any], error: ServiceError) -> bool:
+        """Learn from a refusal; say whether to ask again, with other parameters."""
+        self.abilities.learn(error)
+        return self.parameters(question) != parameters
 
 
 class Asking(Generic[Client]):
@@ -73,19 +110,22 @@ class Asking(Generic[Client]):
         self.formatter = formatter or ChatFormatter()
         self.concurrency = concurrency
         self._limits = {"requests_per_minute": requests_per_minute, "tokens_per_minute": tokens_per_minute}
-        self._questioner = Questioner(
-            formatter=self.formatter, decoding=decoding, samples=samples, highest=highest
+        self._exchange = Exchange(
+            model=model,
+            questioner=Questioner(
+                formatter=self.formatter, decoding=decoding, samples=samples, highest=highest
+            ),
+            abilities=Abilities(model),
+            store=None if store is None else _opened(store),
         )
-        self._abilities = Abilities(model)
-        self._store = None if store is None else _opened(store)
 
     @property
     def ranges(self) -> Ranges | None:
         """What gives predictions their `low` and `high`; None before `calibrate`."""
-        return self._questioner.ranges
+        return self._exchange.questioner.ranges
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.model!r}, decoding={self._questioner.decoding!r})"
+        return f"{type(self).__name__}({self.model!r}, decoding={self._exchange.questioner.decoding!r})"
 
     @property
     def _most(self) -> int:
@@ -93,42 +133,21 @@ class Asking(Generic[Client]):
 
     def _engine(self) -> Engine:
         pace = Pace(most=self.concurrency, **self._limits)
-        return Engine(self.model, self._questioner, self._abilities, pace, store=self._store)
+        ours = self._exchange
+        return Engine(self.model, ours.questioner, ours.abilities, pace, store=ours.store)
 
     def _patient(self) -> Client:
-        seconds = _THINKING_TIMEOUT if self._abilities.reasons else _TIMEOUT
+        seconds = _THINKING_TIMEOUT if self._exchange.abilities.reasons else _TIMEOUT
         patient: Client = _wire.patient(self._client, seconds)
         return patient
-
-    def _dialogue(self, item: Item | str) -> Generator[Question, Answer, Prediction]:
-        return self._questioner.about(item, id_of(item))
-
-    def _kept(self, question: Question) -> Kept | None:
-        return None if self._store is None else self._store.find(self._key(question))
-
-    def _keep(self, question: Question, item: Item | str, answer: Answer, took: float) -> None:
-        if self._store is not None and answer.get("choices"):
-            self._store.keep(self._key(question), self.model, id_of(item), answer, took)
-            self._store.commit()
-
-    def _key(self, question: Question) -> str:
-        assert self._store is not None  # noqa: S101 - asked for only where there is one
-        return self._store.key(self.model, question, self._questioner.budget)
-
-    def _parameters(self, question: Question) -> dict[str, Any]:
-        return self._abilities.parameters(question, self._questioner.budget)
-
-    def _learned(self, question: Question, parameters: dict[str, Any], error: ServiceError) -> bool:
-        """Learn from a refusal; say whether to ask again, with other parameters."""
-        self._abilities.learn(error)
-        return self._parameters(question) != parameters
 
     def _calibrated(
         self, predictions: Sequence[Prediction], items: Sequence[Item], coverage: float, by: By | None
     ) -> Self:
         ranges = Ranges.learn(predictions, items, coverage=coverage, by=by)
         made = copy.copy(self)
-        made._questioner = replace(self._questioner, ranges=ranges)  # noqa: SLF001 - of the same class
+        questioner = replace(self._exchange.questioner, ranges=ranges)
+        made._exchange = replace(self._exchange, questioner=questioner)  # noqa: SLF001 - of the same class
         return made
 
 

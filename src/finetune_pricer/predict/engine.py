@@ -181,7 +181,7 @@ class Engine:
     def _pose(self, task: Task, question: Question, now: float) -> None:
         task.question = question
         if self._store is not None:
-            task.key = self._store.key(self.model, question, self._questioner.budget)
+            task.key = self._questioner.key(self.model, question)
             kept = self._store.find(task.key)
             if kept is not None:
                 self._go_on(task, kept.answer, kept.latency, now)

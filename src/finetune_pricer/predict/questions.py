@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -100,6 +101,14 @@ class Questioner:
     def form(self) -> PriceForm:
         """How the model writes prices."""
         return PriceForm.like(self.formatter.reply)
+
+    def key(self, model: str, question: Question) -> str:
+        """Give what tells a question from others; a service's names for parameters do not count."""
+        import orjson
+
+        replies = question.replies if question.kind == "samples" else 1
+        parts = [model, question.messages, question.kind, replies, question.turn, self.budget]
+        return hashlib.sha256(orjson.dumps(parts)).hexdigest()
 
     def about(self, item: Item | str, item_id: str) -> Generator[Question, Answer, Prediction]:
         """Yield question after question, each to be answered by `send`; return what came of it.

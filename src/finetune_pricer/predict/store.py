@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 import threading
 import time
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from .._wire import Answer
-    from .questions import Question
-
 _MIGRATIONS = [
     """
     CREATE TABLE answers (
@@ -69,20 +66,6 @@ class KeptAnswers:
         with self._usable():
             # Outlives a killed process. A power cut may cost the last answers; a sync for each costs more.
             self._database.execute("PRAGMA synchronous = NORMAL")
-
-    def key(self, model: str, question: Question, budget: int) -> str:
-        """Give what tells this question from others; a service's names for parameters do not count."""
-        import orjson
-
-        parts = [
-            model,
-            question.messages,
-            question.kind,
-            question.replies if question.kind == "samples" else 1,
-            question.turn,
-            budget,
-        ]
-        return hashlib.sha256(orjson.dumps(parts)).hexdigest()
 
     def find(self, key: str) -> Kept | None:
         """Give the answer to a question, if it was ever received."""
