@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from .items import ItemDataset as ItemDataset
     from .items import ItemSplits as ItemSplits
     from .items import login as login
-    from .predict.predictor import Prediction as Prediction
-    from .predict.predictor import Predictions as Predictions
+    from .predict.prediction import Prediction as Prediction
+    from .predict.prediction import Predictions as Predictions
     from .predict.predictor import Predictor as Predictor
+    from .predict.store import KeptAnswers as KeptAnswers
     from .prepare.audit import audit as audit
     from .prepare.checking import check_jsonl as check_jsonl
     from .prepare.faults import JsonlReport as JsonlReport
@@ -48,9 +49,10 @@ _HOMES = {
     "ItemSplits": "items",
     "JsonlReport": "prepare.faults",
     "JsonlWriter": "prepare.jsonl",
+    "KeptAnswers": "predict.store",
     "MadeUpCatalogue": "prepare.made_up",
-    "Prediction": "predict.predictor",
-    "Predictions": "predict.predictor",
+    "Prediction": "predict.prediction",
+    "Predictions": "predict.prediction",
     "Predictor": "predict.predictor",
     "PriceRow": "_price_rows",
     "TokenCount": "prepare.tokens",

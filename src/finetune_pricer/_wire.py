@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .errors import (
     AccessDenied,
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from openai import APIConnectionError, APIStatusError, AsyncOpenAI, OpenAI
 
     Client = OpenAI | AsyncOpenAI
+
+OneOf = TypeVar("OneOf", "OpenAI", "AsyncOpenAI")
 
 Message = dict[str, str]
 """One chat message: `role` and `content`."""
@@ -277,10 +279,90 @@ def _from(after: str | None) -> dict[str, Any]:
     return {} if after is None else {"after": after}
 
 
-def chat(client: OpenAI, model: str, messages: Sequence[Message], **parameters: Any) -> Answer:
-    """Ask a model once; `parameters` go into the request as they are."""
+Reply = tuple[Answer, "Mapping[str, str]"]
+"""An answer and the headers that came with it."""
+
+
+def ask(client: OpenAI, model: str, messages: Sequence[Message], parameters: Mapping[str, Any]) -> Reply:
+    """Ask a model once; gives the headers too, and spares the making of typed objects."""
     with translated(client):
-        return _plain(
-            client,
-            client.chat.completions.create(model=model, messages=cast("Any", list(messages)), **parameters),
-        )
+        completions = client.chat.completions.with_raw_response
+        raw = completions.create(model=model, messages=cast("Any", messages), **parameters)
+        return _unpacked(client, raw)
+
+
+async def aask(
+    client: AsyncOpenAI, model: str, messages: Sequence[Message], parameters: Mapping[str, Any]
+) -> Reply:
+    """Do the same with an async client."""
+    with translated(client):
+        completions = client.chat.completions.with_raw_response
+        raw = await completions.create(model=model, messages=cast("Any", messages), **parameters)
+        return _unpacked(client, raw)
+
+
+def _unpacked(client: Client, raw: Any) -> Reply:
+    import orjson
+
+    try:
+        answer = orjson.loads(raw.http_response.content)
+    except orjson.JSONDecodeError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise _not_json(client)
+    return answer, raw.headers
+
+
+def headers_of(error: ServiceError) -> Mapping[str, str]:
+    """Give the headers of the answer that was an error; none where no answer came."""
+    headers: Mapping[str, str] = getattr(getattr(error.__cause__, "response", None), "headers", {})
+    return headers
+
+
+def is_async(client: object) -> bool:
+    """Whether a client's answers must be awaited."""
+    import openai
+
+    return isinstance(client, openai.AsyncOpenAI)
+
+
+def patient(client: OneOf, seconds: float) -> OneOf:
+    """Give the client without its own retries, and with a timeout where its user chose none."""
+    import openai
+
+    chosen: Any = openai.DEFAULT_TIMEOUT
+    if client.timeout == chosen:
+        return client.with_options(max_retries=0, timeout=seconds)
+    return client.with_options(max_retries=0)
+
+
+def upload_requests(name: str, content: bytes) -> Request:
+    """Send a file of requests for the Batch API."""
+    return lambda client: client.files.create(file=(name, content), purpose="batch")
+
+
+def create_batch(file_id: str, metadata: Mapping[str, str]) -> Request:
+    """Ask for a batch, once: a resent request whose answer was lost would buy a second one."""
+    return lambda client: client.with_options(max_retries=0).batches.create(
+        input_file_id=file_id,
+        endpoint="/v1/chat/completions",
+        completion_window="24h",
+        metadata=dict(metadata),
+    )
+
+
+def retrieve_batch(batch_id: str) -> Request:
+    """Ask for a batch's state."""
+    return lambda client: client.batches.retrieve(batch_id)
+
+
+def cancel_batch(batch_id: str) -> Request:
+    """Ask for a batch to be cancelled."""
+    return lambda client: client.batches.cancel(batch_id)
+
+
+def list_batches(after: str | None) -> Request:
+    """Ask for a page of the newest batches."""
+    if after is None:
+        return lambda client: client.batches.with_raw_response.list(limit=100)
+    return lambda client: client.batches.with_raw_response.list(limit=100, after=after)

@@ -6,6 +6,7 @@ import asyncio
 import builtins  # noqa: TC003 - the class has a method `list`
 from typing import TYPE_CHECKING, Any
 
+from .predict._async import AsyncPredictor
 from .tune._flow import arun, astream
 from .tune._polling import LONGEST_PAUSE
 from .tune.job import profile, spec_for
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from .tune.records import JobRecord, UploadedFile
     from .tune.serving import Deployment
     from .tune.spec import Factor, Whole
+
+__all__ = ["AsyncFineTuneJob", "AsyncPredictor"]
 
 
 class AsyncFineTuneJob(JobFacts):

@@ -1,0 +1,220 @@
+"""Running the engine: in threads for a sync client, in tasks for an async one; only the waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import queue
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from .._wire import Reply
+from ..errors import ServiceError
+from .engine import Engine, Sending
+
+if TYPE_CHECKING:
+    from ..items import Item
+    from .prediction import Prediction
+
+_AHEAD = 512  # items taken in before the first is done, so that one slow answer does not idle the others
+
+Send = Callable[[Sending], Reply]
+AsyncSend = Callable[[Sending], Awaitable[Reply]]
+
+
+class _InOrder:
+    """Predictions as they come, given on in the order of their items."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, Prediction] = {}
+        self.given = 0
+
+    def add(self, found: Iterable[tuple[int, Prediction]]) -> None:
+        self._waiting.update(found)
+
+    def ready(self) -> Iterator[Prediction]:
+        while self.given in self._waiting:
+            self.given += 1
+            yield self._waiting.pop(self.given - 1)
+
+
+def in_threads(engine: Engine, items: Iterable[Item | str], send: Send, workers: int) -> Iterator[Prediction]:
+    """Ask about all items from threads; give predictions in the items' order, as they come.
+
+    Items are taken from the caller's thread. When the caller stops, nothing more is sent, and answers that
+    are under way are waited for and kept.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    events: queue.SimpleQueue[Callable[[float], None] | None] = queue.SimpleQueue()
+    results: queue.SimpleQueue[list[tuple[int, Prediction]] | BaseException] = queue.SimpleQueue()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="finetune-pricer")
+    dispatcher = threading.Thread(
+        target=_dispatch, args=(engine, send, pool.submit, events, results), name="finetune-pricer-dispatcher"
+    )
+    dispatcher.start()
+    order, fed, waiting = _InOrder(), 0, iter(items)
+    try:
+        more = True
+        while True:
+            while more and fed - order.given < _AHEAD and results.empty():
+                item = next(waiting, None)
+                more = item is not None
+                if item is not None:
+                    events.put(_adding(engine, fed, item))
+                    fed += 1
+            if order.given == fed and not more:
+                return
+            found = results.get()
+            if isinstance(found, BaseException):
+                raise found
+            order.add(found)
+            yield from order.ready()
+    finally:
+        events.put(None)
+        dispatcher.join()
+        pool.shutdown()
+
+
+def _adding(engine: Engine, index: int, item: Item | str) -> Callable[[float], None]:
+    return lambda now: engine.add(index, item, now)
+
+
+def _dispatch(
+    engine: Engine,
+    send: Send,
+    submit: Callable[..., Any],
+    events: queue.SimpleQueue[Callable[[float], None] | None],
+    results: queue.SimpleQueue[list[tuple[int, Prediction]] | BaseException],
+) -> None:
+    """Send what the engine says and tell it what comes, until None is among the events."""
+
+    def work(sending: Sending) -> None:
+        events.put(_outcome(engine, sending, send))
+
+    closing = False
+    try:
+        while not (closing and not engine.pace.in_flight):
+            step = math.inf if closing else engine.next(time.monotonic())
+            if isinstance(step, Sending):
+                submit(work, step)
+                continue
+            for event in _some(events, step):
+                if event is None:
+                    closing = True
+                else:
+                    event(time.monotonic())
+            engine.flush()
+            if not closing and (found := engine.take_finished()):
+                results.put(found)
+    except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, which raises it
+        results.put(error)
+
+
+def _some(
+    events: queue.SimpleQueue[Callable[[float], None] | None], wait: float
+) -> Iterator[Callable[[float], None] | None]:
+    """Give the events that are there, at least one, or none after so many seconds."""
+    try:
+        yield events.get(timeout=None if wait == math.inf else wait)
+        while True:
+            yield events.get_nowait()
+    except queue.Empty:
+        return
+
+
+def _outcome(engine: Engine, sending: Sending, send: Send) -> Callable[[float], None]:
+    try:
+        reply = send(sending)
+    except ServiceError as error:
+        failure = error
+        return lambda now: engine.failed(sending, failure, now)
+    except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, which raises it
+        return _raising(error)
+    return lambda now: engine.answered(sending, reply, now)
+
+
+def _raising(error: BaseException) -> Callable[[float], None]:
+    def fail(_: float) -> None:
+        raise error
+
+    return fail
+
+
+async def in_tasks(engine: Engine, items: Iterable[Item | str], send: AsyncSend) -> AsyncIterator[Prediction]:
+    """Ask about all items from tasks of the running loop; give predictions in the items' order, as they come.
+
+    When the caller stops or is cancelled, requests under way are cancelled with it.
+    """
+    events: asyncio.Queue[Callable[[float], None]] = asyncio.Queue()
+    results: asyncio.Queue[list[tuple[int, Prediction]] | BaseException] = asyncio.Queue()
+    under_way: set[asyncio.Task[None]] = set()
+    dispatcher = asyncio.create_task(_adispatch(engine, send, under_way, events, results))
+    order, fed, waiting = _InOrder(), 0, iter(items)
+    try:
+        more = True
+        while True:
+            while more and fed - order.given < _AHEAD and results.empty():
+                item = next(waiting, None)
+                more = item is not None
+                if item is not None:
+                    events.put_nowait(_adding(engine, fed, item))
+                    fed += 1
+            if order.given == fed and not more:
+                return
+            found = await results.get()
+            if isinstance(found, BaseException):
+                raise found
+            order.add(found)
+            for prediction in order.ready():
+                yield prediction
+    finally:
+        left = [dispatcher, *under_way]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+
+async def _adispatch(
+    engine: Engine,
+    send: AsyncSend,
+    under_way: set[asyncio.Task[None]],
+    events: asyncio.Queue[Callable[[float], None]],
+    results: asyncio.Queue[list[tuple[int, Prediction]] | BaseException],
+) -> None:
+    async def work(sending: Sending) -> None:
+        events.put_nowait(await _aoutcome(engine, sending, send))
+
+    try:
+        while True:
+            step = engine.next(time.monotonic())
+            if isinstance(step, Sending):
+                task = asyncio.create_task(work(step))
+                under_way.add(task)
+                task.add_done_callback(under_way.discard)
+                continue
+            try:
+                async with asyncio.timeout(None if step == math.inf else step):
+                    (await events.get())(time.monotonic())
+            except TimeoutError:
+                continue
+            while not events.empty():
+                events.get_nowait()(time.monotonic())
+            engine.flush()
+            if found := engine.take_finished():
+                results.put_nowait(found)
+    except Exception as error:  # noqa: BLE001 - handed to the caller, who raises it
+        results.put_nowait(error)
+
+
+async def _aoutcome(engine: Engine, sending: Sending, send: AsyncSend) -> Callable[[float], None]:
+    try:
+        reply = await send(sending)
+    except ServiceError as error:
+        failure = error
+        return lambda now: engine.failed(sending, failure, now)
+    except Exception as error:  # noqa: BLE001 - handed to the caller, who raises it
+        return _raising(error)
+    return lambda now: engine.answered(sending, reply, now)
