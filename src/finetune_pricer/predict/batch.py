@@ -7,8 +7,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .. import _wire
-from ..errors import ServiceError
 from .batch_work import BatchWork
+from .driving import adrive, drive
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -77,22 +77,13 @@ class BatchRun:
         return f"BatchRun({', '.join(self.ids)})"
 
     def _do(self, steps: Steps, sleep: Callable[[float], Any] = time.sleep) -> None:
-        resume = _sending(steps, None)
-        while True:
-            try:
-                step = resume()
-            except StopIteration:
-                return
-            try:
-                if callable(step):
-                    with _wire.translated(self._client):
-                        result: Any = _wire.unpacked(self._client, step(self._client))
-                else:
-                    result = sleep(step)
-            except ServiceError as error:
-                resume = _throwing(steps, error)
-            else:
-                resume = _sending(steps, result)
+        def do(step: Step) -> Any:
+            if not callable(step):
+                return sleep(step)
+            with _wire.translated(self._client):
+                return _wire.unpacked(self._client, step(self._client))
+
+        drive(steps, do)
 
 
 class AsyncBatchRun:
@@ -137,27 +128,10 @@ class AsyncBatchRun:
         return f"AsyncBatchRun({', '.join(self.ids)})"
 
     async def _do(self, steps: Steps, sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep) -> None:
-        resume = _sending(steps, None)
-        while True:
-            try:
-                step = resume()
-            except StopIteration:
-                return
-            try:
-                if callable(step):
-                    with _wire.translated(self._client):
-                        result: Any = _wire.unpacked(self._client, await step(self._client))
-                else:
-                    result = await sleep(step)
-            except ServiceError as error:
-                resume = _throwing(steps, error)
-            else:
-                resume = _sending(steps, result)
+        async def do(step: Step) -> Any:
+            if not callable(step):
+                return await sleep(step)
+            with _wire.translated(self._client):
+                return _wire.unpacked(self._client, await step(self._client))
 
-
-def _throwing(steps: Steps, error: ServiceError) -> Callable[[], Step]:
-    return lambda: steps.throw(error)
-
-
-def _sending(steps: Steps, result: Any) -> Callable[[], Step]:
-    return lambda: steps.send(result)
+        await adrive(steps, do)
