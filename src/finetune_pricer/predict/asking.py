@@ -69,7 +69,8 @@ class Exchange:
             try:
                 question = dialogue.send(answer)
             except StopIteration as done:
-                return replace(done.value, latency=latency)
+                found: Prediction = done.value
+                return replace(found, latency=latency)
 
     def _asked(self, question: Question, item_id: str) -> Generator[Request, Answer, Kept]:
         from .store import Kept

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from openai import OpenAI  # noqa: F401 - the base's parameter
 
     from ..items import Item
+    from .asking import Request
     from .engine import Sending
 
 __all__ = ["Prediction", "Predictions", "Predictor"]
@@ -63,10 +64,11 @@ class Predictor(Asking["OpenAI"]):
             InvalidItem: The text is empty.
             ServiceError: The service refuses (such as `ModelNotFound`) or does not answer.
         """
-        return drive(
-            self._exchange.conversation(item),
-            lambda request: _wire.ask(self._client, self.model, *request)[0],
-        )
+
+        def send(request: Request) -> _wire.Answer:
+            return _wire.ask(self._client, self.model, *request)[0]
+
+        return drive(self._exchange.conversation(item), send)
 
     def __call__(self, item: Item | str) -> float | None:
         """Give just the price in dollars, or None where the reply holds none."""
