@@ -62,7 +62,7 @@ class AsyncPredictor(Asking["AsyncOpenAI"]):
         async def send(sending: Sending) -> _wire.Reply:
             return await _wire.aask(client, self.model, sending.messages, sending.parameters)
 
-        return in_tasks(self._engine(), items, send)
+        return in_tasks(self._engine(), items, send, self._most)
 
     async def calibrate(
         self, items: Iterable[Item], *, coverage: float = 0.9, by: Literal["category", "price"] | None = None

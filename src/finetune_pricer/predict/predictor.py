@@ -92,8 +92,8 @@ class Predictor(Asking["OpenAI"]):
     def iter_predict(self, items: Iterable[Item | str]) -> Iterator[Prediction]:
         """Do the same one after the other as answers come, in order; memory does not grow with the items.
 
-        Up to 512 items are taken in ahead of the first that is not done. When the caller stops, nothing more
-        is asked, and answers that are under way are waited for and kept.
+        Eight items for each question at once are taken in ahead of the first that is not done. When the
+        caller stops, nothing more is asked, and answers that are under way are waited for and kept.
         """
         client = self._patient()
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from ..items import Item
     from .prediction import Prediction
 
-_AHEAD = 512  # items taken in before the first is done, so that one slow answer does not idle the others
+_END = object()
+_AHEAD = 8  # items taken in for each worker, so that one slow answer at the head does not idle the others
 
 Send = Callable[[Sending], Reply]
 AsyncSend = Callable[[Sending], Awaitable[Reply]]
@@ -27,8 +28,9 @@ AsyncSend = Callable[[Sending], Awaitable[Reply]]
 class _Line:
     """Items on their way into the engine, and their predictions, given on in the items' order."""
 
-    def __init__(self, engine: Engine, items: Iterable[Item | str]) -> None:
+    def __init__(self, engine: Engine, items: Iterable[Item | str], workers: int) -> None:
         self._engine = engine
+        self._ahead = _AHEAD * workers
         self._items = iter(items)
         self._waiting: dict[int, Prediction] = {}
         self._taken = self._given = 0
@@ -36,10 +38,10 @@ class _Line:
 
     def feed(self, put: Callable[[Callable[[float], None]], Any], is_idle: Callable[[], bool]) -> bool:
         """Hand items to the engine while nothing has come back; say whether any prediction is due."""
-        while self._more and self._taken - self._given < _AHEAD and is_idle():
-            item = next(self._items, None)
-            self._more = item is not None
-            if item is not None:
+        while self._more and self._taken - self._given < self._ahead and is_idle():
+            item: Any = next(self._items, _END)
+            self._more = item is not _END
+            if self._more:
                 put(_adding(self._engine, self._taken, item))
                 self._taken += 1
         return self._more or self._given < self._taken
@@ -68,7 +70,7 @@ def in_threads(engine: Engine, items: Iterable[Item | str], send: Send, workers:
         target=_dispatch, args=(engine, send, pool.submit, events, results), name="finetune-pricer-dispatcher"
     )
     dispatcher.start()
-    line = _Line(engine, items)
+    line = _Line(engine, items, workers)
     try:
         while line.feed(events.put, results.empty):
             found = results.get()
@@ -147,7 +149,9 @@ def _raising(error: BaseException) -> Callable[[float], None]:
     return fail
 
 
-async def in_tasks(engine: Engine, items: Iterable[Item | str], send: AsyncSend) -> AsyncIterator[Prediction]:
+async def in_tasks(
+    engine: Engine, items: Iterable[Item | str], send: AsyncSend, workers: int
+) -> AsyncIterator[Prediction]:
     """Ask about all items from tasks of the running loop; give predictions in the items' order, as they come.
 
     When the caller stops or is cancelled, requests under way are cancelled with it.
@@ -156,7 +160,7 @@ async def in_tasks(engine: Engine, items: Iterable[Item | str], send: AsyncSend)
     results: asyncio.Queue[list[tuple[int, Prediction]] | BaseException] = asyncio.Queue()
     under_way: set[asyncio.Task[None]] = set()
     dispatcher = asyncio.create_task(_adispatch(engine, send, under_way, events, results))
-    line = _Line(engine, items)
+    line = _Line(engine, items, workers)
     try:
         while line.feed(events.put_nowait, results.empty):
             found = await results.get()
