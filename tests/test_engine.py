@@ -248,7 +248,7 @@ def test_predictions_stream_while_items_still_come() -> None:
         found = list(itertools.islice(stream, 1_000))
         stream.close()  # type: ignore[attr-defined]
         assert len(found) == 1_000
-        assert len(taken) <= 1_000 + 512
+        assert len(taken) <= 1_000 + 8 * 4
         assert service.sent <= len(taken)
 
 

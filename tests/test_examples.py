@@ -1,16 +1,20 @@
 """The examples run as a user runs them, and the demo is the first of them."""
 
+import csv
 import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from finetune_pricer import MadeUpCatalogue
 from finetune_pricer.cli import cli
 from finetune_pricer.local import LocalServer
+from stub_service import Behaviour, StubService
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -70,3 +74,43 @@ def test_another_provider_is_one_word_away_and_the_file_stays_the_same() -> None
     assert len(maes(done.stdout)) == 4
     assert len(set(re.findall(r"ftjob-\w+", done.stdout))) == 4
     assert [path.name for path in Path("jsonl").iterdir()] == ["train.jsonl"]
+
+
+def catalogue_command(*arguments: str) -> list[str]:
+    script = str(EXAMPLES / "05_price_a_catalogue.py")
+    return [sys.executable, script, "catalogue.csv", "priced.csv", *arguments]
+
+
+@pytest.mark.parametrize("count", [500, pytest.param(5_000, marks=pytest.mark.acceptance)])
+def test_a_catalogue_is_priced_although_the_run_is_killed_half_way(count: int) -> None:
+    with StubService(Behaviour(latency=0.005)) as service:
+        command = catalogue_command("--make", str(count), "--base-url", service.url, "--model", "m")
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        while service.sent < count // 2:
+            assert process.poll() is None
+            time.sleep(0.005)
+        process.kill()
+        process.wait()
+        assert not Path("priced.csv").exists()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=120)
+        under_way_at_most = 64
+        assert service.stats()["answered_again"] <= under_way_at_most
+    with Path("priced.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == [str(number) for number in range(count)]
+    assert all(float(row["price"]) > 0 for row in rows)
+
+
+def test_a_catalogue_is_priced_by_the_local_server_with_ranges() -> None:
+    known = MadeUpCatalogue(seed=3).items(60)
+    known.to_pandas().to_csv("known.csv", index=False)
+    command = catalogue_command("--make", "40", "--known", "known.csv")
+    first, second = (
+        subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+        for _ in range(2)
+    )
+    assert "training" in first
+    assert "training" not in second
+    with Path("priced.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert all(float(row["low"]) < float(row["price"]) < float(row["high"]) for row in rows)

@@ -153,7 +153,7 @@ CALLS: dict[str, Callable[[openai.OpenAI], Any]] = {
     "retrieve": lambda client: _wire.send(client, _wire.job("ftjob-1")),
     "list": lambda client: _wire.send(client, _wire.jobs(3, None)),
     "events": lambda client: _wire.send(client, _wire.events("ftjob-1", 100, None)),
-    "chat": lambda client: _wire.chat(client, "m", [{"role": "user", "content": "?"}]),
+    "chat": lambda client: _wire.ask(client, "m", [{"role": "user", "content": "?"}], {}),
 }
 
 

@@ -306,8 +306,8 @@ def _unpacked(client: Client, raw: Any) -> Reply:
 
     try:
         answer = orjson.loads(raw.http_response.content)
-    except orjson.JSONDecodeError:
-        answer = None
+    except orjson.JSONDecodeError as error:
+        raise _not_json(client) from error
     if not isinstance(answer, dict):
         raise _not_json(client)
     return answer, raw.headers

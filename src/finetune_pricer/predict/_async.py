@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Iterable, Sized
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Self
 
 from .. import _wire
 from .._progress import progress_bar
-from ..errors import ServiceError
 from .asking import Asking, priced
 from .batch import AsyncBatchRun
-from .engine import id_of
+from .driving import adrive
 from .prediction import Prediction, Predictions
 from .running import in_tasks
 
@@ -20,8 +17,8 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI  # noqa: F401 - the base's parameter
 
     from ..items import Item
+    from .asking import Request
     from .engine import Sending
-    from .questions import Question
 
 
 class AsyncPredictor(Asking["AsyncOpenAI"]):
@@ -35,16 +32,11 @@ class AsyncPredictor(Asking["AsyncOpenAI"]):
 
     async def predict(self, item: Item | str) -> Prediction:
         """Ask for the price of one item, priced or not, or of a text; see `Predictor.predict`."""
-        dialogue, latency = self._exchange.dialogue(item), 0.0
-        question = next(dialogue)
-        while True:
-            answer, took = await self._asked(question, item)
-            latency += took
-            try:
-                question = dialogue.send(answer)
-            except StopIteration as done:
-                found: Prediction = done.value
-                return replace(found, latency=latency)
+
+        async def send(request: Request) -> _wire.Answer:
+            return (await _wire.aask(self._client, self.model, *request))[0]
+
+        return await adrive(self._exchange.conversation(item), send)
 
     async def __call__(self, item: Item | str) -> float | None:
         """Give just the price in dollars, or None where the reply holds none."""
@@ -70,7 +62,7 @@ class AsyncPredictor(Asking["AsyncOpenAI"]):
         async def send(sending: Sending) -> _wire.Reply:
             return await _wire.aask(client, self.model, sending.messages, sending.parameters)
 
-        return in_tasks(self._engine(), items, send)
+        return in_tasks(self._engine(), items, send, self._most)
 
     async def calibrate(
         self, items: Iterable[Item], *, coverage: float = 0.9, by: Literal["category", "price"] | None = None
@@ -82,19 +74,3 @@ class AsyncPredictor(Asking["AsyncOpenAI"]):
     async def predict_batch(self, items: Iterable[Item | str]) -> AsyncBatchRun:
         """Hand the questions to the Batch API; see `Predictor.predict_batch`."""
         return await AsyncBatchRun(self._client, self._exchange, items).submit()
-
-    async def _asked(self, question: Question, item: Item | str) -> tuple[_wire.Answer, float]:
-        if kept := self._exchange.kept(question):
-            return kept
-        while True:
-            parameters = self._exchange.parameters(question)
-            asked = time.perf_counter()
-            try:
-                answer, _ = await _wire.aask(self._client, self.model, question.messages, parameters)
-            except ServiceError as error:
-                if not self._exchange.learned(question, parameters, error):
-                    raise
-            else:
-                took = time.perf_counter() - asked
-                self._exchange.keep(question, id_of(item), answer, took)
-                return answer, took

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, get_args
 
@@ -23,12 +24,15 @@ if TYPE_CHECKING:
 
     from openai import AsyncOpenAI, OpenAI
 
-    from .._wire import Answer
+    from .._wire import Answer, Message
     from .intervals import By
     from .prediction import Prediction
     from .store import Kept, KeptAnswers
 
 Client = TypeVar("Client", "OpenAI", "AsyncOpenAI")
+
+Request = tuple["Sequence[Message]", dict[str, Any]]
+"""What to send: messages, and parameters beside them and the model."""
 
 _MOST_SAMPLES = 128  # by the protocol
 _TIMEOUT = 60.0  # seconds; a reply of a dozen tokens that takes longer is not on its way any more
@@ -47,6 +51,41 @@ class Exchange:
     def dialogue(self, item: Item | str) -> Generator[Question, Answer, Prediction]:
         """Yield the questions to ask about an item, take their answers, and return the prediction."""
         return self.questioner.about(item, id_of(item))
+
+    def conversation(self, item: Item | str) -> Generator[Request, Answer, Prediction]:
+        """Yield the requests that an item needs, take the answers or errors, and return the prediction.
+
+        Answers that are kept are not asked for, and new ones are kept.
+
+        Raises:
+            InvalidItem: The text is empty.
+            ServiceError: What was thrown in, where nothing can be learned from it.
+        """
+        dialogue, latency = self.dialogue(item), 0.0
+        question = next(dialogue)
+        while True:
+            answer, took = self.kept(question) or (yield from self._asked(question, id_of(item)))
+            latency += took
+            try:
+                question = dialogue.send(answer)
+            except StopIteration as done:
+                found: Prediction = done.value
+                return replace(found, latency=latency)
+
+    def _asked(self, question: Question, item_id: str) -> Generator[Request, Answer, Kept]:
+        from .store import Kept
+
+        while True:
+            parameters, asked = self.parameters(question), time.perf_counter()
+            try:
+                answer = yield question.messages, parameters
+            except ServiceError as error:
+                if not self.learned(question, parameters, error):
+                    raise
+            else:
+                took = time.perf_counter() - asked
+                self.keep(question, item_id, answer, took)
+                return Kept(answer, took)
 
     def key(self, question: Question) -> str:
         """Give what tells a question from others."""

@@ -7,8 +7,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .. import _wire
-from ..errors import ServiceError
 from .batch_work import BatchWork
+from .driving import adrive, drive
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -77,21 +77,7 @@ class BatchRun:
         return f"BatchRun({', '.join(self.ids)})"
 
     def _do(self, steps: Steps, sleep: Callable[[float], Any] = time.sleep) -> None:
-        resume = _sending(steps, None)
-        while True:
-            try:
-                step = resume()
-            except StopIteration:
-                return
-            try:
-                if callable(step):
-                    result: Any = _wire.send(self._client, step)
-                else:
-                    result = sleep(step)
-            except ServiceError as error:
-                resume = _throwing(steps, error)
-            else:
-                resume = _sending(steps, result)
+        drive(steps, lambda step: _wire.send(self._client, step) if callable(step) else sleep(step))
 
 
 class AsyncBatchRun:
@@ -136,26 +122,7 @@ class AsyncBatchRun:
         return f"AsyncBatchRun({', '.join(self.ids)})"
 
     async def _do(self, steps: Steps, sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep) -> None:
-        resume = _sending(steps, None)
-        while True:
-            try:
-                step = resume()
-            except StopIteration:
-                return
-            try:
-                if callable(step):
-                    result: Any = await _wire.asend(self._client, step)
-                else:
-                    result = await sleep(step)
-            except ServiceError as error:
-                resume = _throwing(steps, error)
-            else:
-                resume = _sending(steps, result)
+        async def do(step: Step) -> Any:
+            return await (_wire.asend(self._client, step) if callable(step) else sleep(step))
 
-
-def _throwing(steps: Steps, error: ServiceError) -> Callable[[], Step]:
-    return lambda: steps.throw(error)
-
-
-def _sending(steps: Steps, result: Any) -> Callable[[], Step]:
-    return lambda: steps.send(result)
+        await adrive(steps, do)

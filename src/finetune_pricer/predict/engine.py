@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from .. import _wire
-from ..errors import AccessDenied, ModelNotFound, PricerError, ServiceError, ServiceUnavailable
+from ..errors import AccessDenied, NotFound, PricerError, ServiceError, ServiceUnavailable
 from ..items import Item
 from .pace import seconds_in
 from .prediction import Prediction
@@ -164,7 +164,7 @@ class Engine:
 
         Raises:
             AccessDenied: The key is refused, and there is not one answer.
-            ModelNotFound: The same for the model.
+            NotFound: There is no such model, or no such service at the base URL.
         """
         if self._halt is not None and not self._answered:
             if self.pace.in_flight:
@@ -220,7 +220,7 @@ class Engine:
 
     def _give_up(self, task: Task, error: ServiceError) -> None:
         self._asked.pop(task.key, None)
-        if isinstance(error, AccessDenied | ModelNotFound):
+        if isinstance(error, AccessDenied | NotFound):
             self._halt = self._halt or error
         struck = [task, *task.followers]
         if self._halt is not None:

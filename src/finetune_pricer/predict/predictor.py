@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Sized
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Self
 
 from .. import _wire
 from .._progress import track
-from ..errors import ServiceError
 from .asking import Asking, priced
 from .batch import BatchRun
-from .engine import id_of
+from .driving import drive
 from .prediction import Prediction, Predictions
 from .running import in_threads
 
@@ -20,8 +17,8 @@ if TYPE_CHECKING:
     from openai import OpenAI  # noqa: F401 - the base's parameter
 
     from ..items import Item
+    from .asking import Request
     from .engine import Sending
-    from .questions import Question
 
 __all__ = ["Prediction", "Predictions", "Predictor"]
 
@@ -67,16 +64,11 @@ class Predictor(Asking["OpenAI"]):
             InvalidItem: The text is empty.
             ServiceError: The service refuses (such as `ModelNotFound`) or does not answer.
         """
-        dialogue, latency = self._exchange.dialogue(item), 0.0
-        question = next(dialogue)
-        while True:
-            answer, took = self._asked(question, item)
-            latency += took
-            try:
-                question = dialogue.send(answer)
-            except StopIteration as done:
-                found: Prediction = done.value
-                return replace(found, latency=latency)
+
+        def send(request: Request) -> _wire.Answer:
+            return _wire.ask(self._client, self.model, *request)[0]
+
+        return drive(self._exchange.conversation(item), send)
 
     def __call__(self, item: Item | str) -> float | None:
         """Give just the price in dollars, or None where the reply holds none."""
@@ -100,8 +92,8 @@ class Predictor(Asking["OpenAI"]):
     def iter_predict(self, items: Iterable[Item | str]) -> Iterator[Prediction]:
         """Do the same one after the other as answers come, in order; memory does not grow with the items.
 
-        Up to 512 items are taken in ahead of the first that is not done. When the caller stops, nothing more
-        is asked, and answers that are under way are waited for and kept.
+        Eight items for each question at once are taken in ahead of the first that is not done. When the
+        caller stops, nothing more is asked, and answers that are under way are waited for and kept.
         """
         client = self._patient()
 
@@ -142,22 +134,6 @@ class Predictor(Asking["OpenAI"]):
             ServiceError: The service has no Batch API, refuses, or does not answer.
         """
         return BatchRun(self._client, self._exchange, items)
-
-    def _asked(self, question: Question, item: Item | str) -> tuple[_wire.Answer, float]:
-        if kept := self._exchange.kept(question):
-            return kept
-        while True:
-            parameters = self._exchange.parameters(question)
-            asked = time.perf_counter()
-            try:
-                answer, _ = _wire.ask(self._client, self.model, question.messages, parameters)
-            except ServiceError as error:
-                if not self._exchange.learned(question, parameters, error):
-                    raise
-            else:
-                took = time.perf_counter() - asked
-                self._exchange.keep(question, id_of(item), answer, took)
-                return answer, took
 
 
 def _is_unpriced(prediction: Prediction) -> bool:

@@ -168,10 +168,10 @@ class Questioner:
 
     def _price_in(self, choice: Mapping[str, Any]) -> tuple[float | None, str | None]:
         text, cut = _text(choice), choice.get("finish_reason") == "length"
-        if not text:
+        if not text or text.isspace():
             said = _message(choice).get("refusal")
             return None, str(said) if said else (
-                "the reply was cut before it began" if cut else "the reply is empty"
+                "the reply is empty: it was cut before it began" if cut else "the reply is empty"
             )
         if cut and text.rstrip()[-1:] in "0123456789.,":
             return None, f"the reply was cut inside a number: {text[-60:]!r}"

@@ -18,26 +18,41 @@ if TYPE_CHECKING:
     from ..items import Item
     from .prediction import Prediction
 
-_AHEAD = 512  # items taken in before the first is done, so that one slow answer does not idle the others
+_END = object()
+_AHEAD = 8  # items taken in for each worker, so that one slow answer at the head does not idle the others
 
 Send = Callable[[Sending], Reply]
 AsyncSend = Callable[[Sending], Awaitable[Reply]]
 
 
-class _InOrder:
-    """Predictions as they come, given on in the order of their items."""
+class _Line:
+    """Items on their way into the engine, and their predictions, given on in the items' order."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine: Engine, items: Iterable[Item | str], workers: int) -> None:
+        self._engine = engine
+        self._ahead = _AHEAD * workers
+        self._items = iter(items)
         self._waiting: dict[int, Prediction] = {}
-        self.given = 0
+        self._taken = self._given = 0
+        self._more = True
+
+    def feed(self, put: Callable[[Callable[[float], None]], Any], is_idle: Callable[[], bool]) -> bool:
+        """Hand items to the engine while nothing has come back; say whether any prediction is due."""
+        while self._more and self._taken - self._given < self._ahead and is_idle():
+            item: Any = next(self._items, _END)
+            self._more = item is not _END
+            if self._more:
+                put(_adding(self._engine, self._taken, item))
+                self._taken += 1
+        return self._more or self._given < self._taken
 
     def add(self, found: Iterable[tuple[int, Prediction]]) -> None:
         self._waiting.update(found)
 
     def ready(self) -> Iterator[Prediction]:
-        while self.given in self._waiting:
-            self.given += 1
-            yield self._waiting.pop(self.given - 1)
+        while self._given in self._waiting:
+            self._given += 1
+            yield self._waiting.pop(self._given - 1)
 
 
 def in_threads(engine: Engine, items: Iterable[Item | str], send: Send, workers: int) -> Iterator[Prediction]:
@@ -55,23 +70,14 @@ def in_threads(engine: Engine, items: Iterable[Item | str], send: Send, workers:
         target=_dispatch, args=(engine, send, pool.submit, events, results), name="finetune-pricer-dispatcher"
     )
     dispatcher.start()
-    order, fed, waiting = _InOrder(), 0, iter(items)
+    line = _Line(engine, items, workers)
     try:
-        more = True
-        while True:
-            while more and fed - order.given < _AHEAD and results.empty():
-                item = next(waiting, None)
-                more = item is not None
-                if item is not None:
-                    events.put(_adding(engine, fed, item))
-                    fed += 1
-            if order.given == fed and not more:
-                return
+        while line.feed(events.put, results.empty):
             found = results.get()
             if isinstance(found, BaseException):
                 raise found
-            order.add(found)
-            yield from order.ready()
+            line.add(found)
+            yield from line.ready()
     finally:
         events.put(None)
         dispatcher.join()
@@ -143,7 +149,9 @@ def _raising(error: BaseException) -> Callable[[float], None]:
     return fail
 
 
-async def in_tasks(engine: Engine, items: Iterable[Item | str], send: AsyncSend) -> AsyncIterator[Prediction]:
+async def in_tasks(
+    engine: Engine, items: Iterable[Item | str], send: AsyncSend, workers: int
+) -> AsyncIterator[Prediction]:
     """Ask about all items from tasks of the running loop; give predictions in the items' order, as they come.
 
     When the caller stops or is cancelled, requests under way are cancelled with it.
@@ -152,23 +160,14 @@ async def in_tasks(engine: Engine, items: Iterable[Item | str], send: AsyncSend)
     results: asyncio.Queue[list[tuple[int, Prediction]] | BaseException] = asyncio.Queue()
     under_way: set[asyncio.Task[None]] = set()
     dispatcher = asyncio.create_task(_adispatch(engine, send, under_way, events, results))
-    order, fed, waiting = _InOrder(), 0, iter(items)
+    line = _Line(engine, items, workers)
     try:
-        more = True
-        while True:
-            while more and fed - order.given < _AHEAD and results.empty():
-                item = next(waiting, None)
-                more = item is not None
-                if item is not None:
-                    events.put_nowait(_adding(engine, fed, item))
-                    fed += 1
-            if order.given == fed and not more:
-                return
+        while line.feed(events.put_nowait, results.empty):
             found = await results.get()
             if isinstance(found, BaseException):
                 raise found
-            order.add(found)
-            for prediction in order.ready():
+            line.add(found)
+            for prediction in line.ready():
                 yield prediction
     finally:
         left = [dispatcher, *under_way]
