@@ -89,7 +89,7 @@ class JsonlWriter:
         Raises:
             InvalidItem: An item has no price or cannot be written, or its text holds a special token of the
                 tokenizers (`<|endoftext|>` and kin), on which jobs fail after the upload; the message names
-                its row and id.
+                its row.
             TrainingFileError: There are no items.
             FileAccessError: The path cannot be written.
         """
@@ -140,7 +140,7 @@ class JsonlWriter:
             yield rows
 
     def _lines(self, rows: list[Row], before: int, path: str | os.PathLike[str]) -> memoryview:
-        """Write rows as lines but for the last newline, all at once: half the time of one by one."""
+        """Write rows as lines but for the last newline, all at once, which is faster than one by one."""
         from orjson import JSONEncodeError, dumps
 
         try:
