@@ -36,7 +36,7 @@ class ChatFormatter:
         shots: Priced items shown as solved examples before the question.
 
     Raises:
-        DataError: `reply` does not show a form, or not one of a price in `currency`.
+        DataError: `reply` does not show a form, or one that cannot be read again in `currency`.
         InvalidItem: A shot has no price or no text.
     """
 
@@ -56,10 +56,7 @@ class ChatFormatter:
             require_price(shot, "a solved example")
         put("_lead", f"{self.instruction}\n\n" if self.instruction else "")
         put("_write", PriceForm.like(self.reply).template.format)
-        try:
-            self.read(self.reply)
-        except PriceNotFound as error:
-            raise DataError(f"reply={self.reply!r} cannot be read as {self.currency}: {error}") from None
+        self._require_readable()
         before: list[Message] = [] if self.system is None else [{"role": "system", "content": self.system}]
         for shot in self.shots:
             before += [self._question(shot), self._answer(shot)]
@@ -99,6 +96,19 @@ class ChatFormatter:
         shots = [[self._question(shot), self._answer(shot)] for shot in self.shots]
         parts = [self.instruction, self.system, self.reply, self.currency, shots]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+    def _require_readable(self) -> None:
+        # Found now, and not when a model that was paid for answers in a form that nobody can read.
+        for price in (7.0, 1234.0):
+            reply = self._write(price)
+            try:
+                found = self.read(reply)
+            except PriceNotFound as error:
+                raise DataError(
+                    f"reply={self.reply!r} with currency={self.currency!r} cannot be read again: {error}"
+                ) from error
+            if found != price:
+                raise DataError(f"reply={self.reply!r}: {reply!r} would be read as {found:g}, not {price:g}")
 
     def _question(self, item: Item | str) -> Message:
         if not isinstance(item, str):

@@ -109,6 +109,8 @@ def hub_login(token: str | None, *, add_to_git_credential: bool) -> None:
         raise AccessDenied(
             f"the Hub does not accept this token ({_first_line(error)}); make a new one there"
         ) from None
+    except OSError as error:
+        raise HubError(f"cannot reach the Hub: {_first_line(error)}; try again later") from error
 
 
 def push(

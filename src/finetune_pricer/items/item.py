@@ -52,6 +52,8 @@ class Item:
             value = getattr(self, field)
             if value is not None and not isinstance(value, str):
                 raise InvalidItem(f"{name}: {field}: must be text, not {type(value).__name__}")
+            if value is not None and not _is_unicode(value):
+                raise InvalidItem(f"{name}: {field}: holds half a character (a lone surrogate)")
         object.__setattr__(self, "id", "" if self.id is None else str(self.id))
         for field, read in (("price", as_price), ("weight", _as_weight)):
             try:
@@ -114,16 +116,23 @@ def content_id(fields: Mapping[str, Any]) -> str:
     content = "\x1f".join(
         str(fields.get(name) or "") for name in ("title", "category", *TEXT_FIELDS[:2], "weight")
     )
-    # Half a surrogate pair cannot be written, which is for the writer to say.
-    return hashlib.sha256(content.encode(errors="surrogatepass")).hexdigest()[:16]
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def _as_weight(value: Any) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool | str) or not math.isfinite(number := float(value)):
+    try:
+        number = math.nan if isinstance(value, bool | str) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
         raise ValueError(f"must be a finite number, not {value!r}")
     return number
+
+
+def _is_unicode(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def trusted_items(columns: Iterable[Iterable[Any]]) -> Iterator[Item]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -70,6 +71,8 @@ def load(
     with Spool(SCHEMA) as spool:
         for batch in rows.batches:
             named = _renamed(batch, rows.source, columns or {})
+            if twice := [name for name in SCHEMA.names if named.column_names.count(name) > 1]:
+                raise InvalidRows(f"{rows.source} has more than one column {twice[0]!r}; keep one")
             if not seen:
                 _require_columns(named, rows.source, priced=priced)
             items, bad = _item_batch(named, priced=priced, first=seen + 1)
@@ -123,7 +126,8 @@ def _renamed(table: pa.Table, source: str, columns: Mapping[str, str]) -> pa.Tab
         raise InvalidRows(f"an item has no field {unknown[0]!r}; it has {listed(ITEM_FIELDS)}")
     # A foreign column that takes one of our names pushes aside what had the name before.
     kept = [name for name in table.column_names if name in columns or name not in columns.values()]
-    return table.select(kept).rename_columns([columns.get(name, name) for name in kept])
+    at = [index for index, name in enumerate(table.column_names) if name in kept]
+    return table.select(at).rename_columns([columns.get(name, name) for name in kept])
 
 
 def _require_columns(table: pa.Table, source: str, *, priced: bool) -> None:
@@ -152,12 +156,18 @@ def _text_column(table: pa.Table, name: str) -> pa.ChunkedArray:
 
 
 def _number_column(table: pa.Table, name: str) -> pa.ChunkedArray:
-    if name in table.column_names and (
-        pa.types.is_floating(table[name].type) or pa.types.is_integer(table[name].type)
-    ):
-        return table[name].cast(pa.float64())
+    if name not in table.column_names:
+        return pa.chunked_array([pa.nulls(table.num_rows, pa.float64())])
+    return pa.chunked_array([pa.array([_as_number(cell) for cell in table[name].to_pylist()], pa.float64())])
+
+
+def _as_number(cell: Any) -> float | None:
     # Nothing is computed from a weight, so a weight that is no number is no reason to refuse the row.
-    return pa.chunked_array([pa.nulls(table.num_rows, pa.float64())])
+    try:
+        number = float(cell)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _price_column(table: pa.Table, *, priced: bool, problems: list[RowProblem]) -> pa.ChunkedArray:

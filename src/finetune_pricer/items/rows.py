@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from .._files import replacing
+from ..errors import InvalidRows
 from .item import ITEM_FIELDS
 from .reading import BATCH, SCHEMA, STANDS_FOR, Rows
 from .spool import Spool
@@ -51,9 +52,25 @@ def frame_rows(frame: pd.DataFrame) -> Rows:
     def batches() -> Iterator[pa.Table]:
         for start in range(0, max(len(frame), 1), BATCH):
             part = frame.iloc[start : start + BATCH]
-            yield pa.Table.from_pydict({str(name): part[name].tolist() for name in part.columns})
+            names = [str(name) for name in part.columns]
+            arrays = [_frame_column(name, part.iloc[:, at]) for at, name in enumerate(names)]
+            yield pa.table(arrays, names=names)
 
     return Rows(source="the frame", batches=batches())
+
+
+def _frame_column(name: str, column: pd.Series[Any]) -> pa.Array:
+    # What pandas calls missing (NaN, NA, NaT) is no value.
+    cells = [None if missing else cell for cell, missing in zip(column, column.isna(), strict=True)]
+    try:
+        return pa.array(cells)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        # A column of prices such as "$12" and 12; what is of no kind that a table holds is read as text.
+        texts = [None if cell is None else str(cell) for cell in cells]
+        try:
+            return pa.array(texts, pa.string())
+        except ValueError:
+            raise InvalidRows(f"column {name!r} of the frame cannot be read: {error}") from error
 
 
 def joined(tables: Sequence[pa.Table]) -> pa.Table:
