@@ -81,7 +81,7 @@ BAD_FILES: dict[str, tuple[str, str | bytes, type[PricerError], str]] = {
         "a.jsonl",
         '{"title":{"a":1},"price":1}\n',
         InvalidRows,
-        "'title' holds lists or objects",
+        "'title' holds lists",
     ),
     "no parquet": ("a.parquet", "xx", InvalidRows, "cannot read"),
     "another kind": ("a.xls", "xx", InvalidRows, r"'a\.xls' is none of \.csv"),
