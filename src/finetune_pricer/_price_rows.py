@@ -50,71 +50,23 @@ _NEBIUS = {
     "source": "https://nebius.com/token-factory/prices (training: its cookbook; the rest from third parties)",
 }
 
-# Second-hand where the source says so; hand in a price of your own where money depends on it.
+# Training, input, output, and by batch: input, output. Second-hand where the source says so; hand in a price
+# of your own where money depends on it.
+_PER_MODEL = (
+    (_OPENAI, "gpt-4.1-2025-04-14", (25, 3, 12, 1.5, 6)),
+    (_OPENAI, "gpt-4.1-mini-2025-04-14", (5, 0.8, 3.2, 0.4, 1.6)),
+    (_OPENAI, "gpt-4.1-nano-2025-04-14", (1.5, 0.2, 0.8, 0.1, 0.4)),  # shut down on 2026-10-23
+    (_OPENAI, "gpt-4o-2024-08-06", (25, 3.75, 15, 2.225, 12.5)),
+    (_OPENAI, "gpt-4o-mini-2024-07-18", (3, 0.3, 1.2, 0.15, 0.6)),
+    (_NEBIUS, "meta-llama/Llama-3.1-8B-Instruct", (0.4, 0.02, 0.06, 0.01, 0.03)),
+    (_NEBIUS, "meta-llama/Llama-3.3-70B-Instruct", (2.8, 0.13, 0.4, 0.065, 0.2)),
+)
+_PER_TOKEN = ("train", "input", "output", "batch_input", "batch_output")
+
 PRICE_ROWS = (
-    PriceRow(
-        model="gpt-4.1-2025-04-14",
-        train=25,
-        input=3,
-        output=12,
-        batch_input=1.5,
-        batch_output=6,
-        **_OPENAI,
-    ),
-    PriceRow(
-        model="gpt-4.1-mini-2025-04-14",
-        train=5,
-        input=0.8,
-        output=3.2,
-        batch_input=0.4,
-        batch_output=1.6,
-        **_OPENAI,
-    ),
-    # Shut down on 2026-10-23; kept to work out what was paid.
-    PriceRow(
-        model="gpt-4.1-nano-2025-04-14",
-        train=1.5,
-        input=0.2,
-        output=0.8,
-        batch_input=0.1,
-        batch_output=0.4,
-        **_OPENAI,
-    ),
-    PriceRow(
-        model="gpt-4o-2024-08-06",
-        train=25,
-        input=3.75,
-        output=15,
-        batch_input=2.225,
-        batch_output=12.5,
-        **_OPENAI,
-    ),
-    PriceRow(
-        model="gpt-4o-mini-2024-07-18",
-        train=3,
-        input=0.3,
-        output=1.2,
-        batch_input=0.15,
-        batch_output=0.6,
-        **_OPENAI,
-    ),
-    PriceRow(
-        model="meta-llama/Llama-3.1-8B-Instruct",
-        train=0.4,
-        input=0.02,
-        output=0.06,
-        batch_input=0.01,
-        batch_output=0.03,
-        **_NEBIUS,
-    ),
-    PriceRow(
-        model="meta-llama/Llama-3.3-70B-Instruct",
-        train=2.8,
-        input=0.13,
-        output=0.4,
-        batch_input=0.065,
-        batch_output=0.2,
-        **_NEBIUS,
+    *(
+        PriceRow.model_validate(service | {"model": model} | dict(zip(_PER_TOKEN, prices, strict=True)))
+        for service, model, prices in _PER_MODEL
     ),
     PriceRow(
         provider="azure",

@@ -116,8 +116,7 @@ def content_id(fields: Mapping[str, Any]) -> str:
     content = "\x1f".join(
         str(fields.get(name) or "") for name in ("title", "category", *TEXT_FIELDS[:2], "weight")
     )
-    # Half a surrogate pair cannot be written, which is for the writer to say.
-    return hashlib.sha256(content.encode(errors="surrogatepass")).hexdigest()[:16]
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def _as_weight(value: Any) -> float | None:

@@ -71,6 +71,8 @@ def load(
     with Spool(SCHEMA) as spool:
         for batch in rows.batches:
             named = _renamed(batch, rows.source, columns or {})
+            if twice := [name for name in SCHEMA.names if named.column_names.count(name) > 1]:
+                raise InvalidRows(f"{rows.source} has more than one column {twice[0]!r}; keep one")
             if not seen:
                 _require_columns(named, rows.source, priced=priced)
             items, bad = _item_batch(named, priced=priced, first=seen + 1)
@@ -125,10 +127,7 @@ def _renamed(table: pa.Table, source: str, columns: Mapping[str, str]) -> pa.Tab
     # A foreign column that takes one of our names pushes aside what had the name before.
     kept = [name for name in table.column_names if name in columns or name not in columns.values()]
     at = [index for index, name in enumerate(table.column_names) if name in kept]
-    renamed = table.select(at).rename_columns([columns.get(name, name) for name in kept])
-    if twice := [name for name in ITEM_FIELDS if renamed.column_names.count(name) > 1]:
-        raise InvalidRows(f"{source} has more than one column {twice[0]!r}; keep one")
-    return renamed
+    return table.select(at).rename_columns([columns.get(name, name) for name in kept])
 
 
 def _require_columns(table: pa.Table, source: str, *, priced: bool) -> None:
@@ -157,8 +156,9 @@ def _text_column(table: pa.Table, name: str) -> pa.ChunkedArray:
 
 
 def _number_column(table: pa.Table, name: str) -> pa.ChunkedArray:
-    cells = table[name].to_pylist() if name in table.column_names else [None] * table.num_rows
-    return pa.chunked_array([pa.array([_as_number(cell) for cell in cells], pa.float64())])
+    if name not in table.column_names:
+        return pa.chunked_array([pa.nulls(table.num_rows, pa.float64())])
+    return pa.chunked_array([pa.array([_as_number(cell) for cell in table[name].to_pylist()], pa.float64())])
 
 
 def _as_number(cell: Any) -> float | None:

@@ -53,7 +53,8 @@ def frame_rows(frame: pd.DataFrame) -> Rows:
         for start in range(0, max(len(frame), 1), BATCH):
             part = frame.iloc[start : start + BATCH]
             names = [str(name) for name in part.columns]
-            yield pa.table([_frame_column(name, part.iloc[:, at]) for at, name in enumerate(names)], names)
+            arrays = [_frame_column(name, part.iloc[:, at]) for at, name in enumerate(names)]
+            yield pa.table(arrays, names=names)
 
     return Rows(source="the frame", batches=batches())
 

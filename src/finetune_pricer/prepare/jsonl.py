@@ -89,7 +89,7 @@ class JsonlWriter:
         Raises:
             InvalidItem: An item has no price or cannot be written, or its text holds a special token of the
                 tokenizers (`<|endoftext|>` and kin), on which jobs fail after the upload; the message names
-                its row and id.
+                its row.
             TrainingFileError: There are no items.
             FileAccessError: The path cannot be written.
         """
@@ -103,15 +103,16 @@ class JsonlWriter:
             sealing = Future[None]()
             sealing.set_result(None)
 
-            def seal(block: bytes) -> None:
-                digest.update(block)
-                file.write(block)
+            def seal(*pieces: bytes | memoryview) -> None:
+                for piece in pieces:
+                    digest.update(piece)
+                    file.write(piece)
 
             for rows in self._batches(items, path):
                 block = self._lines(rows, examples, path)
                 sealing.result()
-                sealing = thread.submit(seal, block if examples else mark + block)
-                size += len(block)
+                sealing = thread.submit(seal, b"" if examples else mark, block, b"\n")
+                size += len(block) + 1
                 examples += len(rows)
             sealing.result()
             if not examples:
@@ -138,8 +139,8 @@ class JsonlWriter:
         if rows:
             yield rows
 
-    def _lines(self, rows: list[Row], before: int, path: str | os.PathLike[str]) -> bytes:
-        """Write rows as lines, all at once, which takes half the time of one by one."""
+    def _lines(self, rows: list[Row], before: int, path: str | os.PathLike[str]) -> memoryview:
+        """Write rows as lines but for the last newline, all at once, which is faster than one by one."""
         from orjson import JSONEncodeError, dumps
 
         try:
@@ -149,8 +150,8 @@ class JsonlWriter:
         if b"<|" in written:
             for row, messages in enumerate(rows, start=before + 1):
                 _require_writable(row, messages, path)
-        # Inside a string each quote is escaped, so this stands between rows only.
-        return written[1:-1].replace(b'},{"messages":[', b'}\n{"messages":[') + b"\n"
+        # Inside a string each quote is escaped, so this stands between rows only. A view copies nothing.
+        return memoryview(written.replace(b'},{"messages":[', b'}\n{"messages":['))[1:-1]
 
 
 def _require_writable(row: int, content: Row, path: str | os.PathLike[str]) -> None:

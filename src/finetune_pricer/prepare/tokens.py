@@ -25,7 +25,7 @@ from ..errors import FileAccessError, TrainingFileError
 from .jsonl import TrainingFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 
     Example = Sequence[Mapping[str, Any]]
 
@@ -143,7 +143,7 @@ def _tiktoken() -> Callable[[str], int]:
     import tiktoken
 
     encode = tiktoken.get_encoding(ENCODING).encode_ordinary
-    return _remembering(lambda text: len(encode(text)))
+    return _remembering(encode)
 
 
 def _bpe_openai() -> Callable[[str], int]:
@@ -155,7 +155,7 @@ def _bpe_openai() -> Callable[[str], int]:
         from bpe_openai import get_encoding
 
         encode = get_encoding(ENCODING).encode_ordinary
-    return _remembering(lambda text: len(encode(text)))
+    return _remembering(encode)
 
 
 def _vocabulary_is_here() -> bool:
@@ -166,11 +166,11 @@ def _vocabulary_is_here() -> bool:
     return folder != "" and (kept / name).exists()
 
 
-def _remembering(count: Callable[[str], int]) -> Callable[[str], int]:
-    short = cache(count)
+def _remembering(encode: Callable[[str], Sized]) -> Callable[[str], int]:
+    short = cache(lambda text: len(encode(text)))
 
     def counted(text: str) -> int:
-        return short(text) if len(text) <= _SHORT else count(text)
+        return short(text) if len(text) <= _SHORT else len(encode(text))
 
     return counted
 
@@ -188,10 +188,13 @@ def text_of(message: Mapping[str, Any]) -> str:
 
 
 def _count(example: Example, count_text: Callable[[str], int]) -> tuple[int, int, int]:
-    before = 0
-    for message in example[:-1]:
-        before += PER_MESSAGE + count_text(message["role"]) + count_text(text_of(message))
-    return before, count_text(example[-1]["role"]), count_text(text_of(example[-1]))
+    before = role = reply = 0
+    for message in example:
+        before += role + reply + PER_MESSAGE
+        role = count_text(message["role"])
+        content = message.get("content")
+        reply = count_text(content if isinstance(content, str) else text_of(message))
+    return before - PER_MESSAGE, role, reply
 
 
 def tokens_of(example: Example) -> int:
