@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .chat import ChatFormatter as ChatFormatter
-    from .evaluate.evaluator import Evaluation as Evaluation
+    from .evaluate.compare import Comparison as Comparison
+    from .evaluate.compare import compare as compare
+    from .evaluate.evaluation import Evaluation as Evaluation
     from .evaluate.evaluator import Evaluator as Evaluator
+    from .evaluate.leaderboard import Leaderboard as Leaderboard
     from .items import Item as Item
     from .items import ItemDataset as ItemDataset
     from .items import ItemSplits as ItemSplits
@@ -29,18 +32,21 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ChatFormatter": "chat",
-    "Evaluation": "evaluate.evaluator",
+    "Comparison": "evaluate.compare",
+    "Evaluation": "evaluate.evaluation",
     "Evaluator": "evaluate.evaluator",
     "FineTuneJob": "tune.job",
     "Item": "items",
     "ItemDataset": "items",
     "ItemSplits": "items",
     "JsonlWriter": "prepare.jsonl",
+    "Leaderboard": "evaluate.leaderboard",
     "MadeUpCatalogue": "prepare.made_up",
     "Prediction": "predict.predictor",
     "Predictions": "predict.predictor",
     "Predictor": "predict.predictor",
     "TrainingFile": "prepare.jsonl",
+    "compare": "evaluate.compare",
     "connect": "providers",
     "login": "items",
     "upload": "tune.files",
