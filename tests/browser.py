@@ -11,11 +11,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _FLAGS = (
@@ -41,8 +43,10 @@ class Browser:
         # The protocol wants descriptors 3 and 4; away from them first, lest one takes the other's place.
         ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (to_browser, from_browser)]
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _BECOME, *map(str, ends)]
-            + [found, *_FLAGS, f"--user-data-dir={self._profile}", "about:blank"],
+            [
+                *(sys.executable, "-c", _BECOME, *map(str, ends)),
+                *(found, *_FLAGS, f"--user-data-dir={self._profile}", "about:blank"),
+            ],
             pass_fds=ends,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

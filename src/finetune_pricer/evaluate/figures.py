@@ -25,7 +25,7 @@ _BLUE, _GREY = "#1f77b4", "#888"
 _MOST_POINTS = 3000  # more of them hide each other, and make the file heavy
 _MOST_RANGES = 60
 _MOST_CATEGORIES = 15
-_LABEL = 34
+_LABEL = 26
 
 
 def draw(evaluation: Evaluation, kind: str, *, log: bool = False) -> Any:
@@ -165,7 +165,7 @@ def slices(parts: Sequence[Slice], title: str) -> Any:
         },
         hovertemplate="%{y} items: $%{x:,.2f}<extra></extra>",
     )
-    figure.update_xaxes(title="mean absolute error ($), 95 % interval", rangemode="tozero")
+    figure.update_xaxes(title="MAE ($)", rangemode="tozero")
     figure.update_yaxes(title=title, automargin=True)
     return styled(figure, height=130 + 30 * max(len(known), 3))
 
@@ -195,7 +195,7 @@ def calibration(evaluation: Evaluation) -> Any:
         hovertemplate="predicted $%{x:,.2f}, actual $%{y:,.2f} on average<extra></extra>",
     )
     figure.update_xaxes(title="mean predicted price ($)")
-    figure.update_yaxes(title="mean actual price ($), 95 % interval")
+    figure.update_yaxes(title="mean actual price ($)")
     return styled(figure, legend=True)
 
 

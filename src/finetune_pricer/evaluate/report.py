@@ -83,16 +83,20 @@ def _of_evaluation(evaluation: Evaluation) -> Iterator[Section]:
         "The mean after each item, with its 95 % band: where it has not settled, more items are needed.",
         figures.running_error(evaluation),
     )
-    yield "Error by price", "Dear items are off by more dollars.", figures.draw(evaluation, "bands")
+    yield (
+        "Error by price",
+        "Mean absolute error of each price band with its 95 % interval; how many items are in brackets.",
+        figures.draw(evaluation, "bands"),
+    )
     if len({record.category for record in evaluation.records}) > 1:
         yield (
             "Error by category",
-            "The largest categories first; wide intervals are small categories.",
+            "The largest categories first; a wide interval is a small category.",
             figures.draw(evaluation, "categories"),
         )
     yield (
         "Calibration",
-        "Items in tenths by predicted price. Above the diagonal guesses are too low, below it too high.",
+        "Items in tenths by predicted price, with 95 % intervals. Above the diagonal guesses are too low.",
         figures.calibration(evaluation),
     )
     if evaluation.coverage is not None:
