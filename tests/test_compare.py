@@ -1,6 +1,7 @@
 """Comparisons and leaderboards: the same items, ties as ties, and what too few items cannot say."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,10 +56,14 @@ def test_the_p_value_is_that_of_scipys_permutation_test() -> None:
 
     a, b = noisy(80, 5), noisy(80, 6) + 9
     found = compare(evaluated(a), evaluated(b), rounds=20_000)
+
+    def gap(x: Any, y: Any, axis: int) -> Any:
+        return np.mean(x - y, axis=axis)
+
     theirs = permutation_test(
-        (a, b), lambda x, y: np.mean(x - y), permutation_type="samples", n_resamples=20_000, rng=1
+        (a, b), gap, permutation_type="samples", n_resamples=5000, vectorized=True, rng=1
     )
-    assert found.p_value == pytest.approx(theirs.pvalue, abs=0.015)
+    assert found.p_value == pytest.approx(theirs.pvalue, abs=0.02)
 
 
 def test_equal_models_are_a_tie_of_every_item() -> None:

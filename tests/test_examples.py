@@ -57,3 +57,16 @@ def test_the_demo_command_runs_the_first_example(capsys: pytest.CaptureFixture[s
     result = CliRunner().invoke(cli, ["demo", "--train", "300", "--test", "50"], catch_exceptions=False)
     assert result.exit_code == 0
     assert len(maes(result.output + capsys.readouterr().out)) == MODEL_BASELINES_BEST
+
+
+def test_the_third_example_forecasts_and_shows_what_came() -> None:
+    command = [sys.executable, str(EXAMPLES / "03_is_it_worth_it.py"), "--test", "100", "--target", "600"]
+    done = subprocess.run(
+        [*command, "--sizes", "50", "100", "200"], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert "to pay in all: $0.0595 of a budget of $5.00" in done.stdout
+    assert "rank  model" in done.stdout
+    assert re.search(r"forecast at 600: \$\d+\.\d\d, 80% band", done.stdout)
+    assert re.search(r"what came: MAE .* - (inside|OUTSIDE) the band", done.stdout)
+    assert Path("worth_it.html").exists()

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from .evaluate.compare import compare as compare
     from .evaluate.evaluation import Evaluation as Evaluation
     from .evaluate.evaluator import Evaluator as Evaluator
+    from .evaluate.forecast import Forecast as Forecast
+    from .evaluate.forecast import forecast as forecast
     from .evaluate.leaderboard import Leaderboard as Leaderboard
+    from .evaluate.sweep import Sweep as Sweep
     from .items import Item as Item
     from .items import ItemDataset as ItemDataset
     from .items import ItemSplits as ItemSplits
@@ -36,6 +39,7 @@ _HOMES = {
     "Evaluation": "evaluate.evaluation",
     "Evaluator": "evaluate.evaluator",
     "FineTuneJob": "tune.job",
+    "Forecast": "evaluate.forecast",
     "Item": "items",
     "ItemDataset": "items",
     "ItemSplits": "items",
@@ -45,9 +49,11 @@ _HOMES = {
     "Prediction": "predict.predictor",
     "Predictions": "predict.predictor",
     "Predictor": "predict.predictor",
+    "Sweep": "evaluate.sweep",
     "TrainingFile": "prepare.jsonl",
     "compare": "evaluate.compare",
     "connect": "providers",
+    "forecast": "evaluate.forecast",
     "login": "items",
     "upload": "tune.files",
 }

@@ -49,3 +49,23 @@ def test_the_first_example_is_as_good_as_ridge_on_real_listings(data_folder: Pat
     assert model <= 1.05 * ridge
     assert 116 < median < 118
     assert seconds < 120
+
+
+def test_the_third_example_forecasts_real_listings(data_folder: Path) -> None:
+    command = [sys.executable, str(ROOT / "examples" / "03_is_it_worth_it.py")]
+    sizes = ["--sizes", "100", "300", "1000", "3000", "--target", "4799"]
+    done = subprocess.run(
+        [*command, "--data", str(data_folder / "amazon"), *sizes],
+        capture_output=True,
+        text=True,
+        env=dict(os.environ),
+    )
+    assert done.returncode == 0, done.stderr
+    print(done.stdout)
+    found = re.search(r"forecast at 4,799: \$([\d.]+), 80% band \$([\d.]+) to \$([\d.]+)", done.stdout)
+    came = re.search(r"what came: MAE \$([\d.]+)", done.stdout)
+    assert found
+    assert came
+    value, low, high = map(float, found.groups())
+    assert low <= float(came[1]) <= high
+    assert high - low < value / 2
