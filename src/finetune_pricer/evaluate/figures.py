@@ -82,8 +82,8 @@ def scatter(evaluation: Evaluation, *, log: bool = False) -> Any:
 def _either_axes(figure: Any, low: float, top: float, bottom: float, *, log: bool) -> None:
     import math
 
-    linear = {"type": "linear", "range": [low, top]}
-    logarithmic = {"type": "log", "range": [math.log10(bottom), math.log10(top)]}
+    linear = {"type": "linear", "range": [low, top], "dtick": None}
+    logarithmic = {"type": "log", "range": [math.log10(bottom), math.log10(top)], "dtick": 1}
     figure.update_xaxes(logarithmic if log else {**linear, "range": [0, top]})
     figure.update_yaxes(logarithmic if log else linear)
 
@@ -262,8 +262,8 @@ def error_against_error(comparison: Comparison) -> Any:
         marker={"color": _BLUE, "size": 6, "opacity": 0.5},
         hovertemplate="off by $%{x:,.2f} and $%{y:,.2f}<extra></extra>",
     )
-    figure.update_xaxes(title=f"error of {html.escape(_short(a.name))} ($)", range=[0, top])
-    figure.update_yaxes(title=f"error of {html.escape(_short(b.name))} ($)", range=[0, top])
+    figure.update_xaxes(title=f"error of {html.escape(_short(a.name, 18))} ($)", range=[0, top])
+    figure.update_yaxes(title=f"error of {html.escape(_short(b.name, 18))} ($)", range=[0, top])
     return styled(figure, legend=True)
 
 
@@ -286,8 +286,7 @@ def gaps(comparison: Comparison) -> Any:
         hovertemplate="%{y}: $%{x:,.2f}<extra></extra>",
     )
     figure.add_vline(x=0, line={"color": _GREY, "dash": "dash"})
-    name = html.escape(_short(comparison.a.name))
-    figure.update_xaxes(title=f"MAE of {name} minus the other's ($)")
+    figure.update_xaxes(title="difference of MAE ($)")
     figure.update_yaxes(automargin=True)
     return styled(figure, height=160 + 40 * len(shown))
 
@@ -343,8 +342,8 @@ def _drawn(records: Sequence[Record], most: int) -> list[Record]:
     return random.Random(42).sample(records, most) if len(records) > most else list(records)  # noqa: S311
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= _LABEL else f"{text[: _LABEL - 1]}…"
+def _short(text: str, most: int = _LABEL) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _length(length: float) -> float:

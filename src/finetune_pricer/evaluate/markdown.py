@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .evaluation import Evaluation
     from .measuring import Slice, Unit
 
-SLICE_HEAD = ("", "n", "unscored", "MAE", "95 % interval", "median % error", "bias")
+SLICE_HEAD = ("", "MAE", "95 % interval", "n", "unscored", "median % error", "bias")
 # What would be markup, as text: a title may hold anything.
 _AS_TEXT = {ord(sign): f"\\{sign}" for sign in "\\`*_[]#"} | {ord(sign): f"&#{ord(sign)};" for sign in "<>|"}
 _IN_CARD = ("mae", "median_absolute_error", "rmse", "rmsle", "median_ape", "r2", "within_20")
@@ -30,7 +30,9 @@ def number(value: float, unit: Unit) -> str:
         return "unknown"
     if unit == "$":
         return dollars(value)
-    return f"{value:.1%}" if unit == "%" else f"{value:,.3f}"
+    if unit == "%":
+        return f"{value:.1%}"
+    return f"{value:,.3f}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def interval(metric: Metric, unit: Unit) -> str:
@@ -58,10 +60,10 @@ def slice_rows(slices: Iterable[Slice]) -> list[tuple[str, ...]]:
     return [
         (
             one.label,
-            f"{one.n:,}",
-            f"{one.unscored:,}",
             number(one.mae.value, "$") if one.mae else "",
             interval(one.mae, "$") if one.mae else "",
+            f"{one.n:,}",
+            f"{one.unscored:,}",
             number(one.median_ape.value, "%") if one.median_ape else "",
             number(one.bias.value, "$") if one.bias else "",
         )

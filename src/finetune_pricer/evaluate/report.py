@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .._files import replacing
 from . import figures, markdown
 from ._page import metric_table, page, table
+from .measuring import KINDS
 from .verdict import headline, verdicts
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from .compare import Comparison
     from .evaluation import Evaluation
+    from .measuring import Metric, Unit
 
 Section = tuple[str, str, Any]
 """A heading, a note, and a figure."""
@@ -111,7 +113,7 @@ def _of_evaluation(evaluation: Evaluation) -> Iterator[Section]:
 def _of_comparison(comparison: Comparison) -> Iterator[Section]:
     yield (
         "How sure is the difference?",
-        "An interval that holds 0 leaves open which of the two is better.",
+        f"Left of 0 {html.escape(comparison.a.name)} is better; an interval that holds 0 leaves it open.",
         figures.gaps(comparison),
     )
     yield (
@@ -130,8 +132,11 @@ def _sections(sections: Iterable[Section]) -> str:
 
 
 def _tables(evaluation: Evaluation) -> Iterator[str]:
-    head = ("metric", "value and 95 % interval")
-    yield f"<h2>All metrics</h2>{table(head, markdown.metric_rows([evaluation]))}"
+    rows = [
+        (KINDS[name].label, *(write(metric, KINDS[name].unit) for write in (_value, markdown.interval)))
+        for name, metric in evaluation.metrics.items()
+    ]
+    yield f"<h2>All metrics</h2>{table(('metric', 'value', '95 % interval'), rows)}"
     for title, slices in (("price", evaluation.by_price_band()), ("category", evaluation.by_category()[:30])):
         yield f"<h2>Metrics by {title}</h2>{table(markdown.SLICE_HEAD, markdown.slice_rows(slices))}"
     worst = [
@@ -141,9 +146,13 @@ def _tables(evaluation: Evaluation) -> Iterator[str]:
     of_misses = ("item", "category", "actual", "predicted", "off by")
     yield f"<h2>Worst misses</h2>{table(of_misses, worst, text_columns=2)}"
     if reasons := list(evaluation.unscored_reasons.items())[:20]:
-        rows = [(reason, f"{count:,}") for reason, count in reasons]
-        yield f"<h2>Unscored</h2>{table(('why', 'items'), rows)}"
+        counted = [(reason, f"{count:,}") for reason, count in reasons]
+        yield f"<h2>Unscored</h2>{table(('why', 'items'), counted)}"
     yield f"<h2>Cost</h2>{table(('', ''), markdown.cost_rows(evaluation), text_columns=2)}"
+
+
+def _value(metric: Metric, unit: Unit) -> str:
+    return markdown.number(metric.value, unit)
 
 
 def _again(*evaluations: Evaluation) -> str:
