@@ -24,7 +24,7 @@ _AT_ONCE = 2_000_000  # array elements of one slice: some 16 MB an array
 def resamples(size: int, *, rounds: int, seed: int) -> Iterator[Floats]:
     """Yield slices, shape `(some, size)`, of how often each item is drawn; each row sums to `size`."""
     random = np.random.default_rng(seed)
-    kind = np.uint16 if size <= 2**16 else np.uint32
+    kind = np.uint16 if size <= 2**16 else np.uint32  # narrow numbers are drawn faster
     step = max(1, min(rounds, _AT_ONCE // size))
     rows = (np.arange(step) * size)[:, None]
     for start in range(0, rounds, step):
