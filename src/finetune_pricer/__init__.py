@@ -12,8 +12,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ._price_rows import PriceRow as PriceRow
     from .chat import ChatFormatter as ChatFormatter
-    from .evaluate.evaluator import Evaluation as Evaluation
+    from .evaluate.compare import Comparison as Comparison
+    from .evaluate.compare import compare as compare
+    from .evaluate.evaluation import Evaluation as Evaluation
     from .evaluate.evaluator import Evaluator as Evaluator
+    from .evaluate.forecast import Forecast as Forecast
+    from .evaluate.forecast import forecast as forecast
+    from .evaluate.leaderboard import Leaderboard as Leaderboard
+    from .evaluate.sweep import Sweep as Sweep
     from .items import Item as Item
     from .items import ItemDataset as ItemDataset
     from .items import ItemSplits as ItemSplits
@@ -40,28 +46,34 @@ if TYPE_CHECKING:
 _HOMES = {
     "AuditReport": "prepare.findings",
     "ChatFormatter": "chat",
+    "Comparison": "evaluate.compare",
     "CostEstimate": "tune.cost",
-    "Evaluation": "evaluate.evaluator",
+    "Evaluation": "evaluate.evaluation",
     "Evaluator": "evaluate.evaluator",
     "FineTuneJob": "tune.job",
+    "Forecast": "evaluate.forecast",
     "Item": "items",
     "ItemDataset": "items",
     "ItemSplits": "items",
     "JsonlReport": "prepare.faults",
     "JsonlWriter": "prepare.jsonl",
     "KeptAnswers": "predict.store",
+    "Leaderboard": "evaluate.leaderboard",
     "MadeUpCatalogue": "prepare.made_up",
     "Prediction": "predict.prediction",
     "Predictions": "predict.prediction",
     "Predictor": "predict.predictor",
     "PriceRow": "_price_rows",
+    "Sweep": "evaluate.sweep",
     "TokenCount": "prepare.tokens",
     "TrainingFile": "prepare.jsonl",
     "audit": "prepare.audit",
     "check_jsonl": "prepare.checking",
+    "compare": "evaluate.compare",
     "connect": "providers",
     "count_tokens": "prepare.tokens",
     "estimate_cost": "tune.cost",
+    "forecast": "evaluate.forecast",
     "login": "items",
     "upload": "tune.files",
 }

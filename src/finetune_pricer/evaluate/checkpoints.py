@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, EvaluationError, NotSupported
 from ..predict.predictor import Predictor
-from .evaluator import Evaluator, Metric
+from .evaluator import Evaluator
+from .measuring import Metric
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ..items import Item
     from ..tune.checkpoints import JobCheckpoint
     from ..tune.job import FineTuneJob
-    from .evaluator import Evaluation
+    from .evaluation import Evaluation
 
 _BETTER_WHEN_HIGH = frozenset({"r2", "green"})
 
