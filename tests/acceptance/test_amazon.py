@@ -7,26 +7,13 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from finetune_pricer import ItemDataset
+from ridge import ridge_mae
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.data]
 ROOT = Path(__file__).parents[2]
-
-
-def ridge_mae(train: ItemDataset, test: ItemDataset) -> float:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import Ridge
-    from sklearn.pipeline import make_pipeline, make_union
-
-    words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
-    characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 4), min_df=3, sublinear_tf=True)
-    model = make_pipeline(make_union(words, characters), Ridge(alpha=1.0))
-    model.fit([item.text for item in train], np.log1p(train.prices))
-    guesses = np.expm1(model.predict([item.text for item in test]))
-    return float(np.abs(guesses - test.prices).mean())
 
 
 def test_the_first_example_is_as_good_as_ridge_on_real_listings(data_folder: Path) -> None:
