@@ -19,6 +19,8 @@ clients: $(VENV)/.dev  ## clients of others against our server: openai for Node 
 	cd build/clients && npm install --silent --no-audit --no-fund --prefix . openai@^6
 	$(PYTHON) -m venv build/clients/venv
 	build/clients/venv/bin/python -m pip install --quiet 'litellm>=1.80'
+	$(PYTHON) -m venv build/clients/schemathesis
+	build/clients/schemathesis/bin/python -m pip install --quiet 'schemathesis>=4'
 	$(BIN)/python -m pytest -m clients -n 0
 
 check: test lint types docs wheel-demo  ## what CI runs

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from .answers import CONTEXT
 from .reading import json_body
 from .refusals import ApiError, as_json, model_not_found
 from .schema import ChatBody, read_body
@@ -70,7 +71,7 @@ class ModelRoutes:
         """Answer a chat request, in one piece or as a stream."""
         body = read_body(ChatBody, await json_body(request), strict=self._service.strict)
         completion = await self._service.answers.complete(body)
-        wanted = body.max_completion_tokens or body.max_tokens or _USUAL_REPLY
+        wanted = min(body.max_completion_tokens or body.max_tokens or _USUAL_REPLY, CONTEXT)
         headers = self._service.rates.admit(
             body.model, completion.usage["prompt_tokens"] + wanted * (body.n or 1)
         )
