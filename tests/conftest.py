@@ -7,6 +7,7 @@ httpx2.alias_httpx()
 
 import os  # noqa: E402
 import socket  # noqa: E402
+import tempfile  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Callable, Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -20,8 +21,12 @@ BASE_URL = "https://service.test/v1"
 KEY = "sk-test-0123456789"
 
 
+_hub_home = tempfile.TemporaryDirectory(prefix="finetune-pricer-tests-")
+
+
 def pytest_configure() -> None:
     # Read when huggingface_hub is first imported, so before any test.
+    os.environ["HF_HOME"] = _hub_home.name
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 

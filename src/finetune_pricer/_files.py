@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,10 @@ from .errors import FileAccessError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+# What the disk says without naming a file. Other errors inside the block are the caller's own.
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 @contextmanager
@@ -41,7 +46,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         part.replace(target)
     except BaseException as error:
         part.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename in {None, str(part), str(target)}:
+        if isinstance(error, OSError) and (
+            error.filename in {str(part), str(target)} or error.errno in _DISK
+        ):
             raise _unwritable(target, error) from error
         raise
 

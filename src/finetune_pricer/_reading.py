@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from .items import TEXT_FIELDS, as_price, content_id
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Mapping
+
+    import pandas as pd
 
 _STRINGS = ("title", "category", "summary", "full", "id")
 SCHEMA = pa.schema(
@@ -40,6 +43,8 @@ def item_table(
         InvalidRows: A column is missing, or rows cannot be items; `problems` holds each.
     """
     table = _renamed(table, source, columns or {})
+    if twice := [name for name in SCHEMA.names if table.column_names.count(name) > 1]:
+        raise InvalidRows(f"{source} has more than one column {twice[0]!r}; keep one")
     _require_columns(table, source, priced=priced)
     problems: list[RowProblem] = []
     found = {name: _text_column(table, name) for name in _STRINGS}
@@ -63,7 +68,8 @@ def _renamed(table: pa.Table, source: str, columns: Mapping[str, str]) -> pa.Tab
         raise InvalidRows(f"an item has no field {unknown[0]!r}; it has {_listed(SCHEMA.names)}")
     # A foreign column that takes one of our names pushes aside what had the name before.
     kept = [name for name in table.column_names if name in columns or name not in columns.values()]
-    return table.select(kept).rename_columns([columns.get(name, name) for name in kept])
+    at = [index for index, name in enumerate(table.column_names) if name in kept]
+    return table.select(at).rename_columns([columns.get(name, name) for name in kept])
 
 
 def _require_columns(table: pa.Table, source: str, *, priced: bool) -> None:
@@ -91,12 +97,17 @@ def _text_column(table: pa.Table, name: str) -> pa.ChunkedArray:
 
 
 def _weight_column(table: pa.Table) -> pa.ChunkedArray:
-    if "weight" in table.column_names and (
-        pa.types.is_floating(table["weight"].type) or pa.types.is_integer(table["weight"].type)
-    ):
-        return table["weight"].cast(pa.float64())
+    cells = table["weight"].to_pylist() if "weight" in table.column_names else [None] * table.num_rows
+    return pa.chunked_array([pa.array([_as_number(cell) for cell in cells], pa.float64())])
+
+
+def _as_number(cell: Any) -> float | None:
     # Nothing is computed from a weight, so a weight that is no number is no reason to refuse the row.
-    return pa.chunked_array([pa.nulls(table.num_rows, pa.float64())])
+    try:
+        number = float(cell)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _price_column(table: pa.Table, *, priced: bool, problems: list[RowProblem]) -> pa.ChunkedArray:
@@ -142,6 +153,28 @@ def _with_ids(found: Mapping[str, pa.ChunkedArray]) -> pa.ChunkedArray:
     columns = [found[name].to_pylist() for name in names]
     rows = (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
     return pa.chunked_array([pa.array([row["id"] or content_id(row) for row in rows], pa.string())])
+
+
+def frame_table(
+    frame: pd.DataFrame, *, columns: Mapping[str, str] | None = None, priced: bool = True
+) -> pa.Table:
+    """Bring the rows of a frame into `SCHEMA`; what pandas calls missing (NaN, NA, NaT) is no value."""
+    names = [str(name) for name in frame.columns]
+    arrays = [_frame_column(name, frame.iloc[:, at]) for at, name in enumerate(names)]
+    return item_table(pa.table(arrays, names=names), "the frame", columns=columns, priced=priced)
+
+
+def _frame_column(name: str, column: pd.Series[Any]) -> pa.Array:
+    cells = [None if missing else cell for cell, missing in zip(column, column.isna(), strict=True)]
+    try:
+        return pa.array(cells)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        # A column of prices such as "$12" and 12; what is of no kind that a table holds is read as text.
+        texts = [None if cell is None else str(cell) for cell in cells]
+        try:
+            return pa.array(texts, pa.string())
+        except ValueError:
+            raise InvalidRows(f"column {name!r} of the frame cannot be read: {error}") from error
 
 
 def file_table(
@@ -254,3 +287,5 @@ def hub_login(token: str | None, *, add_to_git_credential: bool) -> None:
         raise AccessDenied(
             f"the Hub does not accept this token ({_first_line(error)}); make a new one there"
         ) from None
+    except OSError as error:
+        raise HubError(f"cannot reach the Hub: {_first_line(error)}; try again later") from error

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from .errors import NotConfigured
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -18,6 +20,10 @@ def settings(*, dotenv_wins: bool = False) -> Mapping[str, str]:
     from dotenv import dotenv_values, find_dotenv
 
     path = find_dotenv(usecwd=True)
-    from_file = {name: value for name, value in (dotenv_values(path) if path else {}).items() if value}
+    try:
+        values = dotenv_values(path) if path else {}
+    except UnicodeDecodeError as error:
+        raise NotConfigured(f"{path!r} is not UTF-8 text; save it again as such") from error
+    from_file = {name: value for name, value in values.items() if value}
     from_environment = {name: value for name, value in os.environ.items() if value}
     return from_environment | from_file if dotenv_wins else from_file | from_environment

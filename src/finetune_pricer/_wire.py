@@ -6,8 +6,9 @@ nulls, new words and missing lists where the client's types promise none.
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .errors import (
     AccessDenied,
@@ -19,7 +20,7 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from openai import APIStatusError, OpenAI
@@ -29,6 +30,8 @@ Message = dict[str, str]
 
 Answer = dict[str, Any]
 """What a service sent, as JSON has it."""
+
+Page = TypeVar("Page")
 
 _UNAUTHORISED = {401, 403}
 _LATER = {408, 409, 425, 429}
@@ -48,19 +51,23 @@ def translated(client: OpenAI) -> Iterator[None]:
     except openai.APITimeoutError as error:
         raise ServiceUnavailable(f"no answer from {client.base_url} in time; try again later") from error
     except openai.APIConnectionError as error:
+        reason = _without(client.api_key, str(error.__cause__ or error))
         raise ServiceUnavailable(
-            f"cannot reach {client.base_url} ({error.__cause__ or error}); is the service running, "
-            "and the URL right?"
+            f"cannot reach {client.base_url} ({reason}); is the service running, and the URL right?"
         ) from error
     except openai.APIStatusError as error:
         raise _refusal(error, client.api_key) from error
     except openai.OpenAIError as error:
         raise ServiceError(f"{client.base_url}: {_without(client.api_key, str(error))}") from error
+    except json.JSONDecodeError as error:
+        raise _no_json(client) from error
 
 
 def _refusal(error: APIStatusError, key: str) -> ServiceError:
     body = error.body if isinstance(error.body, dict) else {}
-    text = _without(key, str(body.get("message") or error.message))
+    # Not every service words its errors as OpenAI does; what it says instead is better than nothing.
+    said = body.get("message") or f"{error.message} {error.response.text[:300]}".strip()
+    text = _without(key, str(said))
     status, code = error.status_code, body.get("code")
     kind: type[ServiceError] = RequestRejected
     if status in _UNAUTHORISED:
@@ -76,15 +83,27 @@ def _refusal(error: APIStatusError, key: str) -> ServiceError:
 
 
 def _without(key: str, text: str) -> str:
-    return text.replace(key, "***") if key else text
+    # Stripped, since a key with a line break in it is quoted without it.
+    return text.replace(key.strip(), "***") if key.strip() else text
+
+
+def _no_json(client: OpenAI) -> ServiceUnavailable:
+    return ServiceUnavailable(
+        f"{client.base_url} answered with something that is not JSON; check the base URL"
+    )
+
+
+def _page(client: OpenAI, ask: Callable[[], Page]) -> Page:
+    try:
+        return ask()
+    except AttributeError as error:  # the client dresses whatever came as a page, and a str takes no dress
+        raise _no_json(client) from error
 
 
 def _plain(client: OpenAI, answer: Any) -> Answer:
     # A page instead of JSON comes through the client as a str: a proxy, or a base URL that lacks /v1.
     if not hasattr(answer, "to_dict"):
-        raise ServiceUnavailable(
-            f"{client.base_url} answered with something that is not JSON; check the base URL"
-        )
+        raise _no_json(client)
     return cast("Answer", answer.to_dict(mode="json", warnings=False))
 
 
@@ -121,19 +140,21 @@ def cancel_job(client: OpenAI, job_id: str) -> Answer:
 def list_jobs(client: OpenAI, limit: int) -> list[Answer]:
     """Ask for the newest jobs, newest first, at most `limit`."""
     with translated(client):
-        page = client.fine_tuning.jobs.list(limit=min(limit, 100))
-        found: list[Answer] = []
+        page = _page(client, lambda: client.fine_tuning.jobs.list(limit=min(limit, 100)))
+        found: dict[Any, Answer] = {}
         for job in page:
-            if len(found) == limit:
+            answer = _plain(client, job)
+            # A service that ignores `after` sends its first page for ever.
+            if len(found) >= limit or answer.get("id") in found:
                 break
-            found.append(_plain(client, job))
-        return found
+            found[answer.get("id")] = answer
+        return list(found.values())
 
 
 def event_pages(client: OpenAI, job_id: str) -> Iterator[list[Answer]]:
     """Ask for a job's events page by page, in the service's order (newest first, as a rule)."""
     with translated(client):
-        page = client.fine_tuning.jobs.list_events(job_id, limit=100)
+        page = _page(client, lambda: client.fine_tuning.jobs.list_events(job_id, limit=100))
         for each in page.iter_pages():
             yield [_plain(client, event) for event in each.data or []]
 

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .errors import InvalidItem
+from .errors import DataError, InvalidItem, PriceNotFound
 from .items import Item, require_price
 from .prices import PriceForm, format_price, parse_price
 
@@ -35,7 +35,7 @@ class ChatFormatter:
         shots: Priced items shown as solved examples before the question.
 
     Raises:
-        DataError: `reply` does not show a form.
+        DataError: `reply` does not show a form, or one that cannot be read again in this currency.
         InvalidItem: A shot has no price.
     """
 
@@ -50,6 +50,7 @@ class ChatFormatter:
         object.__setattr__(self, "shots", tuple(self.shots))
         for shot in self.shots:
             require_price(shot, "a solved example")
+        self._require_readable()
 
     def prompt(self, item: Item | str) -> list[Message]:
         """Ask for the price of an item, or of a text.
@@ -86,6 +87,20 @@ class ChatFormatter:
         shots = [[self._question(shot), self._answer(shot)] for shot in self.shots]
         parts = [self.instruction, self.system, self.reply, self.currency, shots]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+    def _require_readable(self) -> None:
+        # Found now, and not when a model that was paid for answers in a form that nobody can read.
+        form = PriceForm.like(self.reply)
+        for price in (7.0, 1234.0):
+            reply = form.write(price)
+            try:
+                found = self.read(reply)
+            except PriceNotFound as error:
+                raise DataError(
+                    f"reply={self.reply!r} with currency={self.currency!r} cannot be read again: {error}"
+                ) from error
+            if found != price:
+                raise DataError(f"reply={self.reply!r}: {reply!r} would be read as {found:g}, not {price:g}")
 
     def _question(self, item: Item | str) -> Message:
         text = item if isinstance(item, str) else item.text

@@ -57,6 +57,8 @@ class Item:
             value = getattr(self, field)
             if value is not None and not isinstance(value, str):
                 raise InvalidItem(f"{name}: {field}: must be text, not {type(value).__name__}")
+            if value is not None and not _is_unicode(value):
+                raise InvalidItem(f"{name}: {field}: holds half a character (a lone surrogate)")
         object.__setattr__(self, "id", "" if self.id is None else str(self.id))
         for field, read in (("price", as_price), ("weight", _as_weight)):
             try:
@@ -154,12 +156,9 @@ class ItemDataset(Sequence[Item]):
         Raises:
             InvalidRows: A column is missing, or rows cannot be items; all of them are listed.
         """
-        import pyarrow as pa
-
         from . import _reading
 
-        table = pa.Table.from_pydict({str(name): frame[name].tolist() for name in frame.columns})
-        return cls(_reading.item_table(table, "the frame", columns=columns, priced=priced))
+        return cls(_reading.frame_table(frame, columns=columns, priced=priced))
 
     @property
     def prices(self) -> npt.NDArray[np.float64]:
@@ -262,9 +261,17 @@ def content_id(fields: Mapping[str, Any]) -> str:
 def _as_weight(value: Any) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool | str) or not math.isfinite(number := float(value)):
+    try:
+        number = math.nan if isinstance(value, bool | str) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
         raise ValueError(f"must be a finite number, not {value!r}")
     return number
+
+
+def _is_unicode(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _trusted(row: Mapping[str, Any]) -> Item:

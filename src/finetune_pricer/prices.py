@@ -93,7 +93,7 @@ _NUMBER = re.compile(
 _RANGE = re.compile(r"\s*(?:[-\u2013\u2014]|to|and|or)\s*", re.IGNORECASE)
 _NOMINAL = re.compile(
     r"(?:\bwas|\bwere|\blist(?: price)?|\bmsrp|\brrp|\boriginal(?:ly)?|\bregular(?:ly)?|\bretails? (?:for|at)"
-    r"|\binstead of|\bdown from|\bsave|~~)[\s:*_~(]*$",
+    r"|\binstead of|\bdown from|\bsave)[\s:*_~(]*$|~~$",
     re.IGNORECASE,
 )
 _FILLER = frozenset(
@@ -214,7 +214,7 @@ def _amounts(text: str, currency: str) -> Iterator[_Amount]:
         if (after or "").lower() in {"cents", "¢"}:
             value /= 100
         nominal = bool(_NOMINAL.search(text, max(0, match.start() - 24), match.start()))
-        cut = match["cut"] is not None or _stops_in_the_middle(match["digits"])
+        cut = _is_cut(match, text) or _stops_in_the_middle(match["digits"])
         yield _Amount(value, mark, match.start(), match.end(), nominal, cut)
 
 
@@ -238,6 +238,13 @@ def _is_decimal(separators: str, whole: str, tail: str, currency: str) -> bool:
     if whole.lstrip("0") == "":
         return True
     return last == "." and currency not in _COMMA_DECIMALS
+
+
+def _is_cut(match: re.Match[str], text: str) -> bool:
+    """Whether a number ends with a separator; a quotation mark that was opened before it is none."""
+    cut = (match["cut"] or "").strip()
+    closes = cut in {"'", "\u2019"} and len(re.findall("['\u2018\u2019]", text[: match.start()])) % 2 == 1
+    return bool(cut) and not closes
 
 
 def _stops_in_the_middle(digits: str) -> bool:

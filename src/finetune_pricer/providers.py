@@ -28,7 +28,7 @@ class Provider(BaseModel):
     key_variable: str
     """The environment variable with the key; a provider is configured when it is set."""
     base_url: str | None = None
-    """Where the service answers; None is the openai client's own default."""
+    """Where the service answers; None where each user has an address of their own."""
     base_url_variable: str | None = None
     """The environment variable that says where, or overrides it."""
     base_url_path: str = ""
@@ -39,7 +39,12 @@ class Provider(BaseModel):
 PROVIDERS = {
     provider.name: provider
     for provider in (
-        Provider(name="openai", key_variable="OPENAI_API_KEY", base_url_variable="OPENAI_BASE_URL"),
+        Provider(
+            name="openai",
+            key_variable="OPENAI_API_KEY",
+            base_url="https://api.openai.com/v1/",
+            base_url_variable="OPENAI_BASE_URL",
+        ),
         Provider(
             name="azure",
             key_variable="AZURE_OPENAI_API_KEY",
@@ -120,6 +125,11 @@ def _client(name: str, found: Mapping[str, str]) -> OpenAI:
         raise NotConfigured(
             f"provider {name!r} needs {provider.key_variable}: set it in the environment or in .env; "
             'or rehearse without a key: connect("local")'
+        )
+    if not key.isascii() or key != key.strip():
+        raise NotConfigured(
+            f"{provider.key_variable} begins or ends with a space, or holds a character that no key has; "
+            "copy the key again"
         )
     base_url = provider.base_url
     if provider.base_url_variable and (said := found.get(provider.base_url_variable)):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import numpy.typing as npt
 
@@ -109,7 +109,12 @@ _AT_ONCE = 2_000_000  # array elements of one slice of the bootstrap: some 16 MB
 
 
 def bootstrap_intervals(
-    functions: dict[str, MetricFunction], truth: Floats, price: Floats, *, rounds: int = 2000, seed: int = 42
+    functions: Mapping[str, MetricFunction],
+    truth: Floats,
+    price: Floats,
+    *,
+    rounds: int = 2000,
+    seed: int = 42,
 ) -> dict[str, tuple[float, float]]:
     """Give a 95 % percentile-bootstrap interval for each metric, all from the same resamples of the items.
 

@@ -14,7 +14,7 @@ from .. import _wire
 from .._files import replacing
 from .._progress import track
 from ..chat import ChatFormatter
-from ..errors import AccessDenied, DataError, ModelNotFound, PriceNotFound, PricerError
+from ..errors import AccessDenied, DataError, NotFound, PriceNotFound, PricerError
 from ..items import Item
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from openai import OpenAI
 
+_END: Any = object()
 _REPLY_TOKENS = 12  # "$999,999.99" is 6 tokens of o200k; a reply form of words needs a few more
 _CONCURRENCY = 8
 
@@ -188,14 +189,17 @@ class Predictor:
             waiting = iter(items)
             while True:
                 # A few more than are under way, so that one slow answer at the head does not idle the others.
-                while len(pending) < 4 * self.concurrency and (item := next(waiting, None)) is not None:
+                while len(pending) < 4 * self.concurrency and (item := next(waiting, _END)) is not _END:
                     pending.append(pool.submit(self._kept, item, halt))
                 if not pending:
                     return
                 prediction = pending.popleft().result()
                 answered = answered or prediction.text is not None
                 if halt.error is not None and not answered:
-                    raise halt.error
+                    # An item further on may have been answered meanwhile, and no answer is thrown away.
+                    answered = any(later.result().text is not None for later in pending)
+                    if not answered:
+                        raise halt.error
                 yield prediction
         finally:
             pool.shutdown(cancel_futures=True)
@@ -206,7 +210,7 @@ class Predictor:
         try:
             return self.predict(item)
         except PricerError as error:
-            if isinstance(error, AccessDenied | ModelNotFound):
+            if isinstance(error, AccessDenied | NotFound):
                 halt.error = error
             return Prediction(item_id=_id_of(item), price=None, error=str(error))
 
@@ -214,7 +218,9 @@ class Predictor:
         choice = (answer.get("choices") or [{}])[0]
         message, used = choice.get("message") or {}, answer.get("usage") or {}
         text, price, error = message.get("content"), None, None
-        if not text:
+        if text is not None and not isinstance(text, str):
+            text, error = None, f"the reply is no text but {type(text).__name__}"
+        elif not text or text.isspace():
             error = message.get("refusal") or "the reply is empty"
         elif choice.get("finish_reason") == "length" and text.rstrip()[-1:] in "0123456789.,":
             error = f"the reply was cut inside a number: {text!r}"

@@ -5,13 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import Field, field_validator
+
+from .records import Said
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
-class JobEvent(BaseModel):
+class JobEvent(Said):
     """Something that happened to a job; further fields are kept.
 
     Attributes:
@@ -23,14 +25,12 @@ class JobEvent(BaseModel):
         data: Numbers of a metrics event: `step`, `total_steps`, `train_loss`, `valid_loss`, ...
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow")
-
     id: str
     created_at: int = 0
     level: str = "info"
     message: str = ""
     type: str = "message"
-    data: dict[str, Any] = {}
+    data: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("created_at", "level", "message", "type", "data", mode="before")
     @classmethod
@@ -55,15 +55,17 @@ def unseen(pages: Iterable[Sequence[dict[str, Any]]], seen: set[str]) -> list[Jo
     Returns:
         New events by time; within one second in the reverse of the service's order.
     """
-    fresh: list[JobEvent] = []
+    fresh: dict[str, JobEvent] = {}
     for page in pages:
         events = [JobEvent.model_validate(event) for event in page]
         new = [event for event in events if event.id not in seen]
-        seen.update(event.id for event in new)
-        fresh.extend({event.id: event for event in new}.values())
+        if events and all(event.id in fresh for event in events):
+            break  # a service that sends the same page for ever
+        fresh.update((event.id, event) for event in new)
         if events and not new:
             break
+    # Only now: a page that cannot be had must not lose the events of those before it.
+    seen.update(fresh)
     # Turned round before the stable sort, so that one second's events come oldest first as well.
-    fresh.reverse()
-    fresh.sort(key=lambda event: event.created_at)
-    return fresh
+    oldest_first = list(fresh.values())[::-1]
+    return sorted(oldest_first, key=lambda event: event.created_at)

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .. import _wire
-from ..errors import ServiceUnavailable, TrainingFileError
+from ..errors import ServiceError, ServiceUnavailable, TrainingFileError
 from ._polling import poll_until
 
 if TYPE_CHECKING:
@@ -42,13 +42,11 @@ def upload(
         FileAccessError: The file cannot be read.
         ServiceError: The service refuses it, or does not answer.
     """
-    from .records import UploadedFile
-
     training_file.verify()
-    file = UploadedFile.model_validate(_wire.upload_file(client, training_file.path))
+    file = _file(_wire.upload_file(client, training_file.path))
     if file.status in _ON_ITS_WAY:
         file = poll_until(
-            lambda: UploadedFile.model_validate(_wire.retrieve_file(client, file.id)),
+            lambda: _file(_wire.retrieve_file(client, file.id)),
             done=lambda found: found.status not in _ON_ITS_WAY,
             timeout=timeout,
             sleep=sleep,
@@ -60,3 +58,12 @@ def upload(
             f"the service cannot use {str(training_file.path)!r} (file {file.id!r}): {reason}"
         )
     return file
+
+
+def _file(answer: _wire.Answer) -> UploadedFile:
+    from .records import UploadedFile
+
+    try:
+        return UploadedFile.model_validate(answer)
+    except ValueError as error:
+        raise ServiceError(f"the service's answer is no file: {str(answer)[:200]}") from error

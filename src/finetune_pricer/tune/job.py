@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import _wire
-from ..errors import DataError, JobCancelled, JobFailed, JobTimeout, ServiceUnavailable
+from ..errors import DataError, JobCancelled, JobFailed, JobTimeout, ServiceError, ServiceUnavailable
 from ._polling import poll_until
 from .files import upload
 
@@ -105,6 +105,8 @@ class FineTuneJob:
             NotFound: The service has no such job.
             ServiceError: The service refuses or does not answer.
         """
+        if not job_id:
+            raise DataError("job_id is empty; FineTuneJob.list(client) gives the newest jobs")
         return cls(client, _record(_wire.retrieve_job(client, job_id)))
 
     @classmethod
@@ -191,8 +193,14 @@ class FineTuneJob:
         if self.error is None:
             return JobFailed(f"job {self.id!r} failed; the service gave no reason", job_id=self.id)
         message, code, param = self.error.message, self.error.code, self.error.param
-        where = f" (code {code!r}, param {param!r})" if code else ""
-        return JobFailed(f"job {self.id!r} failed: {message}{where}", job_id=self.id, code=code, param=param)
+        words = [f"{name} {word!r}" for name, word in (("code", code), ("param", param)) if word]
+        where = f" ({', '.join(words)})" if words else ""
+        return JobFailed(
+            f"job {self.id!r} failed: {message or 'no message'}{where}",
+            job_id=self.id,
+            code=code,
+            param=param,
+        )
 
     def _late(self, timeout: float | None) -> Callable[[], JobTimeout]:
         return lambda: JobTimeout(
@@ -258,4 +266,7 @@ def _above_zero(name: str, value: float | Literal["auto"] | None) -> float | Lit
 def _record(answer: _wire.Answer) -> JobRecord:
     from .records import JobRecord
 
-    return JobRecord.model_validate(answer)
+    try:
+        return JobRecord.model_validate(answer)
+    except ValueError as error:
+        raise ServiceError(f"the service's answer is no job: {str(answer)[:200]}") from error

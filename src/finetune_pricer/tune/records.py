@@ -8,13 +8,31 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
 
 
-class UploadedFile(BaseModel):
+class Said(BaseModel):
+    """What a service said: what cannot be read counts as absent, but for the id."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", coerce_numbers_to_str=True)
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _unreadable_is_absent(
+        cls, value: Any, read: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> Any:
+        # A date in another form must not stand between a user and a job that is paid for.
+        field = cls.model_fields[info.field_name or ""]
+        try:
+            return read(value)
+        except ValueError:
+            if field.is_required():
+                raise
+            return field.get_default(call_default_factory=True)
+
+
+class UploadedFile(Said):
     """A file that a service holds, as the service describes it; further fields are kept."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
 
     id: str
     filename: str | None = None
@@ -24,20 +42,16 @@ class UploadedFile(BaseModel):
     status_details: str | None = None
 
 
-class JobProblem(BaseModel):
+class JobProblem(Said):
     """Why a job failed, in the service's words."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
 
     code: str | None = None
     message: str | None = None
     param: str | None = None
 
 
-class JobRecord(BaseModel):
+class JobRecord(Said):
     """A job as the service describes it; further fields are kept, and none but the id must be there."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
 
     id: str
     status: str = "unknown"
@@ -61,4 +75,6 @@ class JobRecord(BaseModel):
     @classmethod
     def _null_error_is_none(cls, value: Any) -> Any:
         # Services send {"code": null, "message": null, "param": null} on healthy jobs.
+        if isinstance(value, str) and value:
+            return {"message": value}
         return value if isinstance(value, dict) and any(value.values()) else None

@@ -1,0 +1,114 @@
+"""A training file at the service."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+import respx
+
+from finetune_pricer import JsonlWriter, TrainingFile, upload
+from finetune_pricer.errors import RequestRejected, ServiceError, ServiceUnavailable, TrainingFileError
+from helpers import priced, refusal
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> TrainingFile:
+    return JsonlWriter().write(priced(2), tmp_path / "train.jsonl")
+
+
+def file_body(status: str | None = None, **more: Any) -> httpx.Response:
+    return httpx.Response(200, json={"id": "file-1", "object": "file", "status": status, **more})
+
+
+def test_the_file_is_sent_as_it_is_on_disk(
+    client: openai.OpenAI, service: respx.MockRouter, training: TrainingFile
+) -> None:
+    route = service.post("/files").mock(file_body("processed", filename="train.jsonl", bytes=7))
+    file = upload(client, training)
+    sent = route.calls.last.request.content
+    assert training.path.read_bytes() in sent
+    assert b'name="purpose"\r\n\r\nfine-tune' in sent
+    assert b'filename="train.jsonl"' in sent
+    assert (file.id, file.status, file.filename, file.bytes) == ("file-1", "processed", "train.jsonl", 7)
+
+
+@pytest.mark.parametrize("status", [None, "processed", "ready"])
+def test_a_status_that_is_missing_or_unknown_is_usable_at_once(
+    client: openai.OpenAI,
+    service: respx.MockRouter,
+    training: TrainingFile,
+    naps: list[float],
+    status: str | None,
+) -> None:
+    service.post("/files").mock(file_body(status))
+    assert upload(client, training, sleep=naps.append).id == "file-1"
+    assert not naps
+
+
+def test_a_file_on_its_way_is_waited_for_through_a_busy_spell(
+    client: openai.OpenAI, service: respx.MockRouter, training: TrainingFile, naps: list[float]
+) -> None:
+    service.post("/files").mock(file_body("uploaded"))
+    answers = [file_body("pending"), refusal(503), file_body("processed")]
+    service.get("/files/file-1").mock(side_effect=answers)
+    assert upload(client, training, sleep=naps.append).status == "processed"
+    assert len(naps) == 2
+
+
+def test_a_file_that_the_service_cannot_use_is_named_with_the_reason(
+    client: openai.OpenAI, service: respx.MockRouter, training: TrainingFile, naps: list[float]
+) -> None:
+    service.post("/files").mock(file_body("uploaded"))
+    service.get("/files/file-1").mock(file_body("error", status_details="line 2 is no JSON"))
+    with pytest.raises(TrainingFileError, match=r"train\.jsonl' \(file 'file-1'\): line 2 is no JSON"):
+        upload(client, training, sleep=naps.append)
+
+
+def test_waiting_ends_after_the_timeout(
+    client: openai.OpenAI, service: respx.MockRouter, training: TrainingFile, naps: list[float]
+) -> None:
+    service.post("/files").mock(file_body("uploaded"))
+    service.get("/files/file-1").mock(file_body("uploaded"))
+    with pytest.raises(ServiceUnavailable, match="'file-1' is still being processed after 60 s"):
+        upload(client, training, timeout=60, sleep=naps.append)
+    assert sum(naps) == pytest.approx(60, abs=1)
+
+
+def test_a_changed_file_is_not_sent(
+    client: openai.OpenAI, service: respx.MockRouter, training: TrainingFile
+) -> None:
+    training.path.write_text("other")
+    with pytest.raises(TrainingFileError, match="has changed"):
+        upload(client, training)
+    assert not service.calls
+
+
+def test_a_refused_file_says_why(
+    client: openai.OpenAI, service: respx.MockRouter, training: TrainingFile
+) -> None:
+    service.post("/files").mock(refusal(400, "file too large"))
+    with pytest.raises(RequestRejected, match="file too large"):
+        upload(client, training)
+
+
+def test_an_answer_that_is_no_file_is_an_error_of_ours(
+    client: openai.OpenAI, service: respx.MockRouter, training: TrainingFile
+) -> None:
+    service.post("/files").mock(httpx.Response(200, json={"object": "file"}))
+    with pytest.raises(ServiceError, match="no file"):
+        upload(client, training)
+
+
+def test_pauses_grow_and_stay_below_half_a_minute(
+    client: openai.OpenAI,
+    service: respx.MockRouter,
+    training: TrainingFile,
+    naps: list[float],
+) -> None:
+    service.post("/files").mock(file_body("uploaded"))
+    service.get("/files/file-1").mock(side_effect=[file_body("uploaded")] * 20 + [file_body("processed")])
+    upload(client, training, sleep=naps.append)
+    assert naps[0] < 1
+    assert 25 < max(naps) < 31

@@ -1,0 +1,212 @@
+"""What services answer, and what it means to us."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import openai
+import pytest
+import respx
+
+from finetune_pricer import _wire
+from finetune_pricer.errors import (
+    AccessDenied,
+    ModelNotFound,
+    NotFound,
+    PricerError,
+    RequestRejected,
+    ServiceError,
+    ServiceUnavailable,
+)
+from helpers import HTML, job_body, page, refusal
+
+KEY = "sk-test-0123456789"
+REQUEST = httpx.Request("GET", "https://service.test/v1")
+THEIRS = [
+    kind
+    for _, kind in inspect.getmembers(openai, inspect.isclass)
+    if issubclass(kind, openai.OpenAIError) and kind.__module__.startswith("openai")
+]
+
+
+def made(kind: type[openai.OpenAIError]) -> openai.OpenAIError:
+    """One of a kind, whatever its constructor asks for."""
+    error = kind.__new__(kind)
+    Exception.__init__(error, f"said by the service about {KEY}")
+    for name, value in {
+        "message": f"said by the service about {KEY}",
+        "request": REQUEST,
+        "body": None,
+        "code": None,
+        "param": None,
+        "type": None,
+        "response": httpx.Response(getattr(kind, "status_code", 400), request=REQUEST),
+        "status_code": getattr(kind, "status_code", 400),
+        "request_id": None,
+    }.items():
+        if issubclass(kind, openai.APIError):
+            setattr(error, name, value)
+    return error
+
+
+@pytest.mark.parametrize("kind", THEIRS, ids=lambda kind: kind.__name__)
+def test_every_error_of_the_client_becomes_one_of_ours_without_the_key(
+    client: openai.OpenAI, kind: type[openai.OpenAIError]
+) -> None:
+    error = made(kind)
+    with pytest.raises(ServiceError) as caught, _wire.translated(client):
+        raise error
+    assert caught.value.__cause__ is error
+    assert KEY not in str(caught.value)
+
+
+def test_the_list_of_the_clients_errors_is_not_empty() -> None:
+    assert {openai.RateLimitError, openai.APITimeoutError, openai.OpenAIError} <= set(THEIRS)
+
+
+STATUSES = {
+    "400": (refusal(400, "bad"), RequestRejected),
+    "401": (refusal(401), AccessDenied),
+    "403": (refusal(403), AccessDenied),
+    "404": (refusal(404), NotFound),
+    "404 model": (refusal(404, code="model_not_found"), ModelNotFound),
+    "404 model param": (refusal(404, param="model"), ModelNotFound),
+    "408": (refusal(408), ServiceUnavailable),
+    "409": (refusal(409), ServiceUnavailable),
+    "413": (refusal(413), RequestRejected),
+    "422": (refusal(422), RequestRejected),
+    "429": (refusal(429, code="rate_limit_exceeded"), ServiceUnavailable),
+    "429 no credit": (refusal(429, code="insufficient_quota"), AccessDenied),
+    "500": (refusal(500), ServiceUnavailable),
+    "503 page": (httpx.Response(503, html="<html>busy</html>"), ServiceUnavailable),
+}
+
+
+@pytest.mark.parametrize(("answer", "kind"), STATUSES.values(), ids=STATUSES)
+def test_a_status_says_who_must_act(
+    client: openai.OpenAI, service: respx.MockRouter, answer: httpx.Response, kind: type[ServiceError]
+) -> None:
+    service.get("/files/f-1").mock(answer)
+    with pytest.raises(ServiceError) as caught:
+        _wire.retrieve_file(client, "f-1")
+    assert type(caught.value) is kind
+    assert caught.value.status == answer.status_code
+
+
+def test_the_services_own_words_are_kept(client: openai.OpenAI, service: respx.MockRouter) -> None:
+    answer = refusal(400, f"invalid n_epochs for {KEY}", code="invalid_value", param="n_epochs")
+    answer.headers["x-request-id"] = "req-7"
+    service.get("/files/f-1").mock(answer)
+    with pytest.raises(RequestRejected) as caught:
+        _wire.retrieve_file(client, "f-1")
+    error = caught.value
+    assert str(error) == "invalid n_epochs for ***"
+    assert (error.code, error.param, error.request_id) == ("invalid_value", "n_epochs", "req-7")
+
+
+@pytest.mark.parametrize(
+    "body", [{"error": "out of tokens"}, {"detail": [{"msg": "out of tokens"}]}, ["out of tokens"]], ids=str
+)
+def test_words_in_another_form_than_openais_are_shown_too(
+    client: openai.OpenAI, service: respx.MockRouter, body: Any
+) -> None:
+    service.get("/files/f-1").mock(httpx.Response(422, json=body))
+    with pytest.raises(RequestRejected, match="out of tokens"):
+        _wire.retrieve_file(client, "f-1")
+
+
+NO_JSON = {
+    "a page": HTML,
+    "nothing": httpx.Response(200, content=b"", headers={"content-type": "application/json"}),
+    "half": httpx.Response(200, content=b'{"id": ', headers={"content-type": "application/json"}),
+    "null": httpx.Response(200, json=None),
+    "a list": httpx.Response(200, json=[]),
+}
+CALLS: dict[str, Callable[[openai.OpenAI], Any]] = {
+    "retrieve": lambda client: _wire.retrieve_job(client, "ftjob-1"),
+    "list": lambda client: _wire.list_jobs(client, 3),
+    "events": lambda client: list(_wire.event_pages(client, "ftjob-1")),
+    "chat": lambda client: _wire.chat(client, "m", [{"role": "user", "content": "?"}]),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("answer", NO_JSON.values(), ids=NO_JSON)
+def test_an_answer_that_is_no_json_object_points_at_the_base_url(
+    client: openai.OpenAI,
+    service: respx.MockRouter,
+    answer: httpx.Response,
+    call: Callable[[openai.OpenAI], Any],
+) -> None:
+    service.route().mock(answer)
+    with pytest.raises(ServiceUnavailable, match=r"service\.test/v1/ answered with something that is no"):
+        call(client)
+
+
+def test_a_service_that_cannot_be_reached_is_named_without_the_key(
+    client: openai.OpenAI, service: respx.MockRouter
+) -> None:
+    service.get("/files/f-1").mock(side_effect=httpx.ConnectError(f"refused {KEY}"))
+    with pytest.raises(ServiceUnavailable, match=r"cannot reach https://service\.test.*refused \*\*\*"):
+        _wire.retrieve_file(client, "f-1")
+
+
+def test_a_service_that_does_not_answer_in_time_is_named(
+    client: openai.OpenAI, service: respx.MockRouter
+) -> None:
+    service.get("/files/f-1").mock(side_effect=httpx.ReadTimeout("slow"))
+    with pytest.raises(ServiceUnavailable, match=r"no answer from .* in time"):
+        _wire.retrieve_file(client, "f-1")
+
+
+@pytest.fixture
+def patient(client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch) -> openai.OpenAI:
+    """A client that asks three times, and does not sleep between."""
+    monkeypatch.setattr(openai.OpenAI, "_calculate_retry_timeout", lambda *_: 0)
+    return client.with_options(max_retries=2)
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [refusal(500), refusal(429), refusal(409), httpx.ReadTimeout("slow"), httpx.ConnectError("refused")],
+    ids=["500", "429", "409", "timeout", "connection"],
+)
+def test_a_job_is_asked_for_once_whatever_happens(
+    patient: openai.OpenAI, service: respx.MockRouter, outcome: Any
+) -> None:
+    route = service.post("/fine_tuning/jobs").mock(side_effect=[outcome] * 3)
+    with pytest.raises(ServiceUnavailable):
+        _wire.create_job(patient, {"model": "base", "training_file": "f-1"})
+    assert route.call_count == 1
+
+
+def test_other_questions_are_asked_again_by_the_client(
+    patient: openai.OpenAI, service: respx.MockRouter
+) -> None:
+    answers = [refusal(500), refusal(429), httpx.Response(200, json=job_body())]
+    route = service.get("/fine_tuning/jobs/ftjob-1").mock(side_effect=answers)
+    assert _wire.retrieve_job(patient, "ftjob-1")["status"] == "running"
+    assert route.call_count == 3
+
+
+def test_nulls_new_words_and_further_fields_come_through_as_they_are(
+    client: openai.OpenAI, service: respx.MockRouter
+) -> None:
+    body = job_body("paused", error=None, hyperparameters=None, shade="blue", result_files=None)
+    service.get("/fine_tuning/jobs/ftjob-1").mock(httpx.Response(200, json=body))
+    assert _wire.retrieve_job(client, "ftjob-1") == body
+
+
+def test_a_service_that_sends_one_page_for_ever_is_not_followed_for_ever(
+    client: openai.OpenAI, service: respx.MockRouter
+) -> None:
+    service.get("/fine_tuning/jobs").mock(page([job_body()], more=True))
+    assert [job["id"] for job in _wire.list_jobs(client, 20)] == ["ftjob-1"]
+
+
+def test_our_own_errors_pass_through_untouched(client: openai.OpenAI) -> None:
+    error = PricerError("ours")
+    with pytest.raises(PricerError) as caught, _wire.translated(client):
+        raise error
+    assert caught.value is error
