@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check lint format types docs serve-docs wheel-demo acceptance clean
+.PHONY: demo test check lint format types docs serve-docs wheel-demo acceptance clients clean
 
 demo: $(VENV)/.demo  ## the whole road on the local server: no key, no network, no cost
 	$(BIN)/python examples/01_first_job.py
@@ -13,6 +13,15 @@ test: $(VENV)/.dev  ## the tests
 
 acceptance: $(VENV)/.dev  ## slow runs on real items; FINETUNE_PRICER_DATA names their folder
 	$(BIN)/python -m pytest -m acceptance -n 0
+
+clients: $(VENV)/.dev  ## clients of others against our server: openai for Node and Python, litellm
+	mkdir -p build/clients
+	cd build/clients && npm install --silent --no-audit --no-fund --prefix . openai@^6
+	$(PYTHON) -m venv build/clients/venv
+	build/clients/venv/bin/python -m pip install --quiet 'litellm>=1.80'
+	$(PYTHON) -m venv build/clients/schemathesis
+	build/clients/schemathesis/bin/python -m pip install --quiet 'schemathesis>=4'
+	$(BIN)/python -m pytest -m clients -n 0
 
 check: test lint types docs wheel-demo  ## what CI runs
 

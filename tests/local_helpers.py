@@ -62,11 +62,11 @@ def eventually(found: Callable[[], bool], *, seconds: float = 20) -> None:
         time.sleep(0.01)
 
 
-def finished(client: openai.OpenAI, job_id: str) -> FineTuningJob:
+def finished(client: openai.OpenAI, job_id: str, *, seconds: float = 30) -> FineTuningJob:
     def ended() -> bool:
         return client.fine_tuning.jobs.retrieve(job_id).status in ("succeeded", "failed", "cancelled")
 
-    eventually(ended)
+    eventually(ended, seconds=seconds)
     return client.fine_tuning.jobs.retrieve(job_id)
 
 

@@ -43,11 +43,25 @@ def _first_example() -> Path:
     "--dir", "folder", type=click.Path(path_type=Path, file_okay=False), help="Keeps files, jobs and models."
 )
 @click.option("--key", envvar="FINETUNE_PRICER_SERVER_KEY", help="What clients must send; none by default.")
-def serve(host: str, port: int, folder: Path | None, key: str | None) -> None:
+@click.option("--cores", type=click.IntRange(min=1), help="Jobs that train at once; one per core by default.")
+@click.option("--strict", is_flag=True, help="Refuse unknown parameters instead of ignoring them.")
+@click.option("--faults", "preset", help="Rehearse a kind of bad day, such as flaky or wind_down.")
+def serve(
+    *,
+    host: str,
+    port: int,
+    folder: Path | None,
+    key: str | None,
+    cores: int | None,
+    strict: bool,
+    preset: str | None,
+) -> None:
     """Run the local fine-tuning server as a process of its own, until Ctrl-C."""
+    from .local import Faults
     from .local import serve as run
 
-    run(host=host, port=port, dir=folder, key=key)
+    faults = Faults.preset(preset) if preset else None
+    run(host=host, port=port, dir=folder, key=key, cores=cores, strict=strict, faults=faults)
 
 
 def main() -> None:

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from finetune_pricer import ItemDataset
+from ridge import ridge_mae
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.data]
 ROOT = Path(__file__).parents[2]
@@ -22,17 +22,8 @@ KEY = "sk-of-the-acceptance-run"
 @pytest.fixture(scope="module")
 def ridge(data_folder: Path) -> float:
     """The MAE of TF-IDF (words 1-2, characters 3-4) and ridge on log price, in dollars."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import Ridge
-    from sklearn.pipeline import make_pipeline, make_union
-
     train, _, test = ItemDataset.from_hub(data_folder / "amazon")
-    words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
-    characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 4), min_df=3, sublinear_tf=True)
-    model = make_pipeline(make_union(words, characters), Ridge(alpha=1.0))
-    model.fit([item.text for item in train], np.log1p(train.prices))
-    guesses = np.expm1(model.predict([item.text for item in test]))
-    return float(np.abs(guesses - test.prices).mean())
+    return ridge_mae(train, test)
 
 
 def run_example(folder: Path, *arguments: str) -> tuple[float, float, float]:

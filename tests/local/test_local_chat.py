@@ -62,6 +62,14 @@ def test_a_reply_over_the_limit_is_cut_and_says_so(
     assert answer.usage.completion_tokens == 3
 
 
+def test_a_whole_number_may_be_written_with_a_point(client: openai.OpenAI, tuned: FineTuningJob) -> None:
+    options: Any = {"n": 2.0, "max_tokens": 1e15}
+
+    answer = client.chat.completions.create(model=tuned.fine_tuned_model or "", messages=MESSAGES, **options)
+
+    assert len(answer.choices) == 2
+
+
 def test_usage_counts_what_was_read_and_written(client: openai.OpenAI, tuned: FineTuningJob) -> None:
     answer = client.chat.completions.create(
         model=tuned.fine_tuned_model or "", messages=MESSAGES, n=2, temperature=0, max_tokens=7
@@ -116,6 +124,7 @@ def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:
         ({"frequency_penalty": 3}, "frequency_penalty"),
         ({"n": 129}, "n"),
         ({"seed": 1.5}, "seed"),
+        ({"n": True}, "n"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(client: openai.OpenAI, changes: dict[str, Any], param: str) -> None:

@@ -52,7 +52,7 @@ def test_a_file_is_stored_shown_listed_read_back_and_deleted(client: openai.Open
     assert (file.filename, file.bytes, file.status) == ("odd name.jsonl", 3, "processed")
     assert client.files.retrieve(file.id) == file
     assert client.files.list().data[0] == file
-    assert client.files.list(purpose="batch_output").data == []
+    assert client.files.list(purpose="vision").data == []
     assert client.files.content(file.id).read() == b"{}\n"
     assert client.files.delete(file.id).deleted
     with pytest.raises(openai.NotFoundError, match="No such File"):
@@ -73,7 +73,7 @@ def test_files_are_listed_in_pages(client: openai.OpenAI) -> None:
     listed = [file.id for file in client.files.list(limit=2, order="asc")]
 
     assert listed[-3:] == ids
-    with pytest.raises(openai.BadRequestError):
+    with pytest.raises(openai.NotFoundError):
         client.files.list(after="file-none")
     with pytest.raises(openai.BadRequestError):
         client.files.list(limit=0)

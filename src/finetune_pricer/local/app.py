@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from .gate import Gate
 from .refusals import ApiError
@@ -18,6 +19,8 @@ from .routes_local import LocalRoutes
 from .routes_models import ModelRoutes
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.types import ASGIApp
@@ -31,10 +34,27 @@ _ROOMS = (LocalRoutes, FileRoutes, ModelRoutes, JobRoutes, BatchRoutes)
 
 def build(service: Service, *, key: str | None, max_bytes: int) -> ASGIApp:
     """Return the application; with a `key`, every route but /health asks for it."""
-    routes = [route for room in _ROOMS for route in room(service).routes()]
+    routes = _by_path([route for room in _ROOMS for route in room(service).routes()])
     handlers: dict[Any, Any] = {ApiError: _refused, HTTPException: _not_served, Exception: _broken}
     app = Starlette(routes=routes, exception_handlers=handlers)
     return Gate(app, service.weather, key=key, max_bytes=max_bytes)
+
+
+def _by_path(routes: list[Route]) -> list[Route]:
+    """Put what one path serves into one route, so that a refused method hears of all that are allowed."""
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        for method in route.methods or ():
+            paths.setdefault(route.path, {})[method] = route.endpoint
+
+    def served(methods: dict[str, Any]) -> Callable[[Request], Awaitable[Response]]:
+        async def serve(request: Request) -> Response:
+            answer: Response = await methods[request.method](request)
+            return answer
+
+        return serve
+
+    return [Route(path, served(methods), methods=list(methods)) for path, methods in paths.items()]
 
 
 async def _refused(_: Request, error: ApiError) -> Response:

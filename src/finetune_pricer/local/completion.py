@@ -62,7 +62,7 @@ class Completion:
         self._choices = choices
         self._head = {"id": new_id("chatcmpl-", 29), "created": now(), "model": body.model}
         written = sum(choice.written for choice in choices)
-        self.usage = {
+        self.usage: dict[str, Any] = {
             "prompt_tokens": read,
             "completion_tokens": written,
             "total_tokens": read + written,

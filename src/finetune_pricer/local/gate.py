@@ -120,11 +120,10 @@ class _Passage:
             self.status = message["status"]
             message["headers"] = [*message["headers"], (b"x-request-id", new_id("req_").encode())]
             if self.lost:
-                # A length that never comes makes uvicorn cut the connection, as a broken network would.
+                # A body that never comes makes uvicorn cut the connection, as a broken network would.
                 message["headers"] = [(b"content-length", b"1000000")]
-        if self.lost and message["type"] == "http.response.body":
-            message = {"type": "http.response.body", "body": b"", "more_body": False}
-        await self._send(message)
+        if not self.lost or message["type"] == "http.response.start":
+            await self._send(message)
 
 
 async def _drain(receive: Receive) -> None:

@@ -10,6 +10,7 @@ from .examples import ROLES
 from .faults import PRESETS, Faults
 from .routes_files import PURPOSES
 from .schema import BatchBody, ChatBody, JobBody
+from .worker import BASES
 
 _STRING, _NUMBER, _INTEGER, _BOOLEAN = ({"type": kind} for kind in ("string", "number", "integer", "boolean"))
 _MAYBE_STRING = {"type": ["string", "null"]}
@@ -195,6 +196,9 @@ _COMPLETION = _object(
 )
 
 
+_SAID = [{"role": "user", "content": "A large desk of oak"}]
+
+
 def _message() -> dict[str, Any]:
     part = _object(type={"const": "text"}, text=_STRING)
     content: dict[str, Any] = {"anyOf": [_STRING, {"type": "array", "items": part}]}
@@ -214,8 +218,9 @@ def _chat() -> dict[str, Any]:
     schema = _flat(ChatBody.model_json_schema())
     # A stream is answered in another form, and is described by its chunks.
     schema["properties"] |= {
-        "messages": {"type": "array", "minItems": 1, "items": _message()},
+        "messages": {"type": "array", "minItems": 1, "items": _message(), "examples": [_SAID]},
         "stream": {"enum": [False, None]},
+        "model": {"type": "string", "examples": list(BASES)},
     }
     schema["if"] = {
         "properties": {"top_logprobs": {"type": "integer", "minimum": 1}},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .refusals import invalid_value, too_large
+from .refusals import cursor_not_found, invalid_value, too_large
 from .wire import page
 
 if TYPE_CHECKING:
@@ -49,6 +49,6 @@ def page_of(request: Request, rows: list[dict[str, Any]], *, most: int, usual: i
     if after is not None:
         places = [place for place, row in enumerate(rows) if row["id"] == after]
         if not places:
-            raise invalid_value(f"Could not find '{after}' in the list.", "after")
+            raise cursor_not_found(after)
         start = places[0] + 1
     return page(rows[start : start + limit], has_more=len(rows) > start + limit)

@@ -114,7 +114,13 @@ class StoredBatch:
 
 def new_id(prefix: str, length: int = 24) -> str:
     """Return a fresh id that nobody can guess."""
-    return prefix + "".join(secrets.choice(_LETTERS) for _ in range(length))
+    # One call for many letters: an id is made for every answer, and each call asks the system for bytes.
+    number = int.from_bytes(secrets.token_bytes(length), "big")
+    letters = []
+    for _ in range(length):
+        number, place = divmod(number, len(_LETTERS))
+        letters.append(_LETTERS[place])
+    return prefix + "".join(letters)
 
 
 def now() -> int:

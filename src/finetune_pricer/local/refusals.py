@@ -50,6 +50,11 @@ def model_not_found(model: str) -> ApiError:
     return ApiError(404, message, code="model_not_found")
 
 
+def cursor_not_found(after: str) -> ApiError:
+    """Return the error for a list that has nothing of the id after which it should go on."""
+    return ApiError(404, f"Could not find '{after}' in the list.", param="after")
+
+
 def invalid_value(message: str, param: str, *, code: str = "invalid_value") -> ApiError:
     """Return the error for a parameter that has the wrong value."""
     return ApiError(400, message, param=param, code=code)

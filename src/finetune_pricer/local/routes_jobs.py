@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from .reading import json_body, limit_of, page_of
 from .records import FINAL, StoredJob, new_id, now
-from .refusals import ApiError, as_json, invalid_value, model_not_found
+from .refusals import ApiError, as_json, cursor_not_found, invalid_value, model_not_found
 from .schema import JobBody, read_body
 from .wire import checkpoint_object, page
 from .worker import BASES
@@ -133,7 +133,7 @@ class JobRoutes:
         after = request.query_params.get("after")
         events = self._store.events(job.id, limit=limit + 1, after=after)
         if events is None:
-            raise invalid_value(f"Could not find the event '{after}'.", "after")
+            raise cursor_not_found(str(after))
         rows = self._service.wire.events(events[:limit])
         return as_json(page(rows, has_more=len(events) > limit))
 

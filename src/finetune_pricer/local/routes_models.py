@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from .answers import tokens_read
+from .answers import CONTEXT
 from .reading import json_body
 from .refusals import ApiError, as_json, model_not_found
 from .schema import ChatBody, read_body
@@ -71,8 +71,10 @@ class ModelRoutes:
         """Answer a chat request, in one piece or as a stream."""
         body = read_body(ChatBody, await json_body(request), strict=self._service.strict)
         completion = await self._service.answers.complete(body)
-        wanted = body.max_completion_tokens or body.max_tokens or _USUAL_REPLY
-        headers = self._service.rates.admit(body.model, tokens_read(body) + wanted * (body.n or 1))
+        wanted = min(body.max_completion_tokens or body.max_tokens or _USUAL_REPLY, CONTEXT)
+        headers = self._service.rates.admit(
+            body.model, completion.usage["prompt_tokens"] + wanted * (body.n or 1)
+        )
         if body.stream:
             return StreamingResponse(
                 _each(completion.streamed()), media_type="text/event-stream", headers=headers

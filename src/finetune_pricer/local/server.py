@@ -29,7 +29,7 @@ log = logging.getLogger("finetune_pricer.local")
 _MAX_BYTES = 512 * 2**20
 _UVICORN: dict[str, Any] = {
     "log_config": None,
-    "log_level": "warning",
+    "log_level": "critical",  # what goes wrong with a request, the gate logs, without its words
     "access_log": False,
     "lifespan": "off",
     "ws": "none",

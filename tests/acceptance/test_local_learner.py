@@ -1,0 +1,146 @@
+"""The local learner on real items, against ridge fitted in the same run; asked exactly and over HTTP."""
+
+import json
+import math
+import resource
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import openai
+import pytest
+
+from finetune_pricer import ItemDataset
+from finetune_pricer.local import LocalServer
+from local_helpers import finished, upload
+from ridge import ridge_mae
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.data]
+INSTRUCTION = "Estimate the price of this product. Respond with the price, no explanation\n\n"
+LOAD = """
+import json, socket, sys, threading, time
+host, port, bodies = sys.argv[1], int(sys.argv[2]), [body.encode() for body in json.load(open(sys.argv[3]))]
+def ask(place, count=400):
+    connection = socket.create_connection((host, port))
+    answers = connection.makefile("rb")
+    for number in range(count):
+        body = bodies[(7 * number + place) % len(bodies)]
+        head = f"POST /v1/chat/completions HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: {len(body)}\\r\\n\\r\\n"
+        connection.sendall(head.encode() + body)
+        assert b" 200 " in answers.readline()
+        length = 0
+        while (line := answers.readline()) != b"\\r\\n":
+            if line.lower().startswith(b"content-length"):
+                length = int(line.split(b":")[1])
+        answers.read(length)
+began = time.perf_counter()
+threads = [threading.Thread(target=ask, args=(place,)) for place in range(4)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+print(1_600 / (time.perf_counter() - began))
+"""
+
+
+def content(items: ItemDataset) -> bytes:
+    lines = []
+    for item in items:
+        asked = {"role": "user", "content": INSTRUCTION + item.text}
+        said = {"role": "assistant", "content": f"${item.price:.2f}"}
+        lines.append(json.dumps({"messages": [asked, said]}))
+    return "\n".join(lines).encode()
+
+
+def tuned(client: openai.OpenAI, items: ItemDataset, seed: int) -> str:
+    job = client.fine_tuning.jobs.create(
+        model="pricer-base",
+        training_file=upload(client, content(items)).id,
+        hyperparameters={"n_epochs": "auto"},
+        seed=seed,
+    )
+    done = finished(client, job.id, seconds=900)
+    assert done.status == "succeeded"
+    print(f"seed {seed}: n_epochs={done.hyperparameters.n_epochs}", end=" ")
+    return done.fine_tuned_model or ""
+
+
+def exact_mae(server: LocalServer, model: str, items: ItemDataset) -> float:
+    assert server._running is not None
+    learned = server._running.service.answers._model(model)
+    assert learned is not None
+    return error([learned.median(INSTRUCTION + item.text) for item in items], items)
+
+
+def error(guesses: list[float], items: ItemDataset) -> float:
+    return float(np.abs(np.array(guesses) - items.prices).mean())
+
+
+def asked_mae(client: openai.OpenAI, model: str, items: ItemDataset) -> float:
+    """The median of whole dollars among the 20 likeliest tokens: all that a client gets in one request."""
+
+    def ask(text: str) -> float:
+        answer = client.chat.completions.create(
+            model=model,
+            messages=[{"role": "user", "content": INSTRUCTION + text}],
+            temperature=0,
+            logprobs=True,
+            top_logprobs=20,
+        )
+        logprobs = answer.choices[0].logprobs
+        number = next(t for t in (logprobs.content if logprobs else None) or [] if t.token.isdigit())
+        dollars = sorted((float(top.token), math.exp(top.logprob)) for top in number.top_logprobs)
+        heights = np.cumsum([share for _, share in dollars])
+        return dollars[int(np.searchsorted(heights, heights[-1] / 2))][0] + 0.75
+
+    with ThreadPoolExecutor(4) as pool:
+        return error(list(pool.map(ask, [item.text for item in items])), items)
+
+
+def test_amazon_beats_ridge_exactly_and_over_http(data_folder: Path) -> None:
+    train, _, test = ItemDataset.from_hub(data_folder / "amazon")
+    exact, asked = [], []
+    with LocalServer(cores=1) as server, server.client() as client:
+        for seed in (1, 2, 3):
+            started = time.perf_counter()
+            model = tuned(client, train, seed)
+            seconds = time.perf_counter() - started
+            exact.append(exact_mae(server, model, test))
+            asked.append(asked_mae(client, model, test))
+            print(f"exact ${exact[-1]:.2f}, over HTTP ${asked[-1]:.2f}, {seconds:.1f} s")
+    ridge = ridge_mae(train, test)
+    ratio, loss = np.mean(exact) / ridge, np.mean(asked) / np.mean(exact)
+    print(f"ridge ${ridge:.2f}; exact / ridge {ratio:.3f}; over HTTP / exact {loss:.3f}")
+    assert ratio <= 0.97
+    assert loss <= 1.03
+
+
+def test_diamonds_beat_ridge(data_folder: Path) -> None:
+    train, _, test = ItemDataset.from_hub(data_folder / "diamonds")
+    with LocalServer(cores=1) as server, server.client() as client:
+        exact = exact_mae(server, tuned(client, train, 1), test)
+    ridge = ridge_mae(train, test)
+    print(f"exact ${exact:.2f}, ridge ${ridge:.2f}: {exact / ridge:.3f}")
+    assert exact <= 0.85 * ridge
+
+
+def test_amazon_trains_fast_and_small_and_its_model_answers_fast(data_folder: Path, tmp_path: Path) -> None:
+    train, _, test = ItemDataset.from_hub(data_folder / "amazon")
+    file = tmp_path / "bodies.json"
+    with LocalServer(cores=1) as server, server.client() as client:
+        started = time.perf_counter()
+        model = tuned(client, train, 1)
+        seconds = time.perf_counter() - started
+        messages = [[{"role": "user", "content": INSTRUCTION + item.text}] for item in test]
+        bodies = [{"model": model, "messages": each, "temperature": 0} for each in messages]
+        file.write_text(json.dumps([json.dumps(body) for body in bodies]))
+        host, port = server.url.split("/")[2].split(":")
+        command = [sys.executable, "-c", LOAD, host, port, str(file)]
+        runs = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(3)]
+    rates = [float(run.stdout) for run in runs]
+    megabytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1_024
+    print(f"{seconds:.1f} s, the largest process had {megabytes:.0f} MB; {max(rates):.0f} requests a second")
+    assert seconds < 30
+    assert megabytes < 1_000
+    assert max(rates) >= 400

@@ -1,0 +1,139 @@
+"""What only this server has: its page, its document, its key for a browser, and its limits."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from typing import TYPE_CHECKING
+
+import httpx2
+import openai
+import pytest
+
+from finetune_pricer.local import Faults, LocalServer
+from finetune_pricer.local.page import index_page
+from local_helpers import endless, eventually, jsonl, products, train, upload
+
+if TYPE_CHECKING:
+    from openai.types.fine_tuning import FineTuningJob
+
+
+def root(server: LocalServer) -> str:
+    return server.url.removesuffix("/v1")
+
+
+def test_the_page_shows_jobs_with_their_losses_and_models(server: LocalServer, tuned: FineTuningJob) -> None:
+    answer = httpx2.get(f"{root(server)}/")
+
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    for shown in (tuned.id, tuned.fine_tuned_model or "", "pricer-base-mini", "<polyline", "http-equiv"):
+        assert shown in answer.text
+    assert "<script" not in answer.text
+
+
+def test_the_page_asks_for_itself_sooner_while_a_job_trains() -> None:
+    with LocalServer() as server, server.client() as client:
+        assert 'content="15"' in httpx2.get(f"{root(server)}/").text
+        job = endless(client)
+        eventually(lambda: "training loss" in httpx2.get(f"{root(server)}/").text)
+        assert 'content="2"' in httpx2.get(f"{root(server)}/").text
+        client.fine_tuning.jobs.cancel(job.id)
+
+
+def test_what_clients_write_cannot_become_markup(server: LocalServer, client: openai.OpenAI) -> None:
+    name = train(client, jsonl(products(20)), suffix="<b>bold</b>").fine_tuned_model or ""
+    server.faults = Faults(job_status="<i>strange</i>")
+    assert server._running is not None
+
+    page = index_page(server._running.service)
+    server.faults = Faults()
+
+    assert "<b>bold" not in page
+    assert "<i>strange" not in page
+    assert "&lt;b&gt;bold" in page
+    assert client.models.delete(name).deleted
+
+
+def test_a_browser_gives_the_key_as_a_password_and_only_for_the_page() -> None:
+    with LocalServer(key="sk-right") as server, httpx2.Client() as http:
+        asked = http.get(f"{root(server)}/")
+        assert asked.status_code == 401
+        assert asked.headers["www-authenticate"].startswith("Basic")
+        assert http.get(f"{root(server)}/", auth=("me", "sk-right")).status_code == 200
+        assert http.get(f"{root(server)}/", auth=("me", "sk-wrong")).status_code == 401
+        assert http.get(f"{root(server)}/", headers={"authorization": "Basic %%%"}).status_code == 401
+        assert http.get(f"{server.url}/models", auth=("me", "sk-right")).status_code == 401
+        assert http.get(f"{root(server)}/local/faults").status_code == 401
+
+
+def test_the_document_names_every_route_and_no_other(server: LocalServer) -> None:
+    document = httpx2.get(f"{root(server)}/openapi.json").json()
+
+    assert document["openapi"].startswith("3.1")
+    with httpx2.Client() as http:
+        for path, methods in document["paths"].items():
+            answer = http.request("OPTIONS", root(server) + path.replace("{", "").replace("}", ""))
+            assert answer.status_code == 405
+            allowed = set(answer.headers["allow"].replace(" ", "").split(",")) - {"HEAD"}
+            assert allowed == {method.upper() for method in methods}, path
+
+
+def test_a_strict_server_refuses_unknown_parameters_by_name_and_another_logs_them(
+    server: LocalServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = {"model": "pricer-base", "messages": [{"role": "user", "content": "x"}], "magic": "a secret"}
+    caplog.set_level(logging.INFO, logger="finetune_pricer.local")
+    with LocalServer(strict=True) as strict, httpx2.Client() as http:
+        refused = http.post(f"{strict.url}/chat/completions", json=body)
+        nested = http.post(
+            f"{strict.url}/fine_tuning/jobs",
+            json={"model": "m", "training_file": "f", "hyperparameters": {"lora_r": 8}},
+        )
+        assert http.post(f"{server.url}/chat/completions", json=body).status_code == 200
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "unknown_parameter")
+    assert refused.json()["error"]["param"] == "magic"
+    assert nested.json()["error"]["param"] == "hyperparameters.lora_r"
+    told = [record.getMessage() for record in caplog.records if "unknown parameters" in record.getMessage()]
+    assert len(told) == 1
+    assert "magic" in told[0]
+    assert "secret" not in told[0]
+
+
+def test_a_file_that_has_expired_is_gone(client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = client.files.create(
+        file=("a", b"x"), purpose="user_data", expires_after={"anchor": "created_at", "seconds": 3_600}
+    )
+    later = datetime.datetime.now(datetime.UTC).timestamp() + 3_601
+    assert client.files.retrieve(file.id).expires_at == file.created_at + 3_600
+
+    monkeypatch.setattr("finetune_pricer.local.store.now", lambda: int(later))
+
+    with pytest.raises(openai.NotFoundError):
+        client.files.retrieve(file.id)
+
+
+@pytest.mark.parametrize(
+    "expiry", [{"anchor": "created_at", "seconds": 5}, {"anchor": "now", "seconds": 5_000}]
+)
+def test_an_expiry_out_of_range_is_refused(client: openai.OpenAI, expiry: dict[str, object]) -> None:
+    fields = {"purpose": "user_data"} | {f"expires_after[{name}]": str(v) for name, v in expiry.items()}
+
+    answer = httpx2.post(f"{client.base_url}files", files={"file": ("a", b"x")}, data=fields)
+
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"].startswith("expires_after.")
+
+
+def test_there_is_an_end_to_files_and_to_unfinished_jobs(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = upload(client, jsonl(products(20)))
+    monkeypatch.setattr("finetune_pricer.local.routes_files.MOST_FILES", 1)
+    monkeypatch.setattr("finetune_pricer.local.routes_jobs.MOST_UNFINISHED", 0)
+
+    with pytest.raises(openai.BadRequestError, match="delete some"):
+        upload(client, b"x")
+    with pytest.raises(openai.RateLimitError, match="unfinished jobs"):
+        client.fine_tuning.jobs.create(model="pricer-base", training_file=file.id)
