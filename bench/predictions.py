@@ -201,7 +201,10 @@ def cookbook(url: str, count: int, requests_per_minute: float) -> Run:
 def litellm(url: str, count: int) -> Run | None:
     python = os.environ.get("LITELLM_PYTHON", sys.executable)
     command = [python, "-c", LITELLM, url, str(count), str(CONCURRENCY)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    except subprocess.TimeoutExpired:
+        return 0, 120.0, 0.0  # not done after two minutes
     if done.returncode:
         return None
     good, seconds, cpu = json.loads(done.stdout.splitlines()[-1])

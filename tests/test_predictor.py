@@ -22,9 +22,15 @@ from finetune_pricer.errors import (
     NotFound,
     ServiceUnavailable,
 )
+from finetune_pricer.predict import engine
 from helpers import answering, asked_for, body_of, completion, priced, refusal, reply
 
 LAMP = Item(id="lamp", title="Lamp", price=20)
+
+
+@pytest.fixture(autouse=True)
+def _quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_FIRST_PAUSE", 0.001)
 
 
 @pytest.fixture
