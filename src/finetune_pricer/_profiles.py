@@ -216,8 +216,6 @@ _LOCAL: dict[str, Any] = {
     "settings": _OPENAI["settings"],
     "learning_rate": "a factor on the local learner's own rate",
     "lists_bases": True,
-    "logprobs": 0,
-    "batch_api": False,
     "trains": ["pricer-base"],
 }
 

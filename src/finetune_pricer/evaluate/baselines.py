@@ -28,12 +28,15 @@ if TYPE_CHECKING:
     from sklearn.neighbors import NearestNeighbors
 
     from .._features import TextFeatures
+    from .._network import Floats as AnyFloats
+    from .._network import Network
     from ..items import ItemDataset
 
     Floats = npt.NDArray[np.float64]
 
 _NEIGHBOURS = 10
 _SHOTS = 8
+_SEED = 42
 _log = logging.getLogger("finetune_pricer")
 
 
@@ -201,11 +204,53 @@ class RidgeBaseline(Baseline):
         return list(np.expm1(np.clip(logs, *self._ends)))
 
 
+class NetworkBaseline(Baseline):
+    """The median of a sparse network's distribution over prices, as the local server's learner has it."""
+
+    name = "sparse network on words"
+
+    def __init__(self, features: TextFeatures, network: Network, edges: AnyFloats) -> None:
+        self._features, self._network, self._edges = features, network, edges
+
+    @classmethod
+    def learn(cls, training: Training) -> Self:
+        """Train it; few items are gone through more often."""
+        import numpy as np
+
+        from .. import _network
+
+        logs = np.log1p(training.prices)
+        edges = _network.price_bins(logs)
+        labels = _network.soft_labels(logs, edges, _network.softness(edges, logs))
+        count = len(training.items)
+        course = _network.Training(
+            _network.Data(training.rows, *labels),
+            _network.Hyperparameters.resolve({}, examples=count),
+            epochs=min(20, max(5, 10_000 // count)),
+            seed=_SEED,
+        )
+        for _ in course.steps():
+            pass
+        return cls(training.features, course.network, edges)
+
+    def prices(self, items: Sequence[Item]) -> Sequence[float]:
+        """Give the price that half of the probability lies below, on a straight line through its bin."""
+        import numpy as np
+
+        from .._network import softmax
+
+        rows = self._features.transform([item.text for item in items])
+        heights = np.cumsum(softmax(self._network.scores(rows)), axis=1, dtype=np.float64)
+        heights = np.hstack([np.zeros((len(items), 1)), heights / heights[:, -1:]])
+        return [float(np.expm1(np.interp(0.5, height, self._edges))) for height in heights]
+
+
 FITTED: tuple[type[Baseline], ...] = (
     MedianBaseline,
     CategoryMedianBaseline,
     NeighboursBaseline,
     RidgeBaseline,
+    NetworkBaseline,
 )
 """What `Evaluator(baselines=train)` shows beside every model."""
 
