@@ -127,7 +127,7 @@ CALLS: dict[str, Callable[[openai.OpenAI], Any]] = {
     "retrieve": lambda client: _wire.retrieve_job(client, "ftjob-1"),
     "list": lambda client: _wire.list_jobs(client, 3),
     "events": lambda client: list(_wire.event_pages(client, "ftjob-1")),
-    "chat": lambda client: _wire.chat(client, "m", [{"role": "user", "content": "?"}]),
+    "chat": lambda client: _wire.ask(client, "m", [{"role": "user", "content": "?"}], {}),
 }
 
 

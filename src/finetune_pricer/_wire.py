@@ -162,15 +162,6 @@ def event_pages(client: OpenAI, job_id: str) -> Iterator[list[Answer]]:
             yield [_plain(client, event) for event in each.data or []]
 
 
-def chat(client: OpenAI, model: str, messages: Sequence[Message], **parameters: Any) -> Answer:
-    """Ask a model once; `parameters` go into the request as they are."""
-    with translated(client):
-        return _plain(
-            client,
-            client.chat.completions.create(model=model, messages=cast("Any", list(messages)), **parameters),
-        )
-
-
 Reply = tuple[Answer, "Mapping[str, str]"]
 """An answer and the headers that came with it."""
 
