@@ -137,3 +137,19 @@ def test_there_is_an_end_to_files_and_to_unfinished_jobs(
         upload(client, b"x")
     with pytest.raises(openai.RateLimitError, match="unfinished jobs"):
         client.fine_tuning.jobs.create(model="pricer-base", training_file=file.id)
+
+
+def test_a_curve_of_a_long_job_is_thinned_and_keeps_what_was_validated(
+    server: LocalServer, tuned: FineTuningJob
+) -> None:
+    assert server._running is not None
+    store = server._running.service.store
+
+    some = store.some_metrics(tuned.id, 20)
+
+    steps = [step["step"] for step in some]
+    assert 20 <= len(steps) <= 40
+    assert steps == sorted(set(steps))
+    assert steps[0] == 1
+    assert steps[-1] == 380
+    assert sum("valid_loss" in step for step in some) == 10

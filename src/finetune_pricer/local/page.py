@@ -74,7 +74,7 @@ def _faults(faults: dict[str, Any]) -> str:
 
 
 def _job(service: Service, job: StoredJob) -> str:
-    steps = service.store.metrics(job.id)
+    steps = service.store.some_metrics(job.id, _MOST_POINTS)
     settings = {"n_epochs": "auto", "batch_size": "auto"} | (job.hyperparameters or job.asked)
     said = f"{settings['n_epochs']} epochs, batch {settings['batch_size']}, seed {job.seed}"
     facts = [
@@ -99,14 +99,7 @@ def _curve(steps: Sequence[dict[str, Any]]) -> str:
     if len(steps) < 2:
         return ""
     total = steps[-1]["total_steps"]
-    size = -(-len(steps) // _MOST_POINTS)
-    train = [
-        (
-            chunk[-1]["step"],
-            sum(step["train_loss"] for step in chunk) / len(chunk),
-        )
-        for chunk in (steps[i : i + size] for i in range(0, len(steps), size))
-    ]
+    train = [(step["step"], step["train_loss"]) for step in steps]
     valid = [(step["step"], step["valid_loss"]) for step in steps if "valid_loss" in step]
     highest = max(loss for _, loss in [*train, *valid]) * 1.05 or 1.0
 

@@ -48,8 +48,11 @@ class Progress:
         )
 
     def take(self, told: list[dict[str, Any]]) -> None:
-        """Take down some messages, all of them or none."""
+        """Take down some messages, all of them or none; none of a job that was stopped in the meantime."""
         with self._store.transaction():
+            found = self._store.job(self._job.id)
+            if found is None or found.status != "running":
+                return
             for message in told:
                 getattr(self, f"_on_{message['kind']}")(message)
         for path in self._taken:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
@@ -40,8 +41,9 @@ class LocalRoutes:
 
     async def index(self, _: Request) -> Response:
         """Show jobs, losses and models to a person."""
+        page = await run_in_threadpool(index_page, self._service)
         policy = "default-src 'none'; style-src 'unsafe-inline'"
-        return HTMLResponse(index_page(self._service), headers={"content-security-policy": policy})
+        return HTMLResponse(page, headers={"content-security-policy": policy})
 
     async def health(self, _: Request) -> Response:
         """Say that the server is there."""

@@ -277,6 +277,16 @@ class Store:
         rows = self._all("SELECT data FROM events WHERE job = ? AND type = 'metrics' ORDER BY number", job)
         return [orjson.loads(row["data"]) for row in rows]
 
+    def some_metrics(self, job: str, count: int) -> list[dict[str, Any]]:
+        """Return about `count` of them, evenly spread, and all that hold a validation loss."""
+        numbered = (
+            "SELECT data, row_number() OVER (ORDER BY number) AS place, count(*) OVER () AS n "
+            "FROM events WHERE job = ? AND type = 'metrics'"
+        )
+        kept = "place IN (1, n) OR place % (n / ? + 1) = 0 OR instr(data, '\"valid_loss')"
+        query = f"SELECT data FROM ({numbered}) WHERE {kept} ORDER BY place"  # noqa: S608  our own words
+        return [orjson.loads(row["data"]) for row in self._all(query, job, count)]
+
     def last_step(self, job: str) -> int:
         """Return the number of the last step that an event tells of, or 0."""
         row = self._one(

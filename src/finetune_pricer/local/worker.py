@@ -7,6 +7,7 @@ status there and kills its process.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -19,7 +20,7 @@ from .progress import Progress
 from .records import FINAL, StoredJob, now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from .faults import Weather
@@ -151,12 +152,25 @@ class Worker:
                 log.exception("job %s failed: %s", job_id, type(error).__name__, exc_info=False)
                 self._fail(job_id, "server_error", "The job failed due to an internal error.")
 
-    def _fail(self, job_id: str, code: str, message: str, param: str | None = None) -> None:
-        error = {"code": code, "message": message, "param": param}
+    def _fail(
+        self,
+        job_id: str,
+        code: str,
+        message: str,
+        param: str | None = None,
+        *,
+        only_from: tuple[str, ...] | None = None,
+    ) -> None:
+        ending: dict[str, Any] = {
+            "error": {"code": code, "message": message, "param": param},
+            "finished_at": now(),
+            "estimated_finish": None,
+        }
         with self._store.transaction():
-            if self._store.move_job(job_id, "failed", error=error, finished_at=now(), estimated_finish=None):
-                self._store.add_event(job_id, message, level="error")
-                log.info("job %s failed: %s", job_id, code)
+            if not self._store.move_job(job_id, "failed", only_from=only_from, **ending):
+                return
+            self._store.add_event(job_id, message, level="error")
+        log.info("job %s failed: %s", job_id, code)
         self._store.drop_work(job_id)
 
     def _check(self, job: StoredJob) -> None:
@@ -201,19 +215,22 @@ class Worker:
         }
         progress.start()
         log.info("job %s running", job.id)
-        for told in slot.run(job.id, order):
-            progress.take(told)
-            if self._weather.faults.fail_half_way and progress.done >= 0.5:
-                slot.interrupt(job.id)
-                self._fail(job.id, "server_error", "The job failed half way (a fault).")
+        with contextlib.closing(slot.run(job.id, order)) as telling:
+            for told in telling:
+                progress.take(told)
+                if self._weather.faults.fail_half_way and progress.done >= 0.5:
+                    self._fail(job.id, "server_error", "The job failed half way (a fault).")
+                    break
         if progress.finished is not None:
             if progress.finish():
                 log.info("job %s succeeded: %s", job.id, job.name)
                 self._store.drop_work(job.id)
         elif not slot.interrupted:
-            kind = progress.error or "the training process died"
-            log.error("job %s failed: %s", job.id, kind)
-            self._fail(job.id, "server_error", "The job failed due to an internal error.")
+            log.error("job %s: %s", job.id, progress.error or "its training process died")
+            # Not one that was paused in the same moment.
+            self._fail(
+                job.id, "server_error", "The job failed due to an internal error.", only_from=("running",)
+            )
 
 
 class _Slot:
@@ -227,7 +244,7 @@ class _Slot:
         self.interrupted = False
         """Whether the last training was ended from outside."""
 
-    def run(self, job_id: str, order: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
+    def run(self, job_id: str, order: dict[str, Any]) -> Generator[list[dict[str, Any]], None, None]:
         """Train a job, giving what its process tells, until it is done, dead or interrupted."""
         with self._lock:
             self.interrupted = self._closed
@@ -238,11 +255,16 @@ class _Slot:
                     self._process.close()
                 self._process = TrainingProcess()
             process, self._job = self._process, job_id
+        done = False
         try:
-            yield from process.run(order)
+            for told in process.run(order):
+                done = told[-1]["kind"] in ("done", "failed")
+                yield told
         finally:
             with self._lock:
                 self._job = None
+                if not done:  # nobody listens any more: the next job needs a process with nothing to tell
+                    process.kill()
 
     def interrupt(self, job_id: str | None = None) -> None:
         """Kill the process if it trains this job; without a job, whatever it does, for good."""
