@@ -22,13 +22,18 @@ def root(server: LocalServer) -> str:
     return server.url.removesuffix("/v1")
 
 
-def test_the_page_shows_jobs_with_their_losses_and_models(server: LocalServer, tuned: FineTuningJob) -> None:
-    answer = httpx2.get(f"{root(server)}/")
+def test_the_page_shows_jobs_with_their_losses_and_models() -> None:
+    with LocalServer() as server, server.client() as client:
+        job = train(client, jsonl(products(40)), settings={"n_epochs": 2})
+        failed = train(client, b"nonsense")
+        answer = httpx2.get(f"{root(server)}/")
 
     assert answer.headers["content-type"].startswith("text/html")
     assert "default-src 'none'" in answer.headers["content-security-policy"]
-    for shown in (tuned.id, tuned.fine_tuned_model or "", "pricer-base-mini", "<polyline", "http-equiv"):
+    for shown in (job.id, job.fine_tuned_model or "", "pricer-base-mini", "<polyline", "http-equiv"):
         assert shown in answer.text
+    assert failed.error is not None
+    assert failed.id in answer.text
     assert "<script" not in answer.text
 
 
