@@ -84,7 +84,8 @@ def _address(client: Client) -> str:
 def _shown(error: Exception, client: Client) -> Exception | None:
     """Give the cause, for the traceback, unless the key stands in its words."""
     causes: list[BaseException] = [error]
-    while (before := causes[-1].__cause__ or causes[-1].__context__) is not None:
+    # An exception that is raised twice can stand in its own chain.
+    while (before := causes[-1].__cause__ or causes[-1].__context__) is not None and before not in causes:
         causes.append(before)
     told = "".join(str(cause) for cause in causes)
     return None if _without(client.api_key, told) != told else error
