@@ -20,6 +20,7 @@ import pytest
 from finetune_pricer import local
 from finetune_pricer.errors import FileAccessError, MissingExtra, NotConfigured, ServiceUnavailable
 from finetune_pricer.local import LocalServer
+from finetune_pricer.local.worker import _Slot
 from local_helpers import ask, endless, events, eventually, finished, jsonl, products, train, upload
 
 if TYPE_CHECKING:
@@ -274,6 +275,16 @@ def test_a_crash_of_the_learner_fails_the_job_and_not_the_server(server: LocalSe
         assert failed.error is not None
         assert failed.error.code == "server_error"
         assert train(client, jsonl(products(20))).status == "succeeded"
+
+
+def test_a_job_stopped_just_before_its_training_is_not_trained() -> None:
+    slot = _Slot()
+    try:
+        assert list(slot.run("ftjob-1", {}, lambda: False)) == []
+        assert slot._process is not None
+        assert slot._process.alive
+    finally:
+        slot.close()
 
 
 def test_the_training_process_ends_with_its_server(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from .replies import number_in, tokens_of
 
 FEWEST = 10
 """How many examples a job needs at least."""
+PARTS = frozenset({"image_url", "input_audio", "file", "refusal"})
+"""Parts of a message that are no text, and that the learner passes over."""
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 
 
@@ -83,11 +85,13 @@ def problem_in(messages: Any) -> str | None:
 
 def _readable(content: Any, role: str) -> bool:
     if isinstance(content, list):
-        return all(
-            isinstance(part, dict) and (part.get("type") != "text" or isinstance(part.get("text"), str))
-            for part in content
-        )
+        return bool(content) and all(map(_is_part, content))
     return isinstance(content, str) or (content is None and role == "assistant")
+
+
+def _is_part(part: Any) -> bool:
+    kind = part.get("type") if isinstance(part, dict) else None
+    return isinstance(part.get("text"), str) if kind == "text" else isinstance(kind, str) and kind in PARTS
 
 
 def _read(line: str, number: int) -> Example:

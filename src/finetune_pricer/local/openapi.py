@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from .batches import ENDPOINT
-from .examples import ROLES
+from .examples import PARTS, ROLES
 from .faults import PRESETS, Faults
 from .routes_files import PURPOSES
 from .schema import BatchBody, ChatBody, JobBody
@@ -200,8 +200,9 @@ _SAID = [{"role": "user", "content": "A large desk of oak"}]
 
 
 def _message() -> dict[str, Any]:
-    part = _object(type={"const": "text"}, text=_STRING)
-    content: dict[str, Any] = {"anyOf": [_STRING, {"type": "array", "items": part}]}
+    text, other = _object(type={"const": "text"}, text=_STRING), _object(type={"enum": sorted(PARTS)})
+    parts = {"type": "array", "minItems": 1, "items": {"anyOf": [text, other]}}
+    content: dict[str, Any] = {"anyOf": [_STRING, parts]}
     asked = _object(role={"enum": sorted(ROLES - {"assistant"})}, content=content)
     said: dict[str, Any] = {
         "type": "object",

@@ -99,7 +99,10 @@ def _curve(steps: Sequence[dict[str, Any]]) -> str:
     if len(steps) < 2:
         return ""
     total = steps[-1]["total_steps"]
-    train = [(step["step"], step["train_loss"]) for step in steps]
+    losses = [step["train_loss"] for step in steps]
+    # Each the mean of its neighbourhood: the loss of a single small batch jumps.
+    near = [losses[max(0, place - 4) : place + 5] for place in range(len(losses))]
+    train = [(step["step"], sum(each) / len(each)) for step, each in zip(steps, near, strict=True)]
     valid = [(step["step"], step["valid_loss"]) for step in steps if "valid_loss" in step]
     highest = max(loss for _, loss in [*train, *valid]) * 1.05 or 1.0
 

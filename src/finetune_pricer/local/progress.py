@@ -47,18 +47,24 @@ class Progress:
             self._job.id, "Fine-tuning job goes on" if self._again else "Fine-tuning job started"
         )
 
-    def take(self, told: list[dict[str, Any]]) -> None:
-        """Take down some messages, all of them or none; none of a job that was stopped in the meantime."""
+    @property
+    def goes_on(self) -> bool:
+        """Whether the job has not been stopped in the meantime."""
+        found = self._store.job(self._job.id)
+        return found is not None and found.status == "running"
+
+    def take(self, told: list[dict[str, Any]]) -> bool:
+        """Take down some messages, all of them or none; return False where the job has been stopped."""
         with self._store.transaction():
-            found = self._store.job(self._job.id)
-            if found is None or found.status != "running":
-                return
+            if not self.goes_on:
+                return False
             for message in told:
                 getattr(self, f"_on_{message['kind']}")(message)
         for path in self._taken:
             path.unlink(missing_ok=True)
         self._taken.clear()
         self._estimate()
+        return True
 
     def _on_choosing(self, _: dict[str, Any]) -> None:
         if not self._again:
@@ -142,8 +148,7 @@ class Progress:
         """Keep the model and end the job well; return False where it was stopped in the meantime."""
         job, steps = self._job, self._store.metrics(self._job.id)
         with self._store.transaction():
-            found = self._store.job(job.id)
-            if self.finished is None or found is None or found.status != "running":
+            if self.finished is None or not self.goes_on:
                 return False
             self._keep_model(job.name, self.finished)
             last = {name: value for name, value in steps[-1].items() if name != "total_steps"}

@@ -26,7 +26,7 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
+_WHOLE = BeforeValidator(_whole)
 Name = Annotated[str, Field(min_length=1)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 
@@ -40,8 +40,8 @@ class Request(BaseModel):
 class HyperparametersBody(Request):
     """The settings of supervised training."""
 
-    n_epochs: Annotated[Whole, Field(ge=1, le=50)] | Literal["auto"] | None = None
-    batch_size: Annotated[Whole, Field(ge=1, le=256)] | Literal["auto"] | None = None
+    n_epochs: Annotated[int, Field(ge=1, le=50), _WHOLE] | Literal["auto"] | None = None
+    batch_size: Annotated[int, Field(ge=1, le=256), _WHOLE] | Literal["auto"] | None = None
     learning_rate_multiplier: (
         Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | Literal["auto"] | None
     ) = None
@@ -86,7 +86,7 @@ class JobBody(Request):
     validation_file: str | None = None
     hyperparameters: HyperparametersBody | None = None
     method: MethodBody | None = None
-    seed: Annotated[Whole, Field(ge=0, le=2**31 - 1)] | None = None
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1), _WHOLE] | None = None
     suffix: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     metadata: Metadata | None = None
     integrations: Annotated[list[IntegrationBody], Field(max_length=5)] | None = None
@@ -119,21 +119,21 @@ class ChatBody(Request):
     model: str
     messages: Annotated[list[Any], Field(min_length=1)]
     """Its messages are checked by `examples.problem_in`, like those of a training file."""
-    max_tokens: Annotated[Whole, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[Whole, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1), _WHOLE] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1), _WHOLE] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    n: Annotated[Whole, Field(ge=1, le=128)] | None = None
-    seed: Annotated[Whole, Field(ge=-(2**63), le=2**63)] | None = None
+    n: Annotated[int, Field(ge=1, le=128), _WHOLE] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63), _WHOLE] | None = None
     stop: str | Annotated[list[str], Field(min_length=1, max_length=4)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[Whole, Field(ge=0, le=20)] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20), _WHOLE] | None = None
     metadata: Metadata | None = None
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
-    logit_bias: dict[str, Whole] | None = None
+    logit_bias: dict[str, Annotated[int, _WHOLE]] | None = None
     response_format: FormatBody | None = None
     service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
@@ -160,7 +160,7 @@ class ExpiryBody(Request):
     """When a file goes by itself."""
 
     anchor: Literal["created_at"]
-    seconds: Annotated[Whole, Field(ge=3_600, le=2_592_000)]
+    seconds: Annotated[int, Field(ge=3_600, le=2_592_000), _WHOLE]
 
 
 class BatchBody(Request):

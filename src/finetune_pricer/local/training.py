@@ -84,7 +84,3 @@ def _train(job: dict[str, Any], told: _Told) -> None:
     for name, content in zip(("model.npz", "model.json"), model.save(), strict=True):
         (folder / name).write_bytes(content)
     told({"kind": "done", "arrays": "model.npz", "rest": "model.json"})
-
-
-if __name__ == "__main__":
-    main()

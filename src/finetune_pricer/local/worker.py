@@ -215,9 +215,10 @@ class Worker:
         }
         progress.start()
         log.info("job %s running", job.id)
-        with contextlib.closing(slot.run(job.id, order)) as telling:
+        with contextlib.closing(slot.run(job.id, order, lambda: progress.goes_on)) as telling:
             for told in telling:
-                progress.take(told)
+                if not progress.take(told):
+                    break
                 if self._weather.faults.fail_half_way and progress.done >= 0.5:
                     self._fail(job.id, "server_error", "The job failed half way (a fault).")
                     break
@@ -244,7 +245,9 @@ class _Slot:
         self.interrupted = False
         """Whether the last training was ended from outside."""
 
-    def run(self, job_id: str, order: dict[str, Any]) -> Generator[list[dict[str, Any]], None, None]:
+    def run(
+        self, job_id: str, order: dict[str, Any], goes_on: Callable[[], bool]
+    ) -> Generator[list[dict[str, Any]], None, None]:
         """Train a job, giving what its process tells, until it is done, dead or interrupted."""
         with self._lock:
             self.interrupted = self._closed
@@ -257,6 +260,10 @@ class _Slot:
             process, self._job = self._process, job_id
         done = False
         try:
+            # Who stopped the job before this line found no training to interrupt.
+            if not goes_on():
+                done = True
+                return
             for told in process.run(order):
                 done = told[-1]["kind"] in ("done", "failed")
                 yield told
