@@ -307,3 +307,8 @@ def test_an_answer_without_an_id_is_an_error_of_ours(
 ) -> None:
     with pytest.raises(ServiceError, match="answer is no job"):
         attached(client, service, {"status": "running"})
+
+
+def test_a_path_is_no_checked_file_and_the_error_says_how_it_becomes_one(client: openai.OpenAI) -> None:
+    with pytest.raises(DataError, match=r"not a str; .*check_jsonl\(path\)"):
+        FineTuneJob.create(client, "train.jsonl", model="base")  # type: ignore[arg-type]

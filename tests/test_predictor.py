@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import openai
+import pandas as pd
 import pytest
 import respx
 
@@ -285,3 +286,12 @@ def test_the_text_of_a_request_is_what_the_helper_takes_it_for(
     chat.mock(reply("$5"))
     Predictor(client, "m").predict("a blue lamp")
     assert asked_for(chat.calls.last.request) == "a blue lamp"
+
+
+@pytest.mark.parametrize("things", ["a lamp", pd.DataFrame({"title": ["a lamp"]})], ids=["a text", "a frame"])
+def test_what_is_no_sequence_of_items_is_refused_before_anything_is_asked(
+    client: openai.OpenAI, service: respx.MockRouter, things: Any
+) -> None:
+    with pytest.raises(DataError, match="many items are wanted|is no sequence of items"):
+        Predictor(client, "m").predict_many(things)
+    assert not service.calls

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from typing import TYPE_CHECKING, Any
 
 from .._wire import Reply
-from ..errors import ServiceError
+from ..errors import DataError, ServiceError
 from .engine import Engine, Sending
 
 if TYPE_CHECKING:
@@ -25,13 +25,22 @@ Send = Callable[[Sending], Reply]
 AsyncSend = Callable[[Sending], Awaitable[Reply]]
 
 
+def _several(items: Iterable[Item | str]) -> Iterator[Item | str]:
+    # A text would be asked about letter by letter, a frame by the names of its columns; each is paid for.
+    if isinstance(items, str):
+        raise DataError("many items are wanted, not one text; use predict() for that")
+    if hasattr(items, "columns"):
+        raise DataError("a frame is no sequence of items; use ItemDataset.from_pandas(frame, priced=False)")
+    return iter(items)
+
+
 class _Line:
     """Items on their way into the engine, and their predictions, given on in the items' order."""
 
     def __init__(self, engine: Engine, items: Iterable[Item | str], workers: int) -> None:
         self._engine = engine
         self._ahead = _AHEAD * workers
-        self._items = iter(items)
+        self._items = _several(items)
         self._waiting: dict[int, Prediction] = {}
         self._taken = self._given = 0
         self._more = True

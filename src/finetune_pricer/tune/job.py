@@ -6,7 +6,7 @@ import builtins  # noqa: TC003 - the class has a method `list`
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..errors import NotSupported
+from ..errors import DataError, NotSupported
 from ._flow import run, stream
 from ._polling import LONGEST_PAUSE
 from .life import JobFacts, found_by_id
@@ -365,8 +365,16 @@ def spec_for(
     settings: dict[str, Any],
 ) -> JobSpec:
     """Put `create`'s arguments into a spec, checked against what the client's service takes."""
+    from ..prepare.jsonl import TrainingFile
+    from .records import UploadedFile
     from .spec import job_spec
 
+    for file in (training, validation):
+        if file is not None and not isinstance(file, TrainingFile | UploadedFile):
+            raise DataError(
+                f"a job takes what JsonlWriter.write or upload returned, not a {type(file).__name__}; a file "
+                "that is there already becomes one by check_jsonl(path).training_file()"
+            )
     method = settings.pop("method")
     if method != "supervised":
         raise NotSupported(
