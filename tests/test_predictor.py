@@ -292,6 +292,6 @@ def test_the_text_of_a_request_is_what_the_helper_takes_it_for(
 def test_what_is_no_sequence_of_items_is_refused_before_anything_is_asked(
     client: openai.OpenAI, service: respx.MockRouter, things: Any
 ) -> None:
-    with pytest.raises(DataError, match="many items are wanted|is no sequence of items"):
+    with pytest.raises(DataError, match=r"many items are wanted|is no sequence of items"):
         Predictor(client, "m").predict_many(things)
     assert not service.calls
