@@ -128,6 +128,7 @@ def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:
         ({"n": 129}, "n"),
         ({"seed": 1.5}, "seed"),
         ({"n": True}, "n"),
+        ({"seed": -(2**63) - 1}, "seed"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(client: openai.OpenAI, changes: dict[str, Any], param: str) -> None:

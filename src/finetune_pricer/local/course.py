@@ -90,9 +90,9 @@ class Course:
 
         training = Training(self._lesson.data, chosen, epochs=epochs, seed=self._seed, check=check)
         if self._restore(training, "all"):
+            self._tell_steps(training.history, training)
             for checkpoint in self._results.get("checkpoints", []):
                 self._announce(Checkpoint(*checkpoint), training.history)
-            self._tell_steps(training.history, training)
         for step in self._taken(training, "all"):
             self._tell_steps([step], training)
             if step.step % training.per_epoch == 0:
