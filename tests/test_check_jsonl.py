@@ -190,7 +190,7 @@ def test_the_writer_refuses_special_tokens_and_names_the_row() -> None:
 
 
 def test_the_writer_refuses_text_that_is_no_unicode() -> None:
-    with pytest.raises(InvalidItem, match="row 1"):
+    with pytest.raises(InvalidItem, match="formatter's own text"):
         JsonlWriter(ChatFormatter(instruction="half \ud83d")).write([Item(title="a", price=1)], "train.jsonl")
 
 

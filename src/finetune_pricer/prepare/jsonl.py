@@ -17,10 +17,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator
 
-    from .._wire import Message
     from ..items import Item
-
-    Row = dict[str, list[Message]]
 
 SPECIAL = re.compile(r"<\|[a-zA-Z0-9_]{1,40}\|>")
 """As the tokenizers of gpt, gpt-oss, Qwen and Llama write them: `<|endoftext|>`, `<|im_start|>`."""
@@ -103,17 +100,16 @@ class JsonlWriter:
             sealing = Future[None]()
             sealing.set_result(None)
 
-            def seal(*pieces: bytes | memoryview) -> None:
-                for piece in pieces:
-                    digest.update(piece)
-                    file.write(piece)
+            def seal(block: bytes) -> None:
+                digest.update(block)
+                file.write(block)
 
-            for rows in self._batches(items, path):
-                block = self._lines(rows, examples, path)
+            for lines in self._batches(items, path):
+                block = b"".join(lines)
                 sealing.result()
-                sealing = thread.submit(seal, b"" if examples else mark, block, b"\n")
-                size += len(block) + 1
-                examples += len(rows)
+                sealing = thread.submit(seal, block if examples else mark + block)
+                size += len(block)
+                examples += len(lines)
             sealing.result()
             if not examples:
                 raise TrainingFileError(f"no items to write; {str(path)!r} was not written")
@@ -125,43 +121,30 @@ class JsonlWriter:
             formatter=self.formatter.fingerprint,
         )
 
-    def _batches(self, items: Iterable[Item], path: str | os.PathLike[str]) -> Iterator[list[Row]]:
-        example = self.formatter.example
-        rows: list[Row] = []
+    def _batches(self, items: Iterable[Item], path: str | os.PathLike[str]) -> Iterator[list[bytes]]:
+        try:
+            written = self.formatter.line_writer()
+        except TypeError as error:
+            raise InvalidItem(f"the formatter's own text cannot be written: {error}") from error
+        lines: list[bytes] = []
         for row, item in enumerate(items, start=1):
             try:
-                rows.append({"messages": example(item)})
-            except InvalidItem as error:
+                line = written(item)
+            except (InvalidItem, TypeError) as error:
                 raise InvalidItem(f"row {row}: {error}; {str(path)!r} was not written") from error
-            if len(rows) == _TOGETHER:
-                yield rows
-                rows = []
-        if rows:
-            yield rows
-
-    def _lines(self, rows: list[Row], before: int, path: str | os.PathLike[str]) -> memoryview:
-        """Write rows as lines but for the last newline, all at once, which is faster than one by one."""
-        from orjson import JSONEncodeError, dumps
-
-        try:
-            written = dumps(rows)
-        except JSONEncodeError:
-            written = b"<|"  # one of them cannot be written: find out which
-        if b"<|" in written:
-            for row, messages in enumerate(rows, start=before + 1):
-                _require_writable(row, messages, path)
-        # Inside a string each quote is escaped, so this stands between rows only. A view copies nothing.
-        return memoryview(written.replace(b'},{"messages":[', b'}\n{"messages":['))[1:-1]
+            # The single letter is looked for first, as that takes a tenth of the time.
+            if b"<" in line and b"<|" in line:
+                _refuse_special_tokens(row, line, path)
+            lines.append(line)
+            if len(lines) == _TOGETHER:
+                yield lines
+                lines = []
+        if lines:
+            yield lines
 
 
-def _require_writable(row: int, content: Row, path: str | os.PathLike[str]) -> None:
-    from orjson import JSONEncodeError, dumps
-
-    try:
-        text = dumps(content).decode()
-    except JSONEncodeError as error:
-        raise InvalidItem(f"row {row}: {error}; {str(path)!r} was not written") from error
-    if token := special_token_in(text):
+def _refuse_special_tokens(row: int, line: bytes, path: str | os.PathLike[str]) -> None:
+    if token := special_token_in(line.decode()):
         raise InvalidItem(
             f"row {row}: the text holds {token!r}, a special token on which jobs fail; take it out of the "
             f"text; {str(path)!r} was not written"
