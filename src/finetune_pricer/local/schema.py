@@ -22,8 +22,8 @@ Metadata = Annotated[
 
 
 def _whole(value: Any) -> Any:
-    # JSON knows no integers: 1.0 is one, and the specification takes it as such. Beyond 2**53 a float no longer
-    # says which whole number was meant.
+    # JSON knows no integers: 1.0 is one, and the specification takes it as such. Beyond 2**53 a float no
+    # longer says which whole number was meant.
     is_whole = isinstance(value, float) and value.is_integer() and abs(value) <= 2**53
     return int(value) if is_whole else value
 
