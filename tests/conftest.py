@@ -49,12 +49,13 @@ def _no_network() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _clean_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No keys from outside, no `.env`, and files that are written land in the test's own folder."""
+    """No keys from outside, no `.env`, and whatever is written lands in the test's own folder."""
     for name in list(os.environ):
         chosen = name in {"HF_TOKEN", "FINETUNE_PRICER_PROVIDER"}
         if chosen or name.endswith(("_API_KEY", "_BASE_URL", "_ENDPOINT")):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FINETUNE_PRICER_HOME", str(tmp_path / "home"))
 
 
 @pytest.fixture

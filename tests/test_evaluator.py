@@ -12,7 +12,7 @@ import respx
 
 from finetune_pricer import Evaluator, Item, ItemDataset, Prediction, Predictor
 from finetune_pricer.errors import EvaluationError, InvalidItem, ModelNotFound
-from finetune_pricer.evaluate.evaluator import Metric
+from finetune_pricer.evaluate.measuring import Metric
 from helpers import answering, priced, refusal, reply
 
 ITEMS = priced(10, first=100.0)
@@ -181,7 +181,7 @@ def test_a_dataset_is_evaluated_like_a_list() -> None:
 def test_the_median_of_the_training_items_stands_beside_the_model() -> None:
     train = ItemDataset.from_items([Item(title=str(price), price=price) for price in (1, 100, 900)])
     evaluation = Evaluator(baselines=train).evaluate(off_by(1), ITEMS)
-    [median] = evaluation.baselines
+    median, *_ = evaluation.baselines
     assert median.name == "always the training median"
     assert {record.price for record in median.records} == {100.0}
     assert median.mae.value == pytest.approx(4.5)

@@ -1,5 +1,6 @@
 """A job's events: in order, each once."""
 
+from itertools import chain, repeat
 from typing import Any
 
 import httpx
@@ -33,10 +34,10 @@ def streamed(
     statuses: list[str],
     pages: list[Any],
 ) -> list[str]:
-    """Follow a job that takes these statuses, while its event list gives these pages."""
+    """Follow a job that takes these statuses, while its event list gives these pages, and then no more."""
     states = [httpx.Response(200, json=job_body(status)) for status in statuses]
-    service.get("/fine_tuning/jobs/ftjob-1").mock(side_effect=states)
-    service.get("/fine_tuning/jobs/ftjob-1/events").mock(side_effect=pages)
+    service.get("/fine_tuning/jobs/ftjob-1").mock(side_effect=chain(states, repeat(states[-1])))
+    service.get("/fine_tuning/jobs/ftjob-1/events").mock(side_effect=chain(pages, repeat(page([]))))
     job = FineTuneJob(client, JobRecord(id="ftjob-1"))
     return [found.id for found in job.stream_events(sleep=naps.append)]
 

@@ -1,18 +1,24 @@
 """The examples run as a user runs them, and the demo is the first of them."""
 
+import csv
 import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from finetune_pricer import MadeUpCatalogue
 from finetune_pricer.cli import cli
+from finetune_pricer.evaluate.baselines import FITTED
 from finetune_pricer.local import LocalServer
+from stub_service import Behaviour, StubService
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+MODEL_BASELINES_BEST = 1 + len(FITTED) + 1
 
 
 def run_first(*arguments: str, **environment: str) -> str:
@@ -28,7 +34,7 @@ def maes(output: str) -> list[float]:
 
 def test_the_first_example_beats_the_median_and_prices_what_has_no_price() -> None:
     output = run_first("--train", "1000", "--test", "100")
-    model, median, best = maes(output)
+    model, median, *_, best = maes(output)
     assert best < model < 0.7 * median
     assert len(re.findall(r"^  \$\d+\.\d\d  ", output, re.MULTILINE)) == 2
     assert "plotly" in Path("report.html").read_text()
@@ -39,7 +45,7 @@ def test_the_first_example_speaks_to_any_service_through_a_plain_client() -> Non
         output = run_first(
             "--base-url", server.url, "--train", "300", "--test", "50", OPENAI_API_KEY="sk-of-a-service"
         )
-        assert len(maes(output)) == 3
+        assert len(maes(output)) == MODEL_BASELINES_BEST
         with server.client() as client:
             assert [job.status for job in client.fine_tuning.jobs.list()] == ["succeeded"]
 
@@ -54,4 +60,72 @@ def test_the_first_example_asks_for_a_model_where_none_can_be_meant() -> None:
 def test_the_demo_command_runs_the_first_example(capsys: pytest.CaptureFixture[str]) -> None:
     result = CliRunner().invoke(cli, ["demo", "--train", "300", "--test", "50"], catch_exceptions=False)
     assert result.exit_code == 0
-    assert len(maes(result.output + capsys.readouterr().out)) == 3
+    assert len(maes(result.output + capsys.readouterr().out)) == MODEL_BASELINES_BEST
+
+
+def test_another_provider_is_one_word_away_and_the_file_stays_the_same() -> None:
+    command = [sys.executable, "-W", "ignore", str(EXAMPLES / "04_another_provider.py"), "--train", "300"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"^(\w+): a learning rate is", done.stdout, re.MULTILINE) == [
+        "openai",
+        "azure",
+        "nebius",
+        "crusoe",
+    ]
+    assert len(maes(done.stdout)) == 4
+    assert len(set(re.findall(r"ftjob-\w+", done.stdout))) == 4
+    assert [path.name for path in Path("jsonl").iterdir()] == ["train.jsonl"]
+
+
+def catalogue_command(*arguments: str) -> list[str]:
+    script = str(EXAMPLES / "05_price_a_catalogue.py")
+    return [sys.executable, script, "catalogue.csv", "priced.csv", *arguments]
+
+
+@pytest.mark.parametrize("count", [500, pytest.param(5_000, marks=pytest.mark.acceptance)])
+def test_a_catalogue_is_priced_although_the_run_is_killed_half_way(count: int) -> None:
+    with StubService(Behaviour(latency=0.005)) as service:
+        command = catalogue_command("--make", str(count), "--base-url", service.url, "--model", "m")
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        while service.sent < count // 2:
+            assert process.poll() is None
+            time.sleep(0.005)
+        process.kill()
+        process.wait()
+        assert not Path("priced.csv").exists()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=120)
+        under_way_at_most = 64
+        assert service.stats()["answered_again"] <= under_way_at_most
+    with Path("priced.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == [str(number) for number in range(count)]
+    assert all(float(row["price"]) > 0 for row in rows)
+
+
+def test_a_catalogue_is_priced_by_the_local_server_with_ranges() -> None:
+    known = MadeUpCatalogue(seed=3).items(60)
+    known.to_pandas().to_csv("known.csv", index=False)
+    command = catalogue_command("--make", "40", "--known", "known.csv")
+    first, second = (
+        subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+        for _ in range(2)
+    )
+    assert "training" in first
+    assert "training" not in second
+    with Path("priced.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert all(float(row["low"]) < float(row["price"]) < float(row["high"]) for row in rows)
+
+
+def test_the_third_example_forecasts_and_shows_what_came() -> None:
+    command = [sys.executable, str(EXAMPLES / "03_is_it_worth_it.py"), "--test", "100", "--target", "600"]
+    done = subprocess.run(
+        [*command, "--sizes", "50", "100", "200"], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert "to pay in all: $0.0595 of a budget of $5.00" in done.stdout
+    assert "rank  model" in done.stdout
+    assert re.search(r"forecast at 600: \$\d+\.\d\d, 80% band", done.stdout)
+    assert re.search(r"what came: MAE .* - (inside|OUTSIDE) the band", done.stdout)
+    assert Path("worth_it.html").exists()

@@ -18,9 +18,10 @@ NAMES = "Item, ItemDataset, ChatFormatter, JsonlWriter, FineTuneJob, Predictor, 
 # Data flows down this list; a room imports from its own line and from those above it.
 FLOW = [
     {"errors"},
-    {"_settings", "_files", "_progress", "_sqlite", "_features", "prices"},
+    {"_settings", "_files", "_progress", "_sqlite", "_features", "_network", "prices"},
+    {"_profiles", "_price_rows"},
     {"providers", "_wire"},
-    {"items", "_reading"},
+    {"items"},
     {"chat"},
     {"prepare"},
     {"tune"},
@@ -31,7 +32,7 @@ FLOW = [
 ]
 LEVEL = {room: level for level, rooms in enumerate(FLOW) for room in rooms}
 MAY_IMPORT_LOCAL = {"providers", "cli"}
-LOCAL_MAY_IMPORT = {"errors", "prices", "_features"}
+LOCAL_MAY_IMPORT = {"errors", "prices", "_features", "_network"}
 
 
 def room_of(path: Path) -> str:

@@ -35,6 +35,19 @@ def validation(tmp_path: Path) -> TrainingFile:
     return JsonlWriter().write(priced(1), tmp_path / "validation.jsonl")
 
 
+@pytest.fixture(autouse=True)
+def _nothing_there_yet(service: respx.MockRouter) -> None:
+    service.get("/models/base").mock(refusal(404))
+    service.get("/fine_tuning/jobs").mock(page([]))
+
+
+def asked(route: respx.Route) -> dict[str, Any]:
+    """What the job was asked for with, without our own marks."""
+    body = body_of(route.calls.last.request)
+    assert set(body.pop("metadata")) == {"finetune_pricer_spec", "finetune_pricer_token"}
+    return body
+
+
 def states(service: respx.MockRouter, *answers: Any) -> respx.Route:
     """Let the job be in these states, one after the other, and stay in the last."""
     made = [
@@ -74,7 +87,7 @@ def test_files_are_uploaded_and_the_job_is_asked_for_in_full(
         suffix="pricer",
     )
     hyperparameters = {"n_epochs": 2, "batch_size": "auto", "learning_rate_multiplier": 0.5}
-    assert body_of(route.calls.last.request) == {
+    assert asked(route) == {
         "training_file": "file-t",
         "validation_file": "file-v",
         "model": "base",
@@ -91,7 +104,7 @@ def test_what_is_not_said_is_not_sent_and_an_uploaded_file_is_not_sent_again(
     route = service.post("/fine_tuning/jobs").mock(httpx.Response(200, json=job_body()))
     FineTuneJob.create(client, UploadedFile(id="file-9"), model="base")
     method = {"type": "supervised", "supervised": {"hyperparameters": {}}}
-    assert body_of(route.calls.last.request) == {
+    assert asked(route) == {
         "training_file": "file-9",
         "model": "base",
         "method": method,
@@ -294,3 +307,8 @@ def test_an_answer_without_an_id_is_an_error_of_ours(
 ) -> None:
     with pytest.raises(ServiceError, match="answer is no job"):
         attached(client, service, {"status": "running"})
+
+
+def test_a_path_is_no_checked_file_and_the_error_says_how_it_becomes_one(client: openai.OpenAI) -> None:
+    with pytest.raises(DataError, match=r"not a str; .*check_jsonl\(path\)"):
+        FineTuneJob.create(client, "train.jsonl", model="base")  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import openai
+import pandas as pd
 import pytest
 import respx
 
@@ -22,9 +23,15 @@ from finetune_pricer.errors import (
     NotFound,
     ServiceUnavailable,
 )
+from finetune_pricer.predict import engine
 from helpers import answering, asked_for, body_of, completion, priced, refusal, reply
 
 LAMP = Item(id="lamp", title="Lamp", price=20)
+
+
+@pytest.fixture(autouse=True)
+def _quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_FIRST_PAUSE", 0.001)
 
 
 @pytest.fixture
@@ -40,7 +47,7 @@ def test_the_request_is_the_formatters_prompt_and_the_most_likely_short_reply(
     Predictor(client, "ft:x", formatter=formatter).predict(LAMP)
     sent = body_of(chat.calls.last.request)
     assert (sent.pop("model"), sent.pop("messages")) == ("ft:x", formatter.prompt(LAMP))
-    assert sent == {"temperature": 0, "max_tokens": 12}
+    assert sent == {"temperature": 0, "max_tokens": 12, "logprobs": True, "top_logprobs": 20}
 
 
 @pytest.mark.parametrize(
@@ -75,7 +82,7 @@ UNPRICED: dict[str, tuple[httpx.Response, str | None, str]] = {
     "cut": (reply("$1,29", finish="length"), "$1,29", "cut inside a number"),
     "cut at the comma": (reply("$1,", finish="length"), "$1,", "cut inside a number"),
     "foreign": (reply("20 €"), "20 €", "in EUR, not in USD"),
-    "parts": (completion(choices=[{"message": {"content": [{"text": "$5"}]}}]), None, "no text but list"),
+    "another type": (completion(choices=[{"message": {"content": 5}}]), None, "the reply is empty"),
 }
 
 
@@ -207,9 +214,9 @@ def test_items_are_taken_only_a_little_ahead_of_the_answers(client: openai.OpenA
     chat.mock(reply("$5"))
     answers = Predictor(client, "m", concurrency=2).iter_predict(stream())
     assert next(answers).price == 5
-    assert next(taken) <= 8
+    assert next(taken) <= 16
     assert [next(answers).price for _ in range(10)] == [5] * 10
-    assert next(taken) <= 8 + 11
+    assert next(taken) <= 16 + 11
 
 
 def test_stopping_early_asks_nothing_more(client: openai.OpenAI, chat: respx.Route) -> None:
@@ -279,3 +286,12 @@ def test_the_text_of_a_request_is_what_the_helper_takes_it_for(
     chat.mock(reply("$5"))
     Predictor(client, "m").predict("a blue lamp")
     assert asked_for(chat.calls.last.request) == "a blue lamp"
+
+
+@pytest.mark.parametrize("things", ["a lamp", pd.DataFrame({"title": ["a lamp"]})], ids=["a text", "a frame"])
+def test_what_is_no_sequence_of_items_is_refused_before_anything_is_asked(
+    client: openai.OpenAI, service: respx.MockRouter, things: Any
+) -> None:
+    with pytest.raises(DataError, match=r"many items are wanted|is no sequence of items"):
+        Predictor(client, "m").predict_many(things)
+    assert not service.calls

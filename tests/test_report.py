@@ -43,7 +43,7 @@ def test_the_baseline_stands_beside_the_model(evaluation: Evaluation, page: str)
 
 
 def test_unscored_items_are_listed_by_reason(page: str) -> None:
-    assert "1 x no price in &#x27;&lt;b&gt;no&lt;/b&gt;&#x27;" in page
+    assert "no price in &#x27;&lt;b&gt;no&lt;/b&gt;&#x27;</td><td>1</td>" in page
 
 
 def test_what_others_wrote_is_shown_and_not_run(page: str) -> None:
@@ -60,9 +60,9 @@ def test_nothing_is_loaded_from_elsewhere(page: str) -> None:
     assert "@import" not in without_plotly(page)
 
 
-def test_both_figures_are_there_and_the_script_once(page: str) -> None:
-    assert page.count("Plotly.newPlot(") == 2
-    assert page.count('class="plotly-graph-div"') == 2
+def test_all_figures_are_there_and_the_script_once(page: str) -> None:
+    assert page.count("Plotly.newPlot(") == 4
+    assert page.count('class="plotly-graph-div"') == 4
     assert "within $40 or 20 %" in page
     assert "mean error so far" in page
 

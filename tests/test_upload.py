@@ -10,7 +10,7 @@ import respx
 
 from finetune_pricer import JsonlWriter, TrainingFile, upload
 from finetune_pricer.errors import RequestRejected, ServiceError, ServiceUnavailable, TrainingFileError
-from helpers import priced, refusal
+from helpers import page, priced, refusal
 
 
 @pytest.fixture
@@ -30,7 +30,8 @@ def test_the_file_is_sent_as_it_is_on_disk(
     sent = route.calls.last.request.content
     assert training.path.read_bytes() in sent
     assert b'name="purpose"\r\n\r\nfine-tune' in sent
-    assert b'filename="train.jsonl"' in sent
+    # By its name a file is known again whose upload was never answered.
+    assert f'filename="train-{training.sha256[:16]}.jsonl"'.encode() in sent
     assert (file.id, file.status, file.filename, file.bytes) == ("file-1", "processed", "train.jsonl", 7)
 
 
@@ -94,11 +95,13 @@ def test_a_refused_file_says_why(
 
 
 def test_an_answer_that_is_no_file_is_an_error_of_ours(
-    client: openai.OpenAI, service: respx.MockRouter, training: TrainingFile
+    client: openai.OpenAI, service: respx.MockRouter, training: TrainingFile, naps: list[float]
 ) -> None:
-    service.post("/files").mock(httpx.Response(200, json={"object": "file"}))
+    route = service.post("/files").mock(httpx.Response(200, json={"object": "file"}))
+    service.get("/files").mock(page([]))
     with pytest.raises(ServiceError, match="no file"):
-        upload(client, training)
+        upload(client, training, sleep=naps.append)
+    assert route.call_count == 3
 
 
 def test_pauses_grow_and_stay_below_half_a_minute(

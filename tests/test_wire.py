@@ -9,7 +9,7 @@ import openai
 import pytest
 import respx
 
-from finetune_pricer import _wire
+from finetune_pricer import FineTuneJob, _wire
 from finetune_pricer.errors import (
     AccessDenied,
     ModelNotFound,
@@ -57,8 +57,34 @@ def test_every_error_of_the_client_becomes_one_of_ours_without_the_key(
     error = made(kind)
     with pytest.raises(ServiceError) as caught, _wire.translated(client):
         raise error
-    assert caught.value.__cause__ is error
+    assert caught.value.__cause__ is None  # the traceback would show the key
     assert KEY not in str(caught.value)
+
+
+def test_the_cause_is_kept_where_the_key_does_not_stand_in_it(client: openai.OpenAI) -> None:
+    error = openai.OpenAIError("no room left")
+    with pytest.raises(ServiceError) as caught, _wire.translated(client):
+        raise error
+    assert caught.value.__cause__ is error
+
+
+def test_a_short_word_for_a_key_is_not_cut_out_of_the_language(service: respx.MockRouter) -> None:
+    service.get("/files/f-1").mock(refusal(404, "no local file f-1"))
+    with (
+        openai.OpenAI(api_key="local", base_url="https://service.test/v1", max_retries=0) as client,
+        pytest.raises(NotFound, match="no local file"),
+    ):
+        _wire.send(client, _wire.file("f-1"))
+
+
+def test_a_password_in_the_address_is_not_shown(service: respx.MockRouter) -> None:
+    service.get("/files/f-1").mock(side_effect=httpx.ConnectError("refused"))
+    with (
+        openai.OpenAI(api_key=KEY, base_url="https://me:secret@service.test/v1", max_retries=0) as client,
+        pytest.raises(ServiceUnavailable) as caught,
+    ):
+        _wire.send(client, _wire.file("f-1"))
+    assert "secret" not in str(caught.value)
 
 
 def test_the_list_of_the_clients_errors_is_not_empty() -> None:
@@ -89,7 +115,7 @@ def test_a_status_says_who_must_act(
 ) -> None:
     service.get("/files/f-1").mock(answer)
     with pytest.raises(ServiceError) as caught:
-        _wire.retrieve_file(client, "f-1")
+        _wire.send(client, _wire.file("f-1"))
     assert type(caught.value) is kind
     assert caught.value.status == answer.status_code
 
@@ -99,7 +125,7 @@ def test_the_services_own_words_are_kept(client: openai.OpenAI, service: respx.M
     answer.headers["x-request-id"] = "req-7"
     service.get("/files/f-1").mock(answer)
     with pytest.raises(RequestRejected) as caught:
-        _wire.retrieve_file(client, "f-1")
+        _wire.send(client, _wire.file("f-1"))
     error = caught.value
     assert str(error) == "invalid n_epochs for ***"
     assert (error.code, error.param, error.request_id) == ("invalid_value", "n_epochs", "req-7")
@@ -113,7 +139,7 @@ def test_words_in_another_form_than_openais_are_shown_too(
 ) -> None:
     service.get("/files/f-1").mock(httpx.Response(422, json=body))
     with pytest.raises(RequestRejected, match="out of tokens"):
-        _wire.retrieve_file(client, "f-1")
+        _wire.send(client, _wire.file("f-1"))
 
 
 NO_JSON = {
@@ -124,10 +150,10 @@ NO_JSON = {
     "a list": httpx.Response(200, json=[]),
 }
 CALLS: dict[str, Callable[[openai.OpenAI], Any]] = {
-    "retrieve": lambda client: _wire.retrieve_job(client, "ftjob-1"),
-    "list": lambda client: _wire.list_jobs(client, 3),
-    "events": lambda client: list(_wire.event_pages(client, "ftjob-1")),
-    "chat": lambda client: _wire.chat(client, "m", [{"role": "user", "content": "?"}]),
+    "retrieve": lambda client: _wire.send(client, _wire.job("ftjob-1")),
+    "list": lambda client: _wire.send(client, _wire.jobs(3, None)),
+    "events": lambda client: _wire.send(client, _wire.events("ftjob-1", 100, None)),
+    "chat": lambda client: _wire.ask(client, "m", [{"role": "user", "content": "?"}], {}),
 }
 
 
@@ -149,7 +175,7 @@ def test_a_service_that_cannot_be_reached_is_named_without_the_key(
 ) -> None:
     service.get("/files/f-1").mock(side_effect=httpx.ConnectError(f"refused {KEY}"))
     with pytest.raises(ServiceUnavailable, match=r"cannot reach https://service\.test.*refused \*\*\*"):
-        _wire.retrieve_file(client, "f-1")
+        _wire.send(client, _wire.file("f-1"))
 
 
 def test_a_service_that_does_not_answer_in_time_is_named(
@@ -157,7 +183,7 @@ def test_a_service_that_does_not_answer_in_time_is_named(
 ) -> None:
     service.get("/files/f-1").mock(side_effect=httpx.ReadTimeout("slow"))
     with pytest.raises(ServiceUnavailable, match=r"no answer from .* in time"):
-        _wire.retrieve_file(client, "f-1")
+        _wire.send(client, _wire.file("f-1"))
 
 
 @pytest.fixture
@@ -177,7 +203,7 @@ def test_a_job_is_asked_for_once_whatever_happens(
 ) -> None:
     route = service.post("/fine_tuning/jobs").mock(side_effect=[outcome] * 3)
     with pytest.raises(ServiceUnavailable):
-        _wire.create_job(patient, {"model": "base", "training_file": "f-1"})
+        _wire.send(patient, _wire.create_job({"model": "base", "training_file": "f-1"}, {}))
     assert route.call_count == 1
 
 
@@ -186,7 +212,7 @@ def test_other_questions_are_asked_again_by_the_client(
 ) -> None:
     answers = [refusal(500), refusal(429), httpx.Response(200, json=job_body())]
     route = service.get("/fine_tuning/jobs/ftjob-1").mock(side_effect=answers)
-    assert _wire.retrieve_job(patient, "ftjob-1")["status"] == "running"
+    assert _wire.send(patient, _wire.job("ftjob-1"))["status"] == "running"
     assert route.call_count == 3
 
 
@@ -195,14 +221,14 @@ def test_nulls_new_words_and_further_fields_come_through_as_they_are(
 ) -> None:
     body = job_body("paused", error=None, hyperparameters=None, shade="blue", result_files=None)
     service.get("/fine_tuning/jobs/ftjob-1").mock(httpx.Response(200, json=body))
-    assert _wire.retrieve_job(client, "ftjob-1") == body
+    assert _wire.send(client, _wire.job("ftjob-1")) == body
 
 
 def test_a_service_that_sends_one_page_for_ever_is_not_followed_for_ever(
     client: openai.OpenAI, service: respx.MockRouter
 ) -> None:
     service.get("/fine_tuning/jobs").mock(page([job_body()], more=True))
-    assert [job["id"] for job in _wire.list_jobs(client, 20)] == ["ftjob-1"]
+    assert [job.id for job in FineTuneJob.list(client)] == ["ftjob-1"]
 
 
 def test_our_own_errors_pass_through_untouched(client: openai.OpenAI) -> None:

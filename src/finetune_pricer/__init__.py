@@ -10,38 +10,70 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._price_rows import PriceRow as PriceRow
     from .chat import ChatFormatter as ChatFormatter
-    from .evaluate.evaluator import Evaluation as Evaluation
+    from .evaluate.compare import Comparison as Comparison
+    from .evaluate.compare import compare as compare
+    from .evaluate.evaluation import Evaluation as Evaluation
     from .evaluate.evaluator import Evaluator as Evaluator
+    from .evaluate.forecast import Forecast as Forecast
+    from .evaluate.forecast import forecast as forecast
+    from .evaluate.leaderboard import Leaderboard as Leaderboard
+    from .evaluate.sweep import Sweep as Sweep
     from .items import Item as Item
     from .items import ItemDataset as ItemDataset
     from .items import ItemSplits as ItemSplits
     from .items import login as login
-    from .predict.predictor import Prediction as Prediction
-    from .predict.predictor import Predictions as Predictions
+    from .predict.prediction import Prediction as Prediction
+    from .predict.prediction import Predictions as Predictions
     from .predict.predictor import Predictor as Predictor
+    from .predict.store import KeptAnswers as KeptAnswers
+    from .prepare.audit import audit as audit
+    from .prepare.checking import check_jsonl as check_jsonl
+    from .prepare.faults import JsonlReport as JsonlReport
+    from .prepare.findings import AuditReport as AuditReport
     from .prepare.jsonl import JsonlWriter as JsonlWriter
     from .prepare.jsonl import TrainingFile as TrainingFile
     from .prepare.made_up import MadeUpCatalogue as MadeUpCatalogue
+    from .prepare.tokens import TokenCount as TokenCount
+    from .prepare.tokens import count_tokens as count_tokens
     from .providers import connect as connect
+    from .tune.cost import CostEstimate as CostEstimate
+    from .tune.cost import estimate_cost as estimate_cost
     from .tune.files import upload as upload
     from .tune.job import FineTuneJob as FineTuneJob
 
 _HOMES = {
+    "AuditReport": "prepare.findings",
     "ChatFormatter": "chat",
-    "Evaluation": "evaluate.evaluator",
+    "Comparison": "evaluate.compare",
+    "CostEstimate": "tune.cost",
+    "Evaluation": "evaluate.evaluation",
     "Evaluator": "evaluate.evaluator",
     "FineTuneJob": "tune.job",
+    "Forecast": "evaluate.forecast",
     "Item": "items",
     "ItemDataset": "items",
     "ItemSplits": "items",
+    "JsonlReport": "prepare.faults",
     "JsonlWriter": "prepare.jsonl",
+    "KeptAnswers": "predict.store",
+    "Leaderboard": "evaluate.leaderboard",
     "MadeUpCatalogue": "prepare.made_up",
-    "Prediction": "predict.predictor",
-    "Predictions": "predict.predictor",
+    "Prediction": "predict.prediction",
+    "Predictions": "predict.prediction",
     "Predictor": "predict.predictor",
+    "PriceRow": "_price_rows",
+    "Sweep": "evaluate.sweep",
+    "TokenCount": "prepare.tokens",
     "TrainingFile": "prepare.jsonl",
+    "audit": "prepare.audit",
+    "check_jsonl": "prepare.checking",
+    "compare": "evaluate.compare",
     "connect": "providers",
+    "count_tokens": "prepare.tokens",
+    "estimate_cost": "tune.cost",
+    "forecast": "evaluate.forecast",
     "login": "items",
     "upload": "tune.files",
 }

@@ -19,11 +19,12 @@ _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `path` for writing and, when all went well, rename it to `path`.
 
     Missing folders are made. On an exception inside the block the temporary file is removed and `path`
-    stays as it was.
+    stays as it was. With `durable=False` a power cut right afterwards may leave a torn file: for files that
+    can be made again, and whose hash is looked at before they are used.
 
     Raises:
         FileAccessError: The folder or file cannot be written.
@@ -41,7 +42,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         part.chmod(_mode(target))
         part.replace(target)
     except BaseException as error:

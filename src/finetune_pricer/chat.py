@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .errors import DataError, InvalidItem, PriceNotFound
 from .items import Item, require_price
-from .prices import PriceForm, format_price, parse_price
+from .prices import PriceForm, parse_price
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ._wire import Message
 
 COURSE = "Estimate the price of this product. Respond with the price, no explanation"
 """The instruction of the LLM Engineering course, from which this library grew."""
+
+_TO_THE_ANSWER = b'},{"role":"assistant","content":'
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +38,8 @@ class ChatFormatter:
         shots: Priced items shown as solved examples before the question.
 
     Raises:
-        DataError: `reply` does not show a form, or one that cannot be read again in this currency.
-        InvalidItem: A shot has no price.
+        DataError: `reply` does not show a form, or one that cannot be read again in `currency`.
+        InvalidItem: A shot has no price or no text.
     """
 
     instruction: str = COURSE
@@ -44,13 +47,22 @@ class ChatFormatter:
     reply: str = field(default="$19.99", kw_only=True)
     currency: str = field(default="USD", kw_only=True)
     shots: Sequence[Item] = field(default=(), kw_only=True)
+    _lead: str = field(init=False, repr=False, compare=False)
+    _write: Callable[[float], str] = field(init=False, repr=False, compare=False)
+    _before: tuple[Message, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        PriceForm.like(self.reply)
-        object.__setattr__(self, "shots", tuple(self.shots))
+        put = partial(object.__setattr__, self)
+        put("shots", tuple(self.shots))
         for shot in self.shots:
             require_price(shot, "a solved example")
+        put("_lead", f"{self.instruction}\n\n" if self.instruction else "")
+        put("_write", PriceForm.like(self.reply).template.format)
         self._require_readable()
+        before: list[Message] = [] if self.system is None else [{"role": "system", "content": self.system}]
+        for shot in self.shots:
+            before += [self._question(shot), self._answer(shot)]
+        put("_before", tuple(before))
 
     def prompt(self, item: Item | str) -> list[Message]:
         """Ask for the price of an item, or of a text.
@@ -58,12 +70,9 @@ class ChatFormatter:
         Raises:
             InvalidItem: The text is empty.
         """
-        messages: list[Message] = []
-        if self.system is not None:
-            messages.append({"role": "system", "content": self.system})
-        for shot in self.shots:
-            messages += [self._question(shot), self._answer(shot)]
-        return [*messages, self._question(item)]
+        if not self._before:
+            return [self._question(item)]
+        return [*(message.copy() for message in self._before), self._question(item)]
 
     def example(self, item: Item) -> list[Message]:
         """Ask for the price of an item and answer with it: one training example.
@@ -71,7 +80,33 @@ class ChatFormatter:
         Raises:
             InvalidItem: The item has no price.
         """
-        return [*self.prompt(item), self._answer(item)]
+        messages = self.prompt(item)
+        messages.append(self._answer(item))
+        return messages
+
+    def line_writer(self) -> Callable[[Item], bytes]:
+        """Give a function that writes an item's `example` as one line of a training file.
+
+        It gives what `orjson.dumps({"messages": formatter.example(item)})` gives and a newline, in half the
+        time: all that is the same for every item is made once.
+
+        Raises:
+            InvalidItem: When called with an item that has no price.
+            TypeError: When called with a text that cannot be written as UTF-8.
+        """
+        from orjson import dumps
+
+        write = self._write
+        # Up to the end of the instruction, where the item's text goes on in the same string.
+        start = dumps({"messages": [*self._before, {"role": "user", "content": self._lead}]})[: -len('"}]}')]
+
+        def line(item: Item) -> bytes:
+            price = item.price
+            if price is None:
+                price = require_price(item, "a training example")
+            return b"".join((start, dumps(item.text)[1:], _TO_THE_ANSWER, dumps(write(price)), b"}]}\n"))
+
+        return line
 
     def read(self, reply: str) -> float:
         """Read the price in a reply, in dollars (or the unit of `currency`).
@@ -90,9 +125,8 @@ class ChatFormatter:
 
     def _require_readable(self) -> None:
         # Found now, and not when a model that was paid for answers in a form that nobody can read.
-        form = PriceForm.like(self.reply)
         for price in (7.0, 1234.0):
-            reply = form.write(price)
+            reply = self._write(price)
             try:
                 found = self.read(reply)
             except PriceNotFound as error:
@@ -103,11 +137,14 @@ class ChatFormatter:
                 raise DataError(f"reply={self.reply!r}: {reply!r} would be read as {found:g}, not {price:g}")
 
     def _question(self, item: Item | str) -> Message:
-        text = item if isinstance(item, str) else item.text
-        if not text or text.isspace():
+        if not isinstance(item, str):
+            text = item.text  # never empty: items are checked when they are made
+        elif (text := item).isspace() or not text:
             raise InvalidItem("an empty text cannot be priced; give a title or a description")
-        return {"role": "user", "content": f"{self.instruction}\n\n{text}" if self.instruction else text}
+        return {"role": "user", "content": self._lead + text}
 
     def _answer(self, item: Item) -> Message:
-        price = require_price(item, "a training example")
-        return {"role": "assistant", "content": format_price(price, self.reply)}
+        price = item.price
+        if price is None:
+            price = require_price(item, "a training example")
+        return {"role": "assistant", "content": self._write(price)}

@@ -38,7 +38,9 @@ def _first_example() -> Path:
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="Any but a loopback address needs --key."
 )
-@click.option("--port", default=8080, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one."
+)
 @click.option(
     "--dir", "folder", type=click.Path(path_type=Path, file_okay=False), help="Keeps files, jobs and models."
 )

@@ -7,6 +7,7 @@ PricerError
 │   ├── InvalidRows                       rows of a table or file cannot be items
 │   ├── PriceNotFound                     a text holds no price
 │   └── TrainingFileError                 a training file is not what it should be
+├── OverBudget(ValueError)                spend less, or raise the budget
 ├── NotConfigured(LookupError)            set a key, or name a provider
 ├── MissingExtra(ImportError)             install an optional part
 ├── NotSupported(NotImplementedError)     this service or package cannot do that
@@ -15,9 +16,11 @@ PricerError
 ├── ServiceError                          what a service answered
 │   ├── ServiceUnavailable(ConnectionError)   try later
 │   ├── AccessDenied(PermissionError)         mend the key or its rights
+│   │   └── TrainingNotAvailable              ... this account trains no more here
 │   ├── RequestRejected(ValueError)           change the request
 │   └── NotFound(LookupError)                 the service has no such thing
 │       └── ModelNotFound                     ... no such model
+├── ModelRetired(ValueError)              the base model is shut down; nothing was sent
 ├── JobError(RuntimeError)                what became of a fine-tuning job
 │   ├── JobFailed                         the service gave up, and says why
 │   ├── JobCancelled                      somebody cancelled it
@@ -102,6 +105,21 @@ class TrainingFileError(DataError):
     """A training file is empty, or is no longer the file that was checked."""
 
 
+class OverBudget(PricerError, ValueError):
+    """A job would cost more than its budget; nothing was bought."""
+
+    def __init__(self, message: str, *, cost: float = 0.0, budget: float = 0.0) -> None:
+        super().__init__(message)
+        self.cost = cost
+        """Dollars that it would cost."""
+        self.budget = budget
+
+    @property
+    def over(self) -> float:
+        """By how many dollars."""
+        return self.cost - self.budget
+
+
 class NotConfigured(PricerError, LookupError):
     """Nothing says which service to use, or a named one lacks its key."""
 
@@ -148,9 +166,30 @@ class ServiceError(PricerError):
 class ServiceUnavailable(ServiceError, ConnectionError):
     """No answer, too many requests, or a fault on the service's side: trying later may help."""
 
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        param: str | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+        reached: bool = True,
+    ) -> None:
+        super().__init__(message, status=status, code=code, param=param, request_id=request_id)
+        self.retry_after = retry_after
+        """Seconds that the service asks to wait, where it says so."""
+        self.reached = reached
+        """Whether the service may have seen the request; False only where that is sure."""
+
 
 class AccessDenied(ServiceError, PermissionError):
     """The key is missing, wrong, or lacks the right (HTTP 401 and 403)."""
+
+
+class TrainingNotAvailable(AccessDenied):
+    """This account may not train at this service any more, whatever the key (HTTP 403)."""
 
 
 class RequestRejected(ServiceError, ValueError):
@@ -163,6 +202,16 @@ class NotFound(ServiceError, LookupError):
 
 class ModelNotFound(NotFound):
     """The service has no such model, or this key may not use it."""
+
+
+class ModelRetired(PricerError, ValueError):
+    """The base model is shut down, or its service takes no new jobs; nothing was sent."""
+
+    def __init__(self, message: str, *, model: str = "", date: str = "") -> None:
+        super().__init__(message)
+        self.model = model
+        self.date = date
+        """Since when, as `YYYY-MM-DD`."""
 
 
 class JobError(PricerError, RuntimeError):

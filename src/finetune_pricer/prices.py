@@ -75,6 +75,7 @@ _COMMA_DECIMALS = frozenset({"EUR", "BRL", "RUB", "TRY", "PLN", "SEK", "NOK", "D
 _GAP = "[ \u00a0\u2009\u202f]"
 _BEFORE = "|".join(sorted((re.escape(s) for s in [*_SYMBOLS, *_CODES]), key=len, reverse=True))
 _AFTER = "|".join(sorted((re.escape(s) for s in [*_SYMBOLS, *_CODES, *_WORDS]), key=len, reverse=True))
+_ANY_MARK = re.compile(rf"(?<![A-Za-z])(?:{_AFTER})(?![A-Za-z])|\d(?:{_AFTER})", re.IGNORECASE)
 _NUMBER = re.compile(
     rf"""
     (?P<sign>(?<![\w$€£.,)])[-\u2212])?
@@ -153,8 +154,13 @@ class PriceForm:
 
     def write(self, price: float) -> str:
         """Write one price in this form."""
-        number = f"{price:,.{self.decimals}f}" if self.grouped else f"{price:.{self.decimals}f}"
-        return f"{self.prefix}{number}{self.suffix}"
+        return self.template.format(price)
+
+    @property
+    def template(self) -> str:
+        """This form as `str.format` takes it, for writing many prices."""
+        before, after = (part.replace("{", "{{").replace("}", "}}") for part in (self.prefix, self.suffix))
+        return f"{before}{{:{',' if self.grouped else ''}.{self.decimals}f}}{after}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +207,19 @@ def parse_price(text: str, currency: str = "USD") -> float:
     if amounts and _says_only_a_number(plain):
         return _settled(amounts[0], amounts, plain, text)
     raise PriceNotFound(f"no price in {_shown(text)}", text=text)
+
+
+def marked_prices(text: str, currency: str = "USD") -> Iterator[tuple[float, str]]:
+    """Give every number in a text at which this currency stands, and how it stands there.
+
+    A long text is read whole: this looks for prices in descriptions, and not for the one in a reply.
+    """
+    plain = text.translate(_MARKUP)
+    if not _ANY_MARK.search(plain):  # as in most descriptions, and found far sooner than all numbers
+        return
+    for amount in _amounts(plain, currency):
+        if currency in amount.marks and not amount.cut:
+            yield amount.value, plain[amount.start : amount.end].strip()
 
 
 def _amounts(text: str, currency: str) -> Iterator[_Amount]:

@@ -3,29 +3,118 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Mapping  # noqa: TC003 - pydantic reads it
+from datetime import date  # noqa: TC003 - pydantic reads it
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Literal, Self
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, ConfigDict
 
+from ._profiles import PROFILES
 from ._settings import settings
-from .errors import NotConfigured
+from .errors import DataError, NotConfigured
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
 
-    from openai import OpenAI
+    from openai import AsyncOpenAI, OpenAI
 
 _log = logging.getLogger("finetune_pricer")
 
 
-class Provider(BaseModel):
-    """What must be known to reach a service."""
+class _Fact(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model_config = ConfigDict(frozen=True)
+
+class Setting(_Fact):
+    """How a service takes one of our settings."""
 
     name: str
-    key_variable: str
+    """The service's name for it."""
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[int, ...] = ()
+    """The only values that it takes; empty where every value in the range will do."""
+    auto: bool = True
+    """Whether it takes `"auto"`. Where not, `"auto"` is not sent, which comes to the same."""
+    scale: float | None = None
+    """What our factor is multiplied by, where the service wants an absolute number."""
+
+    def checked(self, ours: str, value: float, *, at: str) -> float:
+        """Give the value as the service wants it.
+
+        Raises:
+            DataError: It is out of the service's range; the message names the range.
+        """
+        whole = self.scale is None and isinstance(value, int)
+        if isinstance(value, bool) or value != value:  # noqa: PLR0124 - NaN
+            raise DataError(f"{ours} must be a number, not {value!r}")
+        too_low = self.low is not None and value < self.low
+        if (
+            too_low
+            or (self.high is not None and value > self.high)
+            or (self.choices and value not in self.choices)
+        ):
+            raise DataError(f"{ours} must be {self._range()} {at}, not {value!r}{self._hint(value)}")
+        return value if whole or self.scale is None else float(f"{value * self.scale:.6g}")
+
+    def _range(self) -> str:
+        if self.choices:
+            return f"one of {', '.join(map(str, self.choices))}"
+        if self.low is None or self.high is None:
+            return f"at least {self.low:g}" if self.high is None else f"at most {self.high:g}"
+        return f"{self.low:g} to {self.high:g}"
+
+    def _hint(self, value: float) -> str:
+        if self.scale is None or value <= 0:
+            return ""
+        return f" (a factor on {self.scale:g}; for a rate of {value:g} give {value / self.scale:g})"
+
+
+class Retirement(_Fact):
+    """When base models stop; `models` are names, or patterns with `*`."""
+
+    models: tuple[str, ...]
+    training_ends: date | None = None
+    serving_ends: date | None = None
+    """When tuned models stop answering."""
+    existing_customers_only: bool = False
+    """Whether only those may still train who did so before."""
+    source: str
+
+
+class Serving(_Fact):
+    """How a tuned model comes to answer, and what that costs."""
+
+    how: Literal["at_once", "custom_models", "by_hand"] = "at_once"
+    """`at_once`: by its name, with no further step. `custom_models`: `deploy` does it. `by_hand`: `deploy`
+    gives the steps."""
+    steps: str = ""
+    """What to do by hand; `{model}` and `{name}` are filled in."""
+    idle_cost_per_hour: float | None = None
+    """USD for an hour in which nobody asks; None where it is not known."""
+    cost: str = ""
+    """The same in words."""
+    source: str = ""
+    bases: Mapping[str, str] = {}
+    """Base models whose tuned models can be deployed, with the name that serving has for each. Empty: all."""
+
+
+class Provider(_Fact):
+    """A service: where it answers, how it wants to be asked, and what is known of it.
+
+    Take one of `PROVIDERS`, change it with `model_copy(update={...})`, or make one for a service of your own:
+    the defaults are the protocol as OpenAI documents it.
+    """
+
+    name: str
+    as_of: date | None = None
+    """When these facts were gathered."""
+    source: str = ""
+
+    key_variable: str = ""
     """The environment variable with the key; a provider is configured when it is set."""
     base_url: str | None = None
     """Where the service answers; None where each user has an address of their own."""
@@ -33,34 +122,133 @@ class Provider(BaseModel):
     """The environment variable that says where, or overrides it."""
     base_url_path: str = ""
     """Added to what `base_url_variable` says, where it names a resource and not the API."""
+    hosts: tuple[str, ...] = ()
+    """Hosts by which a client of it is recognised; `*` stands for anything."""
 
+    hyperparameters: Literal["method", "top_level", "extra_body"] = "method"
+    """Where they stand in the request: in `method`, in the older `hyperparameters`, or in the `method` of a
+    body that the client does not check."""
+    settings: Mapping[str, Setting] = {
+        "epochs": Setting(name="n_epochs", low=1),
+        "batch_size": Setting(name="batch_size", low=1),
+        "learning_rate_multiplier": Setting(name="learning_rate_multiplier"),
+    }
+    """How `epochs`, `batch_size` and `learning_rate_multiplier` are called, and what they may be."""
+    learning_rate: str = "a factor on a rate that the service chooses"
+    """What a learning rate means there."""
+    always: Mapping[str, Any] = {}
+    """Hyperparameters that are always sent."""
+    lora: Mapping[str, Setting] = {}
+    """How `rank`, `alpha` and `dropout` of a LoRA are called; empty where they cannot be chosen."""
+    extra_body: Mapping[str, Any] = {}
+    """Further fields of the request."""
 
-# Addresses as the services document them, read on 2026-11-22.
-PROVIDERS = {
-    provider.name: provider
-    for provider in (
-        Provider(
-            name="openai",
-            key_variable="OPENAI_API_KEY",
-            base_url="https://api.openai.com/v1/",
-            base_url_variable="OPENAI_BASE_URL",
-        ),
-        Provider(
-            name="azure",
-            key_variable="AZURE_OPENAI_API_KEY",
-            base_url_variable="AZURE_OPENAI_ENDPOINT",
-            base_url_path="/openai/v1/",
-        ),
-        Provider(
-            name="nebius", key_variable="NEBIUS_API_KEY", base_url="https://api.tokenfactory.nebius.com/v1/"
-        ),
-        Provider(
-            name="crusoe",
-            key_variable="CRUSOE_API_KEY",
-            base_url="https://api.intelligence.crusoecloud.com/v1",
-        ),
+    file_encoding: Literal["utf-8", "utf-8-sig"] = "utf-8"
+    """`utf-8-sig` puts a byte order mark before the file as it is sent."""
+    min_examples: int = 1
+    max_file_bytes: int = 512 * 2**20
+    suffix_max: int | None = 64
+    """Characters that a suffix may have; None where there are no suffixes."""
+    suffix_pattern: str | None = None
+    """What a suffix must match."""
+    suffix_rule: str = ""
+    """The same in words."""
+    seed: bool = True
+
+    statuses: Mapping[str, str] = {}
+    """The service's own words for a job's state, and the protocol's word for each."""
+    events_in_order: bool = True
+    """Whether events of the same second come newest first; else they are put in order by their ids."""
+    metrics_from: tuple[Literal["events", "result_files", "endpoint", "checkpoints"], ...] = (
+        "events",
+        "result_files",
     )
+    """Where to look for metrics, one after the other."""
+    metrics_path: str | None = None
+    """The service's own endpoint of metrics, where `{job}` is the job's id."""
+    checkpoint_model_fields: tuple[str, ...] = ("fine_tuned_model_checkpoint",)
+    """Which field of a checkpoint names a model that can be asked; empty where it must be deployed first."""
+    pause: bool = True
+    """Whether a job can be paused and resumed."""
+    lists_bases: bool = False
+    """Whether a base model that `GET /models` does not know cannot be trained."""
+    batch_api: bool = True
+    logprobs: int = 20
+    """How many alternatives per token an answer may show; 0 is none."""
+
+    serving: Serving = Serving()
+    trains: tuple[str, ...] = ()
+    """Base models to start with, for somebody who comes from another service."""
+    no_new_jobs_after: date | None = None
+    """The last day on which the service takes jobs."""
+    retirements: tuple[Retirement, ...] = ()
+
+    def with_lora(
+        self, *, rank: int | None = None, alpha: float | None = None, dropout: float | None = None
+    ) -> Self:
+        """Give the same provider, with these LoRA settings sent under the service's own names.
+
+        Raises:
+            DataError: One is out of the service's range, or the service does not let it be chosen.
+        """
+        asked = {"rank": rank, "alpha": alpha, "dropout": dropout}
+        chosen = {}
+        for ours, value in asked.items():
+            if value is None:
+                continue
+            if ours not in self.lora:
+                raise DataError(f"the LoRA's {ours} cannot be chosen at {self.name!r}")
+            theirs = self.lora[ours]
+            chosen[theirs.name] = theirs.checked(f"the LoRA's {ours}", value, at=f"at {self.name!r}")
+        return self.model_copy(update={"always": {**self.always, **chosen}})
+
+    def retirement(self, model: str) -> Retirement | None:
+        """Give what is known of a base model's end; a tuned model's is its base's."""
+        base = model.split(":")[1] if model.startswith("ft:") and ":" in model[3:] else model
+        for known in self.retirements:
+            if any(fnmatchcase(base, pattern) for pattern in known.models):
+                return known
+        return None
+
+
+PROVIDERS: Mapping[str, Provider] = {
+    profile["name"]: Provider.model_validate(profile) for profile in PROFILES
 }
+"""The services that we know, by name."""
+
+
+# Clients that `connect` made, and for which service: an address alone does not say that a server is ours.
+_MADE: WeakKeyDictionary[object, Provider] = WeakKeyDictionary()
+
+
+def provider_of(client: OpenAI | AsyncOpenAI, said: str | Provider | None = None) -> Provider:
+    """Give what is known of a client's service: what was said, else by `connect` or by its address.
+
+    An address that nobody is known by, such as a loopback one, is a service that keeps to the protocol.
+
+    Raises:
+        NotConfigured: There is no provider of that name.
+    """
+    if isinstance(said, Provider):
+        return said
+    if said is not None:
+        return _known(said)
+    if (made := _MADE.get(client)) is not None:
+        return made
+    host = urlsplit(str(client.base_url)).hostname or ""
+    for provider in PROVIDERS.values():
+        if any(fnmatchcase(host, pattern) for pattern in provider.hosts):
+            return provider
+    return Provider(name=host or "unknown")
+
+
+def _known(name: str) -> Provider:
+    if name not in PROVIDERS:
+        raise NotConfigured(
+            f"there is no provider {name!r}; known: {', '.join(PROVIDERS)}; or make a "
+            "Provider, or an openai.OpenAI, of your own"
+        )
+    return PROVIDERS[name]
 
 
 def connect(
@@ -90,14 +278,15 @@ def connect(
     if chosen == "local":
         from .local import LocalServer
 
-        return LocalServer.shared(dir).client()
+        return _made("local", LocalServer.shared(dir).client())
     if dir is not None:
         raise NotConfigured(f"dir= belongs to the provider 'local', not to {chosen!r}")
     return _client(chosen, found)
 
 
 def _only_configured(found: Mapping[str, str]) -> str:
-    names = [provider.name for provider in PROVIDERS.values() if found.get(provider.key_variable)]
+    with_key = [provider for provider in PROVIDERS.values() if provider.key_variable]
+    names = [provider.name for provider in with_key if found.get(provider.key_variable)]
     if len(names) == 1:
         _log.info("using provider %r, the only one whose key is set", names[0])
         return names[0]
@@ -106,7 +295,7 @@ def _only_configured(found: Mapping[str, str]) -> str:
             f"keys of several providers are set ({', '.join(names)}); name one: connect({names[0]!r}), "
             "or set FINETUNE_PRICER_PROVIDER"
         )
-    variables = ", ".join(provider.key_variable for provider in PROVIDERS.values())
+    variables = ", ".join(provider.key_variable for provider in with_key)
     raise NotConfigured(
         f"no provider is configured: set one of {variables} in the environment or in .env; "
         'or rehearse without a key: connect("local")'
@@ -114,12 +303,7 @@ def _only_configured(found: Mapping[str, str]) -> str:
 
 
 def _client(name: str, found: Mapping[str, str]) -> OpenAI:
-    provider = PROVIDERS.get(name)
-    if provider is None:
-        known = ", ".join([*PROVIDERS, "local"])
-        raise NotConfigured(
-            f"there is no provider {name!r}; known: {known}; or make an openai.OpenAI of your own"
-        )
+    provider = _known(name)
     key = found.get(provider.key_variable)
     if not key:
         raise NotConfigured(
@@ -141,12 +325,17 @@ def _client(name: str, found: Mapping[str, str]) -> OpenAI:
 
     from openai import OpenAI
 
-    if name != "openai":
-        return OpenAI(api_key=key, base_url=base_url)
     # Passed by hand, since .env is not put into the environment that the client would read.
-    return OpenAI(
+    ours = name == "openai"
+    client = OpenAI(
         api_key=key,
         base_url=base_url,
-        organization=found.get("OPENAI_ORG_ID"),
-        project=found.get("OPENAI_PROJECT_ID"),
+        organization=found.get("OPENAI_ORG_ID") if ours else None,
+        project=found.get("OPENAI_PROJECT_ID") if ours else None,
     )
+    return _made(name, client)
+
+
+def _made(name: str, client: OpenAI) -> OpenAI:
+    _MADE[client] = PROVIDERS[name]
+    return client

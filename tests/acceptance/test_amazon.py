@@ -37,7 +37,7 @@ def run_example(folder: Path, *arguments: str) -> tuple[float, float, float]:
         env=os.environ | {"OPENAI_API_KEY": KEY},
     )
     assert done.returncode == 0, done.stderr
-    model, median = (float(found) for found in re.findall(r"MAE \$([\d.]+)", done.stdout))
+    model, median, *_ = (float(found) for found in re.findall(r"MAE \$([\d.]+)", done.stdout))
     return model, median, time.perf_counter() - started
 
 
@@ -74,3 +74,23 @@ def test_a_separately_started_server_gives_the_same_through_a_plain_client(
     print(f"model ${model:.2f}, ridge ${ridge:.2f}, median ${median:.2f}, {seconds:.0f} s")
     assert model <= 1.05 * ridge
     assert seconds < 120
+
+
+def test_the_third_example_forecasts_real_listings(data_folder: Path) -> None:
+    command = [sys.executable, str(ROOT / "examples" / "03_is_it_worth_it.py")]
+    sizes = ["--sizes", "100", "300", "1000", "3000", "--target", "4799"]
+    done = subprocess.run(
+        [*command, "--data", str(data_folder / "amazon"), *sizes],
+        capture_output=True,
+        text=True,
+        env=dict(os.environ),
+    )
+    assert done.returncode == 0, done.stderr
+    print(done.stdout)
+    found = re.search(r"forecast at 4,799: \$([\d.]+), 80% band \$([\d.]+) to \$([\d.]+)", done.stdout)
+    came = re.search(r"what came: MAE \$([\d.]+)", done.stdout)
+    assert found
+    assert came
+    value, low, high = map(float, found.groups())
+    assert low <= float(came[1]) <= high
+    assert high - low < value / 2

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from finetune_pricer._network import Hyperparameters, Training
 from finetune_pricer.errors import TrainingFileError
 from finetune_pricer.local.course import Course
 from finetune_pricer.local.examples import Example, read_examples
-from finetune_pricer.local.learner import Hyperparameters, Lesson, Training
+from finetune_pricer.local.learner import Lesson
 from finetune_pricer.local.model import Frame, PriceModel
 from finetune_pricer.local.replies import ReplyForm, number_in, tokens_of
 from local_helpers import INSTRUCTION, Product, products

@@ -1,16 +1,112 @@
-"""What a model must beat."""
+"""What a model must beat: simple methods with the predictor's interface, fitted in one line.
+
+`MedianBaseline.fit(train)` and its siblings learn from priced items; `prompting_baselines` asks a service's
+untuned model instead. To add one: subclass `Baseline` and name it in `FITTED`.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+import random
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from ..errors import EvaluationError
+from ..chat import ChatFormatter
+from ..errors import EvaluationError, MissingExtra
+from ..items import Item
+from ..predict.predictor import Prediction, Predictions, Predictor
 
 if TYPE_CHECKING:
-    from ..items import Item, ItemDataset
+    from collections.abc import Iterable, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+    from openai import OpenAI
+    from scipy.sparse import csr_matrix
+    from sklearn.linear_model import Ridge
+    from sklearn.neighbors import NearestNeighbors
+
+    from .._features import TextFeatures
+    from .._network import Floats as AnyFloats
+    from .._network import Network
+    from ..items import ItemDataset
+
+    Floats = npt.NDArray[np.float64]
+
+_NEIGHBOURS = 10
+_SHOTS = 8
+_SEED = 42
+_log = logging.getLogger("finetune_pricer")
 
 
-class MedianBaseline:
+class Training:
+    """Priced items to learn from; what is costly to make of them is made once, for all that ask."""
+
+    def __init__(self, train: ItemDataset) -> None:
+        import numpy as np
+
+        self.items = [item for item in train if item.price is not None]
+        if not self.items:
+            raise EvaluationError("the training items of a baseline have no prices")
+        self.prices: Floats = np.array([item.price for item in self.items], dtype=np.float64)
+
+    @cached_property
+    def features(self) -> TextFeatures:
+        """A vocabulary of the items' texts."""
+        from .._features import TextFeatures
+
+        return TextFeatures.fit([item.text for item in self.items])
+
+    @cached_property
+    def rows(self) -> csr_matrix:
+        """The items' texts in that vocabulary."""
+        return self.features.transform([item.text for item in self.items])
+
+
+class Baseline(ABC):
+    """A simple method that prices items, with the interface of `Predictor`."""
+
+    name: ClassVar[str]
+
+    @classmethod
+    def fit(cls, train: ItemDataset) -> Self:
+        """Learn from the items whose price is known.
+
+        Raises:
+            EvaluationError: No item has a price.
+            MissingExtra: A library that it needs is not installed.
+        """
+        return cls.learn(Training(train))
+
+    @classmethod
+    @abstractmethod
+    def learn(cls, training: Training) -> Self:
+        """Do the same with items that several baselines share."""
+
+    @abstractmethod
+    def prices(self, items: Sequence[Item]) -> Sequence[float]:
+        """Give one price per item, in dollars."""
+
+    def __call__(self, item: Item | str) -> float:
+        """Give just the price in dollars."""
+        return float(self.prices([_item(item)])[0])
+
+    def predict(self, item: Item | str) -> Prediction:
+        """Price one item, or a text."""
+        return self.predict_many([item])[0]
+
+    def predict_many(self, items: Iterable[Item | str]) -> Predictions:
+        """Price many items at once; the order is kept."""
+        asked = [_item(item) for item in items]
+        given = self.prices(asked) if asked else []
+        return Predictions(
+            Prediction(item_id=item.id, price=float(price), decoding="fitted")
+            for item, price in zip(asked, given, strict=True)
+        )
+
+
+class MedianBaseline(Baseline):
     """Always says the median price of the training items: of all constants, the one with the lowest MAE."""
 
     name = "always the training median"
@@ -19,20 +115,227 @@ class MedianBaseline:
         self.price = price
 
     @classmethod
-    def fit(cls, train: ItemDataset) -> MedianBaseline:
-        """Take the median of the known prices.
-
-        Raises:
-            EvaluationError: No item has a price.
-        """
+    def learn(cls, training: Training) -> Self:
+        """Take the median of the known prices."""
         import numpy as np
 
-        prices = train.prices
-        known = prices[~np.isnan(prices)]
-        if not known.size:
-            raise EvaluationError("the training items of a baseline have no prices")
-        return cls(float(np.median(known)))
+        return cls(float(np.median(training.prices)))
 
-    def __call__(self, item: Item) -> float:  # noqa: ARG002 - a constant looks at nothing
-        """Give the median, whatever the item."""
-        return self.price
+    def prices(self, items: Sequence[Item]) -> Sequence[float]:
+        """Give the median, whatever the items."""
+        return [self.price] * len(items)
+
+
+class CategoryMedianBaseline(Baseline):
+    """Says the median price of the item's category; the median of all where the category is new."""
+
+    name = "the category's training median"
+
+    def __init__(self, medians: dict[str | None, float], otherwise: float) -> None:
+        self.medians = medians
+        self.otherwise = otherwise
+
+    @classmethod
+    def learn(cls, training: Training) -> Self:
+        """Take the median of the known prices in each category."""
+        import numpy as np
+
+        groups: dict[str | None, list[float]] = {}
+        for item, price in zip(training.items, training.prices, strict=True):
+            groups.setdefault(item.category, []).append(float(price))
+        medians = {category: float(np.median(group)) for category, group in groups.items()}
+        return cls(medians, float(np.median(training.prices)))
+
+    def prices(self, items: Sequence[Item]) -> Sequence[float]:
+        """Give each item's category's median."""
+        return [self.medians.get(item.category, self.otherwise) for item in items]
+
+
+class NeighboursBaseline(Baseline):
+    """Says the geometric mean price of the ten training items whose texts are most alike."""
+
+    name = "ten nearest by text"
+
+    def __init__(self, features: TextFeatures, search: NearestNeighbors, logs: Floats) -> None:
+        self._features, self._search, self._logs = features, search, logs
+
+    @classmethod
+    def learn(cls, training: Training) -> Self:
+        """Keep the training items' texts as TF-IDF rows."""
+        neighbors = _sklearn("neighbors")
+        import numpy as np
+
+        count = min(_NEIGHBOURS, len(training.items))
+        search = neighbors.NearestNeighbors(n_neighbors=count, metric="cosine", algorithm="brute")
+        return cls(training.features, search.fit(training.rows), np.log1p(training.prices))
+
+    def prices(self, items: Sequence[Item]) -> Sequence[float]:
+        """Look each text's neighbours up."""
+        import numpy as np
+
+        rows = self._features.transform([item.text for item in items])
+        near = self._search.kneighbors(rows, return_distance=False)
+        return list(np.expm1(self._logs[near].mean(axis=1)))
+
+
+class RidgeBaseline(Baseline):
+    """A ridge regression of the log price on TF-IDF of words, pairs of words and runs of characters."""
+
+    name = "ridge on words"
+
+    def __init__(self, features: TextFeatures, model: Ridge, ends: tuple[float, float]) -> None:
+        self._features, self._model, self._ends = features, model, ends
+
+    @classmethod
+    def learn(cls, training: Training) -> Self:
+        """Fit the regression."""
+        linear_model = _sklearn("linear_model")
+        import numpy as np
+
+        logs = np.log1p(training.prices)
+        model = linear_model.Ridge(alpha=1.0).fit(training.rows, logs)
+        return cls(training.features, model, (float(logs.min()), float(logs.max())))
+
+    def prices(self, items: Sequence[Item]) -> Sequence[float]:
+        """Give the regression's price, kept between the cheapest and the dearest training item."""
+        import numpy as np
+
+        logs = self._model.predict(self._features.transform([item.text for item in items]))
+        return list(np.expm1(np.clip(logs, *self._ends)))
+
+
+class NetworkBaseline(Baseline):
+    """The median of a sparse network's distribution over prices, as the local server's learner has it."""
+
+    name = "sparse network on words"
+
+    def __init__(self, features: TextFeatures, network: Network, edges: AnyFloats) -> None:
+        self._features, self._network, self._edges = features, network, edges
+
+    @classmethod
+    def learn(cls, training: Training) -> Self:
+        """Train it; few items are gone through more often."""
+        import numpy as np
+
+        from .. import _network
+
+        logs = np.log1p(training.prices)
+        edges = _network.price_bins(logs)
+        labels = _network.soft_labels(logs, edges, _network.softness(edges, logs))
+        count = len(training.items)
+        course = _network.Training(
+            _network.Data(training.rows, *labels),
+            _network.Hyperparameters.resolve({}, examples=count),
+            epochs=min(20, max(5, 10_000 // count)),
+            seed=_SEED,
+        )
+        for _ in course.steps():
+            pass
+        return cls(training.features, course.network, edges)
+
+    def prices(self, items: Sequence[Item]) -> Sequence[float]:
+        """Give the price that half of the probability lies below, on a straight line through its bin."""
+        import numpy as np
+
+        from .._network import softmax
+
+        rows = self._features.transform([item.text for item in items])
+        heights = np.cumsum(softmax(self._network.scores(rows)), axis=1, dtype=np.float64)
+        heights = np.hstack([np.zeros((len(items), 1)), heights / heights[:, -1:]])
+        return [float(np.expm1(np.interp(0.5, height, self._edges))) for height in heights]
+
+
+FITTED: tuple[type[Baseline], ...] = (
+    MedianBaseline,
+    CategoryMedianBaseline,
+    NeighboursBaseline,
+    RidgeBaseline,
+    NetworkBaseline,
+)
+"""What `Evaluator(baselines=train)` shows beside every model."""
+
+
+def fit_baselines(train: ItemDataset) -> tuple[Baseline, ...]:
+    """Fit all of `FITTED`; those whose library is not installed are left out, and the log says so.
+
+    Raises:
+        EvaluationError: No item has a price.
+    """
+    training, fitted = Training(train), list[Baseline]()
+    for kind in FITTED:
+        try:
+            fitted.append(kind.learn(training))
+        except MissingExtra as error:
+            _log.info("without the baseline %r: %s", kind.name, error)
+    return tuple(fitted)
+
+
+class Prompted(Predictor):
+    """A predictor of an untuned model, named by how it is prompted."""
+
+    name: str
+
+    def __init__(self, client: OpenAI, model: str, *, formatter: ChatFormatter) -> None:
+        super().__init__(client, model, formatter=formatter)
+        shots = len(formatter.shots)
+        self.name = f"{model}, not tuned" + (f", {shots} solved examples" if shots else ", zero-shot")
+
+
+def prompting_baselines(
+    client: OpenAI,
+    model: str,
+    train: ItemDataset,
+    *,
+    formatter: ChatFormatter | None = None,
+    shots: int = _SHOTS,
+    seed: int = 42,
+) -> tuple[Prompted, Prompted]:
+    """Ask the untuned model zero-shot, and with priced examples in the prompt: fine-tuning must beat both.
+
+    Hand them to `Evaluator(beside=...)`. They are asked of the service and paid for like any prediction.
+
+    Args:
+        client: Any `openai.OpenAI`.
+        model: The base model.
+        train: Where the examples come from, one from each of `shots` equal parts of the price range.
+        formatter: The one of the tuned model, so that only tuning and examples differ.
+        shots: How many examples.
+        seed: Of their choice.
+
+    Raises:
+        EvaluationError: There are fewer priced items than examples, or no examples are asked for.
+    """
+    from dataclasses import replace
+
+    plain = formatter or ChatFormatter()
+    solved = replace(plain, shots=_spread(train, shots, seed))
+    return Prompted(client, model, formatter=plain), Prompted(client, model, formatter=solved)
+
+
+def _spread(train: ItemDataset, count: int, seed: int) -> list[Item]:
+    import numpy as np
+
+    prices = train.prices
+    known = np.flatnonzero(~np.isnan(prices))
+    if not 1 <= count <= known.size:
+        raise EvaluationError(f"cannot show {count} solved examples out of {known.size:,} priced items")
+    draw = random.Random(seed)  # noqa: S311 - no secret
+    ordered = known[np.argsort(prices[known], kind="stable")]
+    chosen = [train[int(draw.choice(part.tolist()))] for part in np.array_split(ordered, count)]
+    draw.shuffle(chosen)
+    return chosen
+
+
+def _item(item: Item | str) -> Item:
+    return Item(title=item) if isinstance(item, str) else item
+
+
+def _sklearn(part: str) -> Any:
+    from importlib import import_module
+
+    try:
+        return import_module(f"sklearn.{part}")
+    except ImportError as error:
+        raise MissingExtra(
+            "this baseline needs scikit-learn; install it: pip install 'finetune-pricer[evaluate]'"
+        ) from error

@@ -1,148 +1,41 @@
-"""How wrong are the prices: every mean with its interval, its n, and what could not be scored."""
+"""Scoring predictors, functions, and predictions made elsewhere."""
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import math
 import random
+import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
 
 from .._progress import track
 from ..errors import EvaluationError, PriceNotFound
 from ..items import Item, ItemDataset, require_price
 from ..predict.predictor import Prediction, Predictor
 from ..prices import parse_price
-from .baselines import MedianBaseline
-
-if TYPE_CHECKING:
-    import os
-
-    import numpy as np
-    import numpy.typing as npt
-    import pandas as pd
+from .baselines import fit_baselines
+from .evaluation import Evaluation
+from .measuring import Record, measure
 
 Answer = Prediction | float | str | None
 """What a pricing function may give for an item."""
 PricingFunction = Callable[[Item], Any]
 
-_MANY_UNSCORED = 0.05
 _WORKERS = 5
+_Company = tuple[tuple[Evaluation, ...], dict[str, str]]
+_log = logging.getLogger("finetune_pricer")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
-    """A number with its 95 % interval and how many items it was taken from. `float(metric)` is its value."""
+@runtime_checkable
+class PricesMany(Protocol):
+    """Whatever prices many items at once, as `Predictor` and the baselines do."""
 
-    value: float
-    low: float
-    """Lower end of the 95 % bootstrap interval; `nan` for fewer than two items."""
-    high: float
-    n: int
-
-    def __float__(self) -> float:
-        return self.value
-
-    def __str__(self) -> str:
-        interval = "unknown" if math.isnan(self.low) else f"{self.low:,.2f} to {self.high:,.2f}"
-        return f"{self.value:,.2f} (95% CI {interval})"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """One item's truth beside what was said about it."""
-
-    item_id: str
-    label: str
-    category: str | None
-    truth: float
-    """Dollars."""
-    price: float | None
-    """Dollars; None when unscored."""
-    text: str | None = None
-    """The reply, where there was one."""
-    unscored: str | None = None
-    """Why there is no price to score."""
-
-    @property
-    def error(self) -> float | None:
-        """Predicted minus true price in dollars."""
-        return None if self.price is None else self.price - self.truth
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """How wrong a pricing function was on some items. `str()` says it in one line.
-
-    What could not be scored is counted in `unscored` and enters no metric.
-    """
-
-    name: str
-    records: tuple[Record, ...]
-    mae: Metric
-    """Mean absolute error, dollars."""
-    median_absolute_error: Metric
-    """Dollars."""
-    rmse: Metric
-    """Root mean squared error, dollars."""
-    rmsle: Metric
-    """Root mean squared error of log(1 + price)."""
-    r2: Metric
-    """Share of the variance explained; 1 is perfect."""
-    green: Metric
-    """Share of guesses within $40 or 20 %, by the course's rule."""
-    orange: Metric
-    """Share of the rest within $80 or 40 %."""
-    red: Metric
-    """Share of all others."""
-    sample: str | None = None
-    """How the items were drawn, where not all were taken."""
-    baselines: tuple[Evaluation, ...] = ()
-    """What simpler methods do on the same items."""
-
-    @property
-    def n(self) -> int:
-        """How many items were scored."""
-        return self.mae.n
-
-    @property
-    def unscored(self) -> int:
-        """How many items were not."""
-        return len(self.records) - self.n
-
-    @property
-    def warning(self) -> str | None:
-        """A sentence when so many items are unscored that the metrics may describe the easy ones only."""
-        share = self.unscored / len(self.records)
-        return f"{share:.0%} of the items are unscored" if share > _MANY_UNSCORED else None
-
-    def __str__(self) -> str:
-        warning = f"; WARNING: {self.warning}" if self.warning else ""
-        return f"MAE ${self.mae}, n={self.n}, {self.unscored} unscored{warning}"
-
-    def to_frame(self) -> pd.DataFrame:
-        """Give one row per item: the fields of `Record` and `error` (dollars)."""
-        import pandas as pd
-
-        names = list(Record.__dataclass_fields__)
-        return pd.DataFrame(
-            [
-                {name: getattr(record, name) for name in names} | {"error": record.error}
-                for record in self.records
-            ],
-            columns=[*names, "error"],
-        )
-
-    def to_html(self, path: str | os.PathLike[str]) -> None:
-        """Write a report that needs no network: headline, baselines, predicted against actual, running error.
-
-        Raises:
-            MissingExtra: plotly is not installed.
-            FileAccessError: The path cannot be written; what stood there stays.
-        """
-        from .report import write_html
-
-        write_html(self, path)
+    def predict_many(self, items: Any) -> Sequence[Prediction]:
+        """Give one prediction per item, in their order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,16 +46,30 @@ class Evaluator:
         size: How many items to draw; None takes all.
         seed: Of the drawing and of the intervals.
         baselines: Training items; simple methods fitted on them are scored beside every model.
+        beside: Further predictors or functions to score beside every model on the same items, such as
+            those of `prompting_baselines`. They are asked once per set of items.
+        dollars_per_million: What a million tokens cost, read and written; without it dollars are unknown.
+        rounds: Resamples of each interval.
         workers: Threads in which a plain function is called; 1 calls it in order.
     """
 
     size: int | None = None
     seed: int = 42
     baselines: ItemDataset | None = None
+    beside: Sequence[Predictor | PricingFunction] = ()
+    dollars_per_million: tuple[float, float] | None = None
+    rounds: int = 2000
     workers: int = _WORKERS
+    _scored: dict[str, _Company] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _fitted: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def evaluate(
-        self, predictor: Predictor | PricingFunction, items: Sequence[Item], *, name: str | None = None
+        self,
+        predictor: Predictor | PricingFunction,
+        items: Sequence[Item],
+        *,
+        name: str | None = None,
+        weights: Sequence[float] | None = None,
     ) -> Evaluation:
         """Ask for the price of each item and score what comes.
 
@@ -171,23 +78,27 @@ class Evaluator:
                 `Prediction` or None. An exception in one item is one unscored item.
             items: Priced items.
             name: For tables and reports; else the model's or function's own.
+            weights: How much each item counts, at least 0; else all count the same.
 
         Raises:
             InvalidItem: An item has no price to compare with; nothing was asked.
-            EvaluationError: No items, or not one could be scored.
+            EvaluationError: No items, or not one could be scored; or the weights do not fit.
             ServiceError: The model does not exist or the key is refused.
         """
-        chosen, sample = self._drawn(items)
+        each = _weights_of(items, weights)
+        _require_some(items)
+        chosen, kept, sample = self._drawn(items, each)
         _require_priced(chosen)
-        answers: Sequence[Answer]
-        if isinstance(predictor, Predictor):
-            answers, found_name = predictor.predict_many(chosen), predictor.model
-        else:
-            answers, found_name = self._called(predictor, chosen), _name_of(predictor)
-        return self._evaluation(name or found_name, chosen, answers, sample)
+        found = self._asked(name or _name_of(predictor), predictor, chosen, kept, sample)
+        return self._with_company(found, chosen, kept)
 
     def score(
-        self, items: Sequence[Item], predictions: Sequence[Answer], *, name: str = "predictions"
+        self,
+        items: Sequence[Item],
+        predictions: Sequence[Answer],
+        *,
+        name: str = "predictions",
+        weights: Sequence[float] | None = None,
     ) -> Evaluation:
         """Score predictions made elsewhere, one per item, in the items' order.
 
@@ -203,83 +114,119 @@ class Evaluator:
             raise EvaluationError(
                 "size= draws items before they are asked about; slice items and predictions instead"
             )
+        each = _weights_of(items, weights)
+        _require_some(items)
         _require_priced(items)
-        return self._evaluation(name, items, predictions, None)
+        answers = [_safely(partial(_same, answer)) for answer in predictions]
+        found = self._measured(name, items, each, answers, None)
+        return self._with_company(found, items, each)
 
-    def _drawn(self, items: Sequence[Item]) -> tuple[Sequence[Item], str | None]:
+    def _drawn(
+        self, items: Sequence[Item], weights: Sequence[float]
+    ) -> tuple[Sequence[Item], Sequence[float], str | None]:
         if self.size is None or self.size >= len(items):
-            return items, None
+            return items, weights, None
+        if self.size < 1:
+            raise EvaluationError(f"size must be at least 1, not {self.size}")
         index = sorted(random.Random(self.seed).sample(range(len(items)), self.size))  # noqa: S311
-        return [items[at] for at in index], f"{self.size:,} of {len(items):,} items, seed {self.seed}"
+        said = f"{self.size:,} of {len(items):,} items, seed {self.seed}"
+        return [items[at] for at in index], [weights[at] for at in index], said
+
+    def _asked(
+        self,
+        name: str,
+        predictor: Predictor | PricesMany | PricingFunction,
+        items: Sequence[Item],
+        weights: Sequence[float],
+        sample: str | None,
+    ) -> Evaluation:
+        began = time.perf_counter()
+        answers: Sequence[Answer]
+        if isinstance(predictor, PricesMany):
+            answers = predictor.predict_many(items)
+        else:
+            answers = self._called(predictor, items)
+        seconds = time.perf_counter() - began
+        found = self._measured(name, items, weights, answers, sample)
+        return replace(found, seconds=seconds, manifest={**found.manifest, **_asked_how(predictor)})
 
     def _called(self, function: PricingFunction, items: Sequence[Item]) -> list[Answer]:
         from concurrent.futures import ThreadPoolExecutor
 
         def call(item: Item) -> Answer:
-            try:
-                return _as_answer(function(item))
-            except Exception as error:  # noqa: BLE001 - a user's function may raise anything
-                return Prediction(item_id=item.id, price=None, error=f"{type(error).__name__}: {error}")
+            return _safely(partial(function, item))
 
         with ThreadPoolExecutor(max(1, self.workers)) as pool:
             return list(track(pool.map(call, items), total=len(items), doing="evaluating"))
 
-    def _evaluation(
-        self, name: str, items: Sequence[Item], answers: Sequence[Answer], sample: str | None
+    def _measured(
+        self,
+        name: str,
+        items: Sequence[Item],
+        weights: Sequence[float],
+        answers: Sequence[Answer],
+        sample: str | None,
     ) -> Evaluation:
-        if not items:
-            raise EvaluationError("there are no items to evaluate")
-        records = tuple(_record(item, answer) for item, answer in zip(items, answers, strict=True))
+        records = tuple(_record(*row) for row in zip(items, answers, weights, strict=True))
         if all(record.price is None for record in records):
             raise EvaluationError(
                 f"not one of {len(records):,} items could be scored; the first: {records[0].unscored}"
             )
-        beside: tuple[Evaluation, ...] = ()
-        if self.baselines is not None:
-            median = MedianBaseline.fit(self.baselines)
-            beside = (
-                self._measured(median.name, tuple(_record(item, median(item)) for item in items), sample),
-            )
-        return self._measured(name, records, sample, beside)
-
-    def _measured(
-        self,
-        name: str,
-        records: tuple[Record, ...],
-        sample: str | None,
-        baselines: tuple[Evaluation, ...] = (),
-    ) -> Evaluation:
-        import numpy as np
-
-        scored = [(record.truth, record.price) for record in records if record.price is not None]
-        truth, price = np.array(scored, dtype=np.float64).T
-        metrics = _metrics(truth, price, self.seed)
-        return Evaluation(name=name, records=records, sample=sample, baselines=baselines, **metrics)
-
-
-def _metrics(truth: npt.NDArray[np.float64], price: npt.NDArray[np.float64], seed: int) -> dict[str, Any]:
-    from . import metrics
-
-    functions: dict[str, metrics.MetricFunction] = {
-        "mae": metrics.mean_absolute_error,
-        "median_absolute_error": metrics.median_absolute_error,
-        "rmse": metrics.root_mean_squared_error,
-        "rmsle": metrics.root_mean_squared_log_error,
-        "r2": metrics.r2,
-        "green": metrics.green_share,
-        "orange": metrics.orange_share,
-        "red": metrics.red_share,
-    }
-    intervals = metrics.bootstrap_intervals(functions, truth, price, seed=seed)
-    return {
-        name: Metric(
-            value=float(function(truth, price)),
-            low=intervals[name][0],
-            high=intervals[name][1],
-            n=int(truth.size),
+        made: dict[str, Any] = measure(records, seed=self.seed, rounds=self.rounds)
+        read, written = _tokens(answers)
+        return Evaluation(
+            name=name,
+            records=records,
+            sample=sample,
+            seed=self.seed,
+            prompt_tokens=read,
+            completion_tokens=written,
+            dollars=self._dollars(read, written),
+            manifest=_manifest(name, records, answers, sample, self.seed),
+            **made,
         )
-        for name, function in functions.items()
-    }
+
+    def _dollars(self, read: int | None, written: int | None) -> float | None:
+        if self.dollars_per_million is None or read is None or written is None:
+            return None
+        return (read * self.dollars_per_million[0] + written * self.dollars_per_million[1]) / 1e6
+
+    def _with_company(self, found: Evaluation, items: Sequence[Item], weights: Sequence[float]) -> Evaluation:
+        if self.baselines is not None and not self._fitted:
+            self._fitted.extend(fit_baselines(self.baselines))
+        company = (*self._fitted, *self.beside)
+        key = data_hash((item.id, item.price, weight) for item, weight in zip(items, weights, strict=True))
+        if company and key not in self._scored:
+            self._scored[key] = self._company(company, items, weights, found.sample)
+        baselines, silent = self._scored.get(key, ((), {}))
+        return replace(found, baselines=baselines, manifest={**found.manifest, **silent})
+
+    def _company(
+        self, company: Iterable[Any], items: Sequence[Item], weights: Sequence[float], sample: str | None
+    ) -> _Company:
+        scored, silent = [], {}
+        for one in company:
+            name = _name_of(one)
+            try:
+                scored.append(self._asked(name, one, items, weights, sample))
+            except EvaluationError as error:
+                # A base model that gives no price must not cost the evaluation that stands beside it.
+                _log.warning("%s is left out: %s", name, error)
+                silent[f"left out: {name}"] = str(error)
+        return tuple(scored), silent
+
+
+def data_hash(rows: Iterable[tuple[Any, ...]]) -> str:
+    """Hash the items of an evaluation: the same items with the same prices have the same hash."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(repr(row).encode())
+    return digest.hexdigest()[:16]
+
+
+def _require_some(items: Sequence[Item]) -> None:
+    if not len(items):
+        raise EvaluationError("there are no items to evaluate")
 
 
 def _require_priced(items: Iterable[Item]) -> None:
@@ -287,17 +234,37 @@ def _require_priced(items: Iterable[Item]) -> None:
         require_price(item, "evaluating", row)
 
 
-def _as_answer(value: Any) -> Answer:
-    if value is None or isinstance(value, str | Prediction):
-        return value
-    if isinstance(value, bool):
-        raise TypeError(
-            "a pricing function must give a price, a text, a Prediction or None, not true or false"
-        )
-    return float(value)
+def _weights_of(items: Sequence[Item], weights: Sequence[float] | None) -> Sequence[float]:
+    if weights is None:
+        return [1.0] * len(items)
+    if len(weights) != len(items):
+        raise EvaluationError(f"{len(items):,} items but {len(weights):,} weights; give one for each")
+    made = [float(weight) for weight in weights]
+    for row, weight in enumerate(made, start=1):
+        if not (math.isfinite(weight) and weight >= 0):
+            raise EvaluationError(f"row {row}: a weight must be finite and at least 0, not {weight!r}")
+    return made
 
 
-def _record(item: Item, answer: Answer) -> Record:
+def _same(answer: Answer) -> Answer:
+    return answer
+
+
+def _safely(call: Callable[[], Any]) -> Answer:
+    try:
+        value = call()
+        if value is None or isinstance(value, str | Prediction):
+            return value
+        if isinstance(value, bool) or type(value).__name__ in {"bool", "bool_"}:
+            raise TypeError(  # noqa: TRY301 - the same end as a function that raises
+                "a pricing function must give a price, a text, a Prediction or None, not true or false"
+            )
+        return float(value)
+    except Exception as error:  # noqa: BLE001 - a user's function may raise anything
+        return Prediction(item_id="", price=None, error=f"{type(error).__name__}: {error}")
+
+
+def _record(item: Item, answer: Answer, weight: float) -> Record:
     price, text, unscored = _read(item, answer)
     if price is not None and not math.isfinite(price):
         price, unscored = None, f"not a finite price: {price}"
@@ -307,6 +274,9 @@ def _record(item: Item, answer: Answer) -> Record:
         category=item.category,
         truth=require_price(item, "evaluating"),
         price=price,
+        low=answer.low if isinstance(answer, Prediction) else None,
+        high=answer.high if isinstance(answer, Prediction) else None,
+        weight=weight,
         text=text,
         unscored=unscored,
     )
@@ -329,6 +299,49 @@ def _read(item: Item, answer: Answer) -> tuple[float | None, str | None, str | N
     return float(answer), None, None
 
 
-def _name_of(function: PricingFunction) -> str:
-    name = getattr(function, "name", None) or getattr(function, "__name__", None)
-    return str(name or type(function).__name__)
+def _tokens(answers: Iterable[Answer]) -> tuple[int | None, int | None]:
+    used = [answer.usage for answer in answers if isinstance(answer, Prediction)]
+    read, written = (
+        sum(usage.prompt_tokens for usage in used),
+        sum(usage.completion_tokens for usage in used),
+    )
+    # Nothing that answers reads no token: all zeros are a service that does not count, or no service.
+    return (read, written) if read else (None, None)
+
+
+def _manifest(
+    name: str, records: Sequence[Record], answers: Iterable[Answer], sample: str | None, seed: int
+) -> dict[str, str]:
+    import platform
+    from datetime import UTC, datetime
+    from importlib.metadata import version
+
+    decoded = sorted({answer.decoding for answer in answers if isinstance(answer, Prediction)})
+    found = {
+        "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
+        "finetune-pricer": version("finetune-pricer"),
+        "python": platform.python_version(),
+        "model": name,
+        "items": sample or f"all {len(records):,}",
+        "items hash": data_hash((record.item_id, record.truth) for record in records),
+        "seed": str(seed),
+    }
+    return found | ({"decoding": ", ".join(decoded)} if decoded else {})
+
+
+def _asked_how(predictor: Any) -> dict[str, str]:
+    formatter = getattr(predictor, "formatter", None)
+    if formatter is None:
+        return {}
+    # The prompt itself stays out of reports; its hash tells whether two evaluations asked the same.
+    return {
+        "model": str(getattr(predictor, "model", "")),
+        "prompt hash": formatter.fingerprint,
+        "reply form": formatter.reply,
+        "solved examples in the prompt": str(len(formatter.shots)),
+    }
+
+
+def _name_of(function: Any) -> str:
+    name = getattr(function, "name", None) or getattr(function, "model", None)
+    return str(name or getattr(function, "__name__", None) or type(function).__name__)

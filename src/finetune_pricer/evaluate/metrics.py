@@ -1,127 +1,254 @@
 """Pure numbers: true prices and predicted prices in, one number out.
 
-Every function takes two arrays of the same shape, dollars in both, and works along the last axis: shape
-`(n,)` gives a number, `(rounds, n)` gives `(rounds,)`, which is how the bootstrap resamples at once.
+Every function takes arrays of the same length, dollars in all of them, and works along the last axis: shape
+`(n,)` gives a number, `(rounds, n)` gives `(rounds,)`. `weights` say how much each item counts; of shape
+`(rounds, n)` they give one number for each row, which is how the bootstrap resamples without copying prices.
+
+All raise `EvaluationError`, naming the array, where one is empty, has another length, or holds a NaN or an
+infinity.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ..errors import EvaluationError
+from .resampling import bootstrap_draws, interval
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     import numpy.typing as npt
 
     Floats = npt.NDArray[np.float64]
-    MetricFunction = Callable[[Floats, Floats], Any]
+    Array = npt.ArrayLike
 
 GREEN = (40.0, 0.2)
 ORANGE = (80.0, 0.4)
 """Dollars of error, or share of the true price, below which the course calls a guess green or orange."""
 
 
-def mean_absolute_error(truth: Floats, price: Floats) -> Any:
+class MetricFunction(Protocol):
+    """What every metric of a true and a predicted price looks like."""
+
+    def __call__(self, truth: Array, price: Array, weights: Array | None = None, /) -> Any:
+        """Give the number, or one for each row of weights."""
+
+
+def mean_absolute_error(truth: Array, price: Array, weights: Array | None = None) -> Any:
     """Mean of |price - truth|, in dollars.
 
-    >>> float(mean_absolute_error(np.array([10.0, 20.0]), np.array([12.0, 16.0])))
+    >>> float(mean_absolute_error([10, 20], [12, 16]))
     3.0
     """
-    return np.abs(price - truth).mean(axis=-1)
+    truth, price, weights = _pair(truth, price, weights)
+    return _mean(np.abs(price - truth), weights)
 
 
-def median_absolute_error(truth: Floats, price: Floats) -> Any:
-    """Median of |price - truth|, in dollars.
+def median_absolute_error(truth: Array, price: Array, weights: Array | None = None) -> Any:
+    """Median of |price - truth|, in dollars; half of the weight lies on either side of it.
 
-    >>> float(median_absolute_error(np.array([1.0, 1.0, 1.0]), np.array([2.0, 3.0, 9.0])))
+    >>> float(median_absolute_error([1, 1, 1], [2, 3, 9]))
     2.0
     """
-    return np.median(np.abs(price - truth), axis=-1)
+    truth, price, weights = _pair(truth, price, weights)
+    return _median(np.abs(price - truth), weights)
 
 
-def root_mean_squared_error(truth: Floats, price: Floats) -> Any:
+def mean_squared_error(truth: Array, price: Array, weights: Array | None = None) -> Any:
+    """Mean of (price - truth)², in dollars squared. A few far misses make most of it.
+
+    >>> float(mean_squared_error([0, 0], [1, 7]))
+    25.0
+    """
+    truth, price, weights = _pair(truth, price, weights)
+    return _mean(np.square(price - truth), weights)
+
+
+def root_mean_squared_error(truth: Array, price: Array, weights: Array | None = None) -> Any:
     """Square root of the mean of (price - truth)², in dollars.
 
-    >>> float(root_mean_squared_error(np.array([0.0, 0.0]), np.array([1.0, 7.0])))
+    >>> float(root_mean_squared_error([0, 0], [1, 7]))
     5.0
     """
-    return np.sqrt(np.square(price - truth).mean(axis=-1))
+    return np.sqrt(mean_squared_error(truth, price, weights))
 
 
-def root_mean_squared_log_error(truth: Floats, price: Floats) -> Any:
-    """Square root of the mean of (log(1 + price) - log(1 + truth))². A price below 0 is taken as 0.
+def root_mean_squared_log_error(truth: Array, price: Array, weights: Array | None = None) -> Any:
+    """Square root of the mean of (log(1 + price) - log(1 + truth))²: about the typical relative error.
 
-    >>> float(root_mean_squared_log_error(np.array([np.e - 1]), np.array([-5.0])))
+    A price below 0 is taken as 0. Source: the Mercari price suggestion challenge.
+
+    >>> float(root_mean_squared_log_error([np.e - 1], [-5]))
     1.0
     """
-    return np.sqrt(np.square(np.log1p(np.maximum(price, 0.0)) - np.log1p(truth)).mean(axis=-1))
+    truth, price, weights = _pair(truth, price, weights)
+    if (truth < 0).any():
+        raise EvaluationError("truth has prices below 0, which have no logarithm")
+    return np.sqrt(_mean(np.square(np.log1p(np.maximum(price, 0.0)) - np.log1p(truth)), weights))
 
 
-def r2(truth: Floats, price: Floats) -> Any:
+def mean_absolute_percentage_error(truth: Array, price: Array, weights: Array | None = None) -> Any:
+    """Mean of |price - truth| / truth; 0.25 is 25 %. It rewards guessing low and explodes at cheap items.
+
+    Items whose true price is 0 have no percentage and are left out; `nan` where none is left.
+
+    >>> float(mean_absolute_percentage_error([10, 20, 0], [5, 25, 3]))
+    0.375
+    """
+    return _mean(*_shares(truth, price, weights))
+
+
+def median_absolute_percentage_error(truth: Array, price: Array, weights: Array | None = None) -> Any:
+    """Median of |price - truth| / truth; 0.25 is 25 %. Items whose true price is 0 are left out.
+
+    Source: what automated valuations of houses report (www.avmetrics.net).
+
+    >>> float(median_absolute_percentage_error([10, 10, 10], [11, 12, 90]))
+    0.2
+    """
+    return _median(*_shares(truth, price, weights))
+
+
+def symmetric_mean_absolute_percentage_error(truth: Array, price: Array, weights: Array | None = None) -> Any:
+    """Mean of 2 |price - truth| / (|price| + |truth|), from 0 to 2; 0 where both are 0.
+
+    Source: Makridakis, International Journal of Forecasting 9 (1993), 527-529.
+
+    >>> float(symmetric_mean_absolute_percentage_error([10, 0], [30, 0]))
+    0.5
+    """
+    truth, price, weights = _pair(truth, price, weights)
+    size = np.abs(price) + np.abs(truth)
+    return _mean(2 * np.abs(price - truth) / np.where(size > 0, size, 1.0), weights)
+
+
+def r2(truth: Array, price: Array, weights: Array | None = None) -> Any:
     """Share of the variance that is explained: 1 - Σ(price - truth)² / Σ(truth - mean)².
 
     1 is perfect, 0 is always guessing the mean, below 0 is worse than that; `nan` where all truths are equal.
 
-    >>> float(r2(np.array([1.0, 3.0]), np.array([1.0, 3.0])))
+    >>> float(r2([1, 3], [1, 3]))
     1.0
     """
-    spread = np.square(truth - truth.mean(axis=-1, keepdims=True)).sum(axis=-1)
+    truth, price, weights = _pair(truth, price, weights)
+    # Around the plain mean, or weighted squares of large prices would cancel each other's digits.
+    centred = truth - truth.mean(axis=-1, keepdims=True)
+    spread = _mean(np.square(centred), weights) - np.square(_mean(centred, weights))
+    error = _mean(np.square(price - truth), weights)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(spread > 0, 1 - np.square(price - truth).sum(axis=-1) / spread, np.nan)
+        return np.where(spread > 1e-12 * np.square(truth).max(), 1 - error / spread, np.nan)
 
 
-def hit_colours(truth: Floats, price: Floats) -> npt.NDArray[np.str_]:
+def bias(truth: Array, price: Array, weights: Array | None = None) -> Any:
+    """Mean of price - truth, in dollars: above 0 where guesses are too dear on average.
+
+    >>> float(bias([10, 10], [12, 6]))
+    -1.0
+    """
+    truth, price, weights = _pair(truth, price, weights)
+    return _mean(price - truth, weights)
+
+
+def share_within(truth: Array, price: Array, weights: Array | None = None, *, share: float = 0.2) -> Any:
+    """Share of guesses with |price - truth| ≤ share x truth, 0 to 1.
+
+    Source: the "percentage of predicted errors" PPE10 and PPE20 of house valuations (www.avmetrics.net).
+
+    >>> float(share_within([100, 100], [120, 121]))
+    0.5
+    """
+    truth, price, weights = _pair(truth, price, weights)
+    return _mean((np.abs(price - truth) <= share * truth).astype(np.float64), weights)
+
+
+def hit_colours(truth: Array, price: Array) -> npt.NDArray[np.str_]:
     """Call each guess `green`, `orange` or `red`, with the course's thresholds.
 
     Green is an error below $40 or below 20 % of the true price, orange one below $80 or 40 %, red the rest.
 
-    >>> hit_colours(np.array([100.0, 100.0, 100.0]), np.array([139.0, 179.0, 180.0])).tolist()
+    >>> hit_colours([100, 100, 100], [139, 179, 180]).tolist()
     ['green', 'orange', 'red']
     """
+    truth, price, _ = _pair(truth, price, None)
     green, orange = (_within(truth, price, *limits) for limits in (GREEN, ORANGE))
-    return np.where(green, "green", np.where(orange, "orange", "red"))
+    return np.where(green > 0, "green", np.where(orange > 0, "orange", "red"))
 
 
-def green_share(truth: Floats, price: Floats) -> Any:
+def green_share(truth: Array, price: Array, weights: Array | None = None) -> Any:
     """Share of guesses that the course calls green, 0 to 1."""
-    return _within(truth, price, *GREEN).mean(axis=-1)
+    truth, price, weights = _pair(truth, price, weights)
+    return _mean(_within(truth, price, *GREEN), weights)
 
 
-def orange_share(truth: Floats, price: Floats) -> Any:
+def orange_share(truth: Array, price: Array, weights: Array | None = None) -> Any:
     """Share of guesses that the course calls orange, 0 to 1."""
-    return _within(truth, price, *ORANGE).mean(axis=-1) - green_share(truth, price)
+    truth, price, weights = _pair(truth, price, weights)
+    return _mean(_within(truth, price, *ORANGE) - _within(truth, price, *GREEN), weights)
 
 
-def red_share(truth: Floats, price: Floats) -> Any:
-    """Share of guesses that the course calls red, 0 to 1."""
-    return 1 - _within(truth, price, *ORANGE).mean(axis=-1)
+def red_share(truth: Array, price: Array, weights: Array | None = None) -> Any:
+    """Share of all other guesses, 0 to 1."""
+    truth, price, weights = _pair(truth, price, weights)
+    return _mean(1 - _within(truth, price, *ORANGE), weights)
 
 
-def _within(truth: Floats, price: Floats, dollars: float, share: float) -> npt.NDArray[np.bool_]:
-    error = np.abs(price - truth)
-    # Multiplied out, so that a true price of 0 divides nothing.
-    return (error < dollars) | (error < share * truth)
+def interval_coverage(truth: Array, low: Array, high: Array, weights: Array | None = None) -> Any:
+    """Share of true prices with low ≤ truth ≤ high, 0 to 1.
+
+    >>> float(interval_coverage([10, 20], [5, 21], [10, 30]))
+    0.5
+    """
+    truth, low, high = checked(truth=truth, low=low, high=high)
+    return _mean(((low <= truth) & (truth <= high)).astype(np.float64), _weights(weights, truth))
 
 
-_AT_ONCE = 2_000_000  # array elements of one slice of the bootstrap: some 16 MB an array
+def mean_width(low: Array, high: Array, weights: Array | None = None) -> Any:
+    """Mean of high - low, in dollars: of two that cover as much, the narrower range says more.
+
+    >>> float(mean_width([1, 2], [4, 3]))
+    2.0
+    """
+    low, high = checked(low=low, high=high)
+    return _mean(high - low, _weights(weights, low))
+
+
+def pinball_loss(truth: Array, price: Array, weights: Array | None = None, *, quantile: float = 0.5) -> Any:
+    """Mean of max(q (truth - price), (q - 1) (truth - price)), in dollars: least for the true q-quantile.
+
+    At q = 0.5 it is half of the MAE. Source: Koenker and Bassett, Econometrica 46 (1978), 33-50.
+
+    Raises:
+        EvaluationError: The quantile is not between 0 and 1.
+
+    >>> float(pinball_loss([10, 10], [8, 14], quantile=0.9))
+    1.1
+    """
+    if not 0 <= quantile <= 1:
+        raise EvaluationError(f"quantile must be between 0 and 1, not {quantile!r}")
+    truth, price, weights = _pair(truth, price, weights)
+    short = truth - price
+    return _mean(np.maximum(quantile * short, (quantile - 1) * short), weights)
 
 
 def bootstrap_intervals(
     functions: Mapping[str, MetricFunction],
-    truth: Floats,
-    price: Floats,
+    truth: Array,
+    price: Array,
     *,
+    weights: Array | None = None,
     rounds: int = 2000,
     seed: int = 42,
 ) -> dict[str, tuple[float, float]]:
     """Give a 95 % percentile-bootstrap interval for each metric, all from the same resamples of the items.
 
     Args:
-        functions: Metrics by name.
+        functions: Metrics by name, as those of this module: they take weights.
         truth: True prices, shape `(n,)`.
         price: Predicted prices, shape `(n,)`.
+        weights: How much each item counts, shape `(n,)`.
         rounds: Resamples.
         seed: Of the resampling.
 
@@ -130,22 +257,83 @@ def bootstrap_intervals(
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
     """
+    truth, price, weights = _pair(truth, price, weights)
     if truth.size < 2:
         return dict.fromkeys(functions, (float("nan"), float("nan")))
-    random = np.random.default_rng(seed)
-    drawn: dict[str, list[Any]] = {name: [] for name in functions}
-    step = max(1, _AT_ONCE // truth.size)
-    for start in range(0, rounds, step):
-        index = random.integers(0, truth.size, (min(step, rounds - start), truth.size))
-        truths, prices = truth[index], price[index]
-        for name, function in functions.items():
-            drawn[name].append(function(truths, prices))
-    return {name: _middle(np.concatenate(values)) for name, values in drawn.items()}
+    each = np.ones(truth.size) if weights is None else weights
+    called = {name: _of_weights(function, truth, price, each) for name, function in functions.items()}
+    draws = bootstrap_draws(called, truth.size, rounds=rounds, seed=seed)
+    return {name: interval(values) for name, values in draws.items()}
 
 
-def _middle(values: Floats) -> tuple[float, float]:
-    known = values[~np.isnan(values)]
-    if not known.size:
-        return float("nan"), float("nan")
-    low, high = np.quantile(known, [0.025, 0.975])
-    return float(low), float(high)
+def checked(**arrays: Array) -> list[Floats]:
+    """Turn values into arrays of floats; refuse empties, unequal lengths, NaN and infinities by name."""
+    made = {name: np.asarray(values, dtype=np.float64) for name, values in arrays.items()}
+    first = next(iter(made))
+    for name, values in made.items():
+        if not values.size or not values.ndim:
+            raise EvaluationError(f"{name} is empty; give at least one price")
+        if values.shape[-1] != made[first].shape[-1]:
+            raise EvaluationError(
+                f"{first} has {made[first].shape[-1]:,} values but {name} has {values.shape[-1]:,}"
+            )
+        if not np.isfinite(values).all():
+            at = int(np.argmin(np.isfinite(values).ravel()))
+            raise EvaluationError(
+                f"{name} has {values.ravel()[at]} at position {at}; leave it out or mend it"
+            )
+    return list(made.values())
+
+
+def _pair(truth: Array, price: Array, weights: Array | None) -> tuple[Floats, Floats, Floats | None]:
+    truth, price = checked(truth=truth, price=price)
+    return truth, price, _weights(weights, truth)
+
+
+def _weights(weights: Array | None, like: Floats) -> Floats | None:
+    if weights is None:
+        return None
+    made = np.asarray(weights, dtype=np.float64)
+    if made.ndim == 1:
+        checked(truth=like, weights=made)
+        if (made < 0).any() or not made.any():
+            raise EvaluationError("weights must be at least 0, and one of them above it")
+    return made
+
+
+def _mean(values: Floats, weights: Floats | None) -> Any:
+    if weights is None:
+        return values.mean(axis=-1)
+    total = weights @ values if values.ndim == 1 else (weights * values).sum(axis=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return total / weights.sum(axis=-1)
+
+
+def _median(values: Floats, weights: Floats | None) -> Any:
+    if weights is None:
+        return np.median(values, axis=-1)
+    order = np.argsort(values, kind="stable")
+    ordered, reached = values[order], np.cumsum(weights[..., order], axis=-1)
+    total = reached[..., -1:]
+    # A little slack, so that halves of weights that are no whole numbers are still found equal.
+    low = (reached < total / 2 - 1e-12 * total).sum(axis=-1)
+    high = np.minimum((reached <= total / 2 + 1e-12 * total).sum(axis=-1), values.size - 1)
+    return np.where(total[..., 0] > 0, (ordered[low] + ordered[high]) / 2, np.nan)
+
+
+def _shares(truth: Array, price: Array, weights: Array | None) -> tuple[Floats, Floats | None]:
+    truth, price, weights = _pair(truth, price, weights)
+    known = truth > 0
+    if not known.all():
+        weights = known.astype(np.float64) if weights is None else weights * known
+    return np.abs(price - truth) / np.where(known, truth, 1.0), weights
+
+
+def _within(truth: Floats, price: Floats, dollars: float, share: float) -> Floats:
+    error = np.abs(price - truth)
+    # Multiplied out, so that a true price of 0 divides nothing.
+    return ((error < dollars) | (error < share * truth)).astype(np.float64)
+
+
+def _of_weights(function: MetricFunction, truth: Floats, price: Floats, each: Floats) -> Any:
+    return lambda times: function(truth, price, times * each)

@@ -3,250 +3,197 @@
 from __future__ import annotations
 
 import html
-import math
 from typing import TYPE_CHECKING, Any
 
 from .._files import replacing
-from ..errors import MissingExtra
-from . import metrics
+from . import figures, markdown
+from ._page import metric_table, page, table
+from .measuring import KINDS
+from .verdict import headline, verdicts
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from .evaluator import Evaluation, Metric
+    from .compare import Comparison
+    from .evaluation import Evaluation
+    from .measuring import Metric, Unit
 
-_COLOURS = {"green": "#1a9850", "orange": "#f28e2b", "red": "#d73027"}
-# Shapes too, so that colour is not needed to read the figure.
-_SYMBOLS = {"green": "circle", "orange": "diamond", "red": "x"}
-_NAMES = {"green": "within $40 or 20 %", "orange": "within $80 or 40 %", "red": "further off"}
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light; }}
-body {{ font: 16px/1.5 system-ui, sans-serif; color: #1b1b1f; background: #fff; margin: 0 auto;
-        max-width: 60rem; padding: 1.5rem; }}
-h1 {{ font-size: 1.3rem; overflow-wrap: anywhere; margin: 0 0 .25rem; }}
-h2 {{ font-size: 1.1rem; margin: 2rem 0 .5rem; }}
-.headline {{ font-size: 1.6rem; font-weight: 600; margin: .25rem 0; }}
-.note {{ color: #55555e; margin: .25rem 0; }}
-.warning {{ background: #fff3cd; border-left: 4px solid #b8860b; padding: .5rem .75rem; }}
-.scroll {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
-th, td {{ text-align: right; padding: .35rem .6rem; border-bottom: 1px solid #ddd; white-space: nowrap; }}
-th:first-child, td:first-child {{ text-align: left; white-space: normal; overflow-wrap: anywhere;
-                                  min-width: 9rem; }}
-.figure {{ width: 100%; height: 28rem; }}
-@media print {{ .figure {{ break-inside: avoid; }} }}
-</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
+Section = tuple[str, str, Any]
+"""A heading, a note, and a figure."""
 
 
 def write_html(evaluation: Evaluation, path: str | os.PathLike[str]) -> None:
     """Write the report of one evaluation; see `Evaluation.to_html`."""
-    page = _PAGE.format(title=html.escape(f"Prices by {evaluation.name}"), body=_body(evaluation))
+    made = page(f"Prices by {evaluation.name}", _body(evaluation))
     with replacing(path) as file:
-        file.write(page.encode())
+        file.write(made.encode())
+
+
+def write_comparison(comparison: Comparison, path: str | os.PathLike[str]) -> None:
+    """Write the report of a comparison; see `Comparison.to_html`."""
+    compared = (comparison, *comparison.further)
+    title = f"{comparison.a.name} against {', '.join(one.b.name for one in compared)}"
+    parts = [
+        f"<h1>{html.escape(title)}</h1>",
+        _verdict(one.sentence for one in compared),
+        *(_warning(f"{one.name}: {one.warning}") for one in _models(comparison) if one.warning),
+        "<h2>Side by side</h2>",
+        metric_table(_models(comparison)),
+        "<h2>Differences</h2>",
+        table(_PAIR_HEAD, [_pair_row(one) for one in compared]),
+        f'<p class="note">{_DETECTABLE}</p>',
+        _sections(_of_comparison(comparison)),
+        _again(*_models(comparison)),
+    ]
+    with replacing(path) as file:
+        file.write(page(title, "\n".join(parts)).encode())
+
+
+def _models(comparison: Comparison) -> tuple[Evaluation, ...]:
+    return (comparison.a, comparison.b, *(one.b for one in comparison.further))
 
 
 def _body(evaluation: Evaluation) -> str:
     parts = [
         f"<h1>{html.escape(evaluation.name)}</h1>",
-        f'<p class="headline">Off by ${evaluation.mae.value:,.2f} on average</p>',
+        f'<p class="headline">{headline(evaluation).partition(" (")[0]}</p>',
         f'<p class="note">{_evidence(evaluation)}</p>',
+        *(_warning(note) for note in markdown.notes(evaluation)),
+        _verdict(verdicts(evaluation)),
+        "<h2>Beside the baselines</h2>",
+        metric_table((evaluation, *evaluation.baselines)),
+        _sections(_of_evaluation(evaluation)),
+        *_tables(evaluation),
+        _again(evaluation),
     ]
-    if evaluation.warning:
-        warning = f"{html.escape(evaluation.warning)}; the numbers may describe the easy ones."
-        parts.append(f'<p class="warning">{warning}</p>')
-    parts.append(_table(evaluation))
-    for heading, note, figure in _figures(evaluation):
-        parts.append(f'<h2>{heading}</h2><p class="note">{note}</p>{figure}')
-    if reasons := _unscored(evaluation):
-        parts.append(f"<h2>Unscored</h2><ul>{reasons}</ul>")
     return "\n".join(parts)
-
-
-def _figures(evaluation: Evaluation) -> Iterator[tuple[str, str, str]]:
-    # The script is put in once, with the first figure, and whole: the file must open on a train.
-    yield (
-        "Predicted against actual",
-        "On the diagonal a guess is exact.",
-        _div(scatter(evaluation), script=True),
-    )
-    yield (
-        "Running error",
-        "The mean after each item, with its 95 % band: where it has not settled, more items are needed.",
-        _div(running_error(evaluation), script=False),
-    )
 
 
 def _evidence(evaluation: Evaluation) -> str:
     sample = f" ({html.escape(evaluation.sample)})" if evaluation.sample else ""
     return (
-        f"Mean absolute error, 95 % interval {_interval(evaluation.mae, '$')}, "
+        f"Mean absolute error, 95 % interval {markdown.interval(evaluation.mae, '$')}, "
         f"{evaluation.n:,} items scored{sample}, {evaluation.unscored:,} unscored."
     )
 
 
-def _interval(metric: Metric, unit: str) -> str:
-    return "unknown" if math.isnan(metric.low) else f"{unit}{metric.low:,.2f} to {unit}{metric.high:,.2f}"
-
-
-def _table(evaluation: Evaluation) -> str:
-    columns = (
-        "MAE",
-        "95 % interval",
-        "median error",
-        "RMSE",
-        "RMSLE",
-        "r²",
-        "green",
-        "orange",
-        "red",
-        "n",
-        "unscored",
+def _of_evaluation(evaluation: Evaluation) -> Iterator[Section]:
+    yield "Predicted against actual", "On the diagonal a guess is exact.", figures.scatter(evaluation)
+    yield (
+        "Running error",
+        "The mean after each item, with its 95 % band: where it has not settled, more items are needed.",
+        figures.running_error(evaluation),
     )
-    rows = "".join(_row(one) for one in (evaluation, *evaluation.baselines))
-    head = "".join(f"<th>{name}</th>" for name in columns)
-    return (
-        f'<h2>Beside the baseline</h2><div class="scroll"><table><tr><th></th>{head}</tr>{rows}</table></div>'
+    yield (
+        "Error by price",
+        "Mean absolute error of each price band with its 95 % interval; how many items are in brackets.",
+        figures.draw(evaluation, "bands"),
+    )
+    if len({record.category for record in evaluation.records}) > 1:
+        yield (
+            "Error by category",
+            "The largest categories first; a wide interval is a small category.",
+            figures.draw(evaluation, "categories"),
+        )
+    yield (
+        "Calibration",
+        "Items in tenths by predicted price, with 95 % intervals. Above the diagonal guesses are too low.",
+        figures.calibration(evaluation),
+    )
+    if evaluation.coverage is not None:
+        covered = markdown.number(evaluation.coverage.value, "%")
+        yield (
+            "Price ranges",
+            f"{covered} ({markdown.interval(evaluation.coverage, '%')}) of true prices lie in their range.",
+            figures.ranges(evaluation),
+        )
+
+
+def _of_comparison(comparison: Comparison) -> Iterator[Section]:
+    yield (
+        "How sure is the difference?",
+        f"Left of 0 {html.escape(comparison.a.name)} is better; an interval that holds 0 leaves it open.",
+        figures.gaps(comparison),
+    )
+    yield (
+        "Item by item",
+        f"Above the diagonal {html.escape(comparison.a.name)} is nearer to the true price.",
+        figures.error_against_error(comparison),
     )
 
 
-def _row(one: Evaluation) -> str:
-    cells = [
-        f"${one.mae.value:,.2f}",
-        _interval(one.mae, "$"),
-        f"${one.median_absolute_error.value:,.2f}",
-        f"${one.rmse.value:,.2f}",
-        f"{one.rmsle.value:.3f}",
-        f"{one.r2.value:.1%}",
-        *(f"{share.value:.0%}" for share in (one.green, one.orange, one.red)),
-        f"{one.n:,}",
-        f"{one.unscored:,}",
+def _sections(sections: Iterable[Section]) -> str:
+    # The script is put in once, with the first figure, and whole: the file must open on a train.
+    return "\n".join(
+        f'<h2>{heading}</h2><p class="note">{note}</p>{figures.div(figure, script=at == 0)}'
+        for at, (heading, note, figure) in enumerate(sections)
+    )
+
+
+def _tables(evaluation: Evaluation) -> Iterator[str]:
+    rows = [
+        (KINDS[name].label, *(write(metric, KINDS[name].unit) for write in (_value, markdown.interval)))
+        for name, metric in evaluation.metrics.items()
     ]
-    return f"<tr><td>{html.escape(one.name)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+    yield f"<h2>All metrics</h2>{table(('metric', 'value', '95 % interval'), rows)}"
+    for title, slices in (("price", evaluation.by_price_band()), ("category", evaluation.by_category()[:30])):
+        yield f"<h2>Metrics by {title}</h2>{table(markdown.SLICE_HEAD, markdown.slice_rows(slices))}"
+    worst = [
+        (one.label, one.category or "", *map(markdown.dollars, (one.truth, one.price or 0, one.error or 0)))
+        for one in evaluation.worst(15)
+    ]
+    of_misses = ("item", "category", "actual", "predicted", "off by")
+    yield f"<h2>Worst misses</h2>{table(of_misses, worst, text_columns=2)}"
+    if reasons := list(evaluation.unscored_reasons.items())[:20]:
+        counted = [(reason, f"{count:,}") for reason, count in reasons]
+        yield f"<h2>Unscored</h2>{table(('why', 'items'), counted)}"
+    yield f"<h2>Cost</h2>{table(('', ''), markdown.cost_rows(evaluation), text_columns=2)}"
 
 
-def _unscored(evaluation: Evaluation) -> str:
-    reasons: dict[str, int] = {}
-    for record in evaluation.records:
-        if record.price is None:
-            reason = record.unscored or "no price was given"
-            reasons[reason] = reasons.get(reason, 0) + 1
-    common = sorted(reasons.items(), key=lambda pair: -pair[1])[:20]
-    return "".join(f"<li>{count:,} x {html.escape(reason)}</li>" for reason, count in common)
+def _value(metric: Metric, unit: Unit) -> str:
+    return markdown.number(metric.value, unit)
 
 
-def _plotly() -> Any:
-    try:
-        import plotly.graph_objects as go
-    except ImportError as error:
-        raise MissingExtra(
-            "the report needs plotly; install it: pip install 'finetune-pricer[plots]'"
-        ) from error
-    return go
+def _again(*evaluations: Evaluation) -> str:
+    names = list(dict.fromkeys(name for one in evaluations for name in one.manifest))
+    rows = [(name, *(one.manifest.get(name, "") for one in evaluations)) for name in names]
+    head = ("", *(one.name for one in evaluations)) if len(evaluations) > 1 else ()
+    return f"<h2>To do it again</h2>{table(head, rows, text_columns=1 + len(evaluations))}"
 
 
-def _div(figure: Any, *, script: bool) -> str:
-    return str(
-        figure.to_html(
-            full_html=False,
-            include_plotlyjs=script,
-            default_height="28rem",
-            config={"displaylogo": False, "responsive": True},
-        )
+_DETECTABLE = (
+    "The smallest detectable difference is what these items would show four times in five; a smaller one "
+    "could easily be missed."
+)
+_PAIR_HEAD = (
+    "against",
+    "difference",
+    "95 % interval",
+    "p",
+    "smallest detectable",
+    "nearer on",
+    "n",
+    "left out",
+)
+
+
+def _pair_row(one: Comparison) -> tuple[str, ...]:
+    return (
+        one.b.name,
+        markdown.dollars(one.difference.value),
+        markdown.interval(one.difference, "$"),
+        f"{one.p_value:.4f}",
+        markdown.number(one.smallest_detectable, "$"),
+        f"{one.win_rate:.0%}",
+        f"{one.n:,}",
+        f"{one.left_out:,}",
     )
 
 
-def scatter(evaluation: Evaluation) -> Any:
-    """Draw predicted against actual prices, in dollars, coloured and shaped by the course's rule."""
-    import numpy as np
-
-    go = _plotly()
-    scored = [record for record in evaluation.records if record.price is not None]
-    truth = np.array([record.truth for record in scored])
-    price = np.array([record.price for record in scored], dtype=np.float64)
-    colours = metrics.hit_colours(truth, price)
-    top = float(max(truth.max(), price.max(), 1.0)) * 1.05
-    figure = go.Figure()
-    figure.add_scatter(
-        x=[0, top],
-        y=[0, top],
-        mode="lines",
-        line={"color": "#888", "dash": "dash"},
-        name="exact",
-        hoverinfo="skip",
-    )
-    for colour, name in _NAMES.items():
-        chosen = np.flatnonzero(colours == colour)
-        labels = [html.escape(scored[at].label) for at in chosen]
-        figure.add_scatter(
-            x=truth[chosen],
-            y=price[chosen],
-            mode="markers",
-            name=f"{name} ({len(chosen)})",
-            marker={"color": _COLOURS[colour], "symbol": _SYMBOLS[colour], "size": 8, "opacity": 0.75},
-            text=labels,
-            hovertemplate="%{text}<br>actual $%{x:,.2f}<br>predicted $%{y:,.2f}<extra></extra>",
-        )
-    figure.update_xaxes(title="actual price ($)", range=[0, top])
-    figure.update_yaxes(title="predicted price ($)", range=[0, top])
-    return _styled(figure)
+def _verdict(sentences: Iterable[str]) -> str:
+    return f'<div class="verdict">{"".join(f"<p>{html.escape(line)}</p>" for line in sentences)}</div>'
 
 
-def running_error(evaluation: Evaluation) -> Any:
-    """Draw the mean absolute error after each item, in dollars, with mean ± 1.96 sd/√n around it."""
-    import numpy as np
-
-    go = _plotly()
-    errors = np.abs(np.array([record.error for record in evaluation.records if record.error is not None]))
-    count = np.arange(1, errors.size + 1)
-    mean = np.cumsum(errors) / count
-    variance = np.maximum(np.cumsum(errors**2) / count - mean**2, 0.0) * count / np.maximum(count - 1, 1)
-    half = 1.96 * np.sqrt(variance / count)
-    half[0] = 0.0  # one item says nothing about the spread; the band begins at the second
-    figure = go.Figure()
-    figure.add_scatter(
-        x=count, y=mean + half, mode="lines", line={"width": 0}, showlegend=False, hoverinfo="skip"
-    )
-    figure.add_scatter(
-        x=count,
-        y=np.maximum(mean - half, 0.0),
-        mode="lines",
-        line={"width": 0},
-        fill="tonexty",
-        fillcolor="rgba(31, 119, 180, 0.2)",
-        name="95 % band",
-        hoverinfo="skip",
-    )
-    figure.add_scatter(
-        x=count,
-        y=mean,
-        mode="lines",
-        line={"color": "#1f77b4"},
-        name="mean error so far",
-        hovertemplate="after %{x} items: $%{y:,.2f}<extra></extra>",
-    )
-    figure.update_xaxes(title="items")
-    figure.update_yaxes(title="mean absolute error ($)", rangemode="tozero")
-    return _styled(figure)
-
-
-def _styled(figure: Any) -> Any:
-    figure.update_layout(
-        template="plotly_white",
-        margin={"l": 60, "r": 20, "t": 10, "b": 50},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
-    )
-    return figure
+def _warning(text: str) -> str:
+    return f'<p class="warning">{html.escape(text)}</p>'

@@ -16,17 +16,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .adam import measured
-from .learner import Check, Hyperparameters, Lesson, Step, Training
-from .model import softmax
+from .._network import Check, Hyperparameters, Step, Training, measured, softmax
 from .points import USUAL_SPREAD, best_spread, widened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from .learner import Data
-    from .model import Network, PriceModel
+    from .._network import Data, Network
+    from .learner import Lesson
+    from .model import PriceModel
 
 LADDER = (5, 10, 20, 40)
 """Numbers of epochs that are tried, until one is worse than those before it."""

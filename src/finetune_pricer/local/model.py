@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._features import TextFeatures
-from .points import Floats, PricePoints
+from .._network import Network, softmax
+from .points import PricePoints
 from .replies import ReplyForm, tokens_of
 from .tree import ReplyTree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from scipy.sparse import csr_matrix
-
+    from .._network import Floats
     from .tree import Talk
 
 _VERSION = 2
@@ -51,25 +51,6 @@ def _shared_start(texts: Sequence[str]) -> str:
     differs = next((place for place, (one, other) in pairs if one != other), len(min(texts)))
     shared = min(texts)[:differs]
     return shared[: max((place + 1 for place, letter in enumerate(shared) if letter.isspace()), default=0)]
-
-
-@dataclass(slots=True, kw_only=True)
-class Network:
-    """A sparse row, a hidden layer, and one score per price bin."""
-
-    inputs: Floats
-    hidden: Floats
-    outputs: Floats
-    biases: Floats
-
-    def scores(self, rows: csr_matrix) -> Floats:
-        """Return the scores of every bin for every row."""
-        return self.rest(np.asarray(rows @ self.inputs))
-
-    def rest(self, summed: Floats) -> Floats:
-        """Return the scores from the first layer's weighted sums on."""
-        scores: Floats = np.maximum(summed + self.hidden, 0) @ self.outputs + self.biases
-        return scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,9 +127,3 @@ class PriceModel:
             frame=Frame(**state["frame"]),
             form=ReplyForm(**state["form"]),
         )
-
-
-def softmax(scores: Floats) -> Floats:
-    """Return scores as probabilities along the last axis."""
-    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))

@@ -64,9 +64,10 @@ class _Told:
 
 
 def _train(job: dict[str, Any], told: _Told) -> None:
+    from .._network import Hyperparameters
     from .course import Course
     from .examples import read_examples, tokens_in
-    from .learner import Hyperparameters, Lesson
+    from .learner import Lesson
 
     folder = Path(job["folder"])
     examples = read_examples(Path(job["training"]).read_bytes())

@@ -2,165 +2,73 @@
 
 from __future__ import annotations
 
-import codecs
-import csv
-import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence, Sized
-from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, overload
+from collections.abc import Iterable, Iterator, Sized
+from typing import TYPE_CHECKING, Literal, Self
 
 from .. import _wire
-from .._files import replacing
 from .._progress import track
-from ..chat import ChatFormatter
-from ..errors import AccessDenied, DataError, NotFound, PriceNotFound, PricerError
-from ..items import Item
+from .asking import Asking, priced
+from .batch import BatchRun
+from .driving import drive
+from .prediction import Prediction, Predictions
+from .running import in_threads
 
 if TYPE_CHECKING:
-    import os
+    from openai import OpenAI  # noqa: F401 - the base's parameter
 
-    import pandas as pd
-    from openai import OpenAI
+    from ..items import Item
+    from .asking import Request
+    from .engine import Sending
 
-_END: Any = object()
-_REPLY_TOKENS = 12  # "$999,999.99" is 6 tokens of o200k; a reply form of words needs a few more
-_CONCURRENCY = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """Tokens that one answer cost."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+__all__ = ["Prediction", "Predictions", "Predictor"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction:
-    """What a model said about one item."""
-
-    item_id: str
-    price: float | None
-    """Dollars (or the formatter's currency); None when the reply holds no price. Never 0 for want of one."""
-    text: str | None = None
-    """The reply as it came; None when none came."""
-    low: float | None = None
-    """Lower end of the price range; None without calibration."""
-    high: float | None = None
-    """Upper end of the price range; None without calibration."""
-    decoding: str = "greedy"
-    """How the price was taken from the model: `greedy` is its most likely reply."""
-    usage: Usage = field(default_factory=Usage)
-    latency: float = 0.0
-    """Seconds from question to answer."""
-    error: str | None = None
-    """Why there is no price."""
-
-
-class Predictions(Sequence[Prediction]):
-    """Predictions in the order of their items."""
-
-    def __init__(self, predictions: Iterable[Prediction]) -> None:
-        self._predictions = tuple(predictions)
-
-    def to_frame(self) -> pd.DataFrame:
-        """Give a frame with one row per prediction and one column per field of `Prediction`."""
-        import pandas as pd
-
-        return pd.DataFrame([_row(prediction) for prediction in self], columns=_COLUMNS)
-
-    def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the columns of `to_frame` to a CSV file in UTF-8; a missing price is an empty cell.
-
-        Raises:
-            FileAccessError: The path cannot be written; what stood there stays.
-        """
-        with replacing(path) as file:
-            writer = csv.DictWriter(codecs.getwriter("utf-8")(file), _COLUMNS)
-            writer.writeheader()
-            writer.writerows(_row(prediction) for prediction in self)
-
-    @overload
-    def __getitem__(self, index: int) -> Prediction: ...
-    @overload
-    def __getitem__(self, index: slice) -> Predictions: ...
-    def __getitem__(self, index: int | slice) -> Prediction | Predictions:
-        found = self._predictions[index]
-        return Predictions(found) if isinstance(found, tuple) else found
-
-    def __len__(self) -> int:
-        return len(self._predictions)
-
-    def __repr__(self) -> str:
-        unpriced = sum(prediction.price is None for prediction in self)
-        return f"Predictions({len(self):,} items, {unpriced:,} without a price)"
-
-
-_COLUMNS = [
-    name
-    for entry in fields(Prediction)
-    for name in (["prompt_tokens", "completion_tokens"] if entry.name == "usage" else [entry.name])
-]
-
-
-def _row(prediction: Prediction) -> dict[str, Any]:
-    row = asdict(prediction)
-    usage: dict[str, Any] = row.pop("usage")
-    return row | usage
-
-
-class _Halt:
-    """The error after which asking on is useless, once it has come."""
-
-    error: PricerError | None = None
-
-
-class Predictor:
+class Predictor(Asking["OpenAI"]):
     """Asks a model for prices, in the words that it was trained on.
 
     Args:
         client: Any `openai.OpenAI`.
         model: A tuned model's name, such as `job.fine_tuned_model`, or any chat model.
         formatter: The one that wrote the training file.
-        concurrency: How many questions are under way at once in `predict_many`.
+        decoding: How to take the price from what the model knows. `auto` asks for one reply and its token
+            probabilities, and gives their median where they tell amounts (see the how-to page "better prices
+            without more training"), else the reply. `median` and `mean` give those of the token
+            probabilities, with `samples` those of the samples; where there is no evidence, the reply.
+            `greedy` is always the most likely reply.
+        samples: How many replies to buy for each item where more than one is needed: with `median` and `mean`
+            always, with `auto` for items whose token probabilities tell nothing. With 1 none are bought.
+        highest: The highest price that a reply may name, in dollars. Keeps replies short, and below $1,000
+            says that a token of three digits is the whole amount.
+        concurrency: How many questions are under way at once in `predict_many`, at most. Without it, as many
+            as the service answers quickly.
+        requests_per_minute: A limit to keep. Without it, what the service's headers and refusals say.
+        tokens_per_minute: A limit to keep.
+        store: An SQLite file in which every answer is kept as it comes, so that a run that was killed goes on
+            where it was, and no question is paid for twice. Keyed by model, messages and parameters.
 
     Raises:
-        DataError: `model` is empty, as `job.fine_tuned_model` is before the job has succeeded.
+        DataError: `model` is empty, as `job.fine_tuned_model` is before the job has succeeded, or a setting
+            is out of range.
+        FileAccessError: The store cannot be opened.
     """
 
-    def __init__(
-        self,
-        client: OpenAI,
-        model: str | None,
-        *,
-        formatter: ChatFormatter | None = None,
-        concurrency: int | None = None,
-    ) -> None:
-        if not model:
-            raise DataError(
-                "a predictor needs a model; job.fine_tuned_model is None until job.wait() has returned"
-            )
-        if concurrency is not None and concurrency < 1:
-            raise DataError(f"concurrency must be at least 1, not {concurrency}")
-        self._client = client
-        self.model = model
-        self.formatter = formatter or ChatFormatter()
-        self.concurrency = concurrency or _CONCURRENCY
+    _awaits = False
 
     def predict(self, item: Item | str) -> Prediction:
         """Ask for the price of one item, priced or not, or of a text.
 
-        A reply without a price is a `Prediction` whose price is None and whose `error` says why.
+        A reply without a price is a `Prediction` whose price is None and whose `error` says why. The client
+        retries as it was set up to.
 
         Raises:
             InvalidItem: The text is empty.
             ServiceError: The service refuses (such as `ModelNotFound`) or does not answer.
         """
-        messages = self.formatter.prompt(item)
-        asked = time.perf_counter()
-        answer = _wire.chat(self._client, self.model, messages, temperature=0, max_tokens=_REPLY_TOKENS)
-        return self._read(_id_of(item), answer, time.perf_counter() - asked)
+
+        def send(request: Request) -> _wire.Answer:
+            return _wire.ask(self._client, self.model, *request)[0]
+
+        return drive(self._exchange.conversation(item), send)
 
     def __call__(self, item: Item | str) -> float | None:
         """Give just the price in dollars, or None where the reply holds none."""
@@ -169,73 +77,64 @@ class Predictor:
     def predict_many(self, items: Iterable[Item | str]) -> Predictions:
         """Ask for many prices at once, with a progress bar; the order is kept.
 
-        An item that fails carries its error and does not touch the others.
+        As fast as the service allows: refusals and faults are waited out and asked again. An item that fails
+        all the same carries its error and does not touch the others.
 
         Raises:
             ServiceError: The model does not exist or the key is refused, and not one answer was received.
                 After the first answer such an error is kept with the items that it struck.
+            FileAccessError: The store cannot be written any more; nothing further was asked.
         """
         total = len(items) if isinstance(items, Sized) else None
-        return Predictions(track(self.iter_predict(items), total=total, doing="pricing"))
+        found = track(self.iter_predict(items), total=total, doing="pricing", failed=_is_unpriced)
+        return Predictions(found)
 
     def iter_predict(self, items: Iterable[Item | str]) -> Iterator[Prediction]:
-        """Do the same one after the other as answers come, in order; memory does not grow with the items."""
-        from concurrent.futures import Future, ThreadPoolExecutor
+        """Do the same one after the other as answers come, in order; memory does not grow with the items.
 
-        halt, answered = _Halt(), False
-        pending: deque[Future[Prediction]] = deque()
-        pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="finetune-pricer")
-        try:
-            waiting = iter(items)
-            while True:
-                # A few more than are under way, so that one slow answer at the head does not idle the others.
-                while len(pending) < 4 * self.concurrency and (item := next(waiting, _END)) is not _END:
-                    pending.append(pool.submit(self._kept, item, halt))
-                if not pending:
-                    return
-                prediction = pending.popleft().result()
-                answered = answered or prediction.text is not None
-                if halt.error is not None and not answered:
-                    # An item further on may have been answered meanwhile, and no answer is thrown away.
-                    answered = any(later.result().text is not None for later in pending)
-                    if not answered:
-                        raise halt.error
-                yield prediction
-        finally:
-            pool.shutdown(cancel_futures=True)
+        Eight items for each question at once are taken in ahead of the first that is not done. When the
+        caller stops, nothing more is asked, and answers that are under way are waited for and kept.
+        """
+        client = self._patient()
 
-    def _kept(self, item: Item | str, halt: _Halt) -> Prediction:
-        if halt.error is not None:
-            return Prediction(item_id=_id_of(item), price=None, error=str(halt.error))
-        try:
-            return self.predict(item)
-        except PricerError as error:
-            if isinstance(error, AccessDenied | NotFound):
-                halt.error = error
-            return Prediction(item_id=_id_of(item), price=None, error=str(error))
+        def send(sending: Sending) -> _wire.Reply:
+            return _wire.ask(client, self.model, sending.messages, sending.parameters)
 
-    def _read(self, item_id: str, answer: _wire.Answer, latency: float) -> Prediction:
-        choice = (answer.get("choices") or [{}])[0]
-        message, used = choice.get("message") or {}, answer.get("usage") or {}
-        text, price, error = message.get("content"), None, None
-        if text is not None and not isinstance(text, str):
-            text, error = None, f"the reply is no text but {type(text).__name__}"
-        elif not text or text.isspace():
-            error = message.get("refusal") or "the reply is empty"
-        elif choice.get("finish_reason") == "length" and text.rstrip()[-1:] in "0123456789.,":
-            error = f"the reply was cut inside a number: {text!r}"
-        else:
-            try:
-                price = self.formatter.read(text)
-            except PriceNotFound as unread:
-                error = str(unread)
-        usage = Usage(
-            prompt_tokens=used.get("prompt_tokens") or 0, completion_tokens=used.get("completion_tokens") or 0
-        )
-        return Prediction(item_id=item_id, price=price, text=text, usage=usage, latency=latency, error=error)
+        return in_threads(self._engine(), items, send, self._most)
+
+    def calibrate(
+        self, items: Iterable[Item], *, coverage: float = 0.9, by: Literal["category", "price"] | None = None
+    ) -> Self:
+        """Ask for prices that are known, and give a predictor whose predictions have price ranges.
+
+        Use items that the model was neither trained nor chosen on. If new items are like these, the range
+        from `low` to `high` holds the true price of at least the share `coverage` of them; with `by`, of each
+        category, or of each of four bands of predicted price. It promises nothing for a single item.
+
+        Args:
+            items: Items with prices; at least 9 for 90 %, 19 for 95 %, and better hundreds.
+            coverage: Share of true prices that the ranges shall hold.
+            by: Keep the promise in each group of these; small groups are taken together.
+
+        Raises:
+            InvalidItem: An item has no price; nothing was asked.
+            DataError: Too few of the predictions have a price.
+            ServiceError: As `predict_many`.
+        """
+        known = priced(items)
+        return self._calibrated(self.predict_many(known), known, coverage, by)
+
+    def predict_batch(self, items: Iterable[Item | str]) -> BatchRun:
+        """Hand the questions to the Batch API, which answers within a day, at about half the price.
+
+        Called again with the same items, here or in another process, it finds the batches that are there and
+        sends only what is missing. All items are held in memory.
+
+        Raises:
+            ServiceError: The service has no Batch API, refuses, or does not answer.
+        """
+        return BatchRun(self._client, self._exchange, items)
 
 
-def _id_of(item: Item | str) -> str:
-    if isinstance(item, Item):
-        return item.id
-    return Item(title=item).id if item.strip() else ""
+def _is_unpriced(prediction: Prediction) -> bool:
+    return prediction.price is None

@@ -2,42 +2,44 @@
 
 from __future__ import annotations
 
+import builtins  # noqa: TC003 - the class has a method `list`
 import time
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from .. import _wire
-from ..errors import DataError, JobCancelled, JobFailed, JobTimeout, ServiceError, ServiceUnavailable
-from ._polling import poll_until
-from .files import upload
+from ..errors import DataError, NotSupported
+from ._flow import run, stream
+from ._polling import LONGEST_PAUSE
+from .life import JobFacts, found_by_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    import os
+    from collections.abc import Callable, Iterator
 
     from openai import OpenAI
 
+    from .._wire import Client
     from ..prepare.jsonl import TrainingFile
+    from ..providers import Provider
+    from .checkpoints import JobCheckpoint
     from .events import JobEvent
-    from .records import JobProblem, JobRecord, UploadedFile
-
-Setting = int | Literal["auto"]
-"""A hyperparameter that the service may choose."""
-
-# A word that is not here means "not finished": services have words of their own, such as `paused`.
-_FINAL = frozenset({"succeeded", "failed", "cancelled"})
-_LONGEST_SUFFIX = 64  # characters, by the protocol
+    from .life import ResultFile
+    from .metrics import JobMetrics
+    from .records import JobRecord, UploadedFile
+    from .serving import Deployment
+    from .spec import Factor, JobSpec, Whole
 
 
-class FineTuneJob:
+class FineTuneJob(JobFacts):
     """A fine-tuning job at a service, as it was when it was last looked at.
 
-    Make one with `create`, find one with `attach` or `list`. Nothing is lost when the process ends: the job
-    goes on at the service, and `FineTuneJob.attach(client, job_id)` finds it.
+    Make one with `create`, find one with `attach`, `find` or `list`. Nothing is lost when the process ends:
+    the job goes on at the service, and `FineTuneJob.attach(client, job_id)` finds it.
     """
 
-    def __init__(self, client: OpenAI, record: JobRecord) -> None:
-        self._client = client
-        self.record = record
-        """Everything the service said about it."""
+    def __init__(self, client: OpenAI, record: JobRecord, provider: Provider | None = None) -> None:
+        super().__init__(record, profile(client, provider))
+        self.client = client
+        """The client that it was asked for with."""
 
     @classmethod
     def create(
@@ -47,16 +49,25 @@ class FineTuneJob:
         *,
         model: str,
         validation: TrainingFile | UploadedFile | None = None,
-        epochs: Setting | None = None,
-        batch_size: Setting | None = None,
-        learning_rate_multiplier: float | Literal["auto"] | None = None,
+        epochs: Whole | None = None,
+        batch_size: Whole | None = None,
+        learning_rate_multiplier: Factor | None = None,
         seed: int | None = None,
         suffix: str | None = None,
+        budget: float | None = None,
+        method: str = "supervised",
+        provider: str | Provider | None = None,
+        journal: str | os.PathLike[str] | None = None,
+        again: bool = False,
+        force: bool = False,
+        sleep: Callable[[float], Any] = time.sleep,
     ) -> FineTuneJob:
-        """Upload the files, if they are not there yet, and ask for a supervised fine-tuning job.
+        """Give the job of this spec: the one that exists, else check everything, upload, and ask for it.
 
-        The request is sent once and never again by itself: one whose answer was lost may have been accepted,
-        and a second one would be paid for.
+        A job is its service, its account, and its spec: the files' content, the formatter, the model and all
+        settings. One that is running or has succeeded is given back, and nothing is paid again; one that
+        failed, was cancelled, or is unknown to the service is asked for anew. The request is sent once. Where
+        its answer was lost, or the process was killed, the job is looked for before it is asked for again.
 
         Args:
             client: Any `openai.OpenAI`.
@@ -67,86 +78,109 @@ class FineTuneJob:
             batch_size: Examples per step, at least 1.
             learning_rate_multiplier: Factor on the service's learning rate, above 0.
             seed: For the same result with the same request, as far as the service can.
-            suffix: Becomes part of the tuned model's name, at most 64 characters.
+            suffix: Becomes part of the tuned model's name.
+            budget: Dollars that training may cost; it needs `epochs`, and a service whose price is known.
+            method: Only `"supervised"`.
+            provider: What is known of the service: a name, or a `Provider`; by default it is recognised by
+                its address, or by `connect` having made the client.
+            journal: Path of the journal of what was asked for; by default it is in `FINETUNE_PRICER_HOME`,
+                else in the user's state folder.
+            again: Ask for another job, even if one of the same spec exists.
+            force: Ask even for a model that is said to be shut down.
+            sleep: How to wait between questions.
 
         Raises:
-            DataError: A setting is out of range; nothing was uploaded.
+            DataError: A setting is out of the service's range, or there is a budget and no way to work out
+                the cost; nothing was uploaded.
+            OverBudget: Training costs more than the budget; nothing was uploaded.
             TrainingFileError: A file has changed since it was written, or the service cannot use it.
-            ServiceError: The service refuses the job, or does not answer.
+            ModelRetired: The model is shut down; nothing was uploaded.
+            ModelNotFound: The service has no such model; nothing was uploaded.
+            TrainingNotAvailable: This account may not train there any more; what was uploaded is removed.
+            ServiceUnavailable: No answer came, and no job could be found; calling again is safe.
+            ServiceError: The service refuses the job.
+            FileAccessError: The journal cannot be written; nothing was uploaded.
         """
-        from .records import UploadedFile
+        from .journal import Journal
+        from .order import ordered
 
-        hyperparameters = {
-            "n_epochs": _at_least_one("epochs", epochs),
-            "batch_size": _at_least_one("batch_size", batch_size),
-            "learning_rate_multiplier": _above_zero("learning_rate_multiplier", learning_rate_multiplier),
+        settings = {
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "learning_rate_multiplier": learning_rate_multiplier,
+            "seed": seed,
+            "suffix": suffix,
+            "model": model,
+            "method": method,
         }
-        if suffix is not None and not 0 < len(suffix) <= _LONGEST_SUFFIX:
-            raise DataError(f"suffix must have 1 to {_LONGEST_SUFFIX} characters, not {len(suffix)}")
-        if not model:
-            raise DataError("model is empty; name a base model that the service can tune")
-        files = [file for file in (training, validation) if file is not None]
-        for file in files:
-            if not isinstance(file, UploadedFile):
-                file.verify()
-        ids = [(file if isinstance(file, UploadedFile) else upload(client, file)).id for file in files]
-        chosen = {name: value for name, value in hyperparameters.items() if value is not None}
-        request: dict[str, Any] = {"training_file": ids[0], "model": model}
-        request["method"] = {"type": "supervised", "supervised": {"hyperparameters": chosen}}
-        optional = {"validation_file": ids[1] if validation else None, "seed": seed, "suffix": suffix}
-        request |= {name: value for name, value in optional.items() if value is not None}
-        return cls(client, _record(_wire.create_job(client, request)))
+        spec = spec_for(client, training, validation, provider, settings)
+        with Journal(journal) as book:
+            flow = ordered(book.of(client), spec, again=again, force=force, budget=budget)
+            return cls(client, run(client, flow, sleep), spec.provider)
 
     @classmethod
-    def attach(cls, client: OpenAI, job_id: str) -> FineTuneJob:
+    def attach(cls, client: OpenAI, job_id: str, *, provider: str | Provider | None = None) -> FineTuneJob:
         """Find a job by its id, from any process.
 
         Raises:
+            DataError: The id is empty.
             NotFound: The service has no such job.
             ServiceError: The service refuses or does not answer.
         """
-        if not job_id:
-            raise DataError("job_id is empty; FineTuneJob.list(client) gives the newest jobs")
-        return cls(client, _record(_wire.retrieve_job(client, job_id)))
+        return cls(client, run(client, found_by_id(job_id), time.sleep), profile(client, provider))
 
     @classmethod
-    def list(cls, client: OpenAI, *, limit: int = 20) -> list[FineTuneJob]:
+    def find(
+        cls,
+        client: OpenAI,
+        training: TrainingFile | UploadedFile,
+        *,
+        model: str,
+        validation: TrainingFile | UploadedFile | None = None,
+        epochs: Whole | None = None,
+        batch_size: Whole | None = None,
+        learning_rate_multiplier: Factor | None = None,
+        seed: int | None = None,
+        suffix: str | None = None,
+        method: str = "supervised",
+        provider: str | Provider | None = None,
+        journal: str | os.PathLike[str] | None = None,
+    ) -> FineTuneJob:
+        """Find the newest job that `create` made with the same arguments, whatever became of it.
+
+        Raises:
+            NotFound: There is none.
+            ServiceError: The service refuses or does not answer.
+        """
+        from .journal import Journal
+        from .order import found
+
+        settings = {
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "learning_rate_multiplier": learning_rate_multiplier,
+            "seed": seed,
+            "suffix": suffix,
+            "model": model,
+            "method": method,
+        }
+        spec = spec_for(client, training, validation, provider, settings)
+        with Journal(journal) as book:
+            return cls(client, run(client, found(book.of(client), spec), time.sleep), spec.provider)
+
+    @classmethod
+    def list(
+        cls, client: OpenAI, *, limit: int = 20, provider: str | Provider | None = None
+    ) -> builtins.list[FineTuneJob]:
         """Give the newest jobs of this key's project, newest first.
 
         Raises:
             ServiceError: The service refuses or does not answer.
         """
-        return [cls(client, _record(job)) for job in _wire.list_jobs(client, limit)]
+        from .order import newest
 
-    @property
-    def id(self) -> str:
-        """The service's name for the job, such as `ftjob-...`."""
-        return self.record.id
-
-    @property
-    def status(self) -> str:
-        """The service's word: `validating_files`, `queued`, `running`, `succeeded`, `failed`, ..."""
-        return self.record.status
-
-    @property
-    def is_final(self) -> bool:
-        """Whether nothing will happen to it any more. A word that we do not know is not final."""
-        return self.status in _FINAL
-
-    @property
-    def fine_tuned_model(self) -> str | None:
-        """The tuned model's name, once the job has succeeded."""
-        return self.record.fine_tuned_model
-
-    @property
-    def trained_tokens(self) -> int | None:
-        """Tokens that were trained on (and billed), once the job has ended."""
-        return self.record.trained_tokens
-
-    @property
-    def error(self) -> JobProblem | None:
-        """Why it failed, in the service's words."""
-        return self.record.error
+        known = profile(client, provider)
+        return [cls(client, record, known) for record in run(client, newest(limit), time.sleep)]
 
     def refresh(self) -> FineTuneJob:
         """Look at the service again; returns the job itself.
@@ -154,87 +188,87 @@ class FineTuneJob:
         Raises:
             ServiceError: The service refuses or does not answer.
         """
-        self.record = _record(_wire.retrieve_job(self._client, self.id))
+        run(self.client, self._refreshing(), time.sleep)
         return self
 
     def wait(
-        self, timeout: float | None = None, *, sleep: Callable[[float], Any] = time.sleep
+        self,
+        timeout: float | None = None,
+        *,
+        poll: float = LONGEST_PAUSE,
+        sleep: Callable[[float], Any] = time.sleep,
     ) -> FineTuneJob:
         """Wait until the job has succeeded; returns the job itself.
 
         A lost connection or an overloaded service does not end the waiting. Interrupting the waiting does not
-        end the job.
+        end the job. In a terminal or a notebook a bar shows the step, the loss and the estimated finish.
 
         Args:
             timeout: Seconds; None waits as long as it takes.
+            poll: The longest pause between questions, in seconds; the first ones are shorter.
             sleep: How to pause between questions.
 
         Raises:
-            JobFailed: With the service's code, message and param.
+            JobFailed: With the service's code, message, param and line.
             JobCancelled: Somebody cancelled it.
             JobTimeout: The time is up; the job goes on.
             ServiceError: The service refuses to tell.
         """
-        if not self.is_final:
-            poll_until(
-                self.refresh,
-                done=lambda job: job.is_final,
-                timeout=timeout,
-                sleep=sleep,
-                late=self._late(timeout),
-            )
-        if self.status == "failed":
-            raise self._failure()
-        if self.status == "cancelled":
-            raise JobCancelled(f"job {self.id!r} was cancelled", job_id=self.id)
+        try:
+            run(self.client, self._waiting(timeout, poll), sleep)
+        except KeyboardInterrupt as error:
+            self._left_alone(error)
+            raise
         return self
 
-    def _failure(self) -> JobFailed:
-        if self.error is None:
-            return JobFailed(f"job {self.id!r} failed; the service gave no reason", job_id=self.id)
-        message, code, param = self.error.message, self.error.code, self.error.param
-        words = [f"{name} {word!r}" for name, word in (("code", code), ("param", param)) if word]
-        where = f" ({', '.join(words)})" if words else ""
-        return JobFailed(
-            f"job {self.id!r} failed: {message or 'no message'}{where}",
-            job_id=self.id,
-            code=code,
-            param=param,
-        )
-
-    def _late(self, timeout: float | None) -> Callable[[], JobTimeout]:
-        return lambda: JobTimeout(
-            f"job {self.id!r} is {self.status!r} after {timeout:g} s and goes on; find it again with "
-            f"FineTuneJob.attach(client, {self.id!r})",
-            job_id=self.id,
-        )
-
-    def stream_events(self, *, sleep: Callable[[float], Any] = time.sleep) -> Iterator[JobEvent]:
+    def stream_events(
+        self, after: str | None = None, *, sleep: Callable[[float], Any] = time.sleep
+    ) -> Iterator[JobEvent]:
         """Give the job's events as they happen, oldest first, each once.
 
         Ends when the job has ended and nothing is left. Does not raise when the job failed: `wait` does.
 
+        Args:
+            after: The id of an event; only later ones are given.
+            sleep: How to pause between questions.
+
         Raises:
+            NotFound: The job has no event `after`.
             ServiceError: The service refuses to tell.
         """
-        seen: set[str] = set()
-        ended = False
-        while not ended:
-            # The status is asked for first: events that come after a final one are then in the list.
-            fresh, ended = poll_until(
-                lambda: self._look(seen),
-                done=lambda found: bool(found[0]) or found[1],
-                timeout=None,
-                sleep=sleep,
-                late=lambda: ServiceUnavailable("unreachable: without a timeout there is no end"),
-            )
-            yield from fresh
+        return stream(self.client, self._streaming(after), sleep)
 
-    def _look(self, seen: set[str]) -> tuple[Sequence[JobEvent], bool]:
-        from .events import unseen
+    def events(self) -> builtins.list[JobEvent]:
+        """Give the events that the service has now, oldest first.
 
-        ended = self.refresh().is_final
-        return unseen(_wire.event_pages(self._client, self.id), seen), ended
+        Raises:
+            ServiceError: The service refuses or does not answer.
+        """
+        return run(self.client, self._events(), time.sleep)
+
+    def metrics(self) -> JobMetrics:
+        """Give what was measured on the way, in one shape wherever the service shows it.
+
+        Raises:
+            ServiceError: The service refuses or does not answer.
+        """
+        return run(self.client, self._measuring(), time.sleep)
+
+    def checkpoints(self) -> builtins.list[JobCheckpoint]:
+        """Give the models that the job kept on its way, by their steps.
+
+        Raises:
+            ServiceError: The service refuses or does not answer.
+        """
+        return run(self.client, self._checkpoints(), time.sleep)
+
+    def result_files(self) -> builtins.list[ResultFile]:
+        """Download the files that the job made.
+
+        Raises:
+            ServiceError: The service refuses or does not answer.
+        """
+        return run(self.client, self._results(), time.sleep)
 
     def cancel(self) -> FineTuneJob:
         """Ask the service to stop the job; returns the job itself.
@@ -243,30 +277,108 @@ class FineTuneJob:
             RequestRejected: It has ended already.
             ServiceError: The service refuses or does not answer.
         """
-        self.record = _record(_wire.cancel_job(self._client, self.id))
+        run(self.client, self._acting("cancel"), time.sleep)
         return self
 
-    def __repr__(self) -> str:
-        model = f", model={self.fine_tuned_model!r}" if self.fine_tuned_model else ""
-        return f"FineTuneJob({self.id!r}, status={self.status!r}{model})"
+    def pause(self) -> FineTuneJob:
+        """Ask the service to hold the job; returns the job itself.
+
+        Raises:
+            NotSupported: The service cannot.
+            RequestRejected: It is not running.
+            ServiceError: The service refuses or does not answer.
+        """
+        run(self.client, self._acting("pause"), time.sleep)
+        return self
+
+    def resume(self) -> FineTuneJob:
+        """Ask the service to let a held job go on; returns the job itself.
+
+        Raises:
+            NotSupported: The service cannot.
+            RequestRejected: It is not held.
+            ServiceError: The service refuses or does not answer.
+        """
+        run(self.client, self._acting("resume"), time.sleep)
+        return self
+
+    def delete(self, *, files: bool = True, model: bool = True) -> builtins.list[str]:
+        """Delete what the job leaves at the service; gives the names of what is gone.
+
+        A job itself cannot be deleted: the protocol has no such request.
+
+        Args:
+            files: Its training, validation and result files.
+            model: Its tuned model.
+
+        Raises:
+            RequestRejected: The job has not ended.
+            ServiceError: The service refuses or does not answer.
+        """
+        return run(self.client, self._deleting(files=files, model=model), time.sleep)
+
+    def deploy(
+        self,
+        name: str | None = None,
+        *,
+        timeout: float | None = 1800.0,
+        sleep: Callable[[float], Any] = time.sleep,
+    ) -> Deployment:
+        """Make the tuned model answer where the service wants a step for that; says first what it costs.
+
+        Where the step lies outside the protocol, the deployment holds the exact steps: `print` it.
+
+        Args:
+            name: The deployment's name; by default made from the job's id.
+            timeout: Seconds to wait for it.
+            sleep: How to pause between questions.
+
+        Raises:
+            JobError: The job has not succeeded.
+            NotSupported: The service does not serve tuned models of this base.
+            ServiceError: The service refuses or does not answer.
+        """
+        return run(self.client, self._deploying(name, timeout), sleep)
+
+    def undeploy(self, name: str | None = None) -> None:
+        """Take a deployment down; nothing happens where it is down already.
+
+        Raises:
+            NotSupported: It was deployed by hand.
+            ServiceError: The service refuses or does not answer.
+        """
+        run(self.client, self._undeploying(name), time.sleep)
 
 
-def _at_least_one(name: str, value: Setting | None) -> Setting | None:
-    if isinstance(value, int) and (isinstance(value, bool) or value < 1):
-        raise DataError(f"{name} must be at least 1 or 'auto', not {value!r}")
-    return value
+def profile(client: Client, said: str | Provider | None) -> Provider:
+    """Give what is known of a client's service."""
+    from ..providers import provider_of
+
+    return provider_of(client, said)
 
 
-def _above_zero(name: str, value: float | Literal["auto"] | None) -> float | Literal["auto"] | None:
-    if value is not None and value != "auto" and not value > 0:
-        raise DataError(f"{name} must be above 0 or 'auto', not {value!r}")
-    return value
+def spec_for(
+    client: Client,
+    training: TrainingFile | UploadedFile,
+    validation: TrainingFile | UploadedFile | None,
+    said: str | Provider | None,
+    settings: dict[str, Any],
+) -> JobSpec:
+    """Put `create`'s arguments into a spec, checked against what the client's service takes."""
+    from ..prepare.jsonl import TrainingFile
+    from .records import UploadedFile
+    from .spec import job_spec
 
-
-def _record(answer: _wire.Answer) -> JobRecord:
-    from .records import JobRecord
-
-    try:
-        return JobRecord.model_validate(answer)
-    except ValueError as error:
-        raise ServiceError(f"the service's answer is no job: {str(answer)[:200]}") from error
+    for file in (training, validation):
+        if file is not None and not isinstance(file, TrainingFile | UploadedFile):
+            raise DataError(
+                f"a job takes what JsonlWriter.write or upload returned, not a {type(file).__name__}; a file "
+                "that is there already becomes one by check_jsonl(path).training_file()"
+            )
+    method = settings.pop("method")
+    if method != "supervised":
+        raise NotSupported(
+            f"method {method!r}: this library trains by supervised examples only; preference and "
+            "reinforcement tuning want other data, and the services are closing them"
+        )
+    return job_spec(training, validation, provider=profile(client, said), **settings)

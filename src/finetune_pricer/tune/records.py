@@ -1,20 +1,33 @@
-"""What services say of files and jobs: taken leniently, kept whole.
+"""What services say of files, jobs and checkpoints: taken leniently, kept whole.
 
-Nothing but the id must be there, nulls are fine, further fields are kept. These are pydantic models, and
-imported only where an answer is read, since pydantic costs more to import than the rest of the road.
+Nothing but the id must be there, nulls are fine, what cannot be read counts as absent, further fields are
+kept. These are pydantic models, and imported only where an answer is read, since pydantic costs more to
+import than the rest of the road.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
+
+from ..errors import ServiceUnavailable
 
 
 class Said(BaseModel):
     """What a service said: what cannot be read counts as absent, but for the id."""
 
     model_config = ConfigDict(frozen=True, extra="allow", coerce_numbers_to_str=True)
+
+    noun: ClassVar[str] = "thing"
 
     @field_validator("*", mode="wrap")
     @classmethod
@@ -30,9 +43,25 @@ class Said(BaseModel):
                 raise
             return field.get_default(call_default_factory=True)
 
+    @classmethod
+    def read(cls, answer: Any) -> Self:
+        """Take an answer as it came.
+
+        Raises:
+            ServiceUnavailable: It lacks even an id.
+        """
+        try:
+            return cls.model_validate(answer)
+        except ValidationError as error:
+            raise ServiceUnavailable(
+                f"the service's answer is no {cls.noun}: {str(answer)[:200]}; try again later"
+            ) from error
+
 
 class UploadedFile(Said):
     """A file that a service holds, as the service describes it; further fields are kept."""
+
+    noun = "file"
 
     id: str
     filename: str | None = None
@@ -48,10 +77,14 @@ class JobProblem(Said):
     code: str | None = None
     message: str | None = None
     param: str | None = None
+    line: int | None = None
+    """The line of the training file that the service points at, where it does."""
 
 
 class JobRecord(Said):
     """A job as the service describes it; further fields are kept, and none but the id must be there."""
+
+    noun = "job"
 
     id: str
     status: str = "unknown"
@@ -65,11 +98,9 @@ class JobRecord(Said):
     training_file: str | None = None
     validation_file: str | None = None
     seed: int | None = None
-
-    @field_validator("status", mode="before")
-    @classmethod
-    def _some_status(cls, value: Any) -> Any:
-        return "unknown" if value is None else value
+    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    result_files: list[str] = Field(default_factory=list)
 
     @field_validator("error", mode="before")
     @classmethod

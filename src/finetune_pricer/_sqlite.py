@@ -1,0 +1,87 @@
+"""SQLite as we use it: opened in WAL mode, brought up to date step by step, errors as ours."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import FileAccessError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Sequence
+
+_PATIENCE = 30.0  # seconds to wait for another process that writes
+
+
+def open_database(path: str | os.PathLike[str], migrations: Sequence[str]) -> sqlite3.Connection:
+    """Open a database, made with its folders where there is none, and run the migrations that it lacks.
+
+    The connection commits each statement by itself; several belong together inside `transaction`.
+
+    Args:
+        path: The database's file.
+        migrations: SQL scripts, the oldest first. The database remembers how many it has seen; a script that
+            has been released is never changed, a new one is added behind it.
+
+    Raises:
+        FileAccessError: It cannot be opened or written, or a newer version of this package wrote it.
+    """
+    place = Path(path)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        database = sqlite3.connect(place, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+        try:
+            _prepare(database, place, migrations)
+        except BaseException:
+            database.close()
+            raise
+    except (OSError, sqlite3.Error) as error:
+        raise _unusable(place, error) from error
+    return database
+
+
+def _prepare(database: sqlite3.Connection, place: Path, migrations: Sequence[str]) -> None:
+    database.row_factory = sqlite3.Row
+    database.execute("PRAGMA journal_mode = WAL")
+    # What was recorded before a request must be there after a power cut too.
+    database.execute("PRAGMA synchronous = FULL")
+    with transaction(database):
+        seen = int(database.execute("PRAGMA user_version").fetchone()[0])
+        if seen > len(migrations):
+            raise FileAccessError(
+                f"{str(place)!r} was written by a newer finetune-pricer; install that, or use another path"
+            )
+        for script in migrations[seen:]:
+            # Not executescript, which would commit what stands before it.
+            for statement in script.split(";"):
+                database.execute(statement)
+        database.execute(f"PRAGMA user_version = {len(migrations)}")
+
+
+@contextmanager
+def transaction(database: sqlite3.Connection) -> Iterator[None]:
+    """Make all changes inside happen together, or none of them; waits for another process that writes."""
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        database.execute("ROLLBACK")
+        raise
+    database.execute("COMMIT")
+
+
+def temporary_database(schema: str) -> sqlite3.Connection:
+    """Open a database that lives on disk while it is large, in memory while it is small, and then is gone."""
+    database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+    database.row_factory = sqlite3.Row
+    database.executescript(schema)
+    return database
+
+
+def _unusable(place: Path, error: Exception) -> FileAccessError:
+    if isinstance(error, FileAccessError):
+        return error
+    return FileAccessError(f"cannot use the database {str(place)!r} ({error}); choose another path")

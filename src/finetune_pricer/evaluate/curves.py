@@ -1,0 +1,174 @@
+"""Learning curves: several forms of how an error falls with the number of examples, fitted robustly.
+
+A form maps parameters, shape `(fits, k)`, and a size in units of the sizes' geometric mean to errors in
+dollars, shape `(fits,)`. Fits minimise `soft_l1` of the log error's residuals from several starts.
+
+Sources: Viering and Loog, IEEE TPAMI 45 (2023), 7799-7819, for the forms and that no single one is safe;
+Lin et al., "Selecting Large Language Model to Fine-tune via Rectified Scaling Law", ICML 2024, for the
+rectified law, which stays flat before the power law sets in, as fine-tuning does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ..errors import MissingExtra
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float64]
+
+_SCALE = 0.03  # residuals of the log error beyond this count linearly: one odd pilot must not bend the curve
+_FAR = 12.0
+# A thousandth of a dollar is far below what any test set shows.
+_STOP = {"max_nfev": 60, "ftol": 1e-5, "xtol": 1e-4, "gtol": 1e-6}
+
+
+class Form(NamedTuple):
+    """One form of a learning curve."""
+
+    name: str
+    fewest: int
+    """How many points it takes."""
+    curve: Callable[[Floats, float | Floats], Any]
+    bounds: Callable[[Floats], tuple[list[float], list[float]]]
+    """Lowest and highest parameters, of the errors."""
+    starts: Callable[[Floats], Iterator[list[float]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A form fitted to the points (first row) and to each resample of them."""
+
+    form: Form
+    unit: float
+    parameters: Floats
+
+    def errors(self, size: float) -> Floats:
+        """Give the error at a size in dollars, for the points and for each resample."""
+        return np.asarray(self.form.curve(self.parameters.T, size / self.unit), dtype=np.float64)
+
+
+def fit_all(sizes: Floats, errors: Floats, noise: Floats) -> list[Fitted]:
+    """Fit every form that the number of points allows.
+
+    Args:
+        sizes: Examples, ascending, shape `(points,)`.
+        errors: Dollars, shape `(fits, points)`: the points themselves, then resamples of them.
+        noise: Standard error of each point's log error: the less, the more it counts.
+
+    Raises:
+        MissingExtra: scipy is not installed.
+    """
+    unit = float(np.exp(np.log(sizes).mean()))
+    trust = np.median(noise) / np.maximum(noise, 1e-6)
+    return [
+        Fitted(_LAST, unit, _last_slope(sizes / unit, errors)),
+        *(
+            Fitted(form, unit, _fit(form, sizes / unit, errors, trust))
+            for form in FORMS
+            if len(sizes) >= form.fewest
+        ),
+    ]
+
+
+def _fit(form: Form, sizes: Floats, errors: Floats, trust: Floats) -> Floats:
+    best, _ = _least(form, sizes, errors[0], trust, list(form.starts(errors[0])))
+    rows = [best]
+    for row in errors[1:]:
+        # A resample lies near the points: their fit is the start, and one other in case it is far off.
+        found, _ = _least(form, sizes, row, trust, [best])
+        rows.append(found)
+    return np.array(rows)
+
+
+def _least(
+    form: Form, sizes: Floats, errors: Floats, trust: Floats, starts: list[Any]
+) -> tuple[Floats, float]:
+    least_squares = _scipy_least_squares()
+    low, high = form.bounds(errors)
+    logs = np.log(errors)
+
+    def residuals(parameters: Floats) -> Any:
+        return trust * (np.log(np.maximum(form.curve(parameters, sizes), 1e-12)) - logs)
+
+    best, cost = np.array(starts[0], dtype=np.float64), np.inf
+    for start in starts:
+        inside = np.clip(start, np.array(low) + 1e-9, np.array(high) - 1e-9)
+        found = least_squares(residuals, inside, bounds=(low, high), loss="soft_l1", f_scale=_SCALE, **_STOP)
+        if found.cost < cost:
+            best, cost = found.x, float(found.cost)
+    return best, cost
+
+
+def _scipy_least_squares() -> Any:
+    try:
+        from scipy.optimize import least_squares
+    except ImportError as error:
+        raise MissingExtra(
+            "forecasts need scipy; install it: pip install 'finetune-pricer[evaluate]'"
+        ) from error
+    return least_squares
+
+
+def _power(p: Floats, size: float | Floats) -> Any:
+    return np.exp(p[0]) * size ** -p[1]
+
+
+def _floor(p: Floats, size: float | Floats) -> Any:
+    return p[2] + np.exp(p[0]) * size ** -p[1]
+
+
+def _rectified(p: Floats, size: float | Floats) -> Any:
+    return np.exp(p[0]) / (np.exp(p[1]) + size ** p[2])
+
+
+def _rectified_floor(p: Floats, size: float | Floats) -> Any:
+    return p[3] + _rectified(p, size)
+
+
+def _last_slope(sizes: Floats, errors: Floats) -> Floats:
+    steps = np.log(sizes[-1] / sizes[-2])
+    slopes = np.clip(-np.log(errors[:, -1] / errors[:, -2]) / steps, 0.0, 1.5)
+    return np.column_stack([np.log(errors[:, -1]) + slopes * np.log(sizes[-1]), slopes])
+
+
+def _starts(errors: Floats, *choices: tuple[float, ...], floor: bool = False) -> Iterator[list[float]]:
+    shares = (0.0, 0.5, 0.9) if floor else (0.0,)
+    for share, *rest in product(shares, *choices):
+        start = [float(np.log(np.median(errors))) + np.log1p(-share), *rest]
+        yield [*start, share * float(errors.min())] if floor else start
+
+
+FORMS = (
+    Form("power law", 3, _power, lambda _: ([-_FAR, 0.0], [_FAR * 2, 1.5]), lambda e: _starts(e, (0.1, 0.4))),
+    Form(
+        "power law with a floor",
+        3,
+        _floor,
+        lambda e: ([-_FAR, 0.05, 0.0], [_FAR * 2, 1.5, float(e.min())]),
+        lambda e: _starts(e, (0.1, 0.3, 0.8), floor=True),
+    ),
+    Form(
+        "rectified law",
+        4,
+        _rectified,
+        lambda _: ([-_FAR, -6.0, 0.05], [_FAR * 2, 6.0, 1.5]),
+        lambda e: _starts(e, (-2.0, 0.0, 2.0), (0.3, 0.9)),
+    ),
+    Form(
+        "rectified law with a floor",
+        5,
+        _rectified_floor,
+        lambda e: ([-_FAR, -6.0, 0.05, 0.0], [_FAR * 2, 6.0, 1.5, float(e.min())]),
+        lambda e: _starts(e, (-2.0, 0.0, 2.0), (0.3, 0.9), floor=True),
+    ),
+)
+_LAST = Form("slope of the last two points", 2, _power, lambda _: ([], []), lambda _: iter(()))

@@ -1,0 +1,178 @@
+"""The Hugging Face Hub: logging in, loading splits, publishing them with a card that says what they are."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from .._settings import settings
+from ..errors import AccessDenied, HubError, InvalidRows
+from .reading import BATCH, Loaded, OnError, Rows, listed, load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from .dataset import ItemDataset, ItemSplits
+
+_SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid", "dev"), "test": ("test",)}
+
+
+def hub_splits(
+    name: str,
+    *,
+    token: str | None,
+    revision: str | None,
+    columns: Mapping[str, str] | None,
+    on_error: OnError,
+    streaming: bool,
+) -> list[Loaded]:
+    """Load the three splits of a Hub repository or of a local folder."""
+    found = _load(name, token or settings().get("HF_TOKEN"), revision, streaming=streaming)
+    loaded = []
+    for split, names in _SPLITS.items():
+        present = next((candidate for candidate in names if candidate in found), None)
+        if present is None:
+            raise HubError(
+                f"{name!r} has no split {split!r}; it has {listed(found)}; split it first, or load files"
+            )
+        rows = Rows(source=f"split {split!r} of {name!r}", batches=_batches(name, found[present]))
+        try:
+            loaded.append(load(rows, columns=columns, on_error=on_error))
+        except InvalidRows as error:
+            if error.problems:
+                raise
+            raise HubError(str(error)) from error
+    return loaded
+
+
+def _batches(name: str, data: Any) -> Iterator[pa.Table]:
+    try:
+        any_rows = False
+        for batch in data.with_format("arrow").iter(batch_size=BATCH):
+            any_rows = True
+            yield batch
+        if not any_rows:
+            yield data.features.arrow_schema.empty_table() if data.features else pa.table({})
+    except (OSError, ValueError) as error:
+        if isinstance(error, InvalidRows):
+            raise
+        raise HubError(f"cannot load {name!r}: {_first_line(error)}") from error
+
+
+def _load(name: str, token: str | None, revision: str | None, *, streaming: bool) -> Mapping[str, Any]:
+    import datasets
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    # A path that is meant as a folder must not be looked up on the Hub when it is missing.
+    path = Path(name).expanduser()
+    looks_local = path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
+    if looks_local and not path.is_dir():
+        raise HubError(
+            f"there is no folder {name!r}; give a folder that exists, or a Hub id such as 'owner/name'"
+        )
+    here = path.is_dir()
+    try:
+        # A folder is streamed past the cache of `datasets`, which takes two folders of one name, each with a
+        # card that lists its files, for the same and gives the rows of the first.
+        loaded = datasets.load_dataset(
+            str(path) if here else name, token=token, revision=revision, streaming=streaming or here
+        )
+    except (datasets.exceptions.DatasetNotFoundError, HfHubHTTPError) as error:
+        raise HubError(
+            f"cannot load {name!r} from the Hub: {_first_line(error)}; check the name, and for a private "
+            "or gated one set HF_TOKEN or call login()"
+        ) from error
+    except (OSError, ValueError, HFValidationError, datasets.exceptions.DatasetsError) as error:
+        raise HubError(f"cannot load {name!r}: {_first_line(error)}") from error
+    if not isinstance(loaded, dict):
+        raise HubError(f"{name!r} has no splits")
+    return dict(loaded)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def hub_login(token: str | None, *, add_to_git_credential: bool) -> None:
+    """Save a Hub login, by token or by asking."""
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        huggingface_hub.login(
+            token or settings().get("HF_TOKEN"), add_to_git_credential=add_to_git_credential
+        )
+    except (ValueError, HfHubHTTPError) as error:
+        raise AccessDenied(
+            f"the Hub does not accept this token ({_first_line(error)}); make a new one there"
+        ) from None
+    except OSError as error:
+        raise HubError(f"cannot reach the Hub: {_first_line(error)}; try again later") from error
+
+
+def push(
+    splits: ItemSplits,
+    repo: str,
+    *,
+    private: bool,
+    token: str | None,
+    licence: str | None,
+) -> str:
+    """Upload the splits and their card; give the address of the data set."""
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    api = huggingface_hub.HfApi(token=token or settings().get("HF_TOKEN"))
+    with tempfile.TemporaryDirectory(prefix="finetune_pricer-") as name:
+        write_folder(splits, Path(name), title=repo, licence=licence)
+        try:
+            where = api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
+            api.upload_folder(
+                repo_id=where.repo_id,
+                repo_type="dataset",
+                folder_path=name,
+                commit_message="Upload items with finetune_pricer",
+                # What an earlier push left under `data/` must not be read together with this one.
+                delete_patterns="data/*.parquet",
+            )
+        except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
+            raise HubError(
+                f"cannot push to {repo!r}: {_first_line(error)}; check the name, and that HF_TOKEN or "
+                "login() gives a token that may write"
+            ) from error
+    return str(where)
+
+
+def write_folder(splits: ItemSplits, folder: Path, *, title: str, licence: str | None) -> None:
+    """Write the splits in the Hub's layout, with a `README.md` that is the data set's card."""
+    for name, items in zip(splits._fields, splits, strict=True):
+        items.to_parquet(folder / "data" / f"{name}-00000-of-00001.parquet")
+    (folder / "README.md").write_text(card(splits, title=title, licence=licence), encoding="utf-8")
+
+
+def card(splits: ItemSplits, *, title: str, licence: str | None) -> str:
+    """Say where the rows came from, what was removed and what the prices look like."""
+    head = ["---", *([f"license: {licence}"] if licence else []), "configs:", "- config_name: default"]
+    head += ["  data_files:"]
+    for name in splits._fields:
+        head += [f"  - split: {name}", f"    path: data/{name}-*.parquet"]
+    body = [f"# {title.partition('/')[2] or title}", ""]
+    body += [
+        "Products and their prices, written with `finetune_pricer`.",
+        "",
+        "| split | items |",
+        "|---|---|",
+    ]
+    body += [f"| {name} | {len(items):,} |" for name, items in zip(splits._fields, splits, strict=True)]
+    for name, items in zip(splits._fields, splits, strict=True):
+        body += ["", f"## {name}", "", "Where its rows come from, and what was done to them:", ""]
+        body += [f"{number}. {line}" for number, line in enumerate(_history(items), start=1)]
+        body += ["", "```text", str(items.describe()), "```"]
+    return "\n".join([*head, "---", "", *body, ""])
+
+
+def _history(items: ItemDataset) -> tuple[str, ...]:
+    return items.history or ("made in Python",)

@@ -1,0 +1,99 @@
+"""Rows put aside while they are read: in memory while they are few, else in a mapped temporary file."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from ..errors import FileAccessError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+IN_MEMORY = 16 * 2**20
+"""Bytes of rows that stay in memory; what is more goes to a file of the system's temporary folder."""
+
+
+class Spool:
+    """Collects tables of one schema into one, whose memory does not grow with the number of rows.
+
+    The temporary file has no name any more once the table is made (where the system allows it), so nothing
+    is left behind, however the process ends.
+    """
+
+    def __init__(self, schema: pa.Schema, *, in_memory: int = IN_MEMORY) -> None:
+        self._schema = schema
+        self._limit = in_memory
+        self._kept: list[pa.Table] = []
+        self._bytes = 0
+        self._path: Path | None = None
+        self._writer: pa.ipc.RecordBatchFileWriter | None = None
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        if self._path is not None:
+            _forget(self._path)
+
+    def write(self, table: pa.Table) -> None:
+        """Add rows.
+
+        Raises:
+            FileAccessError: The temporary folder is full or cannot be written.
+        """
+        self._bytes += table.nbytes
+        self._kept.append(table)
+        if self._bytes <= self._limit:
+            return
+        try:
+            if self._writer is None:
+                handle, name = tempfile.mkstemp(prefix="finetune_pricer-", suffix=".arrow")
+                os.close(handle)
+                self._path = Path(name)
+                self._writer = pa.ipc.new_file(name, self._schema)
+            for kept in self._kept:
+                self._writer.write_table(kept)
+        except OSError as error:
+            raise _full(error) from error
+        self._kept = []
+
+    def table(self) -> pa.Table:
+        """Give all rows; nothing can be added afterwards.
+
+        Raises:
+            FileAccessError: The temporary folder is full.
+        """
+        if self._writer is None or self._path is None:
+            return pa.concat_tables([self._schema.empty_table(), *self._kept])
+        try:
+            self._writer.close()
+        except OSError as error:
+            raise _full(error) from error
+        self._writer = None
+        return pa.ipc.open_file(pa.memory_map(str(self._path))).read_all()
+
+
+def _forget(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        # Windows keeps a mapped file; by the end of the process nothing maps it any more.
+        atexit.register(lambda: path.unlink(missing_ok=True))
+
+
+def _full(error: OSError) -> FileAccessError:
+    return FileAccessError(
+        f"cannot put rows aside in {tempfile.gettempdir()!r}: {error.strerror or error}; "
+        "make room there, or set TMPDIR to another folder"
+    )

@@ -1,0 +1,135 @@
+"""Price ranges with a guarantee: split conformal prediction on the logarithm of the price.
+
+From n predictions whose true prices are known, the scores |log(1 + true) - log(1 + predicted)| / spread are
+sorted; the k-th smallest, k = ceil((n + 1) * coverage), tells how wide a range must be. If new items are
+like those n (exchangeable with them), the range of a new one holds its true price with a probability of at
+least `coverage`, and at most coverage + 1 / (n + 1), whatever the model. It is a promise for all items
+together, and with groups for each group, not for a single item. Scores in dollars would keep the promise
+too, but by ranges that are far too wide for cheap items and far too narrow for dear ones.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from ..errors import DataError
+from ..items import Item, require_price
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .prediction import Prediction
+
+By = Literal["category", "price"]
+"""What the groups of items are that each keep the promise."""
+
+_SMALLEST_SPREAD = 0.25  # added to the model's own on the log scale: a model that is sure is not always right
+_BANDS = 4
+_OTHERS = "others"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranges:
+    """How wide a price range must be, learned from predictions whose true prices are known."""
+
+    coverage: float
+    """Share of true prices that the ranges hold, at least."""
+    by: By | None
+    """What groups keep the promise each; None: all items together."""
+    n: int
+    """Predictions that it was learned from."""
+    widths: Mapping[str, float]
+    """For each group: the k-th smallest score."""
+    edges: tuple[float, ...] = ()
+    """Predicted prices at which one price band ends and the next begins, dollars."""
+
+    @classmethod
+    def learn(
+        cls,
+        predictions: Sequence[Prediction],
+        items: Sequence[Item],
+        *,
+        coverage: float = 0.9,
+        by: By | None = None,
+    ) -> Ranges:
+        """Learn from predictions for items whose prices are known; those without a price are left out.
+
+        Groups with too few items for the coverage share one width.
+
+        Raises:
+            DataError: `coverage` or `by` is out of range, or there are too few predictions with a price.
+            InvalidItem: An item has no price.
+        """
+        if not 0 < coverage < 1:
+            raise DataError(f"coverage must be between 0 and 1, not {coverage!r}")
+        if by not in {None, "category", "price"}:
+            raise DataError(f"by must be 'category', 'price' or None, not {by!r}")
+        truths = [require_price(item, "calibrating", row) for row, item in enumerate(items, start=1)]
+        priced = [each for each in zip(predictions, items, truths, strict=True) if each[0].price is not None]
+        needed = _needed(coverage)
+        if len(priced) < needed:
+            raise DataError(
+                f"ranges of {coverage:.0%} need at least {needed} predictions with a price, "
+                f"and there are {len(priced)} of {len(truths)}"
+            )
+        edges = _edges([found.price or 0.0 for found, _, _ in priced]) if by == "price" else ()
+        blank = cls(coverage=coverage, by=by, n=len(priced), widths={}, edges=edges)
+        groups: dict[str, list[float]] = defaultdict(list)
+        for found, item, truth in priced:
+            score = abs(math.log1p(truth) - math.log1p(found.price or 0.0)) / _spread(found)
+            groups[blank.group_of(found, item.category)].append(score)
+        return replace(blank, widths=_widths(groups, coverage))
+
+    def group_of(self, found: Prediction, category: str | None) -> str:
+        """Name the group whose width a prediction gets, if there are enough of its kind."""
+        if self.by == "category":
+            return f"category {category}"
+        if self.by == "price":
+            return f"band {bisect.bisect_right(self.edges, found.price or 0.0)}"
+        # Where the model tells its spread and where it does not, scores are of two kinds.
+        return "told" if found.distribution is not None else "not told"
+
+    def around(self, found: Prediction, category: str | None = None) -> Prediction:
+        """Give the prediction with `low` and `high` in dollars; without a price it stays as it is."""
+        if found.price is None:
+            return found
+        width = self.widths.get(self.group_of(found, category), self.widths[_OTHERS])
+        middle, reach = math.log1p(found.price), width * _spread(found)
+        high = math.expm1(middle + reach) if middle + reach < 700 else math.inf
+        return replace(found, low=max(0.0, math.expm1(middle - reach)), high=high)
+
+
+def _needed(coverage: float) -> int:
+    """Give the fewest scores of which one is the k-th: fewer would make every range endless."""
+    # Rounded, since 1 / (1 - 0.9) is a little more than 10.
+    return max(1, math.ceil(round(1 / (1 - coverage), 9)) - 1)
+
+
+def _kth_smallest(scores: Sequence[float], coverage: float) -> float:
+    k = math.ceil(round((len(scores) + 1) * coverage, 9))
+    return sorted(scores)[k - 1]
+
+
+def _widths(groups: Mapping[str, Sequence[float]], coverage: float) -> dict[str, float]:
+    needed = _needed(coverage)
+    large = {name: scores for name, scores in groups.items() if len(scores) >= needed}
+    rest = [score for name, scores in groups.items() if name not in large for score in scores]
+    if len(rest) < needed:
+        rest = [score for scores in groups.values() for score in scores]
+    return {name: _kth_smallest(scores, coverage) for name, scores in large.items()} | {
+        _OTHERS: _kth_smallest(rest, coverage)
+    }
+
+
+def _edges(prices: Sequence[float]) -> tuple[float, ...]:
+    """Give the predicted prices that part the predictions into bands of as many items each."""
+    ordered = sorted(prices)
+    return tuple(ordered[len(ordered) * band // _BANDS] for band in range(1, _BANDS))
+
+
+def _spread(found: Prediction) -> float:
+    return 1.0 if found.distribution is None else found.distribution.spread + _SMALLEST_SPREAD

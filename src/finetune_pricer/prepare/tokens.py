@@ -1,0 +1,256 @@
+"""Counting tokens as services bill them for training.
+
+```text
+tokens of an epoch = sum over examples of ( per_example + sum over messages of (3 + role + content) )
+```
+
+The 3 are the tokens that open, divide and close a message; `role` and `content` are counted by the encoding.
+`o200k_base` is what the gpt-4o and gpt-4.1 families bill by. Other families have encodings of their own: for
+them the count is near, and says `exact=False`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import FileAccessError, TrainingFileError
+from .jsonl import TrainingFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+
+    Example = Sequence[Mapping[str, Any]]
+
+ENCODING = "o200k_base"
+PER_MESSAGE = 3
+"""Tokens around each message: `<|im_start|>`, `<|im_sep|>` and `<|im_end|>`."""
+REPLY_OPENS = 3
+"""Tokens after a prompt that open the reply, billed as input when asking."""
+
+_SAME_ENCODING = ("gpt-4o", "gpt-4.1", "gpt-4.5", "gpt-5", "chatgpt-4o", "o1", "o3", "o4")
+_VOCABULARY = "https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken"
+_TOGETHER = 500  # examples that one thread counts at a time
+_SHORT = 24  # characters up to which a text's count is remembered: roles and replies repeat
+_BYTES_PER_TOKEN = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenCount:
+    """How many tokens a training file has."""
+
+    examples: int
+    """How many examples were counted."""
+    billed: int
+    """Tokens of one epoch, as they are billed."""
+    prompts: int
+    """Tokens of everything before the replies, as they are billed when the model is asked."""
+    replies: int
+    """Tokens of the replies' texts, as they are billed when the model answers."""
+    longest: int
+    """Tokens of the longest example."""
+    longest_line: int
+    """Its line, counted from 1."""
+    exact: bool
+    """False where the encoding is not the model's, or could only be estimated."""
+    counted_by: str
+    """The library that counted, or `"estimate"`."""
+
+    def __str__(self) -> str:
+        about = "" if self.exact else "about "
+        mean = self.billed / self.examples if self.examples else 0
+        return (
+            f"{about}{self.billed:,} tokens an epoch in {self.examples:,} examples, {mean:,.0f} each, "
+            f"the longest {self.longest:,} (line {self.longest_line:,})"
+        )
+
+
+def count_tokens(
+    training: TrainingFile | str | os.PathLike[str] | Iterable[Example],
+    *,
+    model: str | None = None,
+    per_example: int = 0,
+) -> TokenCount:
+    """Count the tokens of one epoch, in batches and in threads.
+
+    Args:
+        training: What `JsonlWriter.write` returned, the path of a JSONL file, or lists of messages.
+        model: The base model; the count is exact only for models of the same encoding. None asks for no more
+            than the encoding's own count.
+        per_example: Tokens that a service adds to each example; services do not say that they add any.
+
+    Raises:
+        FileAccessError: The file cannot be read.
+        TrainingFileError: A line is no chat example; `check_jsonl` names all that are wrong.
+    """
+    count_text, counted_by = counter()
+    examples = _examples_of(training)
+    billed = prompts = replies = longest = longest_line = line = 0
+    for counted in _in_threads(lambda batch: [_count(example, count_text) for example in batch], examples):
+        for before, role, reply in counted:
+            line += 1
+            whole = before + PER_MESSAGE + role + reply + per_example
+            billed += whole
+            prompts += before + REPLY_OPENS
+            replies += reply
+            if whole > longest:
+                longest, longest_line = whole, line
+    return TokenCount(
+        examples=line,
+        billed=billed,
+        prompts=prompts,
+        replies=replies,
+        longest=longest,
+        longest_line=longest_line,
+        exact=counted_by != "estimate" and (model is None or has_this_encoding(model)),
+        counted_by=counted_by,
+    )
+
+
+def has_this_encoding(model: str) -> bool:
+    """Whether a model, or the base of a fine-tuned one, is known to use `o200k_base`."""
+    return model.removeprefix("ft:").startswith(_SAME_ENCODING)
+
+
+@cache
+def counter() -> tuple[Callable[[str], int], str]:
+    """Give a function that counts a text's tokens, and its library's name.
+
+    `tiktoken` fetches its vocabulary over the network when it is first used. So: `tiktoken` where the
+    vocabulary is here already; else `bpe_openai`, which carries it; else `tiktoken`, which fetches it; and
+    where that fails an estimate of one token per 4 bytes, which is on the high side for English.
+    """
+    if _vocabulary_is_here():
+        return _tiktoken(), "tiktoken"
+    try:
+        return _bpe_openai(), "bpe_openai"
+    except ImportError:
+        pass
+    try:
+        return _tiktoken(), "tiktoken"
+    except (OSError, ValueError, ImportError):
+        return _estimate, "estimate"
+
+
+def _tiktoken() -> Callable[[str], int]:
+    import tiktoken
+
+    encode = tiktoken.get_encoding(ENCODING).encode_ordinary
+    return _remembering(encode)
+
+
+def _bpe_openai() -> Callable[[str], int]:
+    import warnings
+
+    with warnings.catch_warnings():
+        # It opens its vocabulary by a function that Python 3.11 and 3.12 call deprecated.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from bpe_openai import get_encoding
+
+        encode = get_encoding(ENCODING).encode_ordinary
+    return _remembering(encode)
+
+
+def _vocabulary_is_here() -> bool:
+    # Where tiktoken keeps what it fetched; asked before it is, since it would fetch without a time limit.
+    folder = os.environ.get("TIKTOKEN_CACHE_DIR", os.environ.get("DATA_GYM_CACHE_DIR"))
+    kept = Path(tempfile.gettempdir()) / "data-gym-cache" if folder is None else Path(folder)
+    name = hashlib.sha1(_VOCABULARY.encode(), usedforsecurity=False).hexdigest()
+    return folder != "" and (kept / name).exists()
+
+
+def _remembering(encode: Callable[[str], Sized]) -> Callable[[str], int]:
+    short = cache(lambda text: len(encode(text)))
+
+    def counted(text: str) -> int:
+        return short(text) if len(text) <= _SHORT else len(encode(text))
+
+    return counted
+
+
+def _estimate(text: str) -> int:
+    return -(-len(text.encode()) // _BYTES_PER_TOKEN)
+
+
+def text_of(message: Mapping[str, Any]) -> str:
+    """Give a message's text: its content, or the text parts of it, or nothing."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    return "".join(part.get("text") or "" for part in content or () if isinstance(part, dict))
+
+
+def _count(example: Example, count_text: Callable[[str], int]) -> tuple[int, int, int]:
+    before = role = reply = 0
+    for message in example:
+        before += role + reply + PER_MESSAGE
+        role = count_text(message["role"])
+        content = message.get("content")
+        reply = count_text(content if isinstance(content, str) else text_of(message))
+    return before - PER_MESSAGE, role, reply
+
+
+def tokens_of(example: Example) -> int:
+    """Count the tokens of one example, as they are billed."""
+    before, role, reply = _count(example, counter()[0])
+    return before + PER_MESSAGE + role + reply
+
+
+def _examples_of(training: TrainingFile | str | os.PathLike[str] | Iterable[Example]) -> Iterator[Example]:
+    if isinstance(training, TrainingFile):
+        return _read(training.path)
+    if isinstance(training, str | os.PathLike):
+        return _read(Path(training))
+    return iter(training)
+
+
+def _read(path: Path) -> Iterator[Example]:
+    from orjson import JSONDecodeError, loads
+
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.isspace():
+                    try:
+                        messages = loads(line.removeprefix(b"\xef\xbb\xbf"))["messages"]
+                        messages[-1]["role"]
+                    except (JSONDecodeError, KeyError, TypeError, IndexError) as error:
+                        raise TrainingFileError(
+                            f"line {number:,} of {str(path)!r} is no chat example; check_jsonl says why"
+                        ) from error
+                    yield messages
+    except OSError as error:
+        raise FileAccessError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
+
+
+def _in_threads(
+    work: Callable[[list[Example]], list[tuple[int, int, int]]], examples: Iterator[Example]
+) -> Iterator[list[tuple[int, int, int]]]:
+    threads = min(4, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads) as pool:
+        waiting = deque[Any]()
+        for batch in _batches(examples):
+            waiting.append(pool.submit(work, batch))
+            # A few batches ahead and no more: memory must not grow with the file.
+            if len(waiting) > 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _batches(examples: Iterator[Example]) -> Iterator[list[Example]]:
+    batch: list[Example] = []
+    for example in examples:
+        batch.append(example)
+        if len(batch) == _TOGETHER:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

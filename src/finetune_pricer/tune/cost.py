@@ -1,0 +1,182 @@
+"""What a job and the predictions after it will cost, worked out before anything is bought."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import DataError, OverBudget
+from ..prepare.tokens import TokenCount, count_tokens
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
+
+    from .._price_rows import PriceRow
+    from ..prepare.jsonl import TrainingFile
+
+    Training = TrainingFile | TokenCount | str | os.PathLike[str] | Iterable[Sequence[Mapping[str, Any]]]
+
+_MILLION = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostEstimate:
+    """Dollars and tokens of a job; None is a price that nobody knows, and never means free."""
+
+    model: str
+    provider: str | None
+    epochs: int
+    tokens: TokenCount
+    """Of one epoch, and whether they were counted exactly."""
+    validation_tokens: int | None
+    """Tokens of the validation file, billed or not; None without one."""
+    trained_tokens: int
+    """Tokens that training is billed for: those of all epochs."""
+    training: float | None
+    """Dollars for the job."""
+    predictions: int
+    """How many items are to be priced."""
+    samples: int
+    """Replies asked for each of them."""
+    chat: float | None
+    """Dollars to price these items one request at a time."""
+    batch: float | None
+    """Dollars to price them through the Batch API."""
+    hosting_per_hour: float | None
+    """Dollars for each hour that the tuned model is deployed."""
+    price: PriceRow | None
+    """The row that the dollars come from, with its date and source."""
+
+    def __str__(self) -> str:
+        about = "" if self.tokens.exact else "about "
+        passes = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+        where = f" at {self.provider}" if self.provider else ""
+        job = f"{self.tokens.examples:,} examples, {passes}, {about}{self.trained_tokens:,} tokens"
+        lines = [f"{self.model}{where}: {job}", f"  training            {_dollars(self.training)}"]
+        if self.predictions:
+            replies = "" if self.samples == 1 else f", {self.samples} replies each"
+            lines.append(f"  {f'{self.predictions:,} predictions':<19} {_dollars(self.chat)}{replies}")
+            lines.append(f"  {'by batch':<19} {_dollars(self.batch)}")
+        lines.append(f"  hosting per hour    {_dollars(self.hosting_per_hour)}")
+        if self.price is None:
+            lines.append("  no price is known here; hand one in: price=<dollars per million trained tokens>")
+        else:
+            dated = f", {self.price.as_of}" if self.price.as_of else ""
+            lines.append(f"  prices: {self.price.source}{dated}")
+        return "\n".join(lines)
+
+
+def estimate_cost(
+    training: Training,
+    *,
+    model: str,
+    epochs: int,
+    validation: Training | None = None,
+    provider: str | None = None,
+    predictions: int = 0,
+    samples: int = 1,
+    price: PriceRow | float | None = None,
+) -> CostEstimate:
+    """Work out what a fine-tuning job costs, and what asking the tuned model costs afterwards.
+
+    Args:
+        training: What `JsonlWriter.write` returned, a path, lists of messages, or a `TokenCount` of them.
+        model: The base model.
+        epochs: Passes over the examples; an `"auto"` that the service chooses cannot be worked out.
+        validation: Examples whose loss is measured meanwhile. Few services bill them.
+        provider: Whose prices, such as `"openai"`; None knows none.
+        predictions: How many items shall be priced afterwards. Their prompts and replies are taken to be as
+            long as the training file's, on average.
+        samples: Replies for each of them; the prompt is billed once, the replies each.
+        price: A price of your own: dollars per million trained tokens, or a whole `PriceRow`.
+
+    Raises:
+        DataError: A number is out of range.
+        FileAccessError: A file cannot be read.
+        TrainingFileError: A line is no chat example.
+    """
+    from .._price_rows import PriceRow, price_row
+
+    for name, value, least in (
+        ("epochs", epochs, 1),
+        ("predictions", predictions, 0),
+        ("samples", samples, 1),
+    ):
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise DataError(f"{name} must be a number of at least {least} to work out a cost, not {value!r}")
+    tokens = _counted(training, model)
+    watched = None if validation is None else _counted(validation, model).billed
+    row = PriceRow(train=price) if isinstance(price, int | float) else price or price_row(provider, model)
+    known = row or PriceRow()
+    billed = tokens.billed * epochs
+    validated = (watched or 0) * epochs if known.bills_validation else 0
+    asked, answered = _share(tokens.prompts, tokens, predictions), _share(tokens.replies, tokens, predictions)
+    return CostEstimate(
+        model=model,
+        provider=provider,
+        epochs=epochs,
+        tokens=tokens,
+        validation_tokens=watched,
+        trained_tokens=billed,
+        training=_cost((billed + validated, known.train)),
+        predictions=predictions,
+        samples=samples,
+        chat=_cost((asked, known.input), (answered * samples, known.output)),
+        batch=_cost((asked, known.batch_input), (answered * samples, known.batch_output)),
+        hosting_per_hour=known.hosting_per_hour,
+        price=row,
+    )
+
+
+def require_within_budget(estimate: CostEstimate, budget: float) -> None:
+    """Make sure that a job costs no more than a budget in dollars.
+
+    Raises:
+        OverBudget: It costs more; the message and `over` say by how much.
+        DataError: The budget is no amount, or the price of training is not known.
+    """
+    if not budget >= 0:
+        raise DataError(f"budget must be a number of dollars of at least 0, not {budget!r}")
+    if estimate.training is None:
+        where = f" at {estimate.provider!r}" if estimate.provider else ""
+        first = "" if estimate.provider else "hand in provider=, or "
+        raise DataError(
+            f"the price of training {estimate.model!r}{where} is not known, so no budget can be held: {first}"
+            "compare estimate_cost(..., price=<dollars per million tokens>).training yourself and leave out "
+            "budget="
+        )
+    if estimate.training > budget:
+        over = estimate.training - budget
+        about = "" if estimate.tokens.exact else "about "
+        raise OverBudget(
+            f"training {estimate.model!r} costs {about}{_dollars(estimate.training)}, {_dollars(over)} over "
+            f"the budget of {_dollars(budget)}; use fewer examples or epochs, or raise the budget",
+            cost=estimate.training,
+            budget=budget,
+        )
+
+
+def _counted(training: Training, model: str) -> TokenCount:
+    return training if isinstance(training, TokenCount) else count_tokens(training, model=model)
+
+
+def _share(total: int, tokens: TokenCount, predictions: int) -> float:
+    return total / tokens.examples * predictions if tokens.examples else 0.0
+
+
+def _cost(*parts: tuple[float, float | None]) -> float | None:
+    dollars = 0.0
+    for tokens, price in parts:
+        if price is None:
+            return None
+        dollars += tokens * price / _MILLION
+    return dollars
+
+
+def _dollars(amount: float | None) -> str:
+    if amount is None:
+        return "unknown"
+    # Pennies matter only where there is nothing else.
+    return f"${amount:,.2f}" if amount >= 0.01 or amount == 0 else f"${amount:.4f}"

@@ -1,0 +1,201 @@
+"""What a job is: its spec, how a service wants to be asked for it, and which job at a service it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..prepare.jsonl import TrainingFile
+    from ..providers import Provider
+    from .records import JobRecord, UploadedFile
+
+Whole = int | Literal["auto"]
+"""A whole number, or what the service chooses."""
+Factor = float | Literal["auto"]
+"""A number, or what the service chooses."""
+
+SPEC_KEY = "finetune_pricer_spec"
+"""Under this key a job's metadata holds the hash of its spec."""
+TOKEN_KEY = "finetune_pricer_token"  # noqa: S105 - no secret
+"""Under this one it holds the journal's word for the one request that asked for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec:
+    """Everything that decides what a job will make, checked against what its service takes."""
+
+    training: TrainingFile | UploadedFile
+    validation: TrainingFile | UploadedFile | None
+    model: str
+    hyperparameters: Mapping[str, Any]
+    """Under the service's names, as it wants them."""
+    epochs: Whole | None
+    """As it was asked for, whatever the service calls it."""
+    seed: int | None
+    suffix: str | None
+    provider: Provider
+
+    @property
+    def hash(self) -> str:
+        """Equal for equal jobs, whoever asks for them, and whenever."""
+        parts = {
+            "training": content_of(self.training),
+            "validation": None if self.validation is None else content_of(self.validation),
+            "formatter": getattr(self.training, "formatter", None),
+            "model": self.model,
+            "hyperparameters": dict(self.hyperparameters),
+            "seed": self.seed,
+            "suffix": self.suffix,
+            "extra": dict(self.provider.extra_body),
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def request(
+        self, training_id: str, validation_id: str | None, token: str
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Give the request's body: what the openai client has names for, and the rest."""
+        body: dict[str, Any] = {"training_file": training_id, "model": self.model}
+        extra = dict(self.provider.extra_body)
+        method = {"type": "supervised", "supervised": {"hyperparameters": dict(self.hyperparameters)}}
+        match self.provider.hyperparameters:
+            case "method":
+                body["method"] = method
+            case "top_level":
+                body["hyperparameters"] = dict(self.hyperparameters)
+            case "extra_body":
+                extra["method"] = method
+        optional = {"validation_file": validation_id, "seed": self.seed, "suffix": self.suffix}
+        body |= {name: value for name, value in optional.items() if value is not None}
+        body["metadata"] = {SPEC_KEY: self.hash, TOKEN_KEY: token}
+        return body, extra
+
+    def describes(self, job: JobRecord) -> bool:
+        """Whether a job's metadata says that it is this one."""
+        return job.metadata.get(SPEC_KEY) == self.hash
+
+    def resembles(self, job: JobRecord, training_id: str, validation_id: str | None) -> bool:
+        """Whether a job without our metadata has this one's files, model and settings.
+
+        For services that drop metadata. Settings that the service does not show, or has chosen itself, count
+        as equal.
+        """
+        if SPEC_KEY in job.metadata or job.model != self.model:
+            return False
+        if (job.training_file, job.validation_file) != (training_id, validation_id):
+            return False
+        shown = job.hyperparameters or _inside(job.model_extra or {})
+        pairs = [
+            (self.seed, job.seed),
+            *((value, shown.get(name)) for name, value in self.hyperparameters.items()),
+        ]
+        return all(a == b for a, b in pairs if _chosen(a) and _chosen(b))
+
+
+def _inside(extra: Mapping[str, Any]) -> dict[str, Any]:
+    found: Any = extra
+    for name in ("method", "supervised", "hyperparameters"):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _chosen(value: Any) -> bool:
+    # Azure shows -1 where it chooses.
+    return value not in (None, "auto", -1)
+
+
+def content_of(file: TrainingFile | UploadedFile) -> str:
+    """Name a file by its content, or by its id where only the service has it."""
+    sha256 = getattr(file, "sha256", None)
+    return f"sha256 {sha256}" if sha256 else f"id {file.id}"  # type: ignore[union-attr]
+
+
+def job_spec(
+    training: TrainingFile | UploadedFile,
+    validation: TrainingFile | UploadedFile | None,
+    *,
+    model: str,
+    epochs: Whole | None,
+    batch_size: Whole | None,
+    learning_rate_multiplier: Factor | None,
+    seed: int | None,
+    suffix: str | None,
+    provider: Provider,
+) -> JobSpec:
+    """Check what can be checked without a request, and put it as the service wants it.
+
+    Raises:
+        DataError: A setting is out of the service's range, or the suffix is not to its rules.
+    """
+    if not model:
+        raise DataError("model is empty; name a base model that the service can tune")
+    if seed is not None and (isinstance(seed, bool) or not 0 <= seed < 2**31):
+        raise DataError(f"seed must be from 0 to {2**31 - 1}, not {seed!r}")
+    _check_suffix(suffix, provider)
+    given = {
+        "epochs": _whole("epochs", epochs),
+        "batch_size": _whole("batch_size", batch_size),
+        "learning_rate_multiplier": _factor(learning_rate_multiplier),
+    }
+    return JobSpec(
+        training=training,
+        validation=validation,
+        model=model,
+        hyperparameters={**provider.always, **_as_the_service_has_it(given, provider)},
+        epochs=epochs,
+        seed=seed if provider.seed else None,
+        suffix=suffix,
+        provider=provider,
+    )
+
+
+def _as_the_service_has_it(given: Mapping[str, Whole | Factor | None], provider: Provider) -> dict[str, Any]:
+    chosen: dict[str, Any] = {}
+    for ours, value in given.items():
+        if value is None:
+            continue
+        setting = provider.settings.get(ours)
+        if setting is None:
+            raise DataError(f"{ours} cannot be chosen at {provider.name!r}; leave it out")
+        if value != "auto":
+            chosen[setting.name] = setting.checked(ours, value, at=f"at {provider.name!r}")
+        elif setting.auto:
+            chosen[setting.name] = "auto"
+    return chosen
+
+
+def _whole(name: str, value: Whole | None) -> Whole | None:
+    if value in (None, "auto"):
+        return value
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise DataError(f"{name} must be at least 1 or 'auto', not {value!r}")
+    return value
+
+
+def _factor(value: Factor | None) -> Factor | None:
+    if value in (None, "auto"):
+        return value
+    if not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise DataError(f"learning_rate_multiplier must be above 0 or 'auto', not {value!r}")
+    return value
+
+
+def _check_suffix(suffix: str | None, provider: Provider) -> None:
+    if suffix is None:
+        return
+    at, most = f"at {provider.name!r}", provider.suffix_max
+    if most is None:
+        raise DataError(f"there are no suffixes {at}; leave it out")
+    if not 0 < len(suffix) <= most:
+        raise DataError(f"suffix must have 1 to {most} characters, not {len(suffix)}, {at}")
+    if provider.suffix_pattern is not None and not re.fullmatch(provider.suffix_pattern, suffix):
+        raise DataError(
+            f"suffix must be {provider.suffix_rule or provider.suffix_pattern} {at}, not {suffix!r}"
+        )

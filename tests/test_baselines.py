@@ -1,0 +1,137 @@
+"""Baselines: fitted in one line, asked like a predictor, and hard enough to beat."""
+
+import logging
+import sys
+from functools import partial
+
+import openai
+import pytest
+import respx
+
+from evaluate_helpers import evaluated, things
+from finetune_pricer import Evaluator, Item, ItemDataset
+from finetune_pricer.errors import EvaluationError, MissingExtra
+from finetune_pricer.evaluate.baselines import (
+    FITTED,
+    Baseline,
+    CategoryMedianBaseline,
+    MedianBaseline,
+    NeighboursBaseline,
+    NetworkBaseline,
+    RidgeBaseline,
+    fit_baselines,
+    prompting_baselines,
+)
+
+
+def always(price: float, _: Item) -> float:
+    return price
+
+
+TRAIN, TEST = things(400), things(100, seed=1, start=1000)
+
+
+@pytest.mark.parametrize("kind", FITTED)
+def test_a_baseline_is_asked_like_a_predictor(kind: type[Baseline]) -> None:
+    baseline = kind.fit(TRAIN)
+    many = baseline.predict_many([*TEST[:3], "A desk of size giant"])
+    assert [one.item_id for one in many][:3] == [item.id for item in TEST[:3]]
+    assert baseline(TEST[0]) == baseline.predict(TEST[0]).price == many[0].price
+    assert many[3].price is not None
+    assert len(baseline.predict_many([])) == 0
+
+
+def test_what_reads_the_text_beats_what_does_not() -> None:
+    maes = [
+        Evaluator(rounds=100).evaluate(kind.fit(TRAIN), TEST).mae.value
+        for kind in (MedianBaseline, CategoryMedianBaseline, NeighboursBaseline, RidgeBaseline)
+    ]
+    assert maes[1] < maes[0]
+    assert max(maes[2:]) < 0.6 * min(maes[:2])
+
+
+def test_a_category_never_seen_gets_the_median_of_all() -> None:
+    baseline = CategoryMedianBaseline.fit(TRAIN)
+    assert baseline(Item(title="x", category="new")) == MedianBaseline.fit(TRAIN).price
+
+
+def test_neighbours_of_a_known_text_are_the_items_with_that_text() -> None:
+    train = ItemDataset.from_items(
+        [Item(title="red mug", price=8.0)] * 10 + [Item(title="oak desk", price=200.0)] * 10
+    )
+    assert NeighboursBaseline.fit(train)("red mug") == pytest.approx(8.0)
+
+
+def test_a_few_training_items_are_enough() -> None:
+    for baseline in fit_baselines(things(2)):
+        assert baseline("A mug") > 0
+
+
+@pytest.mark.parametrize("kind", FITTED)
+def test_items_without_prices_teach_nothing(kind: type[Baseline]) -> None:
+    with pytest.raises(EvaluationError, match="have no prices"):
+        kind.fit(ItemDataset.from_items([Item(title="a")]))
+
+
+def test_all_of_them_stand_beside_every_model_on_the_same_items() -> None:
+    evaluator = Evaluator(baselines=TRAIN, rounds=100)
+    first, second = (evaluator.evaluate(partial(always, price), TEST) for price in (10.0, 20.0))
+    assert [one.name for one in first.baselines] == [kind.name for kind in FITTED]
+    assert first.baselines is second.baselines  # asked once for the same items
+    assert {one.manifest["items hash"] for one in (first, *first.baselines)} == {first.manifest["items hash"]}
+
+
+def test_without_scikit_learn_the_others_remain_and_the_log_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for part in ("neighbors", "linear_model"):
+        monkeypatch.setitem(sys.modules, f"sklearn.{part}", None)
+    with caplog.at_level(logging.INFO, "finetune_pricer"):
+        assert [baseline.name for baseline in fit_baselines(TRAIN)] == [
+            kind.name for kind in (MedianBaseline, CategoryMedianBaseline, NetworkBaseline)
+        ]
+    assert "finetune-pricer[evaluate]" in caplog.text
+    with pytest.raises(MissingExtra):
+        RidgeBaseline.fit(TRAIN)
+
+
+def test_the_untuned_model_is_asked_with_and_without_solved_examples(
+    client: openai.OpenAI, service: respx.MockRouter
+) -> None:
+    route = service.post("/chat/completions").respond(
+        json={"choices": [{"message": {"content": "$12"}}], "usage": {"prompt_tokens": 9}}
+    )
+    beside = prompting_baselines(client, "base-1", TRAIN, shots=5)
+    evaluator = Evaluator(beside=beside, rounds=50)
+    found = evaluator.evaluate(lambda _: 10.0, TEST[:4])
+    evaluator.evaluate(lambda _: 11.0, TEST[:4])
+    assert [one.name for one in found.baselines] == [
+        "base-1, not tuned, zero-shot",
+        "base-1, not tuned, 5 solved examples",
+    ]
+    assert route.call_count == 8  # once per item and baseline, however many models stand beside them
+    assert found.baselines[1].manifest["solved examples in the prompt"] == "5"
+    shots = beside[1].formatter.shots
+    quarters = sorted(shot.price or 0 for shot in shots)
+    assert quarters[-1] > 200
+    assert quarters[0] < 25  # cheap and dear ones, not five of a kind
+    assert beside[1].formatter == prompting_baselines(client, "base-1", TRAIN, shots=5)[1].formatter
+
+
+def test_too_few_items_for_the_solved_examples_are_refused(client: openai.OpenAI) -> None:
+    with pytest.raises(EvaluationError, match="8 solved examples out of 3"):
+        prompting_baselines(client, "base-1", TRAIN[:3])
+
+
+def test_a_baseline_that_gives_no_price_does_not_cost_the_evaluation(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def silent(_: Item) -> None:
+        return None
+
+    found = Evaluator(beside=[silent], rounds=50).evaluate(lambda _: 10.0, TEST[:5])
+    assert found.n == 5
+    assert found.baselines == ()
+    assert "not one of 5" in found.manifest["left out: silent"]
+    assert "silent" in caplog.text
+    assert evaluated([1.0]).baselines == ()

@@ -1,0 +1,186 @@
+"""What a job costs is worked out to the token and the cent before anything is bought."""
+
+import pickle
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import respx
+
+from finetune_pricer import (
+    FineTuneJob,
+    Item,
+    JsonlWriter,
+    PriceRow,
+    TokenCount,
+    TrainingFile,
+    estimate_cost,
+)
+from finetune_pricer._price_rows import PRICE_ROWS, price_row
+from finetune_pricer.errors import DataError, OverBudget, PricerError, TrainingFileError
+from finetune_pricer.tune.cost import require_within_budget
+
+KINDS = [Item(title="thing", price=20), Item(title="thing thing", price=1200)]
+MINI = "gpt-4.1-mini-2025-04-14"
+LLAMA = "meta-llama/Llama-3.1-8B-Instruct"  # of a service that no date ends
+
+
+@pytest.fixture
+def training() -> TrainingFile:
+    """200 examples whose tokens can be counted by hand.
+
+    The course's instruction is 14 tokens (12 words and 2 signs), the blank line 1, and each `thing` 1. The
+    reply `$|20|.|00` has 4, `$|120|0|.|00` has 5. A message has 4 more around its content. So an example of
+    the first kind has (4 + 16) + (4 + 4) = 28, one of the second (4 + 17) + (4 + 5) = 30, and all have 5,800.
+    """
+    return JsonlWriter().write(KINDS * 100, "train.jsonl")
+
+
+def test_200_examples_are_priced_to_the_token_and_the_cent(training: TrainingFile) -> None:
+    validation = JsonlWriter().write([Item(title="thing", price=20)] * 50, "validation.jsonl")
+    cost = estimate_cost(
+        training,
+        model=MINI,
+        epochs=3,
+        validation=validation,
+        provider="openai",
+        predictions=10_000,
+        samples=5,
+    )
+    assert cost.tokens.exact
+    assert (cost.tokens.billed, cost.trained_tokens, cost.validation_tokens) == (5_800, 17_400, 1_400)
+    assert cost.training == pytest.approx(17_400 * 5 / 1e6)  # $0.087; validation is not billed
+    # Asking: 20 or 21 for the question and 3 that open the reply; 4 or 5 tokens in each of 5 replies.
+    assert cost.chat == pytest.approx((10_000 * 23.5 * 0.80 + 10_000 * 5 * 4.5 * 3.20) / 1e6)  # $0.908
+    assert cost.batch == pytest.approx((10_000 * 23.5 * 0.40 + 10_000 * 5 * 4.5 * 1.60) / 1e6)  # $0.454
+    assert cost.hosting_per_hour == 0
+    assert cost.price is not None
+    assert cost.price.as_of == date(2026, 11, 22)
+    assert str(cost).splitlines() == [
+        f"{MINI} at openai: 200 examples, 3 epochs, 17,400 tokens",
+        "  training            $0.09",
+        "  10,000 predictions  $0.91, 5 replies each",
+        "  by batch            $0.45",
+        "  hosting per hour    $0.00",
+        "  prices: https://developers.openai.com/api/docs/pricing (read in a mirror), 2026-11-22",
+    ]
+
+
+def test_a_price_that_nobody_knows_is_unknown_and_never_zero(training: TrainingFile) -> None:
+    cost = estimate_cost(training, model="some/model", epochs=1, provider="crusoe", predictions=10)
+    assert (cost.training, cost.chat, cost.batch, cost.hosting_per_hour, cost.price) == (None,) * 5
+    assert cost.trained_tokens == 5_800
+    assert str(cost).count("unknown") == 4
+    assert "about 5,800 tokens" in str(cost)
+    assert "hand one in" in str(cost)
+
+
+def test_a_service_may_charge_for_hosting_though_training_is_unknown(training: TrainingFile) -> None:
+    cost = estimate_cost(training, model=MINI, epochs=1, provider="azure")
+    assert (cost.training, cost.hosting_per_hour) == (None, 1.7)
+
+
+def test_a_price_can_be_handed_in(training: TrainingFile) -> None:
+    assert estimate_cost(training, model="mine", epochs=2, price=4).training == pytest.approx(0.0464)
+    row = PriceRow(train=4, input=1, output=2, bills_validation=True)
+    cost = estimate_cost(training, model="mine", epochs=2, price=row, validation=training, predictions=200)
+    assert cost.training == pytest.approx(2 * 0.0464)
+    assert cost.chat == pytest.approx(200 * (23.5 * 1 + 4.5 * 2) / 1e6)
+    assert cost.batch is None
+    assert cost.price == row
+
+
+def test_a_count_that_was_made_is_not_made_again(training: TrainingFile) -> None:
+    tokens = estimate_cost(training, model=MINI, epochs=1).tokens
+    training.path.unlink()
+    assert isinstance(tokens, TokenCount)
+    assert estimate_cost(tokens, model=MINI, epochs=2, provider="openai").training == pytest.approx(0.058)
+
+
+def test_rehearsing_costs_nothing(training: TrainingFile) -> None:
+    cost = estimate_cost(training, model="pricer-base", epochs=9, provider="local", predictions=100)
+    assert (cost.training, cost.chat, cost.batch, cost.hosting_per_hour) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"epochs": 0}, {"epochs": "auto"}, {"epochs": 1, "samples": 0}, {"epochs": True}]
+)
+def test_what_cannot_be_worked_out_is_refused(training: TrainingFile, bad: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="to work out a cost"):
+        estimate_cost(training, model=MINI, **bad)
+
+
+def test_every_price_row_says_when_and_where_it_was_read() -> None:
+    assert all(row.source and (row.as_of or row.provider == "local") for row in PRICE_ROWS)
+    assert len({(row.provider, row.model) for row in PRICE_ROWS}) == len(PRICE_ROWS)
+    assert price_row(None, MINI) is price_row("openai", "gpt-9") is None
+
+
+def test_a_budget_says_by_how_much_it_is_exceeded(training: TrainingFile) -> None:
+    estimate = estimate_cost(training, model="mine", epochs=1000, price=5)
+    require_within_budget(estimate, 29.0)
+    with pytest.raises(
+        OverBudget, match=r"costs about \$29\.00, \$4\.00 over the budget of \$25\.00"
+    ) as caught:
+        require_within_budget(estimate, 25)
+    assert caught.value.over == pytest.approx(4)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (again.cost, again.budget, str(again)) == (caught.value.cost, 25, str(caught.value))
+    assert isinstance(caught.value, PricerError | ValueError)
+    for budget in (-1, float("nan")):
+        with pytest.raises(DataError, match="budget must be"):
+            require_within_budget(estimate, budget)
+
+
+def test_a_job_over_its_budget_uploads_nothing(
+    client: openai.OpenAI, service: respx.MockRouter, training: TrainingFile
+) -> None:
+    jobs = service.get("/fine_tuning/jobs").respond(json={"data": []})  # none of this spec exists
+
+    def ask(**more: Any) -> None:
+        FineTuneJob.create(client, training, model=MINI, **more)
+
+    with pytest.raises(OverBudget, match="over the budget"):
+        ask(epochs=3, provider="openai", budget=0.05)
+    for missing, message in (
+        ({"provider": "openai", "budget": 1.0}, "hand in epochs="),
+        ({"provider": "openai", "budget": 1.0, "epochs": "auto"}, "hand in epochs="),
+        ({"epochs": 1, "budget": 1.0}, "not known"),
+        ({"epochs": 1, "budget": 1.0, "provider": "azure"}, "not known"),
+    ):
+        with pytest.raises(DataError, match=message):
+            ask(**missing)
+    assert len(service.calls) == jobs.call_count
+
+
+def test_a_job_within_its_budget_is_asked_for(
+    client: openai.OpenAI, service: respx.MockRouter, training: TrainingFile
+) -> None:
+    service.get("/fine_tuning/jobs").respond(json={"data": []})
+    service.get(path__regex="/models/.*").respond(json={"id": LLAMA})
+    service.post("/files").respond(json={"id": "file-1", "object": "file", "status": "processed"})
+    asked = service.post("/fine_tuning/jobs").respond(json={"id": "ftjob-1", "status": "queued"})
+    job = FineTuneJob.create(client, training, model=LLAMA, epochs=3, provider="nebius", budget=0.09)
+    assert job.id == "ftjob-1"
+    assert b"budget" not in asked.calls.last.request.content
+
+
+def test_a_file_that_is_at_the_service_cannot_be_counted(
+    client: openai.OpenAI, service: respx.MockRouter, training: TrainingFile
+) -> None:
+    from finetune_pricer.tune.records import UploadedFile
+
+    jobs = service.get("/fine_tuning/jobs").respond(json={"data": []})
+    with pytest.raises(DataError, match="files that can be counted"):
+        FineTuneJob.create(
+            client, UploadedFile(id="file-1"), model=MINI, epochs=1, provider="openai", budget=1.0
+        )
+    assert len(service.calls) == jobs.call_count
+
+
+def test_a_file_that_is_no_training_file_is_told() -> None:
+    Path("train.jsonl").write_text("{}\n")
+    with pytest.raises(TrainingFileError, match="line 1"):
+        estimate_cost("train.jsonl", model=MINI, epochs=1)

@@ -1,0 +1,311 @@
+"""Many questions at once: order, pace, retries, faults, cancelling; sync and async by the same table."""
+
+import asyncio
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import httpx
+import openai
+import pytest
+import respx
+
+from finetune_pricer import Prediction, Predictor
+from finetune_pricer.aio import AsyncPredictor
+from finetune_pricer.chat import COURSE
+from finetune_pricer.errors import AccessDenied, ModelNotFound
+from finetune_pricer.predict import engine
+from stub_service import Behaviour, StubService, price_of
+
+Run = Callable[..., list[Prediction]]
+COMPLETIONS = "/chat/completions"
+
+
+def run_sync(url: str, items: Any, **settings: Any) -> list[Prediction]:
+    with openai.OpenAI(base_url=url, api_key="sk-x") as client:
+        return list(Predictor(client, "m", **settings).predict_many(items))
+
+
+def run_async(url: str, items: Any, **settings: Any) -> list[Prediction]:
+    async def run() -> list[Prediction]:
+        async with openai.AsyncOpenAI(base_url=url, api_key="sk-x") as client:
+            return list(await AsyncPredictor(client, "m", **settings).predict_many(items))
+
+    return asyncio.run(run())
+
+
+@pytest.fixture(params=[run_sync, run_async], ids=["sync", "async"])
+def run(request: pytest.FixtureRequest) -> Run:
+    chosen: Run = request.param
+    return chosen
+
+
+@pytest.fixture(autouse=True)
+def _quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_FIRST_PAUSE", 0.005)
+
+
+def texts(count: int) -> list[str]:
+    return [f"thing number {number}" for number in range(count)]
+
+
+def asked_for(text: str) -> str:
+    return f"{COURSE}\n\n{text}"
+
+
+def expected(items: Sequence[str]) -> list[float]:
+    return [price_of(asked_for(item)) for item in items]
+
+
+def test_many_items_are_priced_in_order_within_the_concurrency(run: Run) -> None:
+    items = texts(150)
+    with StubService(Behaviour(latency=0.005)) as service:
+        found = run(service.url, items, concurrency=7)
+        assert [prediction.price for prediction in found] == pytest.approx(expected(items))
+        assert service.most_at_once == 7
+        assert service.stats()["answered_again"] == 0
+    assert all(prediction.latency >= 0.005 for prediction in found)
+
+
+def test_zero_items_ask_nothing(run: Run) -> None:
+    with StubService() as service:
+        assert run(service.url, []) == []
+        assert service.sent == 0
+
+
+def test_faults_and_dropped_connections_are_asked_again_and_answers_are_not(run: Run) -> None:
+    items = texts(300)
+    with StubService(Behaviour(errors=0.1, drops=0.1)) as service:
+        found = run(service.url, items, concurrency=16)
+        assert [prediction.price for prediction in found] == pytest.approx(expected(items))
+        assert service.broken > 10
+        assert service.dropped > 10
+        assert service.answered == {asked_for(item): 1 for item in items}
+        assert service.sent == 300 + service.broken + service.dropped
+
+
+def test_a_limit_unknown_in_advance_is_found_with_few_refusals(run: Run) -> None:
+    """A second's worth at once, then 50 a second."""
+    with StubService(Behaviour(latency=0.1, requests_per_minute=3_000)) as service:
+        found = run(service.url, texts(120), concurrency=32)
+        assert all(prediction.price is not None for prediction in found)
+        assert 0 < service.refused < 60
+
+
+@pytest.mark.parametrize("told", ["by the user", "by headers"])
+def test_a_limit_that_was_told_is_kept(told: str, run: Run) -> None:
+    stated = {"requests_per_minute": 6_000} if told == "by the user" else {}
+    behaviour = Behaviour(latency=0.01, requests_per_minute=6_000, shows_limit=not stated)
+    with StubService(behaviour) as service:
+        run(service.url, texts(120), concurrency=32, **stated)
+        assert service.refused == 0
+
+
+def test_a_fault_that_does_not_end_strikes_only_its_item(run: Run, service: respx.MockRouter) -> None:
+    def reply(request: httpx.Request) -> httpx.Response:
+        if b"number 3" in request.content:
+            return httpx.Response(503, json={"error": {"message": "Overloaded."}})
+        return answer("$5.00")
+
+    route = service.post(COMPLETIONS).mock(side_effect=reply)
+    found = run("https://service.test/v1", texts(6))
+    assert [prediction.price for prediction in found] == [5, 5, 5, None, 5, 5]
+    assert "Overloaded" in (found[3].error or "")
+    assert len(route.calls) == 5 + engine.ATTEMPTS
+
+
+def test_a_storm_of_refusals_ends_in_errors_and_not_in_waiting_for_ever(
+    run: Run, service: respx.MockRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "PATIENCE", 0.2)
+    refusal = httpx.Response(429, json={"error": {"message": "Slow down."}}, headers={"retry-after": "0.02"})
+    service.post(COMPLETIONS).mock(return_value=refusal)
+    found = run("https://service.test/v1", texts(5))
+    assert [prediction.price for prediction in found] == [None] * 5
+    assert all("Slow down" in (prediction.error or "") for prediction in found)
+
+
+def test_a_refused_request_waits_out_what_the_service_asks(run: Run, service: respx.MockRouter) -> None:
+    times: list[float] = []
+
+    def reply(_: httpx.Request) -> httpx.Response:
+        times.append(time.monotonic())
+        if len(times) == 1:
+            return httpx.Response(429, json={}, headers={"retry-after": "9", "retry-after-ms": "150"})
+        return answer("$5.00")
+
+    service.post(COMPLETIONS).mock(side_effect=reply)
+    assert run("https://service.test/v1", ["a mug"])[0].price == 5
+    assert 0.15 <= times[1] - times[0] < 3
+
+
+def answer(reply: Any, **choice: Any) -> httpx.Response:
+    message = {"role": "assistant", "content": reply}
+    return httpx.Response(200, json={"choices": [{"message": message, "finish_reason": "stop"} | choice]})
+
+
+STRANGE: dict[str, tuple[httpx.Response, str]] = {
+    "an empty reply": (answer(""), "the reply is empty"),
+    "no content": (answer(None), "the reply is empty"),
+    "a refusal": (answer(None, message={"content": None, "refusal": "I will not."}), "I will not."),
+    "several prices but no dollar": (answer("between 3 and 5 of 7"), "no price"),
+    "another currency": (answer("€19.99"), "EUR"),
+    "a cut price": (answer("$1,1", finish_reason="length"), "cut inside a number"),
+    "nothing before the cut": (answer("", finish_reason="length"), "cut before it began"),
+    "ten megabytes of text": (answer("9" * 10_000_000), "not read as a price"),
+    "no choices": (httpx.Response(200, json={"choices": []}), "the reply is empty"),
+    "choices of a wrong type": (
+        httpx.Response(200, json={"choices": "none", "usage": 3}),
+        "the reply is empty",
+    ),
+    "a wrong message": (httpx.Response(200, json={"choices": [{"message": "hi"}]}), "the reply is empty"),
+    "JSON that is no object": (httpx.Response(200, json=[1, 2]), "not JSON"),
+    "no JSON": (httpx.Response(200, text="<html>busy</html>"), "not JSON"),
+    "half of the JSON": (httpx.Response(200, text='{"choices": [{"mess'), "not JSON"),
+    "a context that is too small": (
+        httpx.Response(400, json={"error": {"message": "Too long.", "code": "context_length_exceeded"}}),
+        "Too long.",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STRANGE)
+def test_a_strange_answer_strikes_only_its_item_and_says_why(
+    case: str, run: Run, service: respx.MockRouter
+) -> None:
+    strange, why = STRANGE[case]
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        return strange if b"number 1" in request.content else answer("$5.00")
+
+    service.post(COMPLETIONS).mock(side_effect=reply)
+    first, struck, last = run("https://service.test/v1", texts(3))
+    assert (first.price, struck.price, last.price) == (5, None, 5)
+    assert why in (struck.error or "")
+    assert len(struck.error or "") < 300
+
+
+def test_an_empty_item_strikes_only_itself(run: Run) -> None:
+    with StubService() as service:
+        found = run(service.url, ["a mug", " ", "a cup"])
+        assert [prediction.price is None for prediction in found] == [False, True, False]
+        assert service.sent == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(401, AccessDenied), (403, AccessDenied), (404, ModelNotFound), (429, AccessDenied)],
+)
+def test_a_refused_key_or_model_is_raised_when_nothing_was_answered(
+    status: int, error: type[Exception], run: Run, service: respx.MockRouter
+) -> None:
+    code = {404: "model_not_found", 429: "insufficient_quota"}.get(status)
+    route = service.post(COMPLETIONS)
+    route.mock(return_value=httpx.Response(status, json={"error": {"message": "No.", "code": code}}))
+    with pytest.raises(error):
+        run("https://service.test/v1", texts(500))
+    assert len(route.calls) < 100
+
+
+@pytest.mark.parametrize(("status", "code"), [(401, None), (404, "model_not_found")])
+def test_a_key_or_model_that_is_gone_half_way_leaves_what_was_answered(
+    status: int, code: str | None, run: Run, service: respx.MockRouter
+) -> None:
+    numbers = itertools.count(1)
+
+    def reply(_: httpx.Request) -> httpx.Response:
+        if next(numbers) <= 50:
+            return answer("$5.00")
+        return httpx.Response(status, json={"error": {"message": "Gone.", "code": code}})
+
+    route = service.post(COMPLETIONS).mock(side_effect=reply)
+    found = run("https://service.test/v1", texts(2_000), concurrency=4)
+    assert len(found) == 2_000
+    assert sum(prediction.price == 5 for prediction in found) == 50
+    assert all("Gone" in (prediction.error or "") for prediction in found if prediction.price is None)
+    assert len(route.calls) <= 60
+
+
+def test_the_clients_own_retries_are_off(service: respx.MockRouter) -> None:
+    route = service.post(COMPLETIONS).mock(return_value=httpx.Response(500, json={}))
+    with openai.OpenAI(base_url="https://service.test/v1", api_key="sk-x", max_retries=5) as client:
+        Predictor(client, "m").predict_many(["a mug"])
+    assert len(route.calls) == engine.ATTEMPTS
+
+
+def test_predictions_stream_while_items_still_come() -> None:
+    taken: list[int] = []
+
+    def endless() -> Iterator[str]:
+        for number in itertools.count():
+            taken.append(number)
+            yield f"thing number {number}"
+
+    with StubService() as service, openai.OpenAI(base_url=service.url, api_key="x") as client:
+        stream = Predictor(client, "m", concurrency=4).iter_predict(endless())
+        found = list(itertools.islice(stream, 1_000))
+        stream.close()  # type: ignore[attr-defined]
+        assert len(found) == 1_000
+        assert len(taken) <= 1_000 + 8 * 4
+        assert service.sent <= len(taken)
+
+
+def test_stopping_sends_nothing_more_and_leaves_no_thread() -> None:
+    before = threading.active_count()
+    behaviour = Behaviour(latency=0.02)
+    with StubService(behaviour) as service, openai.OpenAI(base_url=service.url, api_key="x") as client:
+        stream = Predictor(client, "m", concurrency=4).iter_predict(texts(500))
+        next(stream)
+        stream.close()  # type: ignore[attr-defined]
+        sent = service.sent
+        time.sleep(0.05)
+        assert service.sent == sent < 30
+    assert threading.active_count() == before
+
+
+def test_an_error_among_the_items_is_raised_and_ends_the_run() -> None:
+    def broken() -> Iterator[str]:
+        yield "a mug"
+        raise OSError("the disk is gone")
+
+    with StubService() as service, openai.OpenAI(base_url=service.url, api_key="x") as client:
+        predictor = Predictor(client, "m")
+        with pytest.raises(OSError, match="disk is gone"):
+            predictor.predict_many(broken())
+
+
+def test_a_cancelled_task_cancels_what_is_under_way() -> None:
+    async def run(url: str) -> None:
+        async with openai.AsyncOpenAI(base_url=url, api_key="x") as client:
+            predictor = AsyncPredictor(client, "m", concurrency=4)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await predictor.predict_many(texts(500))
+            assert len(asyncio.all_tasks()) == 1
+
+    with StubService(Behaviour(latency=0.05)) as service:
+        asyncio.run(run(service.url))
+        assert service.sent < 50
+
+
+def test_the_sync_predictor_works_inside_a_running_loop() -> None:
+    async def notebook_cell(url: str) -> list[Prediction]:
+        with openai.OpenAI(base_url=url, api_key="x") as client:
+            return list(Predictor(client, "m").predict_many(texts(20)))
+
+    with StubService() as service:
+        assert len(asyncio.run(notebook_cell(service.url))) == 20
+
+
+def test_a_bug_in_the_client_is_raised_and_not_swallowed() -> None:
+    class Broken:
+        base_url, api_key, timeout = "https://service.test/v1", "x", 1.0
+
+        def with_options(self, **_: Any) -> "Broken":
+            return self
+
+    broken: Any = Broken()
+    with pytest.raises(AttributeError):
+        Predictor(broken, "m").predict_many(texts(3))

@@ -1,0 +1,214 @@
+"""Answers kept on disk: a run that was killed goes on where it was, and asks for nothing twice."""
+
+import asyncio
+import random
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+import respx
+
+from finetune_pricer import ChatFormatter, Item, KeptAnswers, Predictor
+from finetune_pricer.aio import AsyncPredictor
+from finetune_pricer.errors import FileAccessError
+from finetune_pricer.predict import engine
+from stub_service import Behaviour, StubService
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTED_QUERY = "SELECT item_id, reply FROM answers WHERE model = 'm' ORDER BY received_at"
+
+
+@pytest.fixture
+def stub() -> Iterator[StubService]:
+    with StubService() as service:
+        yield service
+
+
+@pytest.fixture
+def asking(stub: StubService) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=stub.url, api_key="sk-secret-of-mine") as client:
+        yield client
+
+
+def texts(count: int) -> list[str]:
+    return [f"thing number {number}" for number in range(count)]
+
+
+def test_what_was_answered_is_not_asked_again(stub: StubService, asking: openai.OpenAI) -> None:
+    first = Predictor(asking, "m", store="kept.sqlite").predict_many(texts(30))
+    again = Predictor(asking, "m", store="kept.sqlite").predict_many(texts(40))
+    assert list(again[:30]) == list(first)
+    assert stub.stats()["asked"] == 40
+
+
+def test_one_item_at_a_time_and_async_use_the_same_answers(stub: StubService, asking: openai.OpenAI) -> None:
+    one = Predictor(asking, "m", store="kept.sqlite").predict("a mug")
+
+    async def run() -> Any:
+        async with openai.AsyncOpenAI(base_url=stub.url, api_key="x") as client:
+            predictor = AsyncPredictor(client, "m", store="kept.sqlite")
+            return await predictor.predict("a mug"), list(await predictor.predict_many(["a mug"]))
+
+    assert asyncio.run(run()) == (one, [one])
+    assert Predictor(asking, "m", store="kept.sqlite").predict("a mug") == one
+    assert stub.sent == 1
+
+
+def test_the_same_item_twice_is_asked_once(stub: StubService, asking: openai.OpenAI) -> None:
+    items = [Item(title="a mug", id="1"), Item(title="a mug", id="2"), *[Item(title="a cup")] * 20]
+    found = Predictor(asking, "m", store="kept.sqlite").predict_many(items)
+    assert [prediction.item_id for prediction in found[:2]] == ["1", "2"]
+    assert found[0].price == found[1].price is not None
+    assert len({prediction.price for prediction in found[2:]}) == 1
+    assert stub.sent == 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"model": "another"},
+        {"formatter": ChatFormatter("How much?")},
+        {"decoding": "greedy"},
+        {"decoding": "median", "samples": 3},
+        {"highest": 500},
+    ],
+    ids=str,
+)
+def test_other_models_words_and_parameters_are_other_questions(
+    other: dict[str, Any], stub: StubService, asking: openai.OpenAI
+) -> None:
+    Predictor(asking, "m", store="kept.sqlite").predict("a mug")
+    Predictor(asking, **({"model": "m", "store": "kept.sqlite"} | other)).predict("a mug")
+    assert stub.sent == 2
+
+
+def test_what_a_service_calls_its_parameters_is_no_other_question(
+    client: openai.OpenAI, service: respx.MockRouter
+) -> None:
+    """A refusal that was learned from in one run costs the next run no answer."""
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        if b'"max_tokens"' in request.content:
+            return httpx.Response(400, json={"error": {"message": "No.", "param": "max_tokens"}})
+        return httpx.Response(200, json={"choices": [{"message": {"content": "$5.00"}}]})
+
+    route = service.post("/chat/completions").mock(side_effect=reply)
+    assert Predictor(client, "m", store="kept.sqlite").predict("a mug").price == 5
+    assert Predictor(client, "m", store="kept.sqlite").predict("a mug").price == 5
+    assert len(route.calls) == 2
+
+
+def test_failures_are_not_kept(client: openai.OpenAI, service: respx.MockRouter) -> None:
+    route = service.post("/chat/completions")
+    route.mock(return_value=httpx.Response(400, json={"error": {"message": "Not now."}}))
+    assert Predictor(client, "m", store="kept.sqlite").predict_many(["a mug"])[0].price is None
+    route.mock(return_value=httpx.Response(200, json={"choices": []}))
+    assert Predictor(client, "m", store="kept.sqlite").predict_many(["a mug"])[0].price is None
+    route.mock(return_value=httpx.Response(200, json={"choices": [{"message": {"content": "$5.00"}}]}))
+    assert Predictor(client, "m", store="kept.sqlite").predict_many(["a mug"])[0].price == 5
+
+
+def test_kept_answers_are_read_by_one_query_and_as_a_frame(asking: openai.OpenAI) -> None:
+    items = [Item(title=text, id=str(number)) for number, text in enumerate(texts(5))]
+    found = Predictor(asking, "m", store="kept.sqlite").predict_many(items)
+    database = sqlite3.connect("kept.sqlite")
+    rows = dict(database.execute(DOCUMENTED_QUERY).fetchall())
+    database.close()
+    assert rows == {prediction.item_id: prediction.text for prediction in found}
+    with KeptAnswers("kept.sqlite") as kept:
+        frame = kept.to_frame()
+        assert len(kept) == len(frame) == 5
+    assert list(frame["prompt_tokens"]) == [100] * 5
+    assert frame["received_at"].dt.tz is not None
+
+
+def test_no_key_and_no_prompt_is_kept(asking: openai.OpenAI) -> None:
+    Predictor(asking, "m", store="kept.sqlite").predict_many(["a very secret mug"])
+    written = b"".join(path.read_bytes() for path in Path().glob("kept.sqlite*"))
+    assert b"secret" not in written
+
+
+def test_a_full_disk_is_said_and_nothing_further_is_asked(stub: StubService, asking: openai.OpenAI) -> None:
+    predictor = Predictor(asking, "m", store="kept.sqlite", concurrency=4)
+    predictor.predict_many(texts(20))
+    assert predictor._exchange.store is not None
+    # SQLite's own limit on pages gives the same error as a full disk.
+    predictor._exchange.store._database.execute("PRAGMA max_page_count = 12")
+    with pytest.raises(FileAccessError, match=r"kept\.sqlite.*full"):
+        predictor.predict_many([f"other {number}" for number in range(2_000)])
+    assert stub.sent < 400
+    predictor._exchange.store._database.execute("PRAGMA max_page_count = 100000")
+    assert [found.price is not None for found in predictor.predict_many(texts(20))] == [True] * 20
+    assert stub.stats()["answered_again"] == 0
+
+
+def test_a_store_that_cannot_be_opened_is_said_before_anything_is_asked(asking: openai.OpenAI) -> None:
+    Path("folder").mkdir()
+    with pytest.raises(FileAccessError, match="folder"):
+        Predictor(asking, "m", store="folder")
+
+
+CHILD = """
+import sys, openai
+from finetune_pricer import Predictor
+url, count, concurrency = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+with openai.OpenAI(base_url=url, api_key="x") as client:
+    predictor = Predictor(client, "m", store="kept.sqlite", concurrency=concurrency)
+    found = predictor.predict_many(f"thing number {number}" for number in range(count))
+print(sum(prediction.price is not None for prediction in found))
+"""
+
+
+def survive(stub: StubService, *, count: int, concurrency: int, kills: int, seed: int) -> None:
+    """Kill the run at random instants of its asking, and let it end the last time."""
+    command = [sys.executable, "-c", CHILD, stub.url, str(count), str(concurrency)]
+    random_ = random.Random(seed)
+    for kill in range(kills):
+        goal = stub.sent + random_.randint(1, max(1, (count - stub.answered.total()) // (kills - kill)))
+        process = subprocess.Popen(command)
+        while stub.sent < goal and process.poll() is None:
+            time.sleep(0.002)
+        process.kill()
+        process.wait()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) == count
+    assert len(stub.answered) == count
+    print(f"{kills} kills, {stub.stats()}")
+    assert stub.stats()["answered_again"] <= kills * concurrency
+
+
+def test_a_killed_run_goes_on_where_it_was() -> None:
+    with StubService(Behaviour(latency=0.01)) as stub:
+        survive(stub, count=200, concurrency=4, kills=3, seed=1)
+
+
+@pytest.mark.acceptance
+def test_a_run_of_2000_items_killed_20_times_repeats_at_most_what_was_under_way() -> None:
+    with StubService(Behaviour(latency=0.05, errors=0.02)) as stub:
+        survive(stub, count=2_000, concurrency=16, kills=20, seed=2)
+
+
+def test_an_answer_is_on_disk_before_its_prediction_is_given(asking: openai.OpenAI) -> None:
+    predictor = Predictor(asking, "m", store="kept.sqlite")
+    for number, _ in enumerate(predictor.iter_predict(texts(50)), start=1):
+        database = sqlite3.connect("kept.sqlite")
+        kept = database.execute("SELECT count(*) FROM answers").fetchone()[0]
+        database.close()
+        assert kept >= number
+
+
+def test_a_repeated_fault_is_asked_again_in_the_next_run(
+    monkeypatch: pytest.MonkeyPatch, client: openai.OpenAI, service: respx.MockRouter
+) -> None:
+    monkeypatch.setattr(engine, "_FIRST_PAUSE", 0.001)
+    route = service.post("/chat/completions").mock(return_value=httpx.Response(500, json={}))
+    assert Predictor(client, "m", store="kept.sqlite").predict_many(["a mug", "a mug"])[1].price is None
+    route.mock(return_value=httpx.Response(200, json={"choices": [{"message": {"content": "$5.00"}}]}))
+    assert Predictor(client, "m", store="kept.sqlite").predict_many(["a mug"])[0].price == 5

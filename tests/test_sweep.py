@@ -1,0 +1,156 @@
+"""Sweeps on the local server: planned, within budget, killed and gone on with."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from finetune_pricer import ChatFormatter, Evaluator, MadeUpCatalogue, Sweep
+from finetune_pricer.errors import DataError, EvaluationError
+from finetune_pricer.evaluate.sweep import Trial
+from finetune_pricer.local import LocalServer
+from finetune_pricer.prepare.jsonl import TrainingFile
+
+Blink = Callable[[float], None]
+
+
+@pytest.fixture
+def local() -> Iterator[openai.OpenAI]:
+    with LocalServer() as server, server.client(max_retries=0) as client:
+        yield client
+
+
+def cent_an_example(file: TrainingFile, trial: Trial) -> float:
+    return file.examples * (trial.epochs or 1) / 100
+
+
+def sweep(client: openai.OpenAI, folder: Path, **settings: Any) -> Sweep:
+    train, validation, test = MadeUpCatalogue(seed=3).splits(train=400, validation=20, test=40)
+    chosen: dict[str, Any] = {
+        "sizes": [30, 100, 300],
+        "models": ["pricer-base"],
+        "cost_of": cent_an_example,
+    } | settings
+    return Sweep(
+        clients=client,
+        train=train,
+        test=test,
+        validation=validation,
+        folder=folder,
+        evaluator=Evaluator(rounds=100),
+        **chosen,
+    )
+
+
+def jobs_of(client: openai.OpenAI) -> int:
+    return len(list(client.fine_tuning.jobs.list(limit=100)))
+
+
+def test_a_sweep_ends_in_a_table_and_a_forecast(local: openai.OpenAI, tmp_path: Path, blink: Blink) -> None:
+    found = sweep(local, tmp_path, budget=5.0).run(sleep=blink)
+    rows = found.to_markdown().splitlines()[2:]
+    assert [row.split("|")[1].strip() for row in rows] == ["30", "100", "300"]
+    assert "| $3.0000 |" in rows[2]
+    assert "pricer-base" in rows[0]
+    curve = found.forecast(rounds=20)
+    assert curve.dollars(500) == pytest.approx(5.0)
+    assert len(found.leaderboard()) == 3
+
+
+def test_the_plan_says_jobs_and_costs_and_asks_no_service(client: openai.OpenAI, tmp_path: Path) -> None:
+    plan = sweep(client, tmp_path, epochs=[1, 2], budget=100.0).plan()  # no route of this client is open
+    assert [one.dollars for one in plan.jobs] == pytest.approx([0.3, 0.6, 1.0, 2.0, 3.0, 6.0])
+    assert plan.dollars == pytest.approx(12.9)
+    assert "30 examples (epochs 2)" in str(plan)
+    assert "to pay in all: $12.9000 of a budget of $100.00" in str(plan)
+
+
+def test_nothing_is_asked_for_above_the_budget(client: openai.OpenAI, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cost \$4.30, above the budget of \$4.00"):
+        sweep(client, tmp_path, budget=4.0).run()
+    with pytest.raises(DataError, match="a budget needs prices"):
+        sweep(client, tmp_path, budget=4.0, cost_of=None).run()
+    assert "to pay in all: unknown" in str(sweep(client, tmp_path, cost_of=None).plan())
+
+
+class Killed(BaseException):
+    """What takes a process away, and no handler of errors catches."""
+
+
+def test_a_killed_sweep_goes_on_and_buys_nothing_twice(
+    local: openai.OpenAI, tmp_path: Path, blink: Blink
+) -> None:
+    asked = 0
+
+    def killed(seconds: float) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            raise Killed
+        blink(seconds)
+
+    made = sweep(local, tmp_path)
+    with pytest.raises(Killed):  # noqa: PT012 - whichever of the runs it strikes
+        while True:  # the first job may be done before anyone had to wait
+            made.run(sleep=killed)
+            made = replace(made, seed=made.seed + 1)
+    bought = jobs_of(local)
+    found = made.run(sleep=blink)
+    assert all(one.evaluation is not None for one in found.outcomes)
+    done = sum(one.done for one in made.plan().jobs)
+    assert done == 3
+    assert jobs_of(local) <= bought + 3
+    total = jobs_of(local)
+    again = made.run(sleep=blink)
+    assert jobs_of(local) == total
+    assert [one.evaluation for one in again.outcomes] == [one.evaluation for one in found.outcomes]
+    assert made.plan().dollars == 0
+
+
+def test_a_job_known_by_its_id_is_found_again_and_not_bought(
+    local: openai.OpenAI, tmp_path: Path, blink: Blink
+) -> None:
+    made = sweep(local, tmp_path, sizes=[30])
+    made.run(sleep=blink)
+    [kept] = tmp_path.glob("30-*/evaluation.json")
+    kept.unlink()
+    made.run(sleep=blink)
+    assert jobs_of(local) == 1
+    assert kept.exists()
+
+
+def test_a_failed_job_is_a_line_that_says_why(local: openai.OpenAI, tmp_path: Path, blink: Blink) -> None:
+    found = sweep(local, tmp_path, sizes=[5, 30]).run(sleep=blink)  # too few examples for the server
+    assert found.outcomes[0].evaluation is None
+    assert "to train it anew" in (found.outcomes[0].problem or "")
+    assert found.outcomes[1].evaluation is not None
+    assert "none: job" in str(found)
+    with pytest.raises(EvaluationError, match="takes 3 training sizes"):
+        found.forecast()
+
+
+def test_other_items_in_the_same_folder_are_another_sweep(client: openai.OpenAI, tmp_path: Path) -> None:
+    one = sweep(client, tmp_path)
+    two = replace(one, test=one.test[:20])
+    three = replace(one, formatters=[ChatFormatter(reply="20")])
+    for made in (one, two, three):
+        made.plan()
+    assert len(list(tmp_path.glob("30-*"))) == 3
+
+
+def test_a_sweep_that_makes_no_sense_is_refused(client: openai.OpenAI, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="empty list"):
+        sweep(client, tmp_path, models=[])
+    with pytest.raises(DataError, match="cannot train on 401 of 400"):
+        sweep(client, tmp_path, sizes=[401])
+
+
+def test_jobs_of_several_kinds_have_no_single_curve(
+    local: openai.OpenAI, tmp_path: Path, blink: Blink
+) -> None:
+    found = sweep(local, tmp_path, sizes=[30, 60], epochs=[1, 2]).run(sleep=blink)
+    with pytest.raises(EvaluationError, match="2 kinds of jobs"):
+        found.forecast()
