@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from .errors import DataError, PriceNotFound
@@ -76,21 +77,6 @@ _GAP = "[ \u00a0\u2009\u202f]"
 _BEFORE = "|".join(sorted((re.escape(s) for s in [*_SYMBOLS, *_CODES]), key=len, reverse=True))
 _AFTER = "|".join(sorted((re.escape(s) for s in [*_SYMBOLS, *_CODES, *_WORDS]), key=len, reverse=True))
 _ANY_MARK = re.compile(rf"(?<![A-Za-z])(?:{_AFTER})(?![A-Za-z])|\d(?:{_AFTER})", re.IGNORECASE)
-_NUMBER = re.compile(
-    rf"""
-    (?P<sign>(?<![\w$€£.,)])[-\u2212])?
-    (?:(?<![A-Za-z])(?P<before>{_BEFORE}){_GAP}?(?P<inner>[-\u2212])?)?
-    (?<![\d.,])
-    (?P<digits>\d{{1,2}}(?:,\d{{2}})+,\d{{3}}(?!\d)
-      |\d{{1,3}}(?:(?P<group>[,.'\u2019]|{_GAP})\d{{3}}(?:(?P=group)\d{{3}})*)(?:[.,]\d{{1,2}})?(?!\d)
-      |\d+(?:[.,]\d+)?)
-    (?P<cut>[,'\u2019]\d{{0,2}}\s*\Z)?
-    (?:\s?(?P<scale>k|mn?|thousand|million)(?![A-Za-z]))?
-    (?:{_GAP}?(?P<after>{_AFTER})(?![A-Za-z]))?
-    (?P<rest>[%\w]|\.\d)?
-    """,
-    re.VERBOSE | re.IGNORECASE,
-)
 _RANGE = re.compile(r"\s*(?:[-\u2013\u2014]|to|and|or)\s*", re.IGNORECASE)
 _NOMINAL = re.compile(
     r"(?:\bwas|\bwere|\blist(?: price)?|\bmsrp|\brrp|\boriginal(?:ly)?|\bregular(?:ly)?|\bretails? (?:for|at)"
@@ -222,8 +208,28 @@ def marked_prices(text: str, currency: str = "USD") -> Iterator[tuple[float, str
             yield amount.value, plain[amount.start : amount.end].strip()
 
 
+@cache
+def _number() -> re.Pattern[str]:
+    # Made when first used: compiling it costs a tenth of what the whole package costs to import.
+    return re.compile(
+        rf"""
+    (?P<sign>(?<![\w$€£.,)])[-\u2212])?
+    (?:(?<![A-Za-z])(?P<before>{_BEFORE}){_GAP}?(?P<inner>[-\u2212])?)?
+    (?<![\d.,])
+    (?P<digits>\d{{1,2}}(?:,\d{{2}})+,\d{{3}}(?!\d)
+      |\d{{1,3}}(?:(?P<group>[,.'\u2019]|{_GAP})\d{{3}}(?:(?P=group)\d{{3}})*)(?:[.,]\d{{1,2}})?(?!\d)
+      |\d+(?:[.,]\d+)?)
+    (?P<cut>[,'\u2019]\d{{0,2}}\s*\Z)?
+    (?:\s?(?P<scale>k|mn?|thousand|million)(?![A-Za-z]))?
+    (?:{_GAP}?(?P<after>{_AFTER})(?![A-Za-z]))?
+    (?P<rest>[%\w]|\.\d)?
+    """,
+        re.VERBOSE | re.IGNORECASE,
+    )
+
+
 def _amounts(text: str, currency: str) -> Iterator[_Amount]:
-    for match in _NUMBER.finditer(text):
+    for match in _number().finditer(text):
         before, after = match["before"], match["after"]
         mark = _MARKS.get((before or after or "").lower(), ())
         if match["sign"] or match["inner"] or (match["rest"] and not before):
@@ -281,8 +287,8 @@ def _settled(amount: _Amount, amounts: list[_Amount], plain: str, text: str) -> 
 
 
 def _says_only_a_number(text: str) -> bool:
-    words = re.findall(r"[^\W\d_][\w'\u2019]*", _NUMBER.sub(" ", text).lower())
-    numbers = list(_NUMBER.finditer(text))
+    words = re.findall(r"[^\W\d_][\w'\u2019]*", _number().sub(" ", text).lower())
+    numbers = list(_number().finditer(text))
     in_range = len(numbers) == 2 and _RANGE.fullmatch(text, numbers[0].end(), numbers[1].start())
     if in_range:
         words = [word for word in words if word not in {"to", "and", "or", "between"}]

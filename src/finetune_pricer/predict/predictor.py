@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Literal, Self
 from .. import _wire
 from .._progress import track
 from .asking import Asking, priced
-from .batch import BatchRun
 from .driving import drive
 from .prediction import Prediction, Predictions
-from .running import in_threads
 
 if TYPE_CHECKING:
     from openai import OpenAI  # noqa: F401 - the base's parameter
 
     from ..items import Item
     from .asking import Request
+    from .batch import BatchRun
     from .engine import Sending
 
 __all__ = ["Prediction", "Predictions", "Predictor"]
@@ -95,6 +94,8 @@ class Predictor(Asking["OpenAI"]):
         Eight items for each question at once are taken in ahead of the first that is not done. When the
         caller stops, nothing more is asked, and answers that are under way are waited for and kept.
         """
+        from .running import in_threads  # asyncio costs as much to import as all else here
+
         client = self._patient()
 
         def send(sending: Sending) -> _wire.Reply:
@@ -133,6 +134,8 @@ class Predictor(Asking["OpenAI"]):
         Raises:
             ServiceError: The service has no Batch API, refuses, or does not answer.
         """
+        from .batch import BatchRun
+
         return BatchRun(self._client, self._exchange, items)
 
 
