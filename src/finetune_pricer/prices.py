@@ -78,11 +78,6 @@ _BEFORE = "|".join(sorted((re.escape(s) for s in [*_SYMBOLS, *_CODES]), key=len,
 _AFTER = "|".join(sorted((re.escape(s) for s in [*_SYMBOLS, *_CODES, *_WORDS]), key=len, reverse=True))
 _ANY_MARK = re.compile(rf"(?<![A-Za-z])(?:{_AFTER})(?![A-Za-z])|\d(?:{_AFTER})", re.IGNORECASE)
 _RANGE = re.compile(r"\s*(?:[-\u2013\u2014]|to|and|or)\s*", re.IGNORECASE)
-_NOMINAL = re.compile(
-    r"(?:\bwas|\bwere|\blist(?: price)?|\bmsrp|\brrp|\boriginal(?:ly)?|\bregular(?:ly)?|\bretails? (?:for|at)"
-    r"|\binstead of|\bdown from|\bsave)[\s:*_~(]*$|~~$",
-    re.IGNORECASE,
-)
 _FILLER = frozenset(
     """a about again an approx approximate approximately answer around at be best circa cost costs each
     estimate estimated estimation guess i id i'd is it it's its likely my of per piece price priced product
@@ -209,6 +204,15 @@ def marked_prices(text: str, currency: str = "USD") -> Iterator[tuple[float, str
 
 
 @cache
+def _nominal() -> re.Pattern[str]:
+    return re.compile(
+        r"(?:\bwas|\bwere|\blist(?: price)?|\bmsrp|\brrp|\boriginal(?:ly)?|\bregular(?:ly)?|\bretails? (?:for|at)"
+        r"|\binstead of|\bdown from|\bsave)[\s:*_~(]*$|~~$",
+        re.IGNORECASE,
+    )
+
+
+@cache
 def _number() -> re.Pattern[str]:
     # Made when first used: compiling it costs a tenth of what the whole package costs to import.
     return re.compile(
@@ -238,7 +242,7 @@ def _amounts(text: str, currency: str) -> Iterator[_Amount]:
         value *= _SCALES.get((match["scale"] or "").lower(), 1.0)
         if (after or "").lower() in {"cents", "¢"}:
             value /= 100
-        nominal = bool(_NOMINAL.search(text, max(0, match.start() - 24), match.start()))
+        nominal = bool(_nominal().search(text, max(0, match.start() - 24), match.start()))
         cut = _is_cut(match, text) or _stops_in_the_middle(match["digits"])
         yield _Amount(value, mark, match.start(), match.end(), nominal, cut)
 
