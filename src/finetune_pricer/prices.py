@@ -206,8 +206,8 @@ def marked_prices(text: str, currency: str = "USD") -> Iterator[tuple[float, str
 @cache
 def _nominal() -> re.Pattern[str]:
     return re.compile(
-        r"(?:\bwas|\bwere|\blist(?: price)?|\bmsrp|\brrp|\boriginal(?:ly)?|\bregular(?:ly)?|\bretails? (?:for|at)"
-        r"|\binstead of|\bdown from|\bsave)[\s:*_~(]*$|~~$",
+        r"(?:\bwas|\bwere|\blist(?: price)?|\bmsrp|\brrp|\boriginal(?:ly)?|\bregular(?:ly)?"
+        r"|\bretails? (?:for|at)|\binstead of|\bdown from|\bsave)[\s:*_~(]*$|~~$",
         re.IGNORECASE,
     )
 

@@ -17,7 +17,6 @@ from ..errors import EvaluationError, PriceNotFound
 from ..items import Item, ItemDataset, require_price
 from ..predict.predictor import Prediction, Predictor
 from ..prices import parse_price
-from .baselines import fit_baselines
 from .evaluation import Evaluation
 from .measuring import Record, measure
 
@@ -193,6 +192,8 @@ class Evaluator:
 
     def _with_company(self, found: Evaluation, items: Sequence[Item], weights: Sequence[float]) -> Evaluation:
         if self.baselines is not None and not self._fitted:
+            from .baselines import fit_baselines
+
             self._fitted.extend(fit_baselines(self.baselines))
         company = (*self._fitted, *self.beside)
         key = data_hash((item.id, item.price, weight) for item, weight in zip(items, weights, strict=True))
