@@ -180,3 +180,9 @@ def test_what_is_no_price_is_not_written(price: float) -> None:
 def test_an_example_that_shows_no_form_is_refused(like: str) -> None:
     with pytest.raises(DataError, match="does not show how to write a price"):
         format_price(1, like)
+
+
+@pytest.mark.parametrize("text", ["$1e5", "1e5", "3e-1", "$1e999"])
+def test_a_number_with_an_exponent_is_no_price(text: str) -> None:
+    with pytest.raises(PriceNotFound):
+        parse_price(text)

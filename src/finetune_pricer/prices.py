@@ -238,6 +238,8 @@ def _amounts(text: str, currency: str) -> Iterator[_Amount]:
         mark = _MARKS.get((before or after or "").lower(), ())
         if match["sign"] or match["inner"] or (match["rest"] and not before):
             continue
+        if match["rest"] in {"e", "E"}:  # "$1e5" is no dollar
+            continue
         value = _value(match["digits"], mark[0] if mark and currency not in mark else currency)
         value *= _SCALES.get((match["scale"] or "").lower(), 1.0)
         if (after or "").lower() in {"cents", "¢"}:
@@ -293,6 +295,8 @@ def _settled(amount: _Amount, amounts: list[_Amount], plain: str, text: str) -> 
 def _says_only_a_number(text: str) -> bool:
     words = re.findall(r"[^\W\d_][\w'\u2019]*", _number().sub(" ", text).lower())
     numbers = list(_number().finditer(text))
+    if any(number["rest"] for number in numbers):
+        return False
     in_range = len(numbers) == 2 and _RANGE.fullmatch(text, numbers[0].end(), numbers[1].start())
     if in_range:
         words = [word for word in words if word not in {"to", "and", "or", "between"}]
