@@ -32,6 +32,8 @@ class Behaviour:
     """Share of requests answered with 500."""
     drops: float = 0.0
     """Share of connections dropped instead of an answer."""
+    hangs: float = 0.0
+    """Share of requests that are taken and never answered, on a connection that stays open."""
     seed: int = 0
 
 
@@ -42,7 +44,7 @@ class StubService:
         self.behaviour = behaviour or Behaviour()
         self.asked: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
-        self.refused = self.broken = self.dropped = self.at_once = self.most_at_once = 0
+        self.refused = self.broken = self.dropped = self.hung = self.at_once = self.most_at_once = 0
         self._random = random.Random(self.behaviour.seed)
         self._level = self._burst = (self.behaviour.requests_per_minute or 0) / 60
         self._filled_at = time.monotonic()
@@ -77,6 +79,7 @@ class StubService:
             "refused": self.refused,
             "broken": self.broken,
             "dropped": self.dropped,
+            "hung": self.hung,
             "most_at_once": self.most_at_once,
         }
 
@@ -136,6 +139,9 @@ class StubService:
             self.broken += 1
             await asyncio.sleep(self.behaviour.refusal_latency)
             return http(500, {"error": {"message": "The server had an error.", "type": "server_error"}})
+        if chance > 1 - self.behaviour.hangs:
+            self.hung += 1
+            await asyncio.sleep(3_600)
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         await asyncio.sleep(self.behaviour.latency)

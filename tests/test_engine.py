@@ -23,14 +23,18 @@ Run = Callable[..., list[Prediction]]
 COMPLETIONS = "/chat/completions"
 
 
-def run_sync(url: str, items: Any, **settings: Any) -> list[Prediction]:
-    with openai.OpenAI(base_url=url, api_key="sk-x") as client:
+def run_sync(
+    url: str, items: Any, *, timeout: float | openai.NotGiven = openai.NOT_GIVEN, **settings: Any
+) -> list[Prediction]:
+    with openai.OpenAI(base_url=url, api_key="sk-x", timeout=timeout) as client:
         return list(Predictor(client, "m", **settings).predict_many(items))
 
 
-def run_async(url: str, items: Any, **settings: Any) -> list[Prediction]:
+def run_async(
+    url: str, items: Any, *, timeout: float | openai.NotGiven = openai.NOT_GIVEN, **settings: Any
+) -> list[Prediction]:
     async def run() -> list[Prediction]:
-        async with openai.AsyncOpenAI(base_url=url, api_key="sk-x") as client:
+        async with openai.AsyncOpenAI(base_url=url, api_key="sk-x", timeout=timeout) as client:
             return list(await AsyncPredictor(client, "m", **settings).predict_many(items))
 
     return asyncio.run(run())
@@ -84,6 +88,33 @@ def test_faults_and_dropped_connections_are_asked_again_and_answers_are_not(run:
         assert service.dropped > 10
         assert service.answered == {asked_for(item): 1 for item in items}
         assert service.sent == 300 + service.broken + service.dropped
+
+
+def test_questions_that_are_never_answered_are_asked_again(run: Run) -> None:
+    items = texts(200)
+    with StubService(Behaviour(hangs=0.05)) as service:
+        found = run(service.url, items, concurrency=16, timeout=0.3)
+    assert [prediction.price for prediction in found] == expected(items)
+    assert service.hung > 3
+    assert service.stats()["answered_again"] == 0
+
+
+def test_a_service_that_never_answers_ends_in_errors_and_not_in_waiting_for_ever(run: Run) -> None:
+    with StubService(Behaviour(hangs=1)) as service:
+        (found,) = run(service.url, ["a mug"], timeout=0.02)
+    assert found.price is None
+    assert "no answer from http://127.0.0.1" in (found.error or "")
+    assert service.hung == engine.ATTEMPTS
+
+
+@pytest.mark.parametrize(("chosen", "used"), [(openai.NOT_GIVEN, 60), (7, 7)])
+def test_a_question_waits_a_minute_for_its_answer_unless_the_client_says_otherwise(
+    chosen: Any, used: float, service: respx.MockRouter
+) -> None:
+    route = service.post(COMPLETIONS).mock(return_value=answer("$5"))
+    with openai.OpenAI(base_url="https://service.test/v1", api_key="sk-x", timeout=chosen) as client:
+        Predictor(client, "m").predict_many(["a mug"])
+    assert route.calls.last.request.extensions["timeout"]["read"] == used
 
 
 def test_a_limit_unknown_in_advance_is_found_with_few_refusals(run: Run) -> None:

@@ -195,6 +195,29 @@ def test_a_run_of_2000_items_killed_20_times_repeats_at_most_what_was_under_way(
         survive(stub, count=2_000, concurrency=16, kills=20, seed=2)
 
 
+LEAVING = """
+import sys, openai
+from finetune_pricer import Predictor
+client = openai.OpenAI(base_url=sys.argv[1], api_key="x")
+predictor = Predictor(client, "m", store="kept.sqlite", concurrency=8)
+stream = predictor.iter_predict(f"thing number {number}" for number in range(int(sys.argv[2])))
+print(next(stream).price)
+"""
+
+
+@pytest.mark.parametrize("count", [3, 2_000])
+def test_a_program_that_leaves_a_stream_half_read_ends_and_keeps_what_was_answered(count: int) -> None:
+    command = [sys.executable, "-c", LEAVING]
+    with StubService(Behaviour(latency=0.05)) as stub:
+        command += [stub.url, str(count)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        assert not done.stderr
+        assert 1 <= stub.answered.total() == stub.sent < 200
+        database = sqlite3.connect("kept.sqlite")
+        assert database.execute("SELECT count(*) FROM answers").fetchone()[0] == stub.sent
+        database.close()
+
+
 def test_an_answer_is_on_disk_before_its_prediction_is_given(asking: openai.OpenAI) -> None:
     predictor = Predictor(asking, "m", store="kept.sqlite")
     for number, _ in enumerate(predictor.iter_predict(texts(50)), start=1):

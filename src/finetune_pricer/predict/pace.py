@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FIRST = 16
+FIRST = 32
 """Requests at once in the beginning."""
-_MORE = 0.7  # room for more that each answer makes
+_MORE = 0.5  # room for more that each answer makes
 MOST = 64
 """Requests at once where nobody says how many, at most."""
 

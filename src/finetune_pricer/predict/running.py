@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import math
 import queue
 import threading
@@ -76,8 +77,20 @@ def in_threads(engine: Engine, items: Iterable[Item | str], send: Send, workers:
     results: queue.SimpleQueue[list[tuple[int, Prediction]] | BaseException] = queue.SimpleQueue()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="finetune-pricer")
     dispatcher = threading.Thread(
-        target=_dispatch, args=(engine, send, pool.submit, events, results), name="finetune-pricer-dispatcher"
+        target=_dispatch,
+        args=(engine, send, pool.submit, events, results),
+        name="finetune-pricer-dispatcher",
+        daemon=True,
     )
+
+    def stop() -> None:
+        events.put(None)
+        dispatcher.join()
+        pool.shutdown()
+
+    # For a program that ends while it holds a stream half read: the thread must neither keep it from ending
+    # nor be cut off before what is under way is kept.
+    atexit.register(stop)
     dispatcher.start()
     line = _Line(engine, items, workers)
     try:
@@ -88,9 +101,8 @@ def in_threads(engine: Engine, items: Iterable[Item | str], send: Send, workers:
             line.add(found)
             yield from line.ready()
     finally:
-        events.put(None)
-        dispatcher.join()
-        pool.shutdown()
+        stop()
+        atexit.unregister(stop)
 
 
 def _adding(engine: Engine, index: int, item: Item | str) -> Callable[[float], None]:
@@ -114,7 +126,11 @@ def _dispatch(
         while not (closing and not engine.pace.in_flight):
             step = math.inf if closing else engine.next(time.monotonic())
             if isinstance(step, Sending):
-                submit(work, step)
+                try:
+                    submit(work, step)
+                except RuntimeError:  # the interpreter is ending
+                    engine.pace.failed()
+                    closing = True
                 continue
             for event in _some(events, step):
                 if event is None:
@@ -202,6 +218,9 @@ async def _adispatch(
                 task = asyncio.create_task(work(step))
                 under_way.add(task)
                 task.add_done_callback(under_way.discard)
+                # Lets this one go out before the next is made: answers that come together are else asked for
+                # together again, and each round of them takes longer.
+                await asyncio.sleep(0)
                 continue
             try:
                 async with asyncio.timeout(None if step == math.inf else step):
