@@ -13,9 +13,9 @@ import respx
 
 from finetune_pricer import FineTuneJob, JsonlWriter, MadeUpCatalogue, Prediction, Predictor
 from finetune_pricer.aio import AsyncPredictor
-from finetune_pricer.errors import JobTimeout, RequestRejected, ServiceUnavailable
+from finetune_pricer.errors import JobTimeout, NotSupported, RequestRejected, ServiceUnavailable
 from finetune_pricer.local import LocalServer
-from finetune_pricer.predict import batch_work
+from finetune_pricer.providers import Provider
 
 
 class Batches:
@@ -124,14 +124,12 @@ def test_the_same_item_twice_is_sent_once(client: openai.OpenAI, batches: Batche
     assert len(batches.lines(0)) == 2
 
 
-def test_files_are_split_under_the_limits(
-    client: openai.OpenAI, batches: Batches, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(batch_work, "MOST_REQUESTS", 8)
-    run = Predictor(client, "m").predict_batch(texts(20))
+def test_files_are_split_under_the_limits(client: openai.OpenAI, batches: Batches) -> None:
+    few = Provider(name="few", batch_requests=8)
+    run = Predictor(client, "m", provider=few).predict_batch(texts(20))
     assert [len(batches.lines(number)) for number in range(3)] == [8, 8, 4]
-    monkeypatch.setattr(batch_work, "MOST_BYTES", 1_000)
-    Predictor(client, "m").predict_batch([f"other {number}" for number in range(20)])
+    small = Provider(name="small", batch_bytes=1_000)
+    Predictor(client, "m", provider=small).predict_batch([f"other {number}" for number in range(20)])
     assert all(len(content) <= 1_000 for name, content in list(batches.files.items())[3:])
     batches.finish()
     assert len(run.wait()) == 20
@@ -245,6 +243,14 @@ def test_a_cancelled_run_is_cancelled_at_the_service(client: openai.OpenAI, batc
     run = Predictor(client, "m").predict_batch(texts(3)).cancel()
     assert batches.batches[0]["status"] == "cancelled"
     assert all(found.price is None for found in run.refresh().predictions())
+
+
+def test_a_service_without_a_batch_api_is_not_asked(service: respx.MockRouter) -> None:
+    with (
+        openai.OpenAI(base_url="https://api.intelligence.crusoecloud.com/v1", api_key="x") as crusoe,
+        pytest.raises(NotSupported, match="'crusoe' has no Batch API; ask with predict_many"),
+    ):
+        Predictor(crusoe, "m").predict_batch(["a mug"])
 
 
 def test_zero_items_ask_for_nothing(client: openai.OpenAI, batches: Batches) -> None:

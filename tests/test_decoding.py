@@ -14,6 +14,7 @@ from finetune_pricer import ChatFormatter, Predictor
 from finetune_pricer.errors import DataError, RequestRejected
 from finetune_pricer.predict.decoding import Distribution, evidence, of_samples
 from finetune_pricer.prices import PriceForm, parse_price
+from finetune_pricer.providers import Provider
 
 Alternatives = Mapping[str, float]
 
@@ -283,6 +284,26 @@ def test_the_other_name_for_the_reply_limit_is_learned_once(
     predictor = Predictor(client, "m")
     assert [predictor.predict(text).price for text in ("a", "b")] == [20.99] * 2
     assert ["max_tokens" in body for body in bodies(route)] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("address", "limit"),
+    [("https://api.openai.com/v1", "max_completion_tokens"), ("https://any.test/v1", "max_tokens")],
+)
+def test_a_replys_limit_is_called_as_the_service_has_it(address: str, limit: str) -> None:
+    with respx.mock(base_url=address) as router, openai.OpenAI(base_url=address, api_key="x") as asking:
+        route = router.post("/chat/completions").mock(return_value=answer(choice("$20.99")))
+        Predictor(asking, "m").predict("a mug")
+    assert {name for name in bodies(route)[0] if "tokens" in name} == {limit}
+
+
+@pytest.mark.parametrize(("most", "sent"), [(0, [None, None]), (5, [True, 5]), (50, [True, 20])])
+def test_a_profile_says_how_many_alternatives_are_asked_for(
+    most: int, sent: list[Any], client: openai.OpenAI, service: respx.MockRouter
+) -> None:
+    route = service.post("/chat/completions").mock(return_value=answer(choice("$20.99")))
+    Predictor(client, "m", provider=Provider(name="mine", logprobs=most)).predict("a mug")
+    assert [bodies(route)[0].get(name) for name in ("logprobs", "top_logprobs")] == sent
 
 
 @pytest.mark.parametrize("model", ["o4-mini", "gpt-5-nano", "ft:o4-mini:me::1", "openai/gpt-6-luna"])

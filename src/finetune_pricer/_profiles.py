@@ -32,6 +32,7 @@ _OPENAI: dict[str, Any] = {
     "min_examples": 10,
     "max_file_bytes": 512 * 2**20,
     "lists_bases": True,
+    "reply_limit": "max_completion_tokens",
     "no_new_jobs_after": "2027-01-06",
     "retirements": [
         {

@@ -172,9 +172,15 @@ class Provider(_Fact):
     """Whether a job can be paused and resumed."""
     lists_bases: bool = False
     """Whether a base model that `GET /models` does not know cannot be trained."""
-    batch_api: bool = True
+    reply_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """The parameter that limits a reply's tokens; reasoning models take the second everywhere."""
     logprobs: int = 20
     """How many alternatives per token an answer may show; 0 is none."""
+    batch_api: bool = True
+    batch_requests: int = 50_000
+    """Requests that a file for the Batch API may hold."""
+    batch_bytes: int = 200_000_000
+    """Bytes that it may have."""
 
     serving: Serving = Serving()
     trains: tuple[str, ...] = ()

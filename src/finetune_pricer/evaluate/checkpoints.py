@@ -112,7 +112,7 @@ def best_checkpoint(
 def _score(
     job: FineTuneJob, checkpoint: JobCheckpoint, items: list[Item], formatter: ChatFormatter | None
 ) -> CheckpointScore:
-    predictor = Predictor(job.client, checkpoint.model, formatter=formatter)
+    predictor = Predictor(job.client, checkpoint.model, formatter=formatter, provider=job.provider)
     try:
         evaluation = Evaluator().evaluate(predictor, items)
     except EvaluationError:

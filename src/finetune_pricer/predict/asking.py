@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI
 
     from .._wire import Answer, Message
+    from ..providers import Provider
     from .intervals import By
     from .prediction import Prediction
     from .store import Kept, KeptAnswers
@@ -46,6 +47,7 @@ class Exchange:
     model: str
     questioner: Questioner
     abilities: Abilities
+    service: Provider
     store: KeptAnswers | None
 
     def dialogue(self, item: Item | str) -> Generator[Question, Answer, Prediction]:
@@ -129,6 +131,7 @@ class Asking(Generic[Client]):
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
         store: str | os.PathLike[str] | None = None,
+        provider: str | Provider | None = None,
     ) -> None:
         if not model:
             raise DataError(
@@ -144,6 +147,9 @@ class Asking(Generic[Client]):
             raise DataError(f"concurrency must be at least 1, not {concurrency}")
         _above_zero(highest=highest, requests_per_minute=requests_per_minute)
         _above_zero(tokens_per_minute=tokens_per_minute)
+        from ..providers import provider_of
+
+        service = provider_of(client, provider)
         self._client: Client = client
         self.model = model
         self.formatter = formatter or ChatFormatter()
@@ -154,7 +160,8 @@ class Asking(Generic[Client]):
             questioner=Questioner(
                 formatter=self.formatter, decoding=decoding, samples=samples, highest=highest
             ),
-            abilities=Abilities(model),
+            abilities=Abilities(model, service),
+            service=service,
             store=None if store is None else _opened(store),
         )
 

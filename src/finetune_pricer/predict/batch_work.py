@@ -18,6 +18,7 @@ from ..errors import (
     InvalidItem,
     JobTimeout,
     ModelNotFound,
+    NotSupported,
     RequestRejected,
     ServiceError,
     ServiceUnavailable,
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
     from .asking import Exchange
     from .questions import Question
 
-MOST_REQUESTS = 50_000
-"""Requests in one file, by the protocol."""
-MOST_BYTES = 190_000_000
-"""Bytes in one file; the protocol allows 200 MB."""
 _ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 _NO_USE = frozenset({"failed", "cancelling", "cancelled"})
 _MARK = "finetune_pricer_file"  # the metadata by which a batch is found again
@@ -52,6 +49,8 @@ class BatchWork:
     def __init__(self, exchange: Exchange, items: Iterable[Item | str]) -> None:
         self.ids: list[str] = []
         self.counts: Counter[str] = Counter()
+        if not exchange.service.batch_api:
+            raise NotSupported(f"{exchange.service.name!r} has no Batch API; ask with predict_many")
         self._exchange = exchange
         self._items = list(items)
         self._answers: dict[str, Answer] = {}
@@ -128,6 +127,7 @@ class BatchWork:
     def _files(self, pending: Mapping[str, tuple[str, Question]]) -> Iterator[bytes]:
         import orjson
 
+        most, largest = self._exchange.service.batch_requests, self._exchange.service.batch_bytes
         lines: list[bytes] = []
         size = 0
         for key, (_, question) in pending.items():
@@ -136,7 +136,7 @@ class BatchWork:
             line = orjson.dumps(
                 {"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": body}
             )
-            if lines and (len(lines) == MOST_REQUESTS or size + len(line) + 1 > MOST_BYTES):
+            if lines and (len(lines) == most or size + len(line) + 1 > largest):
                 yield b"\n".join(lines)
                 lines, size = [], 0
             lines.append(line)

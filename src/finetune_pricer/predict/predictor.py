@@ -44,10 +44,13 @@ class Predictor(Asking["OpenAI"]):
         tokens_per_minute: A limit to keep.
         store: An SQLite file in which every answer is kept as it comes, so that a run that was killed goes on
             where it was, and no question is paid for twice. Keyed by model, messages and parameters.
+        provider: Whose service it is, for what that takes and offers. Without it, what the client's address
+            says. A service that refuses a parameter all the same is asked otherwise from then on.
 
     Raises:
         DataError: `model` is empty, as `job.fine_tuned_model` is before the job has succeeded, or a setting
             is out of range.
+        NotConfigured: There is no provider of that name.
         FileAccessError: The store cannot be opened.
     """
 
@@ -132,7 +135,8 @@ class Predictor(Asking["OpenAI"]):
         sends only what is missing. All items are held in memory.
 
         Raises:
-            ServiceError: The service has no Batch API, refuses, or does not answer.
+            NotSupported: The service has no Batch API.
+            ServiceError: The service refuses, or does not answer.
         """
         from .batch import BatchRun
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from .._wire import Answer, Message
     from ..chat import ChatFormatter
+    from ..providers import Provider
     from .decoding import Decoding, Distribution
     from .intervals import Ranges
 
@@ -41,12 +42,12 @@ class Question:
 
 
 class Abilities:
-    """Which parameters a service takes for a model: guessed by its name, mended by what is refused."""
+    """Which parameters a model takes: by its service's profile and its name, mended by what is refused."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, service: Provider) -> None:
         self.reasons = _REASONING.match(model) is not None
-        self.limit = "max_completion_tokens" if self.reasons else "max_tokens"
-        self.top_logprobs = 0 if self.reasons else 20
+        self.limit = "max_completion_tokens" if self.reasons else service.reply_limit
+        self.top_logprobs = 0 if self.reasons else min(service.logprobs, 20)
         self.several = True
         """Whether a request may ask for several samples."""
         self._limit_is_learned = False
@@ -70,8 +71,9 @@ class Abilities:
         if "max_tokens" in blamed or "max_completion_tokens" in blamed:
             if not self._limit_is_learned:
                 self._limit_is_learned = True
-                both = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
-                self.limit = both[self.limit]
+                self.limit = (
+                    "max_tokens" if self.limit == "max_completion_tokens" else "max_completion_tokens"
+                )
         elif "logprobs" in blamed:
             # Some services give no more than five; those that give none say so again.
             self.top_logprobs = 5 if self.top_logprobs > 5 and "top_logprobs" in blamed else 0
