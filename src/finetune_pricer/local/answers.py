@@ -78,7 +78,7 @@ class Answers:
         with self._lock:
             model = self._loaded.get(name)
             if model is None:
-                arrays, rest = self._store.blob(stored.arrays), self._store.blob(stored.rest)
+                arrays, rest = self._store.blobs.path(stored.arrays), self._store.blobs.path(stored.rest)
                 model = PriceModel.load(arrays.read_bytes(), rest.read_bytes()).warm()
                 self._loaded[name] = model
             self._loaded.move_to_end(name)

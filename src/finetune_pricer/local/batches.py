@@ -108,7 +108,7 @@ class Batches:
         if batch is None or batch.status in ENDED:
             return
         file = self._store.file(batch.input_file_id)
-        content = b"" if file is None else self._store.blob(file.sha256).read_bytes()
+        content = b"" if file is None else self._store.blobs.path(file.sha256).read_bytes()
         requests, problems = read_requests(content)
         if problems:
             self._move(batch_id, "failed", errors=problems)

@@ -85,7 +85,7 @@ class FileRoutes:
     async def content(self, request: Request) -> Response:
         """Give one back as it came."""
         file = self._file(request)
-        return FileResponse(self._store.blob(file.sha256), media_type="application/octet-stream")
+        return FileResponse(self._store.blobs.path(file.sha256), media_type="application/octet-stream")
 
     def _file(self, request: Request) -> StoredFile:
         file_id = request.path_params["file_id"]
