@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import openai
@@ -15,6 +15,8 @@ from finetune_pricer.local.page import index_page
 from local_helpers import endless, eventually, jsonl, products, train, upload
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from openai.types.fine_tuning import FineTuningJob
 
 
@@ -95,11 +97,18 @@ def test_a_strict_server_refuses_unknown_parameters_by_name_and_another_logs_the
             f"{strict.url}/fine_tuning/jobs",
             json={"model": "m", "training_file": "f", "hyperparameters": {"lora_r": 8}},
         )
+        odd = {"model": "pricer-base", "messages": [{"role": "user", "content": "x", "mood": 1}]}
+        said = http.post(f"{strict.url}/chat/completions", json=odd)
+        form = http.post(
+            f"{strict.url}/files", files={"file": ("a", b"x")}, data={"purpose": "batch", "odd": "1"}
+        )
         assert http.post(f"{server.url}/chat/completions", json=body).status_code == 200
 
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "unknown_parameter")
     assert refused.json()["error"]["param"] == "magic"
     assert nested.json()["error"]["param"] == "hyperparameters.lora_r"
+    assert said.json()["error"]["param"] == "messages.mood"
+    assert form.json()["error"]["param"] == "odd"
     told = [record.getMessage() for record in caplog.records if "unknown parameters" in record.getMessage()]
     assert len(told) == 1
     assert "magic" in told[0]
@@ -117,6 +126,20 @@ def test_a_file_that_has_expired_is_gone(client: openai.OpenAI, monkeypatch: pyt
 
     with pytest.raises(openai.NotFoundError):
         client.files.retrieve(file.id)
+    assert file.id not in [each.id for each in client.files.list()]
+
+
+def test_what_has_expired_frees_its_place_once_another_file_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LocalServer(tmp_path) as server, server.client() as client:
+        expiry: Any = {"anchor": "created_at", "seconds": 3_600}
+        client.files.create(file=("a", b"old"), purpose="user_data", expires_after=expiry)
+        later = datetime.datetime.now(datetime.UTC).timestamp() + 3_601
+        monkeypatch.setattr("finetune_pricer.local.store.now", lambda: int(later))
+        client.files.create(file=("b", b"new"), purpose="user_data")
+
+        assert len(list((tmp_path / "blobs").iterdir())) == 1
 
 
 @pytest.mark.parametrize(
