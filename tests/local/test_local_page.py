@@ -40,12 +40,29 @@ def test_the_page_shows_jobs_with_their_losses_and_models() -> None:
 
 
 def test_the_page_asks_for_itself_sooner_while_a_job_trains() -> None:
-    with LocalServer() as server, server.client() as client:
-        assert 'content="15"' in httpx2.get(f"{root(server)}/").text
+    with LocalServer(cores=1) as server, server.client() as client:
+        empty = httpx2.get(f"{root(server)}/").text
+        assert 'content="15"' in empty
+        assert "Upload a file of chat examples" in empty
         job = endless(client)
+        waiting = client.fine_tuning.jobs.create(
+            model="pricer-base", training_file=upload(client, jsonl(products(20))).id
+        )
+        eventually(lambda: "moving job to queued state" in httpx2.get(f"{root(server)}/").text)
+        client.fine_tuning.jobs.cancel(waiting.id)
         eventually(lambda: "training loss" in httpx2.get(f"{root(server)}/").text)
         assert 'content="2"' in httpx2.get(f"{root(server)}/").text
         client.fine_tuning.jobs.cancel(job.id)
+
+
+def test_the_page_shows_the_latest_of_many_jobs_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finetune_pricer.local.page._SHOWN", 2)
+    with LocalServer() as server, server.client() as client:
+        jobs = [train(client, b"nonsense") for _ in range(3)]
+        page = httpx2.get(f"{root(server)}/").text
+
+    assert [job.id in page for job in jobs] == [False, True, True]
+    assert "The latest 2 of 3 are shown." in page
 
 
 def test_what_clients_write_cannot_become_markup(server: LocalServer, client: openai.OpenAI) -> None:
