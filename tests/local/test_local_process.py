@@ -11,6 +11,7 @@ import sys
 import urllib.parse
 from typing import TYPE_CHECKING
 
+import httpx2
 import openai
 import pytest
 
@@ -147,3 +148,31 @@ def test_a_key_that_no_header_could_carry_is_refused(key: str) -> None:
         LocalServer(key=key)
 
     assert not key.strip() or key.strip() not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "status"),
+    [
+        ("host", "localhost:1", 200),
+        ("host", "[::1]:8080", 200),
+        ("host", "rebound.example:8080", 403),
+        ("host", "[", 403),
+        ("origin", "http://localhost:3000", 200),
+        ("origin", "https://example.org", 403),
+        ("origin", "null", 403),
+    ],
+)
+def test_without_a_key_a_web_page_of_others_is_kept_out(
+    server: LocalServer, name: str, value: str, status: int
+) -> None:
+    answer = httpx2.get(f"{server.url}/models", headers={name: value})
+
+    assert answer.status_code == status
+    if status == 403:
+        assert answer.json()["error"]["code"] == "host_not_allowed"
+
+
+def test_with_a_key_any_name_will_do() -> None:
+    headers = {"host": "models.example", "origin": "https://example.org", "authorization": "Bearer sk-x"}
+    with LocalServer(key="sk-x") as locked:
+        assert httpx2.get(f"{locked.url}/models", headers=headers).status_code == 200

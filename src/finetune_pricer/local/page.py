@@ -134,10 +134,10 @@ def _curve(steps: Sequence[dict[str, Any]]) -> str:
         named += f", <span class=valid>validation loss {valid[-1][1]:.2f}</span>"
     return (
         f'<div class=curve><svg role=img aria-label="losses" width={_WIDTH + _MARGIN} height={_HEIGHT} '
-        f'viewBox="0 0 {_WIDTH + _MARGIN} {_HEIGHT}"><rect width={_WIDTH} height={_HEIGHT} />'
+        f'viewBox="-1 -1 {_WIDTH + _MARGIN} {_HEIGHT + 2}"><rect width={_WIDTH} height={_HEIGHT} />'
         f'<polyline class=train points="{points(train)}" /><polyline class=valid points="{points(valid)}" />'
-        f"{dots}<text text-anchor=end x={_WIDTH - 4} y=12>{high:.2f}</text>"
-        f"<text text-anchor=end x={_WIDTH - 4} y={_HEIGHT - 4}>{low:.2f}</text></svg><p>{named}</p></div>"
+        f"{dots}<text x={_WIDTH + 6} y=12>{high:.2f}</text>"
+        f"<text x={_WIDTH + 6} y={_HEIGHT - 4}>{low:.2f}</text></svg><p>{named}</p></div>"
     )
 
 

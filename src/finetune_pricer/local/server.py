@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import errno
 import importlib
-import ipaddress
 import logging
 import os
 import shutil
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ..errors import DataError, MissingExtra, NotConfigured, ServiceUnavailable
+from .hosts import is_loopback
 from .records import FINAL
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class LocalServer:
         max_bytes: int = _MAX_BYTES,
     ) -> None:
         _require_extra()
-        if not _is_loopback(host) and not key:
+        if not is_loopback(host) and not key:
             raise NotConfigured(
                 f"A server on {host!r} can be reached from other machines, and so needs a key: pass key=..., "
                 "or --key to the command."
@@ -262,13 +262,6 @@ def _listen(host: str, port: int) -> socket.socket:
             advice = "choose an address of this machine, such as 127.0.0.1"
         raise ServiceUnavailable(f"Cannot listen on {host}:{port} ({error.strerror}); {advice}.") from error
     return listening
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _require_extra() -> None:
