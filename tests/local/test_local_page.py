@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -136,10 +135,10 @@ def test_a_file_that_has_expired_is_gone(client: openai.OpenAI, monkeypatch: pyt
     file = client.files.create(
         file=("a", b"x"), purpose="user_data", expires_after={"anchor": "created_at", "seconds": 3_600}
     )
-    later = datetime.datetime.now(datetime.UTC).timestamp() + 3_601
-    assert client.files.retrieve(file.id).expires_at == file.created_at + 3_600
+    later = file.created_at + 3_600
+    assert client.files.retrieve(file.id).expires_at == later
 
-    monkeypatch.setattr("finetune_pricer.local.store.now", lambda: int(later))
+    monkeypatch.setattr("finetune_pricer.local.store.now", lambda: later)
 
     with pytest.raises(openai.NotFoundError):
         client.files.retrieve(file.id)
@@ -151,9 +150,8 @@ def test_what_has_expired_frees_its_place_once_another_file_comes(
 ) -> None:
     with LocalServer(tmp_path) as server, server.client() as client:
         expiry: Any = {"anchor": "created_at", "seconds": 3_600}
-        client.files.create(file=("a", b"old"), purpose="user_data", expires_after=expiry)
-        later = datetime.datetime.now(datetime.UTC).timestamp() + 3_601
-        monkeypatch.setattr("finetune_pricer.local.store.now", lambda: int(later))
+        old = client.files.create(file=("a", b"old"), purpose="user_data", expires_after=expiry)
+        monkeypatch.setattr("finetune_pricer.local.store.now", lambda: old.created_at + 3_600)
         client.files.create(file=("b", b"new"), purpose="user_data")
 
         assert len(list((tmp_path / "blobs").iterdir())) == 1
