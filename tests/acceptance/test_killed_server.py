@@ -122,9 +122,8 @@ def test_five_hundred_clients_at_once_and_nonsense_leave_it_standing(tmp_path: P
 
     async def cut_off(number: int) -> None:
         """Announce more than comes, or more than there may be, and go away."""
-        reader, writer = await asyncio.open_connection(
-            served.client.base_url.host, served.client.base_url.port
-        )
+        address = served.client.base_url
+        _, writer = await asyncio.open_connection(address.host, address.port)
         path, length = ("chat/completions", 5_000) if number % 2 else ("files", 2**40)
         writer.write(
             f"POST /v1/{path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n".encode()

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -166,6 +167,18 @@ def test_a_body_over_the_limit_is_refused(server: LocalServer, client: openai.Op
     finally:
         connection.close()
     assert call(server, "GET", "/health")[0] == 200
+
+
+def test_a_client_that_goes_away_in_the_middle_is_no_failure(
+    server: LocalServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="finetune_pricer.local")
+    address = urllib.parse.urlsplit(server.url)
+    with socket.create_connection((address.hostname or "", address.port or 0)) as connection:
+        connection.sendall(b"POST /v1/batches HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{")
+
+    eventually(lambda: any("POST /v1/batches" in record.getMessage() for record in caplog.records))
+    assert all(record.levelno < logging.WARNING for record in caplog.records)
 
 
 def test_with_a_key_every_route_but_health_asks_for_it() -> None:
