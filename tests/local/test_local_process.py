@@ -17,11 +17,12 @@ import pytest
 
 from finetune_pricer.errors import DataError, FileAccessError, NotConfigured, ServiceUnavailable
 from finetune_pricer.local import LocalServer
-from local_helpers import endless, events, upload
+from local_helpers import endless, events, eventually, finished, jsonl, logprob, products, upload
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+STARTED = "Fine-tuning job started"
 posix = pytest.mark.skipif(os.name != "posix", reason="signals of this kind are posix")
 
 
@@ -119,6 +120,55 @@ def test_what_a_kill_left_behind_is_swept_at_the_next_start(tmp_path: Path) -> N
         assert client.files.content(kept.id).read() == b"kept\n"
 
     assert len(list((tmp_path / "blobs").iterdir())) == 1
+
+
+def test_a_paused_job_rests_over_a_restart_and_ends_with_the_same_model(
+    tmp_path: Path,
+) -> None:
+    def order(client: openai.OpenAI) -> str:
+        return client.fine_tuning.jobs.create(
+            model="pricer-base",
+            training_file=upload(client, jsonl(products(200))).id,
+            validation_file=upload(client, jsonl(products(60, seed=5))).id,
+            hyperparameters={"n_epochs": 30, "batch_size": 4},
+            seed=2,
+        ).id
+
+    with LocalServer(tmp_path, cores=1) as server, server.client() as client:
+        straight = finished(client, order(client)).fine_tuned_model
+        job_id = order(client)
+        eventually(lambda: len(client.fine_tuning.jobs.list_events(job_id, limit=100).data) > 40)
+        client.fine_tuning.jobs.pause(job_id)
+    with LocalServer(tmp_path, cores=1) as server, server.client() as client:
+        assert client.fine_tuning.jobs.retrieve(job_id).to_dict()["status"] == "paused"
+        client.fine_tuning.jobs.resume(job_id)
+        rested = finished(client, job_id).fine_tuned_model
+
+        prompts = [item.prompt for item in products(5, seed=99)]
+        assert [logprob(client, rested, each) for each in prompts] == [
+            logprob(client, straight, each) for each in prompts
+        ]
+
+
+def test_waiting_jobs_train_in_order_of_arrival_also_after_a_restart(tmp_path: Path) -> None:
+    with LocalServer(tmp_path, cores=1) as server, server.client() as client:
+        running = endless(client)
+        file = upload(client, jsonl(products(20)))
+        waiting = [
+            client.fine_tuning.jobs.create(model="pricer-base", training_file=file.id).id for _ in range(4)
+        ]
+        eventually(lambda: client.fine_tuning.jobs.retrieve(waiting[-1]).status == "queued")
+    with LocalServer(tmp_path, cores=1) as server, server.client() as client:
+        client.fine_tuning.jobs.cancel(running.id)
+        finished(client, waiting[-1])
+        database = server._running.service.store._db if server._running else None
+        assert database is not None
+        started = [
+            row["job"]
+            for row in database.execute("SELECT job FROM events WHERE message = ? ORDER BY number", [STARTED])
+        ]
+
+    assert started == [running.id, *waiting]
 
 
 def test_a_port_that_is_taken_or_is_none_is_named(server: LocalServer) -> None:
