@@ -96,6 +96,19 @@ def test_a_folder_that_cannot_be_used_is_refused_and_named(tmp_path: Path) -> No
             LocalServer(tmp_path / name).start()
 
 
+@pytest.mark.parametrize("name", ["blobs", "training"])
+def test_a_folder_in_which_others_keep_things_is_refused_and_left_as_it_is(tmp_path: Path, name: str) -> None:
+    theirs = tmp_path / name / "mine" / "weights.bin"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"dear")
+
+    with pytest.raises(FileAccessError, match=f"'{name}' in it that is not this server's"):
+        LocalServer(tmp_path).start()
+
+    assert theirs.read_bytes() == b"dear"
+    assert [each.name for each in tmp_path.iterdir()] == [name]
+
+
 @pytest.mark.parametrize("version", [0, 1, 3])
 def test_a_folder_of_another_version_is_refused_and_left_as_it_is(tmp_path: Path, version: int) -> None:
     database = sqlite3.connect(tmp_path / "server.sqlite3")

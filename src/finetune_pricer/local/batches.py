@@ -123,7 +123,7 @@ class Batches:
             requests, problems = read_requests(self._store.blobs.path(file.sha256).read_bytes())
         if problems:
             self._move(batch_id, "failed", errors=problems)
-            log.info("batch %s failed: %d lines are wrong", batch_id, len(problems))
+            log.info("batch %s failed: %s", batch_id, problems[0]["code"])
             return
         counts = {"total": len(requests), "completed": 0, "failed": 0}
         self._move(batch_id, "in_progress", counts=counts, model=requests[0]["body"].get("model"))

@@ -48,5 +48,5 @@ class Blobs:
     def sweep(self, used: Collection[str]) -> None:
         """Remove all but what is used: halves that a kill left, and what was kept just before one."""
         for path in self._folder.iterdir():
-            if path.name not in used:
+            if path.is_file() and path.name not in used:
                 path.unlink()

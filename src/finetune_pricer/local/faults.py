@@ -15,11 +15,12 @@ from ..errors import DataError
 Rate = Annotated[float, Field(ge=0, le=1)]
 
 
-def _whole(value: Any) -> Any:
+def as_whole(value: Any) -> Any:
+    """Return 60.0 as 60: JSON knows no integers."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-_WHOLE = BeforeValidator(_whole)  # JSON knows no integers: 60.0 is one
+_WHOLE = BeforeValidator(as_whole)
 
 
 class Faults(BaseModel):

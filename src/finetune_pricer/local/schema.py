@@ -10,6 +10,7 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from .examples import MESSAGE_KEYS
+from .faults import as_whole
 from .refusals import ApiError
 
 if TYPE_CHECKING:
@@ -25,17 +26,12 @@ Metadata = Annotated[
 def _whole(value: Any) -> Any:
     # JSON knows no integers: 1.0 is one, and the specification takes it as such. Beyond 2**53 a float no
     # longer says which whole number was meant.
-    is_whole = isinstance(value, float) and value.is_integer() and abs(value) <= 2**53
-    return int(value) if is_whole else value
-
-
-def _count(value: Any) -> Any:
-    # The same where there is no upper bound: beyond 2**64 the parser gives a float for any number.
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return as_whole(value) if isinstance(value, float) and abs(value) <= 2**53 else value
 
 
 _WHOLE = BeforeValidator(_whole)
-Count = Annotated[int, Field(ge=1), BeforeValidator(_count)]
+# Without an upper bound any float is taken: beyond 2**64 the parser gives one for whatever was written.
+Count = Annotated[int, Field(ge=1), BeforeValidator(as_whole)]
 Name = Annotated[str, Field(min_length=1)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 

@@ -16,7 +16,7 @@ import orjson
 
 from ..errors import FileAccessError
 from .blobs import Blobs
-from .database import open_database
+from .database import NAME, open_database
 from .records import (
     FINAL,
     StoredBatch,
@@ -41,8 +41,11 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self._work = folder / "training"
         try:
+            _refuse_what_is_not_ours(folder)
             self.blobs = Blobs(folder / "blobs")
             self._work.mkdir(exist_ok=True)
+        except FileAccessError:
+            raise
         except OSError as error:
             raise FileAccessError(
                 f"Cannot use the folder {str(folder)!r}: {error.strerror}. Take one that you may write to."
@@ -329,6 +332,19 @@ class Store:
         """Return all batches, the newest first."""
         rows = self._all("SELECT body FROM batches ORDER BY number DESC")
         return [StoredBatch(**orjson.loads(row["body"])) for row in rows]
+
+
+def _refuse_what_is_not_ours(folder: Path) -> None:
+    """Raise `FileAccessError` for a folder without our database where we would sweep what others keep."""
+    if (folder / NAME).exists():
+        return
+    for name in ("blobs", "training"):
+        place = folder / name
+        if place.exists() and (not place.is_dir() or any(place.iterdir())):
+            raise FileAccessError(
+                f"The folder {str(folder)!r} has a {name!r} in it that is not this server's. "
+                "Take an empty one."
+            )
 
 
 def _file(row: sqlite3.Row) -> StoredFile:
