@@ -218,7 +218,9 @@ def test_a_key_that_no_header_could_carry_is_refused(key: str) -> None:
     [
         ("host", "localhost:1", 200),
         ("host", "[::1]:8080", 200),
+        ("host", "host.docker.internal:8080", 200),
         ("host", "rebound.example:8080", 403),
+        ("host", "localhost.example", 403),
         ("host", "[", 403),
         ("origin", "http://localhost:3000", 200),
         ("origin", "https://example.org", 403),

@@ -11,7 +11,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from .hosts import names_loopback
+from .hosts import names_neighbour
 from .records import new_id
 from .refusals import ApiError, too_large
 
@@ -133,7 +133,7 @@ def _refuse_strangers(headers: dict[bytes, bytes]) -> None:
     """Without a key, keep out what only a web page of others would send through a browser on this machine."""
     for name in (b"host", b"origin"):
         given = headers.get(name)
-        if given and not names_loopback(given.decode("latin-1")):
+        if given and not names_neighbour(given.decode("latin-1")):
             message = (
                 f"This server has no key, and so answers this machine only: the {name.decode().title()} "
                 "header must name localhost or 127.0.0.1. Start it with a key to use another name."
