@@ -104,6 +104,7 @@ def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:
         ask(client, "gpt-9", PROMPT)
 
     assert unknown.value.code == "model_not_found"
+    assert "GET /v1/models lists" in str(unknown.value)
 
 
 @pytest.mark.parametrize(
