@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check lint format types docs serve-docs wheel-demo acceptance clients clean
+.PHONY: demo test check lint format types docs serve-docs wheel-demo acceptance clients storm clean
 
 demo: $(VENV)/.demo  ## the whole road on the local server: no key, no network, no cost
 	$(BIN)/python examples/01_first_job.py
@@ -19,9 +19,13 @@ clients: $(VENV)/.dev  ## clients of others against our server: openai for Node 
 	cd build/clients && npm install --silent --no-audit --no-fund --prefix . openai@^6
 	$(PYTHON) -m venv build/clients/venv
 	build/clients/venv/bin/python -m pip install --quiet 'litellm>=1.80'
+	$(BIN)/python -m pytest -m clients -n 0
+
+storm: $(VENV)/.dev  ## ten minutes of schemathesis against our server's own OpenAPI document
+	mkdir -p build/clients
 	$(PYTHON) -m venv build/clients/schemathesis
 	build/clients/schemathesis/bin/python -m pip install --quiet 'schemathesis>=4'
-	$(BIN)/python -m pytest -m clients -n 0
+	$(BIN)/python -m pytest -m acceptance -n 0 tests/acceptance/test_storm.py
 
 check: test lint types docs wheel-demo  ## what CI runs
 

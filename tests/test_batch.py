@@ -268,12 +268,11 @@ def test_samples_are_bought_in_a_second_batch_for_items_without_evidence(
 
 
 @pytest.fixture(scope="module")
-def trained() -> Iterator[tuple[LocalServer, str]]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalServer, str]]:
+    path = tmp_path_factory.mktemp("batch") / "train.jsonl"
     with LocalServer() as server, server.client() as client:
         train = MadeUpCatalogue().items(300)
-        job = FineTuneJob.create(
-            client, JsonlWriter().write(train, "batch.jsonl"), model="pricer-base"
-        ).wait()
+        job = FineTuneJob.create(client, JsonlWriter().write(train, path), model="pricer-base").wait()
         assert job.fine_tuned_model
         yield server, job.fine_tuned_model
 

@@ -120,20 +120,37 @@ def test_five_hundred_clients_at_once_and_nonsense_leave_it_standing(tmp_path: P
     dice = random.Random(2)
     body = {"model": "pricer-base", "messages": [{"role": "user", "content": "a lamp"}]}
 
+    async def cut_off(number: int) -> None:
+        """Announce more than comes, or more than there may be, and go away."""
+        address = served.client.base_url
+        _, writer = await asyncio.open_connection(address.host, address.port)
+        path, length = ("chat/completions", 5_000) if number % 2 else ("files", 2**40)
+        writer.write(
+            f"POST /v1/{path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n".encode()
+        )
+        writer.write(b'{"model": ' if number % 3 else dice.randbytes(50))
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
     async def visit(number: int) -> int:
+        await cut_off(number)
         async with httpx2.AsyncClient(timeout=120) as http:
             answers = [await http.post(f"{url}chat/completions", json=body)]
             answers.append(await http.post(f"{url}chat/completions", content=dice.randbytes(5_000)))
-            content = {"file": ("a", dice.randbytes(100))}
+            content = {"file": (f"../../{number}/a\\..\\b", dice.randbytes(100))}
             answers.append(await http.post(f"{url}files", files=content, data={"purpose": "batch"}))
             answers.append(await http.get(f"{url}files/..%2f..%2f{number}/content"))
+            answers.append(await http.post(f"{url}chat/completions", content=b"[" * (4 * 2**20 + 1)))
             return sum(answer.status_code * 1_000**place for place, answer in enumerate(answers))
 
     async def crowd() -> list[int]:
         return await asyncio.gather(*(visit(number) for number in range(500)))
 
-    assert set(asyncio.run(crowd())) == {200 + 400 * 1_000 + 200 * 1_000**2 + 404 * 1_000**3}
-    assert len(list(served.client.files.list())) == 500
+    assert set(asyncio.run(crowd())) == {200 + 400 * 1_000 + 200 * 1_000**2 + 404 * 1_000**3 + 413 * 1_000**4}
+    files = list(served.client.files.list())
+    assert len(files) == 500
+    assert {file.filename for file in files} == {"b"}
     served.kill()
     database = sqlite3.connect(tmp_path / "server.sqlite3")
     assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)

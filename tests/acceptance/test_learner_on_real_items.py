@@ -21,15 +21,16 @@ from ridge import ridge_mae
 pytestmark = [pytest.mark.acceptance, pytest.mark.data]
 INSTRUCTION = "Estimate the price of this product. Respond with the price, no explanation\n\n"
 LOAD = """
-import json, socket, sys, threading, time
+import json, socket, sys, time
+from concurrent.futures import ThreadPoolExecutor
 host, port, bodies = sys.argv[1], int(sys.argv[2]), [body.encode() for body in json.load(open(sys.argv[3]))]
 def ask(place, count=400):
     connection = socket.create_connection((host, port))
     answers = connection.makefile("rb")
     for number in range(count):
         body = bodies[(7 * number + place) % len(bodies)]
-        head = f"POST /v1/chat/completions HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: {len(body)}\\r\\n\\r\\n"
-        connection.sendall(head.encode() + body)
+        head = f"POST /v1/chat/completions HTTP/1.1\\r\\nHost: {host}\\r\\nContent-Length: {len(body)}"
+        connection.sendall(head.encode() + b"\\r\\n\\r\\n" + body)
         assert b" 200 " in answers.readline()
         length = 0
         while (line := answers.readline()) != b"\\r\\n":
@@ -37,9 +38,8 @@ def ask(place, count=400):
                 length = int(line.split(b":")[1])
         answers.read(length)
 began = time.perf_counter()
-threads = [threading.Thread(target=ask, args=(place,)) for place in range(4)]
-[thread.start() for thread in threads]
-[thread.join() for thread in threads]
+with ThreadPoolExecutor(4) as pool:
+    list(pool.map(ask, range(4)))  # which raises what a thread has raised
 print(1_600 / (time.perf_counter() - began))
 """
 

@@ -135,7 +135,37 @@ def test_a_batch_expires_with_its_window() -> None:
 
         assert done.status == "expired"
         assert done.expired_at is not None
+        assert done.expires_at == done.created_at
         assert rows(client, done.error_file_id)[0]["error"]["code"] == "batch_expired"
+
+
+def test_the_output_of_a_batch_goes_after_the_time_that_was_asked_for(client: openai.OpenAI) -> None:
+    expiry: Any = {"anchor": "created_at", "seconds": 7_200}
+    lines = [line("a", "pricer-base"), line("b", "pricer-base", n=0)]
+    done = ended(client, submit(client, lines, output_expires_after=expiry))
+    usual = ended(client, submit(client, lines))
+
+    for file_id in (done.output_file_id, done.error_file_id):
+        file = client.files.retrieve(file_id or "")
+        assert file.expires_at is not None
+        assert file.expires_at - file.created_at in (7_199, 7_200)
+    assert client.files.retrieve(usual.output_file_id or "").expires_at is None
+    assert client.files.retrieve(done.input_file_id).expires_at == (
+        client.files.retrieve(done.input_file_id).created_at + 30 * 86_400
+    )
+
+
+def test_a_batch_whose_input_was_deleted_in_the_meantime_says_so() -> None:
+    with LocalServer(faults=Faults(chat_pause=0.3)) as server, server.client() as client:
+        submit(client, [line(str(i), "pricer-base") for i in range(3)])
+        waiting = submit(client, [line("a", "pricer-base")])
+        client.files.delete(waiting.input_file_id)
+        failed = ended(client, waiting)
+
+    assert failed.errors is not None
+    (problem,) = failed.errors.data or []
+    assert (problem.code, problem.param) == ("input_file_not_found", "input_file_id")
+    assert waiting.input_file_id in (problem.message or "")
 
 
 def test_a_batch_that_a_server_left_unfinished_is_done_by_the_next(tmp_path: Path) -> None:

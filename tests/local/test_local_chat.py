@@ -63,7 +63,7 @@ def test_a_reply_over_the_limit_is_cut_and_says_so(
 
 
 def test_a_whole_number_may_be_written_with_a_point(client: openai.OpenAI, tuned: FineTuningJob) -> None:
-    options: Any = {"n": 2.0, "max_tokens": 1e15}
+    options: Any = {"n": 2.0, "max_tokens": 10**30, "seed": 3.0, "logit_bias": {"5": -1.0}}
 
     answer = client.chat.completions.create(model=tuned.fine_tuned_model or "", messages=MESSAGES, **options)
 
@@ -104,6 +104,7 @@ def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:
         ask(client, "gpt-9", PROMPT)
 
     assert unknown.value.code == "model_not_found"
+    assert "GET /v1/models lists" in str(unknown.value)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +130,9 @@ def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:
         ({"seed": 1.5}, "seed"),
         ({"n": True}, "n"),
         ({"seed": -(2**63) - 1}, "seed"),
+        ({"logit_bias": {"5": 101}}, "logit_bias"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
+        ({"max_tokens": 5, "max_completion_tokens": 5}, "max_tokens"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(client: openai.OpenAI, changes: dict[str, Any], param: str) -> None:

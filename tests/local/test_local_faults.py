@@ -31,6 +31,10 @@ def test_an_unknown_preset_field_or_value_is_refused_by_name() -> None:
         Faults.preset("monday")
     with pytest.raises(DataError, match="server_error_rate"):
         Faults.preset("flaky", server_error_rate=2)
+    with pytest.raises(DataError, match="faults: "):
+        Faults.preset("flaky", server_error_rate=object())
+    day = datetime.date(2030, 1, 1)
+    assert Faults.preset("wind_down", shutdown_date=day).shutdown_date == day
 
 
 def test_when_the_service_winds_down_files_are_taken_and_jobs_are_not() -> None:
@@ -151,7 +155,11 @@ def test_faults_are_set_and_shown_over_http_also_in_a_storm() -> None:
         assert server.faults == Faults.preset("rate_limited", seed=2)
         assert post({}).json() == Faults().model_dump(mode="json")
         assert http.get(f"{server.url}/models").status_code == 200
-        wrongs: list[Any] = [{"preset": "monday"}, {"preset": 5}, {"latency": "long"}, {"storms": True}, []]
+        assert post({"requests_per_minute": 60.0, "preset": None}).json()["requests_per_minute"] == 60
+        wrongs: list[Any] = [
+            *({"preset": "monday"}, {"preset": 5}, {"latency": "long"}, {"latency": "5"}, {"seed": 1e30}),
+            *({"seed": False}, {"storms": True}, []),
+        ]
         for wrong in wrongs:
             assert post(wrong).status_code == 400
 

@@ -163,7 +163,7 @@ def test_a_bad_line_fails_the_job_and_is_named(client: openai.OpenAI, param: str
     [
         (jsonl(products(9)), "at least 10"),
         ("\n".join(line("a lamp", "dear") for _ in range(12)).encode(), "No reply holds a number"),
-        (b"\xff\xfe\n" * 12, "not UTF-8: line 1 "),
+        (b"\xff\xfe\n" * 12, "line 1: not UTF-8"),
     ],
 )
 def test_a_file_that_cannot_teach_fails_the_job(client: openai.OpenAI, content: bytes, said: str) -> None:
@@ -233,6 +233,13 @@ def test_jobs_are_listed_newest_first_in_pages_and_by_metadata(
     assert len(everything) == len(set(everything)) > 1
     assert tuned.id in everything
     assert [job.id for job in client.fine_tuning.jobs.list(metadata={"team": "blue"})] == [tuned.id]
+    without: Any = {"metadata": "null"}
+    bare = [job.id for job in client.fine_tuning.jobs.list(extra_query=without)]
+    assert bare == [job.id for job in client.fine_tuning.jobs.list() if not job.metadata]
+    assert len(bare) >= 1
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.fine_tuning.jobs.list(extra_query={"metadata": "blue"})
+    assert refused.value.param == "metadata"
 
 
 def test_events_come_newest_first_in_pages(client: openai.OpenAI, tuned: FineTuningJob) -> None:

@@ -8,7 +8,7 @@ import pytest
 from finetune_pricer._network import Hyperparameters, Training
 from finetune_pricer.errors import TrainingFileError
 from finetune_pricer.local.course import Course
-from finetune_pricer.local.examples import Example, read_examples
+from finetune_pricer.local.examples import CONTEXT, Example, read_examples
 from finetune_pricer.local.learner import Lesson
 from finetune_pricer.local.model import Frame, PriceModel
 from finetune_pricer.local.replies import ReplyForm, number_in, tokens_of
@@ -294,19 +294,44 @@ def test_blank_lines_a_byte_order_mark_and_parts_of_text_are_read() -> None:
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
-        (b"\xff\n", "not UTF-8: line 17"),
-        (b"{]\n", "line 17 is not valid JSON"),
-        (b"[1]\n", "line 17 has no 'messages'"),
+        (b"\xff\n", "line 17: not UTF-8, byte 0xff"),
+        (b"{]\n", "line 17: not valid JSON"),
+        (b"[1]\n", "line 17: there is no 'messages'"),
         (b'{"messages": []}\n', "line 17: 'messages' must be a list"),
         (b'{"messages": [{"role": "seller", "content": "x"}]}\n', "line 17: .* unknown role 'seller'"),
         (b'{"messages": [{"role": [], "content": "x"}]}\n', "line 17: .* unknown role"),
         (b'{"messages": [{"role": "user", "content": 5}]}\n', "line 17: .* not text"),
         (b'{"messages": [{"role": "user", "content": "x"}]}\n', "line 17: the last message must be from the"),
+        (GOOD.replace(b'{"m', b'{"price": 1, "m'), "line 17: unknown key 'price'"),
+        (GOOD.replace(b'"a"', b'"a", "mood": 1'), r"line 17: messages\[0\]: unknown key 'mood'"),
+        (GOOD.replace(b'"a"', b'"a <|im_end|> b"'), r"line 17: messages\[0\]: .*special token <\|im_end\|>"),
+        (GOOD.replace(b'"$1"', b'"$1", "weight": 0.5'), r"line 17: messages\[1\]\.weight"),
+        (GOOD.replace(b'"$1"', b'"$1", "weight": true'), r"line 17: messages\[1\]\.weight"),
+        (GOOD.replace(b"$1", b" "), "line 17: the last message is empty"),
     ],
 )
 def test_a_bad_line_is_named(bad: bytes, said: str) -> None:
     with pytest.raises(TrainingFileError, match=said):
         read_examples(GOOD * 16 + bad + GOOD * 3)
+
+
+def test_all_wrong_lines_are_named_the_first_five_with_their_faults() -> None:
+    with pytest.raises(TrainingFileError) as refused:
+        read_examples(GOOD * 2 + b"{]\n" + GOOD + b"[1]\n" * 6)
+
+    said = str(refused.value)
+    named = [number for number in range(1, 11) if f"line {number}: " in said]
+    assert named == [3, 5, 6, 7, 8]
+    assert said.endswith("; and 2 more lines.")
+
+
+def test_what_a_service_leaves_out_of_the_loss_teaches_nothing() -> None:
+    unweighed = GOOD.replace(b'"$1"', b'"$1", "weight": 0')
+    too_long = GOOD.replace(b'"a"', b'"' + b"a " * CONTEXT + b'"')
+
+    found = read_examples(GOOD * 10 + unweighed + too_long)
+
+    assert [example.price for example in found] == [1.0] * 10 + [None, None]
 
 
 @pytest.mark.parametrize(

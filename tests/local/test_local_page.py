@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import openai
@@ -15,6 +14,8 @@ from finetune_pricer.local.page import index_page
 from local_helpers import endless, eventually, jsonl, products, train, upload
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from openai.types.fine_tuning import FineTuningJob
 
 
@@ -38,12 +39,29 @@ def test_the_page_shows_jobs_with_their_losses_and_models() -> None:
 
 
 def test_the_page_asks_for_itself_sooner_while_a_job_trains() -> None:
-    with LocalServer() as server, server.client() as client:
-        assert 'content="15"' in httpx2.get(f"{root(server)}/").text
+    with LocalServer(cores=1) as server, server.client() as client:
+        empty = httpx2.get(f"{root(server)}/").text
+        assert 'content="15"' in empty
+        assert "Upload a file of chat examples" in empty
         job = endless(client)
+        waiting = client.fine_tuning.jobs.create(
+            model="pricer-base", training_file=upload(client, jsonl(products(20))).id
+        )
+        eventually(lambda: "moving job to queued state" in httpx2.get(f"{root(server)}/").text)
+        client.fine_tuning.jobs.cancel(waiting.id)
         eventually(lambda: "training loss" in httpx2.get(f"{root(server)}/").text)
         assert 'content="2"' in httpx2.get(f"{root(server)}/").text
         client.fine_tuning.jobs.cancel(job.id)
+
+
+def test_the_page_shows_the_latest_of_many_jobs_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finetune_pricer.local.page._SHOWN", 2)
+    with LocalServer() as server, server.client() as client:
+        jobs = [train(client, b"nonsense") for _ in range(3)]
+        page = httpx2.get(f"{root(server)}/").text
+
+    assert [job.id in page for job in jobs] == [False, True, True]
+    assert "The latest 2 of 3 are shown." in page
 
 
 def test_what_clients_write_cannot_become_markup(server: LocalServer, client: openai.OpenAI) -> None:
@@ -95,11 +113,18 @@ def test_a_strict_server_refuses_unknown_parameters_by_name_and_another_logs_the
             f"{strict.url}/fine_tuning/jobs",
             json={"model": "m", "training_file": "f", "hyperparameters": {"lora_r": 8}},
         )
+        odd = {"model": "pricer-base", "messages": [{"role": "user", "content": "x", "mood": 1}]}
+        said = http.post(f"{strict.url}/chat/completions", json=odd)
+        form = http.post(
+            f"{strict.url}/files", files={"file": ("a", b"x")}, data={"purpose": "batch", "odd": "1"}
+        )
         assert http.post(f"{server.url}/chat/completions", json=body).status_code == 200
 
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "unknown_parameter")
     assert refused.json()["error"]["param"] == "magic"
     assert nested.json()["error"]["param"] == "hyperparameters.lora_r"
+    assert said.json()["error"]["param"] == "messages.mood"
+    assert form.json()["error"]["param"] == "odd"
     told = [record.getMessage() for record in caplog.records if "unknown parameters" in record.getMessage()]
     assert len(told) == 1
     assert "magic" in told[0]
@@ -110,13 +135,26 @@ def test_a_file_that_has_expired_is_gone(client: openai.OpenAI, monkeypatch: pyt
     file = client.files.create(
         file=("a", b"x"), purpose="user_data", expires_after={"anchor": "created_at", "seconds": 3_600}
     )
-    later = datetime.datetime.now(datetime.UTC).timestamp() + 3_601
-    assert client.files.retrieve(file.id).expires_at == file.created_at + 3_600
+    later = file.created_at + 3_600
+    assert client.files.retrieve(file.id).expires_at == later
 
-    monkeypatch.setattr("finetune_pricer.local.store.now", lambda: int(later))
+    monkeypatch.setattr("finetune_pricer.local.store.now", lambda: later)
 
     with pytest.raises(openai.NotFoundError):
         client.files.retrieve(file.id)
+    assert file.id not in [each.id for each in client.files.list()]
+
+
+def test_what_has_expired_frees_its_place_once_another_file_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LocalServer(tmp_path) as server, server.client() as client:
+        expiry: Any = {"anchor": "created_at", "seconds": 3_600}
+        old = client.files.create(file=("a", b"old"), purpose="user_data", expires_after=expiry)
+        monkeypatch.setattr("finetune_pricer.local.store.now", lambda: old.created_at + 3_600)
+        client.files.create(file=("b", b"new"), purpose="user_data")
+
+        assert len(list((tmp_path / "blobs").iterdir())) == 1
 
 
 @pytest.mark.parametrize(

@@ -70,9 +70,16 @@ class Specification:
         if status >= 400:
             self.validator({"$ref": "#/components/schemas/ErrorResponse"}).validate(body)
         else:
-            content = self.paths[path][method.lower()]["responses"]["200"]["content"]
+            content = self.paths[path][method.lower()]["responses"][str(status)]["content"]
             self.validator(content["application/json"]["schema"]).validate(body)
         return f"{path} {method}"
+
+    def queries(self) -> Iterator[tuple[str, str, Any]]:
+        """Each parameter of each query: the path, the parameter's name, and its schema."""
+        for path, methods in self.paths.items():
+            for parameter in methods.get("get", {}).get("parameters", []):
+                if parameter["in"] == "query":
+                    yield path, parameter["name"], parameter["schema"]
 
     def request_schema(self, path: str) -> Any:
         return self.paths[path]["post"]["requestBody"]["content"]["application/json"]["schema"]
@@ -110,20 +117,20 @@ class Recorder:
     def __init__(self, specification: Specification) -> None:
         self._specification = specification
         self.seen: set[str] = set()
+        """Operations that were served."""
+        self.refused: set[int] = set()
+        """Statuses of refusals that fitted."""
 
     def listening(self) -> httpx2.Client:
         return httpx2.Client(event_hooks={"response": [self]})
 
     def __call__(self, response: httpx2.Response) -> None:
         response.read()
-        kind = response.headers["content-type"]
-        request = response.request
+        kind, status = response.headers["content-type"], response.status_code
+        method, path = response.request.method, response.request.url.path
+        operation = f"{self._specification.template(path)} {method}"
         if kind == "application/json":
-            self.seen.add(
-                self._specification.check(
-                    request.method, request.url.path, response.status_code, response.json()
-                )
-            )
+            self._specification.check(method, path, status, response.json())
         elif kind.startswith("text/event-stream"):
             chunks = [line[6:] for line in response.text.splitlines() if line.startswith("data: {")]
             validator = self._specification.validator(
@@ -131,8 +138,10 @@ class Recorder:
             )
             for chunk in chunks:
                 validator.validate(json.loads(chunk))
+        if status < 400:
+            self.seen.add(operation)
         else:
-            self.seen.add(f"{self._specification.template(request.url.path)} {request.method}")
+            self.refused.add(status)
 
 
 @pytest.fixture
@@ -263,6 +272,87 @@ def test_what_is_not_served_says_so_in_the_protocols_form(
 
             assert answer.status_code in (404, 405)
             specification.check(method, f"/v1{path}", answer.status_code, answer.json())
+
+
+def test_every_kind_of_refusal_fits_the_specification(recorder: Recorder, server: LocalServer) -> None:
+    ask: Any = {"model": "pricer-base", "messages": MESSAGES}
+    bad_days = {
+        403: Faults(refuse_training=True),
+        429: Faults(tokens_per_minute=1),
+        500: Faults(server_error_rate=1),
+    }
+    with LocalServer(key="sk-right", max_bytes=2**12) as locked, recorder.listening() as http:
+        http.get(f"{locked.url}/models")
+        http.headers["authorization"] = "Bearer sk-right"
+        http.post(f"{locked.url}/files", content=b"x" * 2**13)
+        http.post(f"{locked.url}/chat/completions", content=b"{")
+        http.get(f"{locked.url}/models/none")
+        http.put(f"{locked.url}/models/none")
+        file = http.post(f"{locked.url}/files", files={"file": ("b", b"x")}, data={"purpose": "batch"}).json()
+        order = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+        batch = f"{locked.url}/batches/{http.post(f'{locked.url}/batches', json=order).json()['id']}"
+        eventually(lambda: http.get(batch).json()["status"] == "failed")
+        http.post(f"{batch}/cancel")
+        for status, faults in bad_days.items():
+            locked.faults = faults
+            job = {"model": "pricer-base", "training_file": "file-none"}
+            path, body = ("fine_tuning/jobs", job) if status == 403 else ("chat/completions", ask)
+            answers = [http.post(f"{locked.url}/{path}", json=body).status_code for _ in range(20)]
+            assert status in answers
+
+    assert recorder.refused >= {400, 401, 403, 404, 405, 409, 413, 429, 500}
+
+
+def test_query_parameters_of_a_wrong_type_or_out_of_range_are_refused(
+    specification: Specification, server: LocalServer, tuned: FineTuningJob
+) -> None:
+    wrong = {
+        "limit": ["x", "1.5", "0", "-1", "1000000", "", "٣"],
+        "order": ["up", "ASC", ""],
+        "metadata": ["x"],
+    }
+    tried = set()
+    with httpx2.Client() as http:
+        for path, name, schema in specification.queries():
+            if f"{path} GET" in NOT_SERVED:
+                continue
+            url = server.url + path.replace("{fine_tuning_job_id}", tuned.id)
+            for value in wrong.get(name, []):
+                answer = http.get(url, params={name: value})
+                assert answer.status_code == 400, (path, name, value)
+                assert answer.json()["error"]["param"] == name
+            if name == "after":
+                answer = http.get(url, params={name: "no-such-id"})
+                assert (answer.status_code, answer.json()["error"]["param"]) == (404, name), path
+            elif name not in wrong:  # any text will do
+                assert schema == {"type": "string"}
+                assert http.get(url, params={name: "x"}).json()["data"] == []
+            tried.add((path, name))
+    assert len(tried) == 13
+
+
+def test_uploads_of_a_wrong_purpose_or_expiry_are_refused(
+    specification: Specification, server: LocalServer
+) -> None:
+    upload = specification.paths["/files"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    validator = specification.validator(upload)
+    expiries: list[Any] = [None]
+    for anchor in ("created_at", "last_active_at", None):
+        for seconds in (3_599, 3_600, 2_592_000, 2_592_001, "x", 4e3 + 0.5, None):
+            given = {"anchor": anchor, "seconds": seconds}
+            expiries.append({name: value for name, value in given.items() if value is not None})
+    outcomes = set()
+    with httpx2.Client() as http:
+        for purpose in ("fine-tune", "batch", "user_data", "magic", "", None):
+            for expiry in expiries:
+                fields: dict[str, Any] = {} if purpose is None else {"purpose": purpose}
+                as_json = {"file": "x", **fields} | ({"expires_after": expiry} if expiry else {})
+                sent = fields | {f"expires_after[{name}]": str(v) for name, v in (expiry or {}).items()}
+                answer = http.post(f"{server.url}/files", files={"file": ("a", b"x")}, data=sent)
+                assert answer.status_code == (200 if validator.is_valid(as_json) else 400), as_json
+                outcomes.add(answer.status_code)
+        assert http.post(f"{server.url}/files", data={"purpose": "batch"}).status_code == 400
+    assert outcomes == {200, 400}
 
 
 CANDIDATES: list[Any] = [

@@ -10,7 +10,7 @@ import numpy as np
 from starlette.concurrency import run_in_threadpool
 
 from .completion import Choice, Completion
-from .examples import problem_in, prompt_of, text_of
+from .examples import CONTEXT, problem_in, prompt_of, text_of
 from .model import PriceModel
 from .refusals import invalid_value, model_not_found
 from .replies import tokens_of
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from .store import Store
 
 UNTRAINED = "I have not been trained to price anything."
-CONTEXT = 65_536
-"""Tokens that a prompt may have."""
 _LOADED = 4  # models kept in memory; one of 5,000 listings takes about 40 MB
 
 
@@ -48,8 +46,7 @@ class Answers:
         problem = problem_in(body.messages)
         if problem is not None:
             raise invalid_value(f"Invalid value for 'messages': {problem}.", "messages")
-        if body.top_logprobs and not body.logprobs:
-            raise invalid_value("'top_logprobs' is only allowed when 'logprobs' is enabled.", "top_logprobs")
+        _refuse_contradictions(body)
         model = self._model(body.model)
         read = tokens_read(body)
         if read > CONTEXT:
@@ -78,13 +75,24 @@ class Answers:
         with self._lock:
             model = self._loaded.get(name)
             if model is None:
-                arrays, rest = self._store.blob(stored.arrays), self._store.blob(stored.rest)
+                arrays, rest = self._store.blobs.path(stored.arrays), self._store.blobs.path(stored.rest)
                 model = PriceModel.load(arrays.read_bytes(), rest.read_bytes()).warm()
                 self._loaded[name] = model
             self._loaded.move_to_end(name)
             while len(self._loaded) > _LOADED:
                 self._loaded.popitem(last=False)
         return model
+
+
+def _refuse_contradictions(body: ChatBody) -> None:
+    if body.top_logprobs and not body.logprobs:
+        raise invalid_value("'top_logprobs' is only allowed when 'logprobs' is enabled.", "top_logprobs")
+    if body.stream_options is not None and not body.stream:
+        message = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
+        raise invalid_value(message, "stream_options")
+    if body.max_tokens is not None and body.max_completion_tokens is not None:
+        message = "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported."
+        raise invalid_value(message, "max_tokens", code="invalid_parameter_combination")
 
 
 def tokens_read(body: ChatBody) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
 from .gate import Gate
@@ -35,7 +36,12 @@ _ROOMS = (LocalRoutes, FileRoutes, ModelRoutes, JobRoutes, BatchRoutes)
 def build(service: Service, *, key: str | None, max_bytes: int) -> ASGIApp:
     """Return the application; with a `key`, every route but /health asks for it."""
     routes = _by_path([route for room in _ROOMS for route in room(service).routes()])
-    handlers: dict[Any, Any] = {ApiError: _refused, HTTPException: _not_served, Exception: _broken}
+    handlers: dict[Any, Any] = {
+        ApiError: _refused,
+        HTTPException: _not_served,
+        ClientDisconnect: _gone,
+        Exception: _broken,
+    }
     app = Starlette(routes=routes, exception_handlers=handlers)
     return Gate(app, service.weather, key=key, max_bytes=max_bytes)
 
@@ -69,6 +75,11 @@ async def _not_served(request: Request, error: HTTPException) -> Response:
         refused = ApiError(405, f"Not allowed: {url}", code="method_not_supported", headers=error.headers)
         return refused.response()
     return ApiError(error.status_code, str(error.detail)).response()
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    # Nobody will read it; the log tells a request that was cut off from a failure of ours.
+    return ApiError(400, "The body of your request ended before it was complete.").response()
 
 
 async def _broken(_: Request, error: Exception) -> Response:

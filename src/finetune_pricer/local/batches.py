@@ -74,6 +74,12 @@ class Batches:
                 return None
             return batch if batch.status == "cancelling" else self._enter(batch, "cancelling")
 
+    @property
+    def window(self) -> float:
+        """Seconds that a batch may take."""
+        shorter = self._weather.faults.batch_window
+        return WINDOW if shorter is None else shorter
+
     def _enter(self, batch: StoredBatch, status: str, **changes: Any) -> StoredBatch:
         moved = replace(batch, status=status, times=batch.times | {f"{status}_at": now()}, **changes)
         self._store.put_batch(moved)
@@ -108,11 +114,16 @@ class Batches:
         if batch is None or batch.status in ENDED:
             return
         file = self._store.file(batch.input_file_id)
-        content = b"" if file is None else self._store.blob(file.sha256).read_bytes()
-        requests, problems = read_requests(content)
+        requests: list[dict[str, Any]] = []
+        if file is None:
+            message = f"The input file {batch.input_file_id} was deleted or has expired."
+            missing = _problem("input_file_not_found", message, "input_file_id")
+            problems = [missing | {"line": None}]
+        else:
+            requests, problems = read_requests(self._store.blobs.path(file.sha256).read_bytes())
         if problems:
             self._move(batch_id, "failed", errors=problems)
-            log.info("batch %s failed: %d lines are wrong", batch_id, len(problems))
+            log.info("batch %s failed: %s", batch_id, problems[0]["code"])
             return
         counts = {"total": len(requests), "completed": 0, "failed": 0}
         self._move(batch_id, "in_progress", counts=counts, model=requests[0]["body"].get("model"))
@@ -123,13 +134,11 @@ class Batches:
 
     def _answer(self, batch: StoredBatch, requests: list[dict[str, Any]], results: _Results) -> str | None:
         """Answer the requests and return how it ended; None where the server stops in the middle."""
-        window = self._weather.faults.batch_window
-        expires = batch.created_at + (WINDOW if window is None else window)
         noted = 0.0
         for place, request in enumerate(requests):
             if self._stopping.wait(self._weather.faults.chat_pause):
                 return None
-            if time.time() >= expires:
+            if time.time() >= batch.created_at + self.window:
                 results.leave(requests[place:], "batch_expired", _EXPIRED)
                 return "expired"
             if time.monotonic() - noted > _NOTED_EVERY:
@@ -151,11 +160,16 @@ class Batches:
             batch = self._move(batch_id, "finalizing", counts=results.counts)
             ending = "cancelled" if batch.status == "cancelling" else ending
         with self._store.transaction():
-            ids = {}
+            ids: dict[str, str] = {}
+            stored = self._store.batch(batch_id)
+            last = None if stored is None else stored.outputs_last
             for kind, lines in (("output", results.output), ("error", results.errors)):
                 if lines:
                     file = self._store.add_file(
-                        b"".join(lines), filename=f"{batch_id}_{kind}.jsonl", purpose="batch_output"
+                        b"".join(lines),
+                        filename=f"{batch_id}_{kind}.jsonl",
+                        purpose="batch_output",
+                        expires_at=None if last is None else now() + last,
                     )
                     ids[f"{kind}_file_id"] = file.id
             self._move(batch_id, ending, counts=results.counts, tokens=results.tokens, **ids)

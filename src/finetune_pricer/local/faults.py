@@ -7,11 +7,20 @@ import random
 import threading
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import orjson
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ..errors import DataError
 
 Rate = Annotated[float, Field(ge=0, le=1)]
+
+
+def as_whole(value: Any) -> Any:
+    """Return 60.0 as 60: JSON knows no integers."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_WHOLE = BeforeValidator(as_whole)
 
 
 class Faults(BaseModel):
@@ -28,9 +37,9 @@ class Faults(BaseModel):
     """A job's training file is always said to be invalid."""
     fail_half_way: bool = False
     """A job fails once half of its steps are done."""
-    requests_per_minute: Annotated[int, Field(ge=1)] | None = None
+    requests_per_minute: Annotated[int, Field(ge=1, le=10**9), _WHOLE] | None = None
     """More chat requests than that are answered with 429 and a `retry-after-ms` header."""
-    tokens_per_minute: Annotated[int, Field(ge=1)] | None = None
+    tokens_per_minute: Annotated[int, Field(ge=1, le=10**12), _WHOLE] | None = None
     """The same for tokens: those of the prompt, and those that the reply may have."""
     server_error_rate: Rate = 0.0
     """The share of requests that are answered with a 500, 502, 503 or 504 and have no effect."""
@@ -50,11 +59,11 @@ class Faults(BaseModel):
     """Healthy jobs carry an `error` whose fields are all null."""
     shutdown_date: datetime.date | None = None
     """The day on which all models stop: told by `GET /v1/models`, and from then on they are not found."""
-    batch_window: Annotated[float, Field(ge=0)] | None = None
+    batch_window: Annotated[float, Field(ge=0, le=86_400)] | None = None
     """Seconds after which a batch expires, in place of 24 hours."""
     chat_pause: Annotated[float, Field(ge=0, le=60)] = 0.0
     """Seconds that a batch rests before each of its requests, so that it can be watched and cancelled."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=-(2**53), le=2**53), _WHOLE] = 0
     """Which requests are struck; the same seed strikes the same."""
 
     @classmethod
@@ -88,7 +97,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 def faults_from(fields: dict[str, Any]) -> Faults:
     """Return faults from plain values; raise `DataError` naming the field that is wrong."""
     try:
-        return Faults.model_validate(fields)
+        return Faults.model_validate_json(orjson.dumps(fields), strict=True)
+    except orjson.JSONEncodeError as error:
+        raise DataError(f"faults: {error}") from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))

@@ -11,6 +11,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
+from .hosts import names_neighbour
 from .records import new_id
 from .refusals import ApiError, too_large
 
@@ -60,7 +61,9 @@ class Gate:
 
     def _admit(self, scope: Scope) -> None:
         headers = dict(scope["headers"])
-        if self._key is not None and scope["path"] not in _OPEN:
+        if self._key is None:
+            _refuse_strangers(headers)
+        elif scope["path"] not in _OPEN:
             self._check_key(headers.get(b"authorization", b""), scope["path"])
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._max_bytes:
@@ -124,6 +127,18 @@ class _Passage:
                 message["headers"] = [(b"content-length", b"1000000")]
         if not self.lost or message["type"] == "http.response.start":
             await self._send(message)
+
+
+def _refuse_strangers(headers: dict[bytes, bytes]) -> None:
+    """Without a key, keep out what only a web page of others would send through a browser on this machine."""
+    for name in (b"host", b"origin"):
+        given = headers.get(name)
+        if given and not names_neighbour(given.decode("latin-1")):
+            message = (
+                f"This server has no key, and so answers this machine only: the {name.decode().title()} "
+                "header must name localhost or 127.0.0.1. Start it with a key to use another name."
+            )
+            raise ApiError(403, message, code="host_not_allowed")
 
 
 async def _drain(receive: Receive) -> None:

@@ -39,7 +39,7 @@ def document() -> dict[str, Any]:
         "/v1/models/{model}": {"get": _operation(_MODEL), "delete": _operation(_DELETED)},
         "/v1/chat/completions": {"post": _operation(_COMPLETION, body=_json(_chat()))},
         jobs: {
-            "get": _operation(_list(_JOB), query=_cursor(100)),
+            "get": _operation(_list(_JOB), query=_cursor(100) | {"metadata": {"const": "null"}}),
             "post": _operation(_JOB, body=_json(_job())),
         },
         job: {"get": _operation(_JOB)},
@@ -221,7 +221,13 @@ def _chat() -> dict[str, Any]:
     schema["properties"] |= {
         "messages": {"type": "array", "minItems": 1, "items": _message(), "examples": [_SAID]},
         "stream": {"enum": [False, None]},
+        "stream_options": {"type": "null"},
         "model": {"type": "string", "examples": list(BASES)},
+    }
+    limits = ("max_tokens", "max_completion_tokens")
+    schema["not"] = {
+        "properties": {name: {"type": "integer"} for name in limits},
+        "required": list(limits),
     }
     schema["if"] = {
         "properties": {"top_logprobs": {"type": "integer", "minimum": 1}},
@@ -247,7 +253,7 @@ def _batch() -> dict[str, Any]:
 def _faults(*, mode: Any) -> dict[str, Any]:
     schema = Faults.model_json_schema(mode=mode)
     if mode == "validation":
-        schema["properties"]["preset"] = {"enum": list(PRESETS)}
+        schema["properties"]["preset"] = {"enum": [*PRESETS, None]}
     return schema
 
 

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from .service import Service
 
 _SHOWN = 20
-_WIDTH, _HEIGHT = 360, 90
+_WIDTH, _HEIGHT, _MARGIN = 330, 100, 32
 _MOST_POINTS = 180
+_FIRST = """<p class=quiet>None yet. Upload a file of chat examples to <code>/v1/files</code>, and hand it to
+<code>/v1/fine_tuning/jobs</code> with one of the models below.</p>"""
 _ABOUT = """<p class=quiet>Trains a statistical learner of prices from chat examples; it is not a language
 model. Clients speak to it at <code>/v1</code>.</p>"""
 _STYLE = """
@@ -31,9 +33,13 @@ code { font-size: .9em; overflow-wrap: anywhere; } p { margin: .15rem 0; } .quie
 .status { font-weight: 600; } .failed { color: light-dark(#b91c1c, #f87171); }
 table { border-collapse: collapse; width: 100%; } td, th { text-align: left; padding: .25rem .8rem .25rem 0;
   border-bottom: 1px solid var(--edge); vertical-align: top; }
-polyline { fill: none; stroke-width: 1.5; } .train { stroke: var(--line); } .valid { stroke: var(--valid); }
-circle { fill: var(--valid); } text { font-size: 10px; fill: var(--quiet); }
-@media (max-width: 40rem) { article { grid-template-columns: 1fr; } }
+td { overflow-wrap: anywhere; } svg { max-width: 100%; height: auto; display: block; }
+polyline { fill: none; stroke-width: 1.5; } polyline.train { stroke: var(--line); }
+polyline.valid { stroke: var(--valid); } circle { fill: var(--valid); }
+rect { fill: none; stroke: var(--edge); }
+text { font-size: 10px; fill: var(--quiet); } .curve p { font-size: .85rem; }
+p .train { color: var(--line); } p .valid { color: var(--valid); }
+@media (max-width: 40rem) { article { grid-template-columns: 1fr; } body { margin: 1rem auto; } }
 """
 
 
@@ -52,18 +58,24 @@ def index_page(service: Service) -> str:
         _faults(faults),
         f"<h2>Jobs ({len(jobs)})</h2>",
         *(_job(service, job) for job in jobs[:_SHOWN]),
-        "" if jobs else "<p class=quiet>None yet.</p>",
+        "" if jobs else _FIRST,
+        _not_shown(len(jobs)),
         f"<h2>Models ({len(BASES) + len(models)})</h2>",
         _table(
             ("model", "from", "made"),
             [(model.id, model.job, _when(model.created_at)) for model in models[:_SHOWN]]
             + [(name, "can be tuned; untrained, it prices nothing", "") for name in BASES],
         ),
+        _not_shown(len(models)),
         f"<h2>Batches ({len(batches)})</h2>" if batches else "",
         _table(("batch", "status", "requests"), map(_batch, batches[:_SHOWN])) if batches else "",
         "</html>",
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _not_shown(count: int) -> str:
+    return f"<p class=quiet>The latest {_SHOWN} of {count:,} are shown.</p>" if count > _SHOWN else ""
 
 
 def _faults(faults: dict[str, Any]) -> str:
@@ -82,10 +94,12 @@ def _job(service: Service, job: StoredJob) -> str:
         f"<p class=quiet>{escape(job.model)}, {said}, created {_when(job.created_at)}</p>",
     ]
     if steps:
-        last = steps[-1]
-        facts.append(
-            f"<p>step {last['step']:,} of {last['total_steps']:,}, training loss {last['train_loss']:.2f}</p>"
-        )
+        facts.append(f"<p>step {steps[-1]['step']:,} of {steps[-1]['total_steps']:,}</p>")
+    elif job.status not in FINAL:
+        facts += [
+            f"<p>{escape(last.message)}</p>"
+            for last in service.store.events(job.id, limit=1, after=None) or []
+        ]
     if job.estimated_finish:
         facts.append(f"<p class=quiet>done about {_when(job.estimated_finish)}</p>")
     if job.error:
@@ -104,22 +118,26 @@ def _curve(steps: Sequence[dict[str, Any]]) -> str:
     near = [losses[max(0, place - 4) : place + 5] for place in range(len(losses))]
     train = [(step["step"], sum(each) / len(each)) for step, each in zip(steps, near, strict=True)]
     valid = [(step["step"], step["valid_loss"]) for step in steps if "valid_loss" in step]
-    highest = max(loss for _, loss in [*train, *valid]) * 1.05 or 1.0
+    shown = [loss for _, loss in [*train, *valid]]
+    low, high = min(shown), max(shown)
+    room = (high - low) / 20 or 0.5  # so that no curve lies on the frame
 
     def points(pairs: Iterable[tuple[int, float]]) -> str:
-        return " ".join(
-            f"{_WIDTH * step / total:.1f},{_HEIGHT * (1 - loss / highest):.1f}" for step, loss in pairs
-        )
+        heights = ((step, (high + room - loss) / (high - low + 2 * room)) for step, loss in pairs)
+        return " ".join(f"{_WIDTH * step / total:.1f},{_HEIGHT * height:.1f}" for step, height in heights)
 
     dots = "".join(
         f"<circle r=2.5 cx={x} cy={y} />" for x, y in (each.split(",") for each in points(valid).split())
     )
-    named = f"training loss {train[-1][1]:.2f}" + (f", validation loss {valid[-1][1]:.2f}" if valid else "")
+    named = f"<span class=train>training loss {train[-1][1]:.2f}</span>"
+    if valid:
+        named += f", <span class=valid>validation loss {valid[-1][1]:.2f}</span>"
     return (
-        f'<svg role=img width={_WIDTH} height={_HEIGHT + 16} viewBox="0 0 {_WIDTH} {_HEIGHT + 16}">'
-        f"<title>{named}</title>"
+        f'<div class=curve><svg role=img aria-label="losses" width={_WIDTH + _MARGIN} height={_HEIGHT} '
+        f'viewBox="-1 -1 {_WIDTH + _MARGIN} {_HEIGHT + 2}"><rect width={_WIDTH} height={_HEIGHT} />'
         f'<polyline class=train points="{points(train)}" /><polyline class=valid points="{points(valid)}" />'
-        f'{dots}<text x=0 y="{_HEIGHT + 13}">{named}</text></svg>'
+        f"{dots}<text x={_WIDTH + 6} y=12>{high:.2f}</text>"
+        f"<text x={_WIDTH + 6} y={_HEIGHT - 4}>{low:.2f}</text></svg><p>{named}</p></div>"
     )
 
 

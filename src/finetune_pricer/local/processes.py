@@ -30,6 +30,9 @@ class TrainingProcess:
             # A traceback could hold a piece of a prompt; the kind of an error comes as a message.
             stderr=subprocess.DEVNULL,
             env=os.environ | _ONE_THREAD,
+            # Out of the terminal's reach: Ctrl-C is for the server, whose next start goes on with the job.
+            start_new_session=True,
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
 
     @property

@@ -108,7 +108,7 @@ class Progress:
         hashes = []
         for path in (folder / message["arrays"], folder / message["rest"]):
             with path.open("rb") as file:
-                hashes.append(self._store.keep(file)[0])
+                hashes.append(self._store.blobs.keep(file)[0])
             self._taken.append(path)
         self._store.add_model(
             StoredModel(

@@ -103,6 +103,8 @@ class StoredBatch:
     created_at: int
     expires_at: int
     metadata: dict[str, str] | None = None
+    outputs_last: int | None = None
+    """Seconds after which the output and error files go; None where they stay."""
     model: str | None = None
     output_file_id: str | None = None
     error_file_id: str | None = None

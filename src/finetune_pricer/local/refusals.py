@@ -46,7 +46,10 @@ def as_json(value: Any, *, status: int = 200, headers: Mapping[str, str] | None 
 
 def model_not_found(model: str) -> ApiError:
     """Return the error for a model that does not exist."""
-    message = f"The model `{model}` does not exist or you do not have access to it."
+    message = (
+        f"The model `{model}` does not exist or you do not have access to it. "
+        "GET /v1/models lists those that this server has."
+    )
     return ApiError(404, message, code="model_not_found")
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from starlette.routing import Route
 
-from .batches import ENDED, ENDPOINT, WINDOW
+from .batches import ENDED, ENDPOINT
 from .reading import json_body, page_of
 from .records import StoredBatch, new_id, now
 from .refusals import ApiError, as_json, invalid_value
@@ -63,8 +63,9 @@ class BatchRoutes:
             input_file_id=file.id,
             completion_window=body.completion_window,
             created_at=created,
-            expires_at=created + WINDOW,
+            expires_at=created + int(self._service.batches.window),
             metadata=body.metadata,
+            outputs_last=None if body.output_expires_after is None else body.output_expires_after.seconds,
         )
         self._service.batches.submit(batch)
         return as_json(batch_object(batch))

@@ -12,7 +12,7 @@ from starlette.routing import Route
 from .reading import is_ascending, page_of
 from .records import StoredFile, now
 from .refusals import ApiError, as_json, invalid_value, missing
-from .schema import ExpiryBody, read_value
+from .schema import ExpiryBody, read_value, tell_unknown
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 PURPOSES = ("fine-tune", "batch", "user_data")
 MOST_FILES = 10_000
+_FIELDS = ("file", "purpose", "expires_after[anchor]", "expires_after[seconds]")
+_MONTH = 30 * 86_400  # after which an input of a batch goes by itself
 
 
 class FileRoutes:
@@ -47,6 +49,7 @@ class FileRoutes:
             raise ApiError(400, message, param="file")
         async with request.form(max_files=1, max_fields=20) as form:
             upload, purpose = form.get("file"), form.get("purpose")
+            tell_unknown([name for name in form if name not in _FIELDS], strict=self._service.strict)
             if not isinstance(upload, UploadFile):
                 raise missing("file")
             if not isinstance(purpose, str):
@@ -58,7 +61,7 @@ class FileRoutes:
             if self._store.count_files() >= MOST_FILES:
                 message = f"You have {MOST_FILES:,} files; delete some before you upload more."
                 raise invalid_value(message, "file", code="too_many_files")
-            expires = _expiry(form)
+            expires = _expiry(form, purpose)
             name = (upload.filename or "upload").replace("\\", "/").rpartition("/")[2] or "upload"
             stored = await run_in_threadpool(
                 self._store.add_file, upload.file, filename=name, purpose=purpose, expires_at=expires
@@ -85,7 +88,7 @@ class FileRoutes:
     async def content(self, request: Request) -> Response:
         """Give one back as it came."""
         file = self._file(request)
-        return FileResponse(self._store.blob(file.sha256), media_type="application/octet-stream")
+        return FileResponse(self._store.blobs.path(file.sha256), media_type="application/octet-stream")
 
     def _file(self, request: Request) -> StoredFile:
         file_id = request.path_params["file_id"]
@@ -95,10 +98,10 @@ class FileRoutes:
         return file
 
 
-def _expiry(form: FormData) -> int | None:
+def _expiry(form: FormData, purpose: str) -> int | None:
     given = {name: form.get(f"expires_after[{name}]") for name in ("anchor", "seconds")}
     if given == {"anchor": None, "seconds": None}:
-        return None
+        return now() + _MONTH if purpose == "batch" else None
     seconds = given["seconds"]
     is_number = isinstance(seconds, str) and seconds.isascii() and seconds.isdecimal() and len(seconds) < 9
     number = int(str(seconds)) if is_number else seconds

@@ -91,16 +91,20 @@ class JobRoutes:
             raise invalid_value(message, param, code="invalid_file_purpose")
 
     async def list(self, request: Request) -> Response:
-        """Show jobs, the newest first; `metadata[key]=value` keeps those that have it."""
+        """Show jobs, the newest first; `metadata[key]=value` keeps those with it, `null` those without."""
+        query = request.query_params
         wanted = {
             name[len("metadata[") : -1]: value
-            for name, value in request.query_params.items()
+            for name, value in query.items()
             if name.startswith("metadata[") and name.endswith("]")
         }
+        without = query.get("metadata")
+        if without not in (None, "null"):
+            raise invalid_value("'metadata' is 'null', or written metadata[key]=value.", "metadata")
         rows = [
             self._service.wire.job(job)
             for job in self._store.jobs()
-            if wanted.items() <= (job.metadata or {}).items()
+            if wanted.items() <= (job.metadata or {}).items() and not (without and job.metadata)
         ]
         return as_json(page_of(request, rows, most=100, usual=20))
 

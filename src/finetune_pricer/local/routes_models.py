@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from .answers import CONTEXT
+from .examples import CONTEXT
 from .reading import json_body
 from .refusals import ApiError, as_json, model_not_found
 from .schema import ChatBody, read_body

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from .examples import MESSAGE_KEYS
+from .faults import as_whole
 from .refusals import ApiError
 
 if TYPE_CHECKING:
@@ -24,11 +26,12 @@ Metadata = Annotated[
 def _whole(value: Any) -> Any:
     # JSON knows no integers: 1.0 is one, and the specification takes it as such. Beyond 2**53 a float no
     # longer says which whole number was meant.
-    is_whole = isinstance(value, float) and value.is_integer() and abs(value) <= 2**53
-    return int(value) if is_whole else value
+    return as_whole(value) if isinstance(value, float) and abs(value) <= 2**53 else value
 
 
 _WHOLE = BeforeValidator(_whole)
+# Without an upper bound any float is taken: beyond 2**64 the parser gives one for whatever was written.
+Count = Annotated[int, Field(ge=1), BeforeValidator(as_whole)]
 Name = Annotated[str, Field(min_length=1)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 
@@ -121,8 +124,8 @@ class ChatBody(Request):
     model: str
     messages: Annotated[list[Any], Field(min_length=1)]
     """Its messages are checked by `examples.problem_in`, like those of a training file."""
-    max_tokens: Annotated[int, Field(ge=1), _WHOLE] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1), _WHOLE] | None = None
+    max_tokens: Count | None = None
+    max_completion_tokens: Count | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     n: Annotated[int, Field(ge=1, le=128), _WHOLE] | None = None
@@ -135,7 +138,7 @@ class ChatBody(Request):
     metadata: Metadata | None = None
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
-    logit_bias: dict[str, Annotated[int, _WHOLE]] | None = None
+    logit_bias: dict[str, Annotated[int, Field(ge=-100, le=100), _WHOLE]] | None = None
     response_format: FormatBody | None = None
     service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
@@ -214,13 +217,17 @@ def read_value(kind: type[_Body], value: Any, *, strict: bool) -> _Body:
         raise ApiError(
             400, f"Invalid value for '{param}': {first['msg']}.", param=param, code=code
         ) from error
-    unknown = list(_unknown(body))
-    if unknown and strict:
-        name = unknown[0]
-        raise ApiError(400, f"Unknown parameter: '{name}'.", param=name, code="unknown_parameter")
-    if unknown:
-        log.info("unknown parameters have no effect: %s", ", ".join(map(_printable, unknown[:10])))
+    tell_unknown(list(_unknown(body)), strict=strict)
     return body
+
+
+def tell_unknown(names: list[str], *, strict: bool) -> None:
+    """Log parameters that have no effect; raise an `ApiError` for the first where the server is strict."""
+    if names and strict:
+        message = f"Unknown parameter: '{names[0]}'."
+        raise ApiError(400, message, param=names[0], code="unknown_parameter")
+    if names:
+        log.info("unknown parameters have no effect: %s", ", ".join(map(_printable, names[:10])))
 
 
 def _unknown(body: Request, before: str = "") -> Iterator[str]:
@@ -231,6 +238,8 @@ def _unknown(body: Request, before: str = "") -> Iterator[str]:
         for part in value if isinstance(value, list) else [value]:
             if isinstance(part, Request):
                 yield from _unknown(part, f"{before}{name}.")
+            elif name == "messages" and isinstance(part, dict):
+                yield from (f"messages.{key}" for key in part.keys() - MESSAGE_KEYS)
 
 
 def _printable(name: str) -> str:

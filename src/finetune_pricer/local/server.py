@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import importlib
-import ipaddress
 import logging
 import os
 import shutil
@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ..errors import DataError, MissingExtra, NotConfigured, ServiceUnavailable
+from .hosts import is_loopback
+from .records import FINAL
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -61,10 +63,15 @@ class LocalServer:
         max_bytes: int = _MAX_BYTES,
     ) -> None:
         _require_extra()
-        if not _is_loopback(host) and not key:
+        if not is_loopback(host) and not key:
             raise NotConfigured(
-                f"A server on {host!r} can be reached from other machines, and so needs a key: pass key=..."
+                f"A server on {host!r} can be reached from other machines, and so needs a key: pass key=..., "
+                "or --key to the command."
             )
+        if key is not None and not (key.isascii() and key.isprintable() and key == key.strip() != ""):
+            raise NotConfigured("A key is printable ASCII that neither begins nor ends with a space.")
+        if not 0 <= port <= 65_535:
+            raise DataError(f"port must be from 0 to 65535, not {port}")
         self.dir = None if dir is None else Path(dir)
         self.host = host
         self.port = port
@@ -135,6 +142,8 @@ class LocalServer:
         running, self._running = self._running, None
         if running is not None:
             atexit.unregister(self.stop)
+            left = running.unfinished() if self.dir else 0
+            log.info("stopping%s", f"; {left} unfinished job(s) go on at the next start" if left else "")
             running.stop()
 
     def __enter__(self) -> Self:
@@ -151,7 +160,7 @@ class LocalServer:
 
 def serve(
     host: str = "127.0.0.1",
-    port: int = 8000,
+    port: int = 8080,
     dir: str | os.PathLike[str] | None = None,  # noqa: A002  the contract's name
     key: str | None = None,
     *,
@@ -174,9 +183,10 @@ def serve(
     }
     try:
         with LocalServer(dir, host, port, key, faults=faults, strict=strict, cores=cores) as server:
-            log.info("listening on %s, keeping things in %s", server.url, server.dir or "a temporary folder")
+            kept = server.dir or "a temporary folder, which goes when it stops: --dir keeps it"
+            log.info("listening on %s, keeping things in %s", server.url, kept)
+            log.info("jobs and their losses are shown at %s", server.url.removesuffix("v1"))
             stopping.wait()
-            log.info("stopping")
     finally:
         for number, action in before.items():
             signal.signal(number, action)
@@ -223,6 +233,9 @@ class _Running:
         # The socket listens already: a client that comes before the loop runs waits a moment.
         self._thread.start()
 
+    def unfinished(self) -> int:
+        return sum(job.status not in {*FINAL, "paused"} for job in self.service.store.jobs())
+
     def stop(self) -> None:
         self._server.should_exit = True
         self._thread.join()
@@ -244,17 +257,11 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         if listening is not None:
             listening.close()
-        raise ServiceUnavailable(
-            f"Cannot listen on {host}:{port} ({error.strerror}); choose another port, or 0 for any free one."
-        ) from error
+        advice = "choose another port, or 0 for any free one"
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            advice = "choose an address of this machine, such as 127.0.0.1"
+        raise ServiceUnavailable(f"Cannot listen on {host}:{port} ({error.strerror}); {advice}.") from error
     return listening
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _require_extra() -> None:

@@ -7,19 +7,16 @@ up in the database, which knows the hash.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
 import shutil
-import sqlite3
-import tempfile
 import threading
 from dataclasses import asdict
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import orjson
 
 from ..errors import FileAccessError
+from .blobs import Blobs
+from .database import NAME, open_database
 from .records import (
     FINAL,
     StoredBatch,
@@ -33,59 +30,29 @@ from .records import (
 )
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Collection, Iterable, Iterator
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS files (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, filename TEXT NOT NULL,
-    purpose TEXT NOT NULL, bytes INTEGER NOT NULL, created_at INTEGER NOT NULL, sha256 TEXT NOT NULL,
-    expires_at INTEGER);
-CREATE TABLE IF NOT EXISTS jobs (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, status TEXT NOT NULL,
-    body BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS events (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, job TEXT NOT NULL,
-    created_at INTEGER NOT NULL, level TEXT NOT NULL, type TEXT NOT NULL, message TEXT NOT NULL, data BLOB);
-CREATE INDEX IF NOT EXISTS events_of_job ON events (job, number);
-CREATE TABLE IF NOT EXISTS models (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, base TEXT NOT NULL, job TEXT NOT NULL,
-    created_at INTEGER NOT NULL, arrays TEXT NOT NULL, rest TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS checkpoints (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, job TEXT NOT NULL,
-    created_at INTEGER NOT NULL, step INTEGER NOT NULL, model TEXT NOT NULL, metrics BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS batches (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, body BLOB NOT NULL);
-PRAGMA user_version = 2;
-"""
+    from pathlib import Path
 
 
 class Store:
     """One folder, used by one server at a time; safe to use from several threads."""
 
     def __init__(self, folder: Path) -> None:
-        self._blobs, self._work = folder / "blobs", folder / "training"
+        self._work = folder / "training"
         try:
-            for place in (self._blobs, self._work):
-                place.mkdir(parents=True, exist_ok=True)
+            _refuse_what_is_not_ours(folder)
+            self.blobs = Blobs(folder / "blobs")
+            self._work.mkdir(exist_ok=True)
+        except FileAccessError:
+            raise
         except OSError as error:
-            raise FileAccessError(f"Cannot use the folder {str(folder)!r}: {error.strerror}.") from error
+            raise FileAccessError(
+                f"Cannot use the folder {str(folder)!r}: {error.strerror}. Take one that you may write to."
+            ) from error
         self._lock = threading.RLock()
         self._depth = 0
-        self._db = sqlite3.connect(
-            folder / "server.sqlite3", timeout=0.5, isolation_level=None, check_same_thread=False
-        )
-        self._db.row_factory = sqlite3.Row
-        try:
-            # Held until closed: two servers on one folder would both run its jobs.
-            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.executescript(_SCHEMA)
-        except sqlite3.Error as error:
-            self._db.close()
-            raise FileAccessError(
-                f"Cannot open the database in {str(folder)!r} ({error}). Is another server using the folder?"
-            ) from error
+        self._db = open_database(folder)
 
     def close(self) -> None:
         """Close the database; nothing else may be called afterwards."""
@@ -124,37 +91,13 @@ class Store:
         names, marks = ", ".join(row), ", ".join("?" * len(row))
         self._all(f"INSERT INTO {table} ({names}) VALUES ({marks})", *row.values())  # noqa: S608  our own names
 
-    # Blobs
-
-    def keep(self, content: IO[bytes] | bytes) -> tuple[str, int]:
-        """Keep some bytes; return their SHA-256 and how many they are."""
-        digest, size = hashlib.sha256(), 0
-        with tempfile.NamedTemporaryFile(dir=self._blobs, delete=False) as partial:
-            try:
-                for chunk in (
-                    [content] if isinstance(content, bytes) else iter(lambda: content.read(1 << 20), b"")
-                ):
-                    digest.update(chunk)
-                    size += partial.write(chunk)
-                partial.flush()
-                os.fsync(partial.fileno())
-            except BaseException:
-                Path(partial.name).unlink()
-                raise
-        Path(partial.name).replace(self._blobs / digest.hexdigest())
-        return digest.hexdigest(), size
-
-    def blob(self, sha256: str) -> Path:
-        """Return where the blob with this hash lies."""
-        return self._blobs / sha256
-
     def _drop_blobs(self, hashes: Iterable[str]) -> None:
         for sha256 in hashes:
             used = self._one("SELECT 1 FROM files WHERE sha256 = ?", sha256) or self._one(
                 "SELECT 1 FROM models WHERE arrays = ? OR rest = ?", sha256, sha256
             )
             if used is None:
-                self.blob(sha256).unlink(missing_ok=True)
+                self.blobs.drop(sha256)
 
     # Files
 
@@ -162,9 +105,10 @@ class Store:
         self, content: IO[bytes] | bytes, *, filename: str, purpose: str, expires_at: int | None = None
     ) -> StoredFile:
         """Keep a file under a new id."""
+        self._drop_expired()
         # Under the lock, so that a file with the same content cannot be deleted in between.
         with self._lock:
-            sha256, size = self.keep(content)
+            sha256, size = self.blobs.keep(content)
             stored = StoredFile(
                 id=new_id("file-", 22),
                 filename=filename,
@@ -186,7 +130,8 @@ class Store:
 
     def files(self) -> list[StoredFile]:
         """Return all files, the newest first."""
-        return [_file(row) for row in self._all("SELECT * FROM files ORDER BY number DESC")]
+        lasting = "SELECT * FROM files WHERE expires_at IS NULL OR expires_at > ? ORDER BY number DESC"
+        return [_file(row) for row in self._all(lasting, now())]
 
     def count_files(self) -> int:
         """Return how many files there are."""
@@ -197,6 +142,10 @@ class Store:
         with self.transaction():
             self._all("DELETE FROM files WHERE id = ?", file.id)
             self._drop_blobs([file.sha256])
+
+    def _drop_expired(self) -> None:
+        for row in self._all("SELECT * FROM files WHERE expires_at <= ?", now()):
+            self.delete_file(_file(row))
 
     # Jobs
 
@@ -306,9 +255,10 @@ class Store:
         shutil.rmtree(self.work_folder(job), ignore_errors=True)
 
     def sweep(self) -> None:
-        """Remove what a server that was killed had no time to: half blobs, and folders of ended jobs."""
-        for half in self._blobs.glob("tmp*"):
-            half.unlink()
+        """Remove what has expired, and what a server that was killed had no time to remove."""
+        self._drop_expired()
+        used = "SELECT sha256 FROM files UNION SELECT arrays FROM models UNION SELECT rest FROM models"
+        self.blobs.sweep({row[0] for row in self._all(used)})
         rows = self._all("SELECT number FROM jobs WHERE status NOT IN ('succeeded', 'failed', 'cancelled')")
         unfinished = {str(row["number"]) for row in rows}
         for folder in self._work.iterdir():
@@ -382,6 +332,19 @@ class Store:
         """Return all batches, the newest first."""
         rows = self._all("SELECT body FROM batches ORDER BY number DESC")
         return [StoredBatch(**orjson.loads(row["body"])) for row in rows]
+
+
+def _refuse_what_is_not_ours(folder: Path) -> None:
+    """Raise `FileAccessError` for a folder without our database where we would sweep what others keep."""
+    if (folder / NAME).exists():
+        return
+    for name in ("blobs", "training"):
+        place = folder / name
+        if place.exists() and (not place.is_dir() or any(place.iterdir())):
+            raise FileAccessError(
+                f"The folder {str(folder)!r} has a {name!r} in it that is not this server's. "
+                "Take an empty one."
+            )
 
 
 def _file(row: sqlite3.Row) -> StoredFile:

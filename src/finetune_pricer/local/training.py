@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import sys
 import threading
 import time
@@ -22,6 +23,9 @@ _TELL_EVERY = 0.05  # seconds; steps in between are told together
 
 def main() -> None:
     """Train jobs, one after the other, until the input ends."""
+    # A supervisor that stops the server tells all its processes; what becomes of the job, the server decides.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     jobs: queue.Queue[bytes] = queue.Queue()
     threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
     out = os.fdopen(os.dup(1), "wb")

@@ -198,7 +198,7 @@ class Worker:
         file = self._store.file(file_id)
         if file is None:
             raise _FileError(f"The file {file_id} was deleted before the job had trained.", param=param)
-        return self._store.blob(file.sha256)
+        return self._store.blobs.path(file.sha256)
 
     def _train(self, job: StoredJob, slot: _Slot) -> None:
         training, validation = self._path(job, "training_file"), self._path(job, "validation_file")
