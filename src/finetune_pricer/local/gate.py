@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .hosts import names_neighbour
+from .reading import READ_ON
 from .records import new_id
 from .refusals import ApiError, too_large
 
@@ -144,7 +145,7 @@ def _refuse_strangers(headers: dict[bytes, bytes]) -> None:
 async def _drain(receive: Receive) -> None:
     """Read some of a body that is refused: a client that is cut off while it sends never sees the answer."""
     read = 0
-    while read < 2**26:
+    while read < READ_ON:
         message = await receive()
         read += len(message.get("body", b""))
         if message["type"] != "http.request" or not message.get("more_body"):

@@ -12,15 +12,24 @@ if TYPE_CHECKING:
 
 JSON_LIMIT = 4 * 2**20
 """Bytes that a JSON body may have."""
+READ_ON = 2**26
+"""Bytes of a body that is refused which are read all the same."""
 
 
 async def json_body(request: Request) -> bytes:
     """Return a request's body; raise an `ApiError` where it is longer than JSON may be."""
-    content = bytearray()
+    declared = request.headers.get("content-length", "")
+    content, size, told = bytearray(), 0, int(declared) if declared.isdigit() else 0
     async for chunk in request.stream():
-        content += chunk
-        if len(content) > JSON_LIMIT:
-            raise too_large(JSON_LIMIT)
+        size += len(chunk)
+        if max(size, told) <= JSON_LIMIT:
+            content += chunk
+        else:  # read on, and keep nothing: a client that is cut off while it sends never sees the answer
+            content.clear()
+            if size > READ_ON:
+                break
+    if max(size, told) > JSON_LIMIT:
+        raise too_large(JSON_LIMIT)
     return bytes(content)
 
 
