@@ -8,7 +8,7 @@ from typing import Any
 import openai
 import pytest
 
-from finetune_pricer import ChatFormatter, Evaluator, MadeUpCatalogue, Sweep
+from finetune_pricer import ChatFormatter, Evaluator, KeptAnswers, MadeUpCatalogue, Sweep
 from finetune_pricer.errors import DataError, EvaluationError
 from finetune_pricer.evaluate.sweep import Trial
 from finetune_pricer.local import LocalServer
@@ -110,16 +110,19 @@ def test_a_killed_sweep_goes_on_and_buys_nothing_twice(
     assert made.plan().dollars == 0
 
 
-def test_a_job_known_by_its_id_is_found_again_and_not_bought(
+def test_a_job_known_by_its_id_and_its_answers_are_found_again_and_not_bought(
     local: openai.OpenAI, tmp_path: Path, blink: Blink
 ) -> None:
     made = sweep(local, tmp_path, sizes=[30])
     made.run(sleep=blink)
-    [kept] = tmp_path.glob("30-*/evaluation.json")
+    [kept], [answers] = tmp_path.glob("30-*/evaluation.json"), tmp_path.glob("30-*/answers.sqlite")
+    paid = KeptAnswers(answers).to_frame()
     kept.unlink()
     made.run(sleep=blink)
     assert jobs_of(local) == 1
     assert kept.exists()
+    assert len(paid) == 40
+    assert KeptAnswers(answers).to_frame().equals(paid)  # with the times at which they came
 
 
 def test_a_failed_job_is_a_line_that_says_why(local: openai.OpenAI, tmp_path: Path, blink: Blink) -> None:

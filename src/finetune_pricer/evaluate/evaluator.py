@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 from .._progress import track
-from ..errors import EvaluationError, PriceNotFound
+from ..errors import EvaluationError, PriceNotFound, ServiceError
 from ..items import Item, ItemDataset, require_price
 from ..predict.predictor import Prediction, Predictor
 from ..prices import parse_price
@@ -81,13 +81,15 @@ class Evaluator:
 
         Raises:
             InvalidItem: An item has no price to compare with; nothing was asked.
-            EvaluationError: No items, or not one could be scored; or the weights do not fit.
+            EvaluationError: No items, or not one could be scored (`error.predictions` holds what was
+                answered); or the weights do not fit.
             ServiceError: The model does not exist or the key is refused.
         """
         each = _weights_of(items, weights)
         _require_some(items)
         chosen, kept, sample = self._drawn(items, each)
         _require_priced(chosen)
+        self._fit_baselines()  # before anything is paid for: they may refuse their items
         found = self._asked(name or _name_of(predictor), predictor, chosen, kept, sample)
         return self._with_company(found, chosen, kept)
 
@@ -146,7 +148,11 @@ class Evaluator:
         else:
             answers = self._called(predictor, items)
         seconds = time.perf_counter() - began
-        found = self._measured(name, items, weights, answers, sample)
+        try:
+            found = self._measured(name, items, weights, answers, sample)
+        except EvaluationError as error:
+            message = f"{error}; all {len(answers):,} answers are in `error.predictions`"
+            raise EvaluationError(message, predictions=answers) from error
         return replace(found, seconds=seconds, manifest={**found.manifest, **_asked_how(predictor)})
 
     def _called(self, function: PricingFunction, items: Sequence[Item]) -> list[Answer]:
@@ -191,16 +197,19 @@ class Evaluator:
         return (read * self.dollars_per_million[0] + written * self.dollars_per_million[1]) / 1e6
 
     def _with_company(self, found: Evaluation, items: Sequence[Item], weights: Sequence[float]) -> Evaluation:
-        if self.baselines is not None and not self._fitted:
-            from .baselines import fit_baselines
-
-            self._fitted.extend(fit_baselines(self.baselines))
+        self._fit_baselines()
         company = (*self._fitted, *self.beside)
         key = data_hash((item.id, item.price, weight) for item, weight in zip(items, weights, strict=True))
         if company and key not in self._scored:
             self._scored[key] = self._company(company, items, weights, found.sample)
         baselines, silent = self._scored.get(key, ((), {}))
         return replace(found, baselines=baselines, manifest={**found.manifest, **silent})
+
+    def _fit_baselines(self) -> None:
+        if self.baselines is not None and not self._fitted:
+            from .baselines import fit_baselines
+
+            self._fitted.extend(fit_baselines(self.baselines))
 
     def _company(
         self, company: Iterable[Any], items: Sequence[Item], weights: Sequence[float], sample: str | None
@@ -210,8 +219,8 @@ class Evaluator:
             name = _name_of(one)
             try:
                 scored.append(self._asked(name, one, items, weights, sample))
-            except EvaluationError as error:
-                # A base model that gives no price must not cost the evaluation that stands beside it.
+            except (EvaluationError, ServiceError) as error:
+                # A base model that is not there or gives no price must not cost the evaluation beside it.
                 _log.warning("%s is left out: %s", name, error)
                 silent[f"left out: {name}"] = str(error)
         return tuple(scored), silent

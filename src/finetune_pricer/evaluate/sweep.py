@@ -156,14 +156,14 @@ class SweepResult:
 class Sweep:
     """Trains and evaluates every combination of what is listed, one after the other.
 
-    Everything is kept in `folder`: a sweep that was killed goes on where it stopped, and one that is done
-    costs nothing to run again.
+    Everything is kept in `folder`, every answer as it comes: a sweep that was killed goes on where it
+    stopped, and one that is done costs nothing to run again.
 
     Args:
         clients: A client, or several by name.
         train: Training items; a trial takes the first `size` of them.
         test: Items that every model is evaluated on.
-        folder: Where training files, job ids and evaluations are kept.
+        folder: Where training files, job ids, answers and evaluations are kept.
         sizes: Training examples.
         models: Base models.
         validation: Items whose loss is measured while training.
@@ -280,7 +280,10 @@ class Sweep:
         try:
             job.wait(sleep=sleep)
             predictor = Predictor(
-                self._clients[trial.client], job.fine_tuned_model, formatter=trial.formatter
+                self._clients[trial.client],
+                job.fine_tuned_model,
+                formatter=trial.formatter,
+                store=self._path(trial, "answers.sqlite"),
             )
             evaluation = self.evaluator.evaluate(predictor, self.test, name=trial.name)
         except (JobFailed, JobCancelled, EvaluationError) as error:
