@@ -25,7 +25,7 @@ import math
 import re
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import DataError, PriceNotFound
 
@@ -79,7 +79,6 @@ _COMMA_DECIMALS = frozenset({"EUR", "BRL", "RUB", "TRY", "PLN", "SEK", "NOK", "D
 _GAP = "[ \u00a0\u2009\u202f]"
 _BEFORE = "|".join(sorted((re.escape(s) for s in [*_SYMBOLS, *_CODES]), key=len, reverse=True))
 _AFTER = "|".join(sorted((re.escape(s) for s in [*_SYMBOLS, *_CODES, *_WORDS]), key=len, reverse=True))
-_ANY_MARK = re.compile(rf"(?<![A-Za-z])(?:{_AFTER})(?![A-Za-z])|\d(?:{_AFTER})", re.IGNORECASE)
 _RANGE = re.compile(r"\s*(?:[-\u2013\u2014]|to|and|or)\s*", re.IGNORECASE)
 _FILLER = frozenset(
     """a about again an approx approximate approximately answer around at be best circa cost costs each
@@ -149,8 +148,7 @@ class PriceForm:
         return f"{before}{{:{',' if self.grouped else ''}.{self.decimals}f}}{after}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Amount:
+class _Amount(NamedTuple):
     value: float
     marks: tuple[str, ...]
     start: int
@@ -248,7 +246,7 @@ def marked_prices(text: str, currency: str = "USD") -> Iterator[tuple[float, str
     A long text is read whole: this looks for prices in descriptions, and not for the one in a reply.
     """
     plain = text.translate(_MARKUP)
-    if not _ANY_MARK.search(plain):  # as in most descriptions, and found far sooner than all numbers
+    if not _any_mark().search(plain):  # as in most descriptions, and found far sooner than all numbers
         return
     for amount in _amounts(plain, currency):
         if currency in amount.marks and not amount.cut:
@@ -262,6 +260,11 @@ def _nominal() -> re.Pattern[str]:
         r"|\bretails? (?:for|at)|\binstead of|\bdown from|\bsave)[\s:*_~(]*$|~~$",
         re.IGNORECASE,
     )
+
+
+@cache
+def _any_mark() -> re.Pattern[str]:
+    return re.compile(rf"(?<![A-Za-z])(?:{_AFTER})(?![A-Za-z])|\d(?:{_AFTER})", re.IGNORECASE)
 
 
 @cache

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from .._progress import track
 from ..errors import EvaluationError, PriceNotFound, ServiceError
 from ..items import Item, ItemDataset, require_price
 from ..predict.predictor import Prediction, Predictor
 from ..prices import parse_price
-from .evaluation import Evaluation
-from .measuring import Record, measure
+
+if TYPE_CHECKING:  # they cost a tenth of importing all public names, and are needed when all is answered
+    from .evaluation import Evaluation
+    from .measuring import Record
 
 Answer = Prediction | float | str | None
 """What a pricing function may give for an item."""
 PricingFunction = Callable[[Item], Any]
 
 _WORKERS = 5
-_Company = tuple[tuple[Evaluation, ...], dict[str, str]]
-_log = logging.getLogger("finetune_pricer")
+_Company = tuple[tuple["Evaluation", ...], dict[str, str]]
 
 
 @runtime_checkable
@@ -172,6 +172,9 @@ class Evaluator:
         answers: Sequence[Answer],
         sample: str | None,
     ) -> Evaluation:
+        from .evaluation import Evaluation
+        from .measuring import measure
+
         records = tuple(_record(*row) for row in zip(items, answers, weights, strict=True))
         if all(record.price is None for record in records):
             raise EvaluationError(
@@ -214,6 +217,8 @@ class Evaluator:
     def _company(
         self, company: Iterable[Any], items: Sequence[Item], weights: Sequence[float], sample: str | None
     ) -> _Company:
+        import logging
+
         scored, silent = [], {}
         for one in company:
             name = _name_of(one)
@@ -221,7 +226,7 @@ class Evaluator:
                 scored.append(self._asked(name, one, items, weights, sample))
             except (EvaluationError, ServiceError) as error:
                 # A base model that is not there or gives no price must not cost the evaluation beside it.
-                _log.warning("%s is left out: %s", name, error)
+                logging.getLogger("finetune_pricer").warning("%s is left out: %s", name, error)
                 silent[f"left out: {name}"] = str(error)
         return tuple(scored), silent
 
@@ -275,6 +280,8 @@ def _safely(call: Callable[[], Any]) -> Answer:
 
 
 def _record(item: Item, answer: Answer, weight: float) -> Record:
+    from .measuring import Record
+
     price, text, unscored = _read(item, answer)
     if price is not None and not math.isfinite(price):
         price, unscored = None, f"not a finite price: {price}"
