@@ -130,19 +130,19 @@ def test_the_currency_decides_what_counts_and_how_it_is_written(
 
 def test_a_book_is_not_read() -> None:
     text = "$1 and " * 1_500_000
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(PriceNotFound, match="10,500,000 characters") as caught:
         parse_price(text)
-    assert time.perf_counter() - started < 0.2
+    assert time.process_time() - started < 0.2
     assert len(caught.value.text) == 10_000
 
 
 @pytest.mark.parametrize("piece", ["1,", "$ ", "1 ", "1", "-", "1'", "was $", " 123", ",34"])
 def test_the_longest_text_that_is_read_takes_no_time(piece: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     with contextlib.suppress(PriceNotFound):
         parse_price((piece * 10_000)[:10_000])
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_a_long_text_is_shortened_in_the_message() -> None:
