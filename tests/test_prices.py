@@ -23,6 +23,10 @@ READ = {
     "20 bucks": 20,
     "99¢": 0.99,
     "50 cents": 0.5,
+    "5 dollars and 20 cents": 5.2,
+    "5 dollars 99 cents": 5.99,
+    "$5 and 1 cents": 5.01,
+    "20 cents and 40 cents": 0.3,
     "\uff0420": 20,
     # thousands
     "$1,299": 1299,
@@ -212,8 +216,11 @@ def test_a_cell_with_one_amount_is_its_price(text: str, price: float) -> None:
 
 
 NO_AMOUNTS = {
-    "a range": ["5-7", "$10 - $20", "$10\u2013$20", "10 to 20", "10 or 20", "$5 and $6", "$1.50-$2.50"],
-    "2 numbers are not": ["3 for $10", "Pack of 2: $30", "$5 / $6", "$5, $6", "was $10 now $5", "$10~$20"],
+    "a range": ["5-7", "$10 - $20", "$10\u2013$20", "10 to 20", "10 or 20", "$1.50-$2.50"],
+    "2 numbers are not": [
+        *("3 for $10", "Pack of 2: $30", "$5 / $6", "$5, $6", "was $10 now $5", "$10~$20", "$5 and $6"),
+        "5 dollars and 20 cents",
+    ],
     "nothing beside it": [
         *("approx 5", "~5", "5*", "(5)", "+5", "5+", "5-", "<5", "from $5", "$5 and up", "up to $5"),
         *("$5 each", "$5/mo", "5 USD/kg", "Price: $5", "MSRP $50", "10..20", "$5 $6", "$12 €10"),

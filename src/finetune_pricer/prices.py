@@ -6,7 +6,7 @@ The rules by which `parse_price` reads a text, in order:
    word (`20 dollars`). Marked numbers win over bare ones: `Pack of 2: $30` is 30.
 2. A marked number of another currency is no price here; nothing is converted.
 3. Of several marked numbers the first is the price, but one that is said to be past or nominal (`was $50`,
-   `MSRP $50`) stands back. A range (`$20-$30`, `$20 to $30`) is its middle.
+   `MSRP $50`) stands back. A range (`$20-$30`, `$20 to $30`) is its middle; `5 dollars and 20 cents` is 5.2.
 4. A bare number is a price only if the text says nothing else but words such as "the price is about".
    `iPhone 15` holds no price.
 5. Separators: groups of three are thousands (also the Indian `12,34,567`); two digits after the last
@@ -80,6 +80,7 @@ _GAP = "[ \u00a0\u2009\u202f]"
 _BEFORE = "|".join(sorted((re.escape(s) for s in [*_SYMBOLS, *_CODES]), key=len, reverse=True))
 _AFTER = "|".join(sorted((re.escape(s) for s in [*_SYMBOLS, *_CODES, *_WORDS]), key=len, reverse=True))
 _RANGE = re.compile(r"\s*(?:[-\u2013\u2014]|to|and|or)\s*", re.IGNORECASE)
+_AND = re.compile(r"\s*(?:and)?\s*", re.IGNORECASE)
 _FILLER = frozenset(
     """a about again an approx approximate approximately answer around at be best circa cost costs each
     estimate estimated estimation guess i id i'd is it it's its likely my of per piece price priced product
@@ -155,6 +156,7 @@ class _Amount(NamedTuple):
     end: int
     nominal: bool
     cut: bool
+    cents: bool
 
 
 def parse_price(text: str, currency: str = "USD") -> float:
@@ -220,7 +222,8 @@ def parse_amount(text: str, currency: str = "USD") -> float:
     if match and _is_amount(match, currency):
         return price
     numbers = list(_number().finditer(plain))
-    if len(numbers) == 2 and _RANGE.fullmatch(plain, numbers[0].end(), numbers[1].start()):
+    between = (numbers[0].end(), numbers[1].start()) if len(numbers) == 2 else (0, 0)
+    if _RANGE.fullmatch(plain, *between) and not _AND.fullmatch(plain, *between):
         raise PriceNotFound(f"a range is not a price: {_shown(text)}", text=text)
     if len(numbers) > 1:
         raise PriceNotFound(f"{len(numbers)} numbers are not one price: {_shown(text)}", text=text)
@@ -297,13 +300,13 @@ def _amounts(text: str, currency: str) -> Iterator[_Amount]:
             continue
         value = _value(match["digits"], mark[0] if mark and currency not in mark else currency)
         value *= _SCALES.get((match["scale"] or "").lower(), 1.0)
-        if (after or "").lower() in _CENTS:
+        if cents := (after or "").lower() in _CENTS:
             value /= 100
         if math.isinf(value):  # hundreds of digits
             continue
         nominal = bool(_nominal().search(text, max(0, match.start() - 24), match.start()))
         cut = _is_cut(match, text) or _stops_in_the_middle(match["digits"])
-        yield _Amount(value, mark, match.start(), match.end(), nominal, cut)
+        yield _Amount(value, mark, match.start(), match.end(), nominal, cut, cents)
 
 
 def _value(digits: str, currency: str) -> float:
@@ -344,7 +347,11 @@ def _settled(amount: _Amount, amounts: list[_Amount], plain: str, text: str) -> 
     if amount.cut:
         raise PriceNotFound(f"the price stops in the middle: {_shown(text)}", text=text)
     following = next((other for other in amounts if other.start >= amount.end), None)
-    if following and not following.cut and _RANGE.fullmatch(plain, amount.end, following.start):
+    if following is None or following.cut:
+        return amount.value
+    if following.cents and not amount.cents and _AND.fullmatch(plain, amount.end, following.start):
+        return amount.value + following.value
+    if _RANGE.fullmatch(plain, amount.end, following.start):
         return (amount.value + following.value) / 2
     return amount.value
 

@@ -46,7 +46,8 @@ class Evaluator:
         seed: Of the drawing and of the intervals.
         baselines: Training items; simple methods fitted on them are scored beside every model.
         beside: Further predictors or functions to score beside every model on the same items, such as
-            those of `prompting_baselines`. They are asked once per set of items.
+            those of `prompting_baselines`. They are asked once per set of items; one that cannot be asked, or
+            gives no price, is left out, and the manifest says why.
         dollars_per_million: What a million tokens cost, read and written; without it dollars are unknown.
         rounds: Resamples of each interval.
         workers: Threads in which a plain function is called; 1 calls it in order.
