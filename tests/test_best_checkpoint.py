@@ -47,6 +47,7 @@ def test_the_one_with_the_smallest_error_wins_and_all_stand_in_the_table(
     assert list(frame["n"]) == [0, 6, 6]
     assert [line[0] for line in str(found).splitlines()] == [" ", "*", " "]
     assert "no reply held a price" in str(found)
+    assert [[one.text for one in score.predictions] for score in found.scores] == [["no idea"] * 6, [], []]
 
 
 def test_where_more_is_better_the_largest_wins(client: openai.OpenAI, service: respx.MockRouter) -> None:
@@ -57,8 +58,9 @@ def test_where_more_is_better_the_largest_wins(client: openai.OpenAI, service: r
 def test_what_cannot_be_compared_is_an_error(client: openai.OpenAI, service: respx.MockRouter) -> None:
     with pytest.raises(DataError, match="no metric 'name'"):
         best_checkpoint(job_with(client, service, {"a": "$1"}), ITEMS, by="name")
-    with pytest.raises(EvaluationError, match="no checkpoint has a mae"):
+    with pytest.raises(EvaluationError, match="no checkpoint has a mae") as caught:
         best_checkpoint(job_with(client, service, {"a": "dear"}), ITEMS)
+    assert [one.text for one in caught.value.predictions] == ["dear"] * 6
     with pytest.raises(NotSupported, match="must be deployed"):
         best_checkpoint(job_with(client, service, {"a": "$1"}, "nebius"), ITEMS)
     with pytest.raises(NotSupported, match="there are none"):

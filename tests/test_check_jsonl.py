@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from finetune_pricer import ChatFormatter, Item, JsonlWriter, MadeUpCatalogue, check_jsonl
 from finetune_pricer.errors import DataError, FileAccessError, InvalidItem, TrainingFileError
-from finetune_pricer.prepare.limits import LIMITS, FileLimits
+from finetune_pricer.prepare.jsonl import SPECIAL
+from finetune_pricer.providers import PROVIDERS, Provider
 
 
 def example(text: str, reply: Any = "$5.00", **more: Any) -> dict[str, Any]:
@@ -57,8 +58,8 @@ def write(lines: list[bytes], name: str = "train.jsonl") -> Path:
 
 
 def test_one_pass_names_every_fault_with_its_line_and_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    strict = FileLimits(fewest=100, largest=1000)
-    monkeypatch.setitem(LIMITS, "strict", strict)
+    strict = Provider(name="strict", min_examples=100, max_file_bytes=1000)
+    monkeypatch.setitem(PROVIDERS, "strict", strict)
     report = check_jsonl(write([*GOOD, *(line for line, *_ in FAULTY)]), "strict")
     told = {problem.code: problem for problem in report.problems}
     for number, (_, code, _path) in enumerate(FAULTY, start=11):
@@ -72,6 +73,15 @@ def test_one_pass_names_every_fault_with_its_line_and_place(monkeypatch: pytest.
     for number in range(11, 11 + len(FAULTY)):
         assert str(number) in page
     assert all(problem.mend and problem.mend in page for problem in report.problems)
+
+
+def test_an_example_may_be_as_long_as_the_service_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PROVIDERS, "short", Provider(name="short", max_example_tokens=50))
+    lines = [*GOOD, json.dumps(example("word " * 60)).encode()]
+    assert check_jsonl(write(lines)).ok
+    [problem] = check_jsonl(write(lines), "short").problems
+    assert (problem.code, problem.lines) == ("long", (11,))
+    assert "of 50" in problem.what
 
 
 @pytest.mark.parametrize(("line", "code", "path"), FAULTY, ids=lambda value: str(value)[:30])
@@ -220,7 +230,9 @@ def test_an_unknown_encoding_is_refused() -> None:
 @given(
     rows=st.lists(
         st.tuples(
-            st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda text: not text.isspace()),
+            st.text(st.characters(codec="utf-8"), min_size=1).filter(
+                lambda text: not text.isspace() and not SPECIAL.search(text)  # is refused: see above
+            ),
             st.floats(0, 1e6),
         ),
         min_size=1,

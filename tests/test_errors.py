@@ -19,6 +19,7 @@ EXTRA = {
     "param": "model",
     "request_id": "req-1",
     "job_id": "ftjob-1",
+    "predictions": ("no idea", None),
 }
 
 

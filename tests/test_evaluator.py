@@ -1,6 +1,7 @@
 """Predictions become evidence, and what cannot be scored is counted."""
 
 import math
+import pickle
 import re
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ import openai
 import pytest
 import respx
 
-from finetune_pricer import Evaluator, Item, ItemDataset, Prediction, Predictor
+from finetune_pricer import Evaluator, Item, ItemDataset, Prediction, Predictions, Predictor
 from finetune_pricer.errors import EvaluationError, InvalidItem, ModelNotFound
 from finetune_pricer.evaluate.measuring import Metric
 from helpers import answering, priced, refusal, reply
@@ -108,9 +109,52 @@ def test_more_than_a_twentieth_unscored_is_warned_of(unscored: int, warned: bool
 
 def test_when_nothing_could_be_scored_the_first_reason_is_said() -> None:
     with pytest.raises(
-        EvaluationError, match="not one of 10 items could be scored; the first: no price in 'x'"
-    ):
+        EvaluationError,
+        match="not one of 10 items could be scored; the first: no price in 'x'; all 10 answers",
+    ) as caught:
         Evaluator().evaluate(lambda _: "x", ITEMS)
+    assert list(caught.value.predictions) == ["x"] * 10
+
+
+def test_predictions_that_were_paid_for_are_in_the_error_that_nothing_could_be_scored(
+    client: openai.OpenAI, service: respx.MockRouter
+) -> None:
+    message = {"role": "assistant", "content": "no idea"}
+    usage = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
+    service.post("/chat/completions").respond(
+        json={"id": "x", "choices": [{"index": 0, "message": message}], "usage": usage}
+    )
+    with pytest.raises(EvaluationError) as caught:
+        Evaluator().evaluate(Predictor(client, "ft:m"), ITEMS)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert isinstance(again.predictions, Predictions)
+    assert [one.item_id for one in again.predictions] == [item.id for item in ITEMS]
+    assert {(one.text, one.usage.prompt_tokens) for one in again.predictions} == {("no idea", 7)}
+
+
+def test_answers_to_items_that_count_nothing_are_not_lost() -> None:
+    with pytest.raises(EvaluationError, match=r"weight above 0; all 10 answers") as caught:
+        Evaluator().evaluate(off_by(1), ITEMS, weights=[0.0] * 10)
+    assert len(caught.value.predictions) == 10
+
+
+def test_nobody_is_asked_when_the_baselines_cannot_be_fitted() -> None:
+    asked: list[Item] = []
+    unpriced = ItemDataset.from_items([Item(title="a")])
+    with pytest.raises(EvaluationError, match="training items of a baseline have no prices"):
+        Evaluator(baselines=unpriced).evaluate(asked.append, ITEMS)
+    assert not asked
+
+
+def test_a_model_to_stand_beside_that_is_not_there_costs_no_answer(
+    client: openai.OpenAI, service: respx.MockRouter
+) -> None:
+    service.post("/chat/completions").respond(
+        404, json={"error": {"code": "model_not_found", "message": "no such model"}}
+    )
+    found = Evaluator(beside=[Predictor(client, "gone")], rounds=50).evaluate(off_by(1), ITEMS)
+    assert found.mae.value == pytest.approx(1)
+    assert found.manifest["left out: gone"] == "no such model"
 
 
 def test_no_items_are_nothing_to_evaluate() -> None:

@@ -3,8 +3,10 @@
 import gzip
 import json
 import os
+from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -87,6 +89,30 @@ def test_by_default_the_same_rows_are_refused_together() -> None:
         ItemDataset.from_file("shop.csv")
     assert [problem.row for problem in caught.value.problems] == [2, 3, 4]
     assert "has 1 cells where the head has 2" in str(caught.value)
+
+
+def test_a_range_is_no_price_in_a_file_a_frame_or_a_hub_folder() -> None:
+    rows = [{"title": f"Lamp {n}", "price": price} for n, price in enumerate(["$5", "5-7", "$10 to $20"])]
+    frame = pd.DataFrame(rows)
+    frame.to_csv("shop.csv", index=False)
+    frame.to_json("shop.jsonl", orient="records", lines=True)
+    Path("hub/data").mkdir(parents=True)
+    for split in ("train", "validation", "test"):
+        frame.to_parquet(f"hub/data/{split}-00000-of-00001.parquet")
+    sources = (
+        partial(ItemDataset.from_file, "shop.csv"),
+        partial(ItemDataset.from_file, "shop.jsonl"),
+        partial(ItemDataset.from_pandas, frame),
+        partial(ItemDataset.from_hub, "hub"),
+    )
+    for load in sources:
+        with pytest.raises(InvalidRows) as caught:
+            load()
+        assert [(problem.row, problem.value) for problem in caught.value.problems] == [
+            (2, "'5-7'"),
+            (3, "'$10 to $20'"),
+        ]
+        assert "row 2: price = '5-7': a range is not a price" in str(caught.value)
 
 
 def test_rows_are_numbered_through_batches_and_past_rows_that_cannot_be_read() -> None:

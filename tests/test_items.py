@@ -53,6 +53,8 @@ def test_a_price_is_a_number_or_a_text_with_one_or_none(price: Any, read: float 
         ({"title": "Lamp", "price": "free"}, "no price in 'free'"),
         ({"title": "Lamp", "price": "€20"}, "in EUR, not in USD"),
         ({"title": "Lamp", "price": True}, "not true or false"),
+        ({"title": "Lamp", "price": np.True_}, "not true or false"),
+        ({"title": "Lamp", "price": "5-7"}, "'Lamp': price: a range is not a price: '5-7'"),
         ({"title": "Lamp", "price": [1]}, "not list"),
         ({"title": "Lamp", "weight": "heavy"}, "weight: must be a finite number, not 'heavy'"),
         ({"title": "Lamp", "weight": [1]}, r"weight: must be a finite number, not \[1\]"),

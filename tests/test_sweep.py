@@ -8,7 +8,15 @@ from typing import Any
 import openai
 import pytest
 
-from finetune_pricer import ChatFormatter, Evaluator, MadeUpCatalogue, Sweep
+from finetune_pricer import (
+    ChatFormatter,
+    Evaluator,
+    KeptAnswers,
+    MadeUpCatalogue,
+    Sweep,
+    connect,
+    estimate_cost,
+)
 from finetune_pricer.errors import DataError, EvaluationError
 from finetune_pricer.evaluate.sweep import Trial
 from finetune_pricer.local import LocalServer
@@ -72,8 +80,34 @@ def test_nothing_is_asked_for_above_the_budget(client: openai.OpenAI, tmp_path: 
     with pytest.raises(DataError, match=r"cost \$4.30, above the budget of \$4.00"):
         sweep(client, tmp_path, budget=4.0).run()
     with pytest.raises(DataError, match="a budget needs prices"):
-        sweep(client, tmp_path, budget=4.0, cost_of=None).run()
-    assert "to pay in all: unknown" in str(sweep(client, tmp_path, cost_of=None).plan())
+        sweep(client, tmp_path, budget=4.0, cost_of=lambda *_: None).run()
+
+
+def test_without_cost_of_a_known_price_holds_the_budget(tmp_path: Path) -> None:
+    model = "gpt-4.1-mini-2025-04-14"
+    openais = openai.OpenAI(api_key="sk-none", base_url="https://api.openai.com/v1")  # is asked nothing
+    made = sweep(openais, tmp_path, cost_of=None, models=[model], sizes=[30, 100], epochs=[1, 2])
+    costs = [one.dollars for one in made.plan().jobs]
+    files = sorted(tmp_path.glob("*/train.jsonl"), key=lambda path: path.stat().st_size)
+    once = [estimate_cost(path, model=model, epochs=1, provider="openai").training for path in files[::2]]
+    assert costs == pytest.approx([cost * epochs for cost in once if cost for epochs in (1, 2)])
+    with pytest.raises(DataError, match=r"cost \$0.11, above the budget of \$0.01"):
+        replace(made, budget=0.01).run()
+
+
+def test_a_sweep_on_the_local_server_costs_nothing(tmp_path: Path) -> None:
+    assert sweep(connect("local"), tmp_path, cost_of=None, budget=0.0).plan().dollars == 0
+
+
+def test_a_price_that_nobody_knows_holds_no_budget(client: openai.OpenAI, tmp_path: Path) -> None:
+    unknown = sweep(client, tmp_path, cost_of=None, budget=4.0)
+    assert "to pay in all: unknown" in str(unknown.plan())
+    with pytest.raises(DataError, match=r"30 examples .* no price of 'pricer-base' at .*cost_of=lambda"):
+        unknown.run()
+    openais = openai.OpenAI(api_key="sk-none", base_url="https://api.openai.com/v1")
+    no_epochs = sweep(openais, tmp_path, cost_of=None, budget=4.0, models=["gpt-4.1-mini-2025-04-14"])
+    with pytest.raises(DataError, match="its service chooses the epochs; set epochs="):
+        no_epochs.run()
 
 
 class Killed(BaseException):
@@ -110,16 +144,19 @@ def test_a_killed_sweep_goes_on_and_buys_nothing_twice(
     assert made.plan().dollars == 0
 
 
-def test_a_job_known_by_its_id_is_found_again_and_not_bought(
+def test_a_job_known_by_its_id_and_its_answers_are_found_again_and_not_bought(
     local: openai.OpenAI, tmp_path: Path, blink: Blink
 ) -> None:
     made = sweep(local, tmp_path, sizes=[30])
     made.run(sleep=blink)
-    [kept] = tmp_path.glob("30-*/evaluation.json")
+    [kept], [answers] = tmp_path.glob("30-*/evaluation.json"), tmp_path.glob("30-*/answers.sqlite")
+    paid = KeptAnswers(answers).to_frame()
     kept.unlink()
     made.run(sleep=blink)
     assert jobs_of(local) == 1
     assert kept.exists()
+    assert len(paid) == 40
+    assert KeptAnswers(answers).to_frame().equals(paid)  # with the times at which they came
 
 
 def test_a_failed_job_is_a_line_that_says_why(local: openai.OpenAI, tmp_path: Path, blink: Blink) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from .errors import FileAccessError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 # What the disk says without naming a file. Other errors inside the block are the caller's own.
@@ -30,6 +30,7 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator
         FileAccessError: The folder or file cannot be written.
     """
     import tempfile
+    from pathlib import Path
 
     target = Path(path)
     try:

@@ -37,7 +37,7 @@ draw it in the tree above, keep everything but the message keyword-only.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -246,4 +246,13 @@ class JobTimeout(JobError, TimeoutError):
 
 
 class EvaluationError(PricerError, ValueError):
-    """There is nothing that could be scored, or what was given does not fit together."""
+    """There is nothing that could be scored, or what was given does not fit together.
+
+    Where a model was asked and not one answer could be scored, `predictions` holds what it answered, in the
+    order of the items: it was paid for.
+    """
+
+    def __init__(self, message: str, *, predictions: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.predictions = predictions
+        """`Predictions` of a predictor, else what a function gave; empty where nobody was asked."""

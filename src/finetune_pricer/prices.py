@@ -6,7 +6,7 @@ The rules by which `parse_price` reads a text, in order:
    word (`20 dollars`). Marked numbers win over bare ones: `Pack of 2: $30` is 30.
 2. A marked number of another currency is no price here; nothing is converted.
 3. Of several marked numbers the first is the price, but one that is said to be past or nominal (`was $50`,
-   `MSRP $50`) stands back. A range (`$20-$30`, `$20 to $30`) is its middle.
+   `MSRP $50`) stands back. A range (`$20-$30`, `$20 to $30`) is its middle; `5 dollars and 20 cents` is 5.2.
 4. A bare number is a price only if the text says nothing else but words such as "the price is about".
    `iPhone 15` holds no price.
 5. Separators: groups of three are thousands (also the Indian `12,34,567`); two digits after the last
@@ -15,6 +15,8 @@ The rules by which `parse_price` reads a text, in order:
    (USD, GBP, ...), else thousands (EUR, ...).
 6. A negative number is no price, nor is one that stops in the middle (`$1,` and `$1,1`).
 7. A text of more than 10,000 characters is not read.
+
+A known price in a table is held to more than a reply: `parse_amount` wants one amount and nothing beside it.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import math
 import re
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import DataError, PriceNotFound
 
@@ -70,20 +72,23 @@ _CODES = (
 _MARKS = {name.lower(): codes for name, codes in (_SYMBOLS | _WORDS).items()} | {
     code.lower(): (code,) for code in _CODES
 }
+_CENTS = frozenset({"cents", "¢"})
 # Currencies whose own writing has a decimal comma, so that a lone point before three digits groups thousands.
 _COMMA_DECIMALS = frozenset({"EUR", "BRL", "RUB", "TRY", "PLN", "SEK", "NOK", "DKK", "CZK", "HUF"})
 
 _GAP = "[ \u00a0\u2009\u202f]"
 _BEFORE = "|".join(sorted((re.escape(s) for s in [*_SYMBOLS, *_CODES]), key=len, reverse=True))
 _AFTER = "|".join(sorted((re.escape(s) for s in [*_SYMBOLS, *_CODES, *_WORDS]), key=len, reverse=True))
-_ANY_MARK = re.compile(rf"(?<![A-Za-z])(?:{_AFTER})(?![A-Za-z])|\d(?:{_AFTER})", re.IGNORECASE)
 _RANGE = re.compile(r"\s*(?:[-\u2013\u2014]|to|and|or)\s*", re.IGNORECASE)
+_AND = re.compile(r"\s*(?:and)?\s*", re.IGNORECASE)
 _FILLER = frozenset(
     """a about again an approx approximate approximately answer around at be best circa cost costs each
     estimate estimated estimation guess i id i'd is it it's its likely my of per piece price priced product
     roughly say the this think would worth""".split()
 )
-_MARKUP = str.maketrans({"*": " ", "`": " ", "\\": None, "_": " ", "\ufe69": "$", "\uff04": "$"})
+_DOLLARS = {"\\": None, "\ufe69": "$", "\uff04": "$"}
+_PLAIN = str.maketrans(_DOLLARS)
+_MARKUP = str.maketrans(_DOLLARS | {"*": " ", "`": " ", "_": " "})
 _LOOK_BACK = 24  # characters before an amount in which "was" and "list price" are looked for
 _LONGEST = 10_000  # characters; what is longer is no reply with a price, and reading it would cost seconds
 _SCALES = {"k": 1e3, "thousand": 1e3, "m": 1e6, "mn": 1e6, "million": 1e6}
@@ -144,14 +149,14 @@ class PriceForm:
         return f"{before}{{:{',' if self.grouped else ''}.{self.decimals}f}}{after}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Amount:
+class _Amount(NamedTuple):
     value: float
     marks: tuple[str, ...]
     start: int
     end: int
     nominal: bool
     cut: bool
+    cents: bool
 
 
 def parse_price(text: str, currency: str = "USD") -> float:
@@ -190,13 +195,61 @@ def parse_price(text: str, currency: str = "USD") -> float:
     raise PriceNotFound(f"no price in {_shown(text)}", text=text)
 
 
+def parse_amount(text: str, currency: str = "USD") -> float:
+    """Read a cell that is one amount of money, by the rules at the top of this module, and nothing else.
+
+    What a product costs is trained on and scored against, so nothing is chosen, averaged or left out here: a
+    range, a price for a number of pieces, "from $5" and "approx. 5" are refused, where `parse_price` takes
+    the most likely reading of a reply.
+
+    Args:
+        text: A cell: an amount, with its currency or without (`1,299.00`, `$1,299.00`, `19,99 USD`).
+        currency: ISO code of the currency that the price is in.
+
+    Returns:
+        The price, in the currency's unit (dollars for USD).
+
+    Raises:
+        PriceNotFound: The text is not one amount in this currency; `error.text` is the text.
+
+    Examples:
+        >>> parse_amount("$1,299.00")
+        1299.0
+    """
+    price = parse_price(text, currency)  # refuses what holds no price, and says why
+    plain = text.translate(_PLAIN).strip()
+    match = _number().fullmatch(plain.removesuffix("."))
+    if match and _is_amount(match, currency):
+        return price
+    numbers = list(_number().finditer(plain))
+    between = (numbers[0].end(), numbers[1].start()) if len(numbers) == 2 else (0, 0)
+    if _RANGE.fullmatch(plain, *between) and not _AND.fullmatch(plain, *between):
+        raise PriceNotFound(f"a range is not a price: {_shown(text)}", text=text)
+    if len(numbers) > 1:
+        raise PriceNotFound(f"{len(numbers)} numbers are not one price: {_shown(text)}", text=text)
+    raise PriceNotFound(f"a price is one amount and nothing beside it: {_shown(text)}", text=text)
+
+
+def _is_amount(match: re.Match[str], currency: str) -> bool:
+    before, after = (match[side] or "" for side in ("before", "after"))
+    if before and after and currency not in _MARKS[after.lower()]:
+        return False
+    if before and after.lower() in _CENTS:  # "$0.99 cents" is either
+        return False
+    if match["scale"] and not (before or after):  # "5 m" is a length
+        return False
+    if re.search(r",\d{4,}$", match["digits"]):  # neither a group of three nor cents
+        return False
+    return match["rest"] is None
+
+
 def marked_prices(text: str, currency: str = "USD") -> Iterator[tuple[float, str]]:
     """Give every number in a text at which this currency stands, and how it stands there.
 
     A long text is read whole: this looks for prices in descriptions, and not for the one in a reply.
     """
     plain = text.translate(_MARKUP)
-    if not _ANY_MARK.search(plain):  # as in most descriptions, and found far sooner than all numbers
+    if not _any_mark().search(plain):  # as in most descriptions, and found far sooner than all numbers
         return
     for amount in _amounts(plain, currency):
         if currency in amount.marks and not amount.cut:
@@ -210,6 +263,11 @@ def _nominal() -> re.Pattern[str]:
         r"|\bretails? (?:for|at)|\binstead of|\bdown from|\bsave)[\s:*_~(]*$|~~$",
         re.IGNORECASE,
     )
+
+
+@cache
+def _any_mark() -> re.Pattern[str]:
+    return re.compile(rf"(?<![A-Za-z])(?:{_AFTER})(?![A-Za-z])|\d(?:{_AFTER})", re.IGNORECASE)
 
 
 @cache
@@ -242,11 +300,13 @@ def _amounts(text: str, currency: str) -> Iterator[_Amount]:
             continue
         value = _value(match["digits"], mark[0] if mark and currency not in mark else currency)
         value *= _SCALES.get((match["scale"] or "").lower(), 1.0)
-        if (after or "").lower() in {"cents", "¢"}:
+        if cents := (after or "").lower() in _CENTS:
             value /= 100
+        if math.isinf(value):  # hundreds of digits
+            continue
         nominal = bool(_nominal().search(text, max(0, match.start() - 24), match.start()))
         cut = _is_cut(match, text) or _stops_in_the_middle(match["digits"])
-        yield _Amount(value, mark, match.start(), match.end(), nominal, cut)
+        yield _Amount(value, mark, match.start(), match.end(), nominal, cut, cents)
 
 
 def _value(digits: str, currency: str) -> float:
@@ -287,7 +347,11 @@ def _settled(amount: _Amount, amounts: list[_Amount], plain: str, text: str) -> 
     if amount.cut:
         raise PriceNotFound(f"the price stops in the middle: {_shown(text)}", text=text)
     following = next((other for other in amounts if other.start >= amount.end), None)
-    if following and not following.cut and _RANGE.fullmatch(plain, amount.end, following.start):
+    if following is None or following.cut:
+        return amount.value
+    if following.cents and not amount.cents and _AND.fullmatch(plain, amount.end, following.start):
+        return amount.value + following.value
+    if _RANGE.fullmatch(plain, amount.end, following.start):
         return (amount.value + following.value) / 2
     return amount.value
 

@@ -147,6 +147,8 @@ class Provider(_Fact):
     """`utf-8-sig` puts a byte order mark before the file as it is sent."""
     min_examples: int = 1
     max_file_bytes: int = 512 * 2**20
+    max_example_tokens: int = 65_536
+    """Tokens that an example may have; OpenAI cuts a longer one at its end, where the price stands."""
     suffix_max: int | None = 64
     """Characters that a suffix may have; None where there are no suffixes."""
     suffix_pattern: str | None = None

@@ -12,7 +12,7 @@ from .evaluator import Evaluator
 from .measuring import Metric
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     import pandas as pd
 
@@ -32,6 +32,8 @@ class CheckpointScore:
     checkpoint: JobCheckpoint
     evaluation: Evaluation | None
     """None when no reply held a price."""
+    predictions: Sequence[Any] = ()
+    """What it answered, where no reply held a price."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +98,7 @@ def best_checkpoint(
     Raises:
         DataError: `Evaluation` has no such metric.
         NotSupported: The job has no checkpoints, or they must be deployed before they can be asked.
-        EvaluationError: No checkpoint could be scored.
+        EvaluationError: No checkpoint could be scored; `error.predictions` holds what the last one answered.
         ServiceError: The service refuses or does not answer.
     """
     items = list(items)
@@ -115,9 +117,9 @@ def _score(
     predictor = Predictor(job.client, checkpoint.model, formatter=formatter, provider=job.provider)
     try:
         evaluation = Evaluator().evaluate(predictor, items)
-    except EvaluationError:
+    except EvaluationError as error:
         # An early checkpoint may not have learned to answer with a price; that is a result, too.
-        evaluation = None
+        return CheckpointScore(checkpoint=checkpoint, evaluation=None, predictions=error.predictions)
     return CheckpointScore(checkpoint=checkpoint, evaluation=evaluation)
 
 
@@ -133,5 +135,8 @@ def _best(scores: list[CheckpointScore], by: str) -> CheckpointScore:
         if not math.isnan(metric.value):
             ranked.append((sign * metric.value, score))
     if not ranked:
-        raise EvaluationError(f"no checkpoint has a {by}: look at the replies of the final model")
+        raise EvaluationError(
+            f"no checkpoint has a {by}; what the last one answered is in `error.predictions`",
+            predictions=scores[-1].predictions,
+        )
     return min(ranked, key=lambda pair: pair[0])[1]

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from .._progress import track
-from ..errors import EvaluationError, PriceNotFound
+from ..errors import EvaluationError, PriceNotFound, ServiceError
 from ..items import Item, ItemDataset, require_price
 from ..predict.predictor import Prediction, Predictor
 from ..prices import parse_price
-from .evaluation import Evaluation
-from .measuring import Record, measure
+
+if TYPE_CHECKING:  # they cost a tenth of importing all public names, and are needed when all is answered
+    from .evaluation import Evaluation
+    from .measuring import Record
 
 Answer = Prediction | float | str | None
 """What a pricing function may give for an item."""
 PricingFunction = Callable[[Item], Any]
 
 _WORKERS = 5
-_Company = tuple[tuple[Evaluation, ...], dict[str, str]]
-_log = logging.getLogger("finetune_pricer")
+_Company = tuple[tuple["Evaluation", ...], dict[str, str]]
 
 
 @runtime_checkable
@@ -46,7 +46,8 @@ class Evaluator:
         seed: Of the drawing and of the intervals.
         baselines: Training items; simple methods fitted on them are scored beside every model.
         beside: Further predictors or functions to score beside every model on the same items, such as
-            those of `prompting_baselines`. They are asked once per set of items.
+            those of `prompting_baselines`. They are asked once per set of items; one that cannot be asked, or
+            gives no price, is left out, and the manifest says why.
         dollars_per_million: What a million tokens cost, read and written; without it dollars are unknown.
         rounds: Resamples of each interval.
         workers: Threads in which a plain function is called; 1 calls it in order.
@@ -81,13 +82,15 @@ class Evaluator:
 
         Raises:
             InvalidItem: An item has no price to compare with; nothing was asked.
-            EvaluationError: No items, or not one could be scored; or the weights do not fit.
+            EvaluationError: No items, or not one could be scored (`error.predictions` holds what was
+                answered); or the weights do not fit.
             ServiceError: The model does not exist or the key is refused.
         """
         each = _weights_of(items, weights)
         _require_some(items)
         chosen, kept, sample = self._drawn(items, each)
         _require_priced(chosen)
+        self._fit_baselines()  # before anything is paid for: they may refuse their items
         found = self._asked(name or _name_of(predictor), predictor, chosen, kept, sample)
         return self._with_company(found, chosen, kept)
 
@@ -146,7 +149,11 @@ class Evaluator:
         else:
             answers = self._called(predictor, items)
         seconds = time.perf_counter() - began
-        found = self._measured(name, items, weights, answers, sample)
+        try:
+            found = self._measured(name, items, weights, answers, sample)
+        except EvaluationError as error:
+            message = f"{error}; all {len(answers):,} answers are in `error.predictions`"
+            raise EvaluationError(message, predictions=answers) from error
         return replace(found, seconds=seconds, manifest={**found.manifest, **_asked_how(predictor)})
 
     def _called(self, function: PricingFunction, items: Sequence[Item]) -> list[Answer]:
@@ -166,6 +173,9 @@ class Evaluator:
         answers: Sequence[Answer],
         sample: str | None,
     ) -> Evaluation:
+        from .evaluation import Evaluation
+        from .measuring import measure
+
         records = tuple(_record(*row) for row in zip(items, answers, weights, strict=True))
         if all(record.price is None for record in records):
             raise EvaluationError(
@@ -191,10 +201,7 @@ class Evaluator:
         return (read * self.dollars_per_million[0] + written * self.dollars_per_million[1]) / 1e6
 
     def _with_company(self, found: Evaluation, items: Sequence[Item], weights: Sequence[float]) -> Evaluation:
-        if self.baselines is not None and not self._fitted:
-            from .baselines import fit_baselines
-
-            self._fitted.extend(fit_baselines(self.baselines))
+        self._fit_baselines()
         company = (*self._fitted, *self.beside)
         key = data_hash((item.id, item.price, weight) for item, weight in zip(items, weights, strict=True))
         if company and key not in self._scored:
@@ -202,17 +209,25 @@ class Evaluator:
         baselines, silent = self._scored.get(key, ((), {}))
         return replace(found, baselines=baselines, manifest={**found.manifest, **silent})
 
+    def _fit_baselines(self) -> None:
+        if self.baselines is not None and not self._fitted:
+            from .baselines import fit_baselines
+
+            self._fitted.extend(fit_baselines(self.baselines))
+
     def _company(
         self, company: Iterable[Any], items: Sequence[Item], weights: Sequence[float], sample: str | None
     ) -> _Company:
+        import logging
+
         scored, silent = [], {}
         for one in company:
             name = _name_of(one)
             try:
                 scored.append(self._asked(name, one, items, weights, sample))
-            except EvaluationError as error:
-                # A base model that gives no price must not cost the evaluation that stands beside it.
-                _log.warning("%s is left out: %s", name, error)
+            except (EvaluationError, ServiceError) as error:
+                # A base model that is not there or gives no price must not cost the evaluation beside it.
+                logging.getLogger("finetune_pricer").warning("%s is left out: %s", name, error)
                 silent[f"left out: {name}"] = str(error)
         return tuple(scored), silent
 
@@ -266,6 +281,8 @@ def _safely(call: Callable[[], Any]) -> Answer:
 
 
 def _record(item: Item, answer: Answer, weight: float) -> Record:
+    from .measuring import Record
+
     price, text, unscored = _read(item, answer)
     if price is not None and not math.isfinite(price):
         price, unscored = None, f"not a finite price: {price}"

@@ -15,12 +15,14 @@ from ..chat import ChatFormatter
 from ..errors import DataError, EvaluationError, JobCancelled, JobFailed
 from ..predict.predictor import Predictor
 from ..prepare.jsonl import JsonlWriter
+from ..providers import provider_of
 from ..tune.job import FineTuneJob
 from .evaluation import Evaluation
 from .evaluator import Evaluator
 from .forecast import Forecast, forecast
 from .leaderboard import Leaderboard
 from .markdown import dollars, interval, table
+from .trial_costs import KnownPrices
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -156,14 +158,14 @@ class SweepResult:
 class Sweep:
     """Trains and evaluates every combination of what is listed, one after the other.
 
-    Everything is kept in `folder`: a sweep that was killed goes on where it stopped, and one that is done
-    costs nothing to run again.
+    Everything is kept in `folder`, every answer as it comes: a sweep that was killed goes on where it
+    stopped, and one that is done costs nothing to run again.
 
     Args:
         clients: A client, or several by name.
         train: Training items; a trial takes the first `size` of them.
         test: Items that every model is evaluated on.
-        folder: Where training files, job ids and evaluations are kept.
+        folder: Where training files, job ids, answers and evaluations are kept.
         sizes: Training examples.
         models: Base models.
         validation: Items whose loss is measured while training.
@@ -171,7 +173,8 @@ class Sweep:
         batch_sizes: Examples per step; None is the service's choice.
         learning_rate_multipliers: Factors on the learning rate; None is the service's choice.
         formatters: Prompts and reply forms.
-        cost_of: What training a file costs in dollars, or None when unknown.
+        cost_of: What training a file costs in dollars, or None when unknown. Without it, what `estimate_cost`
+            says, where the service's price is known here and `epochs` are set.
         budget: Dollars for all jobs that are still to run.
         evaluator: How models are evaluated; its baselines stand beside each.
         seed: Of every job.
@@ -196,6 +199,7 @@ class Sweep:
     evaluator: Evaluator = field(default_factory=Evaluator)
     seed: int = 42
     _digests: dict[int, list[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _prices: dict[str, KnownPrices] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.trials():
@@ -203,6 +207,8 @@ class Sweep:
         for size in self.sizes:
             if not 1 <= size <= len(self.train):
                 raise DataError(f"cannot train on {size:,} of {len(self.train):,} items")
+        for name, client in self._clients.items():
+            self._prices[name] = KnownPrices(provider_of(client).name)
 
     def trials(self) -> tuple[Trial, ...]:
         """Give every combination, the smallest sizes first."""
@@ -257,7 +263,11 @@ class Sweep:
         if self.budget is None:
             return
         if plan.dollars is None:
-            raise DataError("a budget needs prices: cost_of gives None for a job, or is not given")
+            trial = next(one.trial for one in plan.jobs if one.dollars is None and not one.done)
+            why = "cost_of gives None"
+            if self.cost_of is None:
+                why = self._prices[trial.client].why_unknown(trial.model)
+            raise DataError(f"a budget needs prices, and nobody knows what {trial.name} costs: {why}")
         if plan.dollars > self.budget:
             raise DataError(
                 f"the jobs that are still to run cost {dollars(plan.dollars)}, above the budget of "
@@ -269,8 +279,14 @@ class Sweep:
         return self.clients if isinstance(self.clients, Mapping) else {"": self.clients}
 
     def _planned(self, trial: Trial) -> Planned:
-        cost = None if self.cost_of is None else self.cost_of(self._training_file(trial), trial)
+        cost_of = self.cost_of or self._estimated
+        cost = cost_of(self._training_file(trial), trial)
         return Planned(trial=trial, dollars=cost, done=self._path(trial, "evaluation.json").exists())
+
+    def _estimated(self, file: TrainingFile, trial: Trial) -> float | None:
+        return self._prices[trial.client].dollars(
+            file, self._validation_file(trial), model=trial.model, epochs=trial.epochs
+        )
 
     def _outcome(self, planned: Planned, sleep: Callable[[float], Any]) -> Outcome:
         trial, path = planned.trial, self._path(planned.trial, "evaluation.json")
@@ -280,7 +296,10 @@ class Sweep:
         try:
             job.wait(sleep=sleep)
             predictor = Predictor(
-                self._clients[trial.client], job.fine_tuned_model, formatter=trial.formatter
+                self._clients[trial.client],
+                job.fine_tuned_model,
+                formatter=trial.formatter,
+                store=self._path(trial, "answers.sqlite"),
             )
             evaluation = self.evaluator.evaluate(predictor, self.test, name=trial.name)
         except (JobFailed, JobCancelled, EvaluationError) as error:

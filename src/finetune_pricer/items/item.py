@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidItem, PricerError
-from ..prices import parse_price
+from ..prices import parse_amount
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -28,7 +28,7 @@ class Item:
         title: What it is called.
         category: What kind of thing it is.
         price: Dollars (or another currency's unit), finite and at least 0; None when nobody knows it.
-            Text such as `"$1,299.00"` is read as `parse_price` reads it.
+            Text such as `"$1,299.00"` is read as `parse_amount` reads it: one amount, no range.
         summary: The text to price it by, if there is one.
         full: The whole listing.
         weight: As the source gives it.
@@ -87,11 +87,11 @@ def as_price(value: Any) -> float | None:
     """Turn a cell into a price, or None where it is empty; `ValueError` says why it cannot be one."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
-    if isinstance(value, bool):
-        raise ValueError("a price is a number, not true or false")  # noqa: TRY004 - one kind for all cells
+    if type(value).__name__ in {"bool", "bool_"}:  # Python's and numpy's
+        raise ValueError("a price is a number, not true or false")
     if isinstance(value, str):
         try:
-            return parse_price(value)
+            return parse_amount(value)
         except PricerError as error:
             raise ValueError(str(error)) from None
     try:

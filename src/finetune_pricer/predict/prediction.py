@@ -58,7 +58,7 @@ class Prediction:
 
 
 class Predictions(Sequence[Prediction]):
-    """Predictions in the order of their items."""
+    """Predictions in the order of their items, which `item_id` names; the items themselves are not held."""
 
     def __init__(self, predictions: Iterable[Prediction]) -> None:
         self._predictions = tuple(predictions)

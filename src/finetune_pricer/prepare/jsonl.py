@@ -6,7 +6,6 @@ import codecs
 import hashlib
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from .._files import replacing
@@ -16,6 +15,7 @@ from ..errors import DataError, FileAccessError, InvalidItem, TrainingFileError
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from ..items import Item
 
@@ -91,6 +91,7 @@ class JsonlWriter:
             FileAccessError: The path cannot be written.
         """
         from concurrent.futures import Future, ThreadPoolExecutor
+        from pathlib import Path
 
         digest, size, examples = hashlib.sha256(), 0, 0
         mark = codecs.BOM_UTF8 if self.encoding == "utf-8-sig" else b""

@@ -1,4 +1,4 @@
-"""What services ask of a training file, as data."""
+"""What services ask of a training file, taken from their profiles."""
 
 from __future__ import annotations
 
@@ -6,30 +6,22 @@ from dataclasses import dataclass
 
 from ..errors import DataError
 
+FEWEST = 10
+"""Examples that the protocol wants; a service that says nothing of it is taken to want as many."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileLimits:
     """What a service asks of a training file."""
 
-    fewest: int = 10
+    fewest: int
     """Examples that it must have."""
-    largest: int = 512_000_000
+    largest: int
     """Bytes that it may have."""
-    longest: int = 65_536
+    longest: int
     """Tokens that an example may have."""
-    mark: bool = False
+    mark: bool
     """Whether the file shall begin with a byte order mark."""
-
-
-# As documented by the services, read on 2026-11-22. A name that is not here gets the protocol's own limits,
-# which are the first line's.
-LIMITS = {
-    "openai": FileLimits(),
-    "azure": FileLimits(longest=64_536, mark=True),
-    "nebius": FileLimits(largest=5_000_000_000, longest=131_072),
-    "crusoe": FileLimits(largest=3_000_000_000),
-    "local": FileLimits(),
-}
 
 
 def limits_of(provider: str | None) -> FileLimits:
@@ -38,8 +30,15 @@ def limits_of(provider: str | None) -> FileLimits:
     Raises:
         DataError: There is no such service here.
     """
-    if provider is None:
-        return FileLimits()
-    if provider not in LIMITS:
-        raise DataError(f"no limits are known for {provider!r}; known: {', '.join(LIMITS)}; or leave it out")
-    return LIMITS[provider]
+    from ..providers import PROVIDERS, Provider  # pydantic costs more to import than all else here
+
+    if provider is not None and provider not in PROVIDERS:
+        known = ", ".join(PROVIDERS)
+        raise DataError(f"no limits are known for {provider!r}; known: {known}; or leave it out")
+    service = Provider(name="protocol") if provider is None else PROVIDERS[provider]
+    return FileLimits(
+        fewest=max(FEWEST, service.min_examples),
+        largest=service.max_file_bytes,
+        longest=service.max_example_tokens,
+        mark=service.file_encoding == "utf-8-sig",
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from .metrics import JobMetric, JobMetrics
     from .records import JobProblem, JobRecord
     from .serving import Deployment
-
-_log = logging.getLogger("finetune_pricer")
 
 # A word that is not here means "not finished": services have words of their own, such as `paused`.
 _FINAL = frozenset({"succeeded", "failed", "cancelled"})
@@ -165,9 +162,11 @@ class JobFacts:
 
     def _left_alone(self, error: BaseException) -> None:
         """Say, to somebody who has interrupted the waiting, that the job goes on."""
+        import logging
+
         message = f"job {self.id!r} goes on; {self._how_to_attach()}"
         error.add_note(message)
-        _log.warning("stopped waiting: %s", message)
+        logging.getLogger("finetune_pricer").warning("stopped waiting: %s", message)
 
     def _streaming(self, after: str | None) -> Flow[None]:
         from .events import streamed
