@@ -188,6 +188,12 @@ class Engine:
         found, self._finished = self._finished, []
         return found
 
+    def how_to_go_on(self) -> str:
+        """Say, to somebody who has interrupted a run, what becomes of the answers."""
+        if self._store is None:
+            return "no answer is kept; with store= a run that was stopped goes on where it was"
+        return "what was answered is kept; the same call again asks only for the rest"
+
     def flush(self) -> None:
         """Put the answers that came since the last time on disk."""
         if self._store is not None:
