@@ -129,12 +129,23 @@ def test_a_number_that_is_not_the_price_is_no_evidence() -> None:
         {"content": None},
         {"content": []},
         {"content": ["20"]},
+        {"content": [{"token": "20", "logprob": -9999.0, "top_logprobs": []}]},
+        {"content": [{"token": "20", "logprob": None, "top_logprobs": [{"token": "30", "logprob": None}]}]},
+        {"content": [{"token": "20", "logprob": "-0.1", "top_logprobs": [{"token": "30", "logprob": "x"}]}]},
+        {"content": [{"token": "20", "top_logprobs": {"30": -0.5}}]},
+        {"content": [{"token": "20", "top_logprobs": ["30"]}]},
+        {"content": [{"token": "20", "top_logprobs": 3}]},
         {"content": [{"token": None}]},
         "yes",
     ],
 )
 def test_missing_or_strange_token_probabilities_are_no_evidence(logprobs: Any) -> None:
     assert evidence({"logprobs": logprobs}, 20.99, PriceForm.like("$19.99")) is None
+
+
+def test_a_price_that_is_never_meant_lies_in_no_quantile() -> None:
+    found = Distribution.of([(10, 0.5), (15, 0.0), (20, 0.5), (5_000, 0.0)], source="logprobs")
+    assert (found.prices, found.median, found.quantile(1)) == ((10, 20), 15, 20)
 
 
 def test_the_median_of_an_even_number_of_samples_is_the_middle_of_two() -> None:

@@ -2,8 +2,8 @@
 
 import asyncio
 import itertools
-import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -101,7 +101,7 @@ def test_questions_that_are_never_answered_are_asked_again(run: Run) -> None:
 
 def test_a_service_that_never_answers_ends_in_errors_and_not_in_waiting_for_ever(run: Run) -> None:
     with StubService(Behaviour(hangs=1)) as service:
-        (found,) = run(service.url, ["a mug"], timeout=0.02)
+        (found,) = run(service.url, ["a mug"], timeout=0.1)
     assert found.price is None
     assert "no answer from http://127.0.0.1" in (found.error or "")
     assert service.hung == engine.ATTEMPTS
@@ -158,6 +158,70 @@ def test_a_storm_of_refusals_ends_in_errors_and_not_in_waiting_for_ever(
     assert all("Slow down" in (prediction.error or "") for prediction in found)
 
 
+def test_a_wait_of_a_day_ends_in_errors_and_not_in_a_day(run: Run, service: respx.MockRouter) -> None:
+    refusal = httpx.Response(
+        429, json={"error": {"message": "Come again."}}, headers={"retry-after": "86400"}
+    )
+    route = service.post(COMPLETIONS).mock(return_value=refusal)
+    found = run("https://service.test/v1", texts(1_000))
+    assert [prediction.price for prediction in found] == [None] * 1_000
+    assert "Come again" in (found[-1].error or "")
+    assert len(route.calls) <= 64
+
+
+def test_a_service_that_is_away_is_not_asked_for_every_item(run: Run, service: respx.MockRouter) -> None:
+    route = service.post(COMPLETIONS).mock(return_value=httpx.Response(503, json={}))
+    found = run("https://service.test/v1", texts(2_000), concurrency=8)
+    assert [prediction.price for prediction in found] == [None] * 2_000
+    assert len(route.calls) < 32 * engine.ATTEMPTS + 8
+
+
+def test_items_wait_while_the_service_is_away(
+    run: Run, service: respx.MockRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_FIRST_PAUSE", 0.02)
+    struck: Counter[bytes] = Counter()
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        # Away from the 50th item on, until one has been asked about six times.
+        if max(struck.values(), default=0) < 6 and (struck or b"number 50" in request.content):
+            struck[request.content] += 1
+            return httpx.Response(503, json={})
+        return answer("$5.00")
+
+    service.post(COMPLETIONS).mock(side_effect=reply)
+    found = run("https://service.test/v1", texts(600), concurrency=8)
+    assert [prediction.price for prediction in found] == [5] * 600
+    assert len(struck) < 50
+
+
+def test_one_item_that_is_forbidden_does_not_end_the_others(run: Run, service: respx.MockRouter) -> None:
+    def reply(request: httpx.Request) -> httpx.Response:
+        if b"number 20 " in request.content.replace(b'"', b" "):
+            return httpx.Response(403, json={"error": {"message": "Flagged by the filter."}})
+        return answer("$5.00")
+
+    service.post(COMPLETIONS).mock(side_effect=reply)
+    found = run("https://service.test/v1", texts(200), concurrency=4)
+    assert [place for place, each in enumerate(found) if each.price is None] == [20]
+    assert "Flagged" in (found[20].error or "")
+
+
+def test_a_prompt_that_is_too_long_teaches_nothing_about_the_others(
+    run: Run, service: respx.MockRouter
+) -> None:
+    def reply(request: httpx.Request) -> httpx.Response:
+        if b"number 0" in request.content:
+            message = "'max_tokens' or 'max_completion_tokens' is too large: 12; the context has 4096 tokens."
+            return httpx.Response(400, json={"error": {"message": message, "param": "max_tokens"}})
+        known = b'"max_tokens"' in request.content
+        return answer("$5.00") if known else httpx.Response(400, json={"error": {"message": "max_tokens!"}})
+
+    service.post(COMPLETIONS).mock(side_effect=reply)
+    found = run("https://service.test/v1", texts(5), concurrency=1)
+    assert [prediction.price for prediction in found] == [None, 5, 5, 5, 5]
+
+
 def test_a_refused_request_waits_out_what_the_service_asks(run: Run, service: respx.MockRouter) -> None:
     times: list[float] = []
 
@@ -192,6 +256,10 @@ STRANGE: dict[str, tuple[httpx.Response, str]] = {
         "the reply is empty",
     ),
     "a wrong message": (httpx.Response(200, json={"choices": [{"message": "hi"}]}), "the reply is empty"),
+    "an error in place of the answer": (
+        httpx.Response(200, json={"error": {"message": "Provider failed.", "code": 502}}),
+        "Provider failed.",
+    ),
     "JSON that is no object": (httpx.Response(200, json=[1, 2]), "not JSON"),
     "no JSON": (httpx.Response(200, text="<html>busy</html>"), "not JSON"),
     "half of the JSON": (httpx.Response(200, text='{"choices": [{"mess'), "not JSON"),
@@ -281,44 +349,6 @@ def test_predictions_stream_while_items_still_come() -> None:
         assert len(found) == 1_000
         assert len(taken) <= 1_000 + 8 * 4
         assert service.sent <= len(taken)
-
-
-def test_stopping_sends_nothing_more_and_leaves_no_thread() -> None:
-    before = threading.active_count()
-    behaviour = Behaviour(latency=0.02)
-    with StubService(behaviour) as service, openai.OpenAI(base_url=service.url, api_key="x") as client:
-        stream = Predictor(client, "m", concurrency=4).iter_predict(texts(500))
-        next(stream)
-        stream.close()  # type: ignore[attr-defined]
-        sent = service.sent
-        time.sleep(0.05)
-        assert service.sent == sent < 30
-    assert threading.active_count() == before
-
-
-def test_an_error_among_the_items_is_raised_and_ends_the_run() -> None:
-    def broken() -> Iterator[str]:
-        yield "a mug"
-        raise OSError("the disk is gone")
-
-    with StubService() as service, openai.OpenAI(base_url=service.url, api_key="x") as client:
-        predictor = Predictor(client, "m")
-        with pytest.raises(OSError, match="disk is gone"):
-            predictor.predict_many(broken())
-
-
-def test_a_cancelled_task_cancels_what_is_under_way() -> None:
-    async def run(url: str) -> None:
-        async with openai.AsyncOpenAI(base_url=url, api_key="x") as client:
-            predictor = AsyncPredictor(client, "m", concurrency=4)
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.2):
-                    await predictor.predict_many(texts(500))
-            assert len(asyncio.all_tasks()) == 1
-
-    with StubService(Behaviour(latency=0.05)) as service:
-        asyncio.run(run(service.url))
-        assert service.sent < 50
 
 
 def test_the_sync_predictor_works_inside_a_running_loop() -> None:

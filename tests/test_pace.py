@@ -98,6 +98,30 @@ def test_a_stated_limit_of_tokens_slows_requests_by_what_they_cost() -> None:
     assert pace.delay(1.0) == pytest.approx(0.5, abs=0.1)
 
 
+def test_under_a_limit_of_tokens_the_first_question_goes_alone() -> None:
+    pace = Pace(most=8, tokens_per_minute=6_000)
+    first = pace.send(0.0)
+    assert pace.delay(0.0) == float("inf")
+    pace.answered(first, 0.1, tokens=1_000)
+    pace.send(0.1)
+    assert pace.delay(0.1) == pytest.approx(10, rel=0.1)
+
+
+def test_a_limit_of_zero_is_none() -> None:
+    pace = Pace(most=8)
+    told = {"x-ratelimit-limit-requests": "0", "x-ratelimit-remaining-requests": "0"}
+    pace.answered(pace.send(0.0), 0.1, headers=told)
+    pace.send(0.1)
+    assert pace.delay(0.1) == 0
+
+
+def test_a_wait_of_a_day_holds_nothing_else_for_longer_than_a_minute() -> None:
+    pace = Pace(most=8)
+    for _ in range(6):
+        pace.refused(pace.send(0.0), 0.1, wait=86_400)
+    assert pace.delay(0.1) <= 60
+
+
 def test_no_more_than_asked_for_are_under_way() -> None:
     pace = Pace(most=3)
     for _ in range(3):
@@ -121,7 +145,18 @@ def test_answers_that_become_slow_stop_the_growth() -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("20", 20), ("1.5", 1.5), ("6m0s", 360), ("120ms", 0.12), ("soon", None), (None, None)],
+    [
+        ("..s", None),
+        ("1:30", None),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", None),
+        (".5s", 0.5),
+        ("20", 20),
+        ("1.5", 1.5),
+        ("6m0s", 360),
+        ("120ms", 0.12),
+        ("soon", None),
+        (None, None),
+    ],
 )
 def test_waits_are_read_as_services_write_them(text: str | None, seconds: float | None) -> None:
     assert seconds_in(text) == (None if seconds is None else pytest.approx(seconds))

@@ -227,13 +227,17 @@ def test_stopping_early_asks_nothing_more(client: openai.OpenAI, chat: respx.Rou
     assert chat.call_count <= 5
 
 
-def test_an_item_that_is_none_does_not_end_the_rest_in_silence(
-    client: openai.OpenAI, chat: respx.Route
+@pytest.mark.parametrize("thing", [None, float("nan"), {"title": "a lamp"}, b"a lamp", "half \ud800"])
+def test_a_thing_that_is_no_item_strikes_only_itself(
+    client: openai.OpenAI, chat: respx.Route, thing: Any
 ) -> None:
     chat.mock(reply("$5"))
-    items: list[Any] = [LAMP, None, LAMP]
-    with pytest.raises(AttributeError):
-        Predictor(client, "m").predict_many(items)
+    items: list[Any] = [LAMP, thing, LAMP]
+    found = Predictor(client, "m").predict_many(items)
+    assert [prediction.price for prediction in found] == [5, None, 5]
+    assert any(why in (found[1].error or "") for why in ("an Item or a text is wanted", "half a character"))
+    with pytest.raises(InvalidItem):
+        Predictor(client, "m").predict(thing)
 
 
 def test_no_items_make_no_predictions(client: openai.OpenAI, service: respx.MockRouter) -> None:

@@ -311,6 +311,12 @@ def _unpacked(client: Client, raw: Any) -> Reply:
         raise _not_json(client) from error
     if not isinstance(answer, dict):
         raise _not_json(client)
+    if "choices" not in answer and isinstance(problem := answer.get("error"), dict):
+        # Gateways say so with HTTP 200 when the service behind them fails.
+        said = _without(
+            client.api_key, str(problem.get("message") or problem.get("code") or "no reason given")
+        )
+        raise ServiceUnavailable(f"{_address(client)} answered with an error: {said}; try again later")
     return answer, raw.headers
 
 

@@ -86,6 +86,7 @@ class Exchange:
                     raise
             else:
                 took = time.perf_counter() - asked
+                self.abilities.confirm()
                 self.keep(question, item_id, answer, took)
                 return Kept(answer, took)
 

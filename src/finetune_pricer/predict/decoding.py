@@ -66,7 +66,8 @@ class Distribution:
         """Gather prices with weights; equal prices become one, and the weights' sum becomes the mass."""
         weights: dict[float, float] = {}
         for price, weight in weighted:
-            weights[price] = weights.get(price, 0.0) + weight
+            if weight:  # a price that is never meant lies in no quantile
+                weights[price] = weights.get(price, 0.0) + weight
         mass = math.fsum(weights.values())
         prices = tuple(sorted(weights))
         return cls(
@@ -144,6 +145,8 @@ def evidence(
         if readings:
             nearest.append((readings[0], weight))
             other.append((readings[1 if _is_doubtful(readings, price) else 0], weight))
+    if not any(weight for _, weight in nearest):
+        return None
     found = Distribution.of(nearest, source="logprobs")
     medians = sorted((found.median, Distribution.of(other, source="logprobs").median))
     return found if medians[1] <= _SAME_MEDIAN * medians[0] else None
@@ -176,20 +179,32 @@ def _as_amount(text: str) -> _Token | None:
 def _all_tokens(content: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for token in content:
         yield str(token.get("token") or "")
-        for alternative in token.get("top_logprobs") or []:
-            yield str(alternative.get("token") or "")
+        yield from (text for text, _ in _likeliest(token))
+
+
+def _likeliest(token: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Give a token's alternatives and their probabilities; what is not of the protocol is passed over."""
+    listed = token.get("top_logprobs")
+    for alternative in listed if isinstance(listed, list) else []:
+        if isinstance(alternative, dict) and (probability := _probability(alternative)) is not None:
+            yield str(alternative.get("token") or ""), probability
+
+
+def _probability(token: Mapping[str, Any]) -> float | None:
+    logprob = token.get("logprob")
+    # A service that clips writes -9999 for "almost never", and exp of it is 0.
+    return math.exp(min(0.0, float(logprob))) if isinstance(logprob, int | float) else None
 
 
 def _alternatives(token: Mapping[str, Any], own: _Token) -> Iterator[tuple[_Token, float]]:
-    """Give the amounts among the likeliest tokens, and their probabilities; the reply's own always."""
+    """Give the amounts among the likeliest tokens, and their probabilities; the reply's own, if told."""
     seen: set[str] = set()
-    for alternative in [*(token.get("top_logprobs") or []), token]:
-        text, logprob = str(alternative.get("token") or ""), alternative.get("logprob")
+    told = _probability(token)
+    for text, probability in [*_likeliest(token), *([] if told is None else [(own.text, told)])]:
         amount = _as_amount(text)
-        # A service that clips writes -9999 for "almost never", and exp of it is 0: harmless.
-        if amount is not None and text not in seen and amount.mark == own.mark and logprob is not None:
+        if amount is not None and text not in seen and amount.mark == own.mark:
             seen.add(text)
-            yield amount, math.exp(min(0.0, float(logprob)))
+            yield amount, probability
 
 
 def _going_on(following: Sequence[Mapping[str, Any]], own: _Token, form: PriceForm) -> float:
@@ -201,11 +216,7 @@ def _going_on(following: Sequence[Mapping[str, Any]], own: _Token, form: PriceFo
         return 1.0
     if len(own.digits) < 3 and not form.grouped:
         return 0.0
-    return sum(
-        math.exp(min(0.0, float(alternative["logprob"])))
-        for alternative in following[0].get("top_logprobs") or []
-        if str(alternative.get("token") or "").startswith(marks) and alternative.get("logprob") is not None
-    )
+    return sum(probability for text, probability in _likeliest(following[0]) if text.startswith(marks))
 
 
 def _readings(digits: str, form: PriceForm, highest: float | None) -> list[float]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from .. import _wire
-from ..errors import AccessDenied, NotFound, PricerError, ServiceError, ServiceUnavailable
+from ..errors import AccessDenied, DataError, InvalidItem, NotFound, ServiceError, ServiceUnavailable
 from ..items import Item
 from .pace import seconds_in
 from .prediction import Prediction
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
     from .._wire import Answer, Message
+    from ..errors import PricerError
     from .pace import Pace, Ticket
     from .questions import Abilities, Question, Questioner
     from .store import KeptAnswers
@@ -34,6 +35,8 @@ ATTEMPTS = 7
 PATIENCE = 600.0
 """Seconds for which a question lets a busy service (HTTP 429) put it off."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 20.0
+_DENIED_IN_A_ROW = 5  # a single HTTP 403 may be about what an item says, such as a filter's
+_FAULTS_IN_A_ROW = 32  # without an answer between them: it is not the questions, the service is away
 
 
 @dataclass(eq=False, slots=True)
@@ -96,24 +99,32 @@ class Engine:
         self._asked: dict[str, Task] = {}
         self._finished: list[tuple[int, Prediction]] = []
         self._answered = False
+        self._heard_at = -math.inf
+        self._denied = self._faults = 0  # since the last answer
         self._halt: ServiceError | None = None
 
     def add(self, index: int, item: Item | str, now: float) -> None:
         """Take an item up."""
-        item_id = id_of(item)
+        try:
+            item_id = id_of(item)
+        except InvalidItem as error:
+            self._finished.append((index, Prediction(item_id="", price=None, error=str(error))))
+            return
         task = Task(index, item_id, self._questioner.about(item, item_id))
         if self._halt is not None:
             self._fail(task, self._halt)
             return
         try:
             self._pose(task, next(task.dialogue), now)
-        except PricerError as error:
+        except DataError as error:
             self._fail(task, error)
 
     def next(self, now: float) -> Sending | float:
         """Give the request to send now, or the seconds until there may be one; `inf`: not by itself."""
         late = bool(self._later) and self._later[0][0] <= now
-        ready = 0.0 if self._fresh or late else math.inf
+        # While the service is away, nothing new is lost on it: those that it struck find out when it is back.
+        away = self._faults >= _FAULTS_IN_A_ROW and (self._later or self.pace.in_flight)
+        ready = 0.0 if late or (self._fresh and not away) else math.inf
         if self._later and ready:
             ready = self._later[0][0] - now
         wait = max(ready, self.pace.delay(now))
@@ -132,6 +143,8 @@ class Engine:
         task, usage = sending.task, usage_of(answer)
         tokens = usage.prompt_tokens + usage.completion_tokens
         self.pace.answered(sending.ticket, now, tokens=tokens, headers=headers)
+        self._abilities.confirm()
+        self._heard_at, self._denied, self._faults = now, 0, 0
         took = now - sending.ticket.at
         if self._store is not None and answer.get("choices"):
             self._store.keep(task.key, self.model, task.item_id, answer, took)
@@ -144,10 +157,12 @@ class Engine:
         """Take note of an error: ask again later, ask otherwise, or give the item up."""
         task = sending.task
         if isinstance(error, ServiceUnavailable):
-            pause = self._pause(task, sending, error, now)
-            if pause is not None:
+            pause, enough = self._pause(task, sending, error, now)
+            if not enough and self._halt is None:
                 heapq.heappush(self._later, (now + pause, next(self._number), task))
                 return
+            if self._is_silent(task, now + pause):
+                self._halt = self._halt or error
         else:
             self.pace.failed()
             self._abilities.learn(error)
@@ -166,12 +181,18 @@ class Engine:
             AccessDenied: The key is refused, and there is not one answer.
             NotFound: There is no such model, or no such service at the base URL.
         """
-        if self._halt is not None and not self._answered:
+        if isinstance(self._halt, AccessDenied | NotFound) and not self._answered:
             if self.pace.in_flight:
                 return []  # one of these may be an answer yet
             raise self._halt
         found, self._finished = self._finished, []
         return found
+
+    def how_to_go_on(self) -> str:
+        """Say, to somebody who has interrupted a run, what becomes of the answers."""
+        if self._store is None:
+            return "no answer is kept; with store= a run that was stopped goes on where it was"
+        return "what was answered is kept; the same call again asks only for the rest"
 
     def flush(self) -> None:
         """Put the answers that came since the last time on disk."""
@@ -203,8 +224,10 @@ class Engine:
         else:
             self._pose(task, question, now)
 
-    def _pause(self, task: Task, sending: Sending, error: ServiceUnavailable, now: float) -> float | None:
-        """Give the seconds after which to ask again, or None where it has been enough."""
+    def _pause(
+        self, task: Task, sending: Sending, error: ServiceUnavailable, now: float
+    ) -> tuple[float, bool]:
+        """Give the seconds after which to ask again, and whether it has been enough."""
         headers = _wire.headers_of(error)
         asked = _wait_in(headers)
         task.attempts += 1
@@ -215,12 +238,27 @@ class Engine:
             enough = now + pause - task.began > PATIENCE
         else:
             self.pace.failed()
+            self._faults += 1
             enough = task.attempts >= ATTEMPTS
-        return None if enough or self._halt is not None else pause
+        return pause, enough
+
+    def _is_silent(self, task: Task, until: float) -> bool:
+        """Whether it is of no use to ask others: no answer came since this one was asked, nor for long."""
+        if self._heard_at >= task.began:
+            return False
+        return self._heard_at == -math.inf or until - self._heard_at > PATIENCE
+
+    def _ends_all(self, error: ServiceError) -> bool:
+        """Whether an error is about the key or the model, and not about one item."""
+        if not isinstance(error, AccessDenied | NotFound):
+            return False
+        self._denied += 1
+        others_may_do = self._answered or self.pace.in_flight
+        return error.status != 403 or self._denied >= _DENIED_IN_A_ROW or not others_may_do
 
     def _give_up(self, task: Task, error: ServiceError) -> None:
         self._asked.pop(task.key, None)
-        if isinstance(error, AccessDenied | NotFound):
+        if self._ends_all(error):
             self._halt = self._halt or error
         struck = [task, *task.followers]
         if self._halt is not None:
@@ -238,9 +276,15 @@ class Engine:
 
 
 def id_of(item: Item | str) -> str:
-    """Give the item's id; a text has that of an item with this title."""
+    """Give the item's id; a text has that of an item with this title.
+
+    Raises:
+        InvalidItem: It is neither an item nor a text.
+    """
     if isinstance(item, Item):
         return item.id
+    if not isinstance(item, str):
+        raise InvalidItem(f"an Item or a text is wanted, not {type(item).__name__}")
     return Item(title=item).id if item.strip() else ""
 
 

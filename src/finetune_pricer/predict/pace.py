@@ -9,8 +9,9 @@ and coroutines alike and can be tried by simulation.
    tells the service's rate: what was accepted between the two, for at both the allowance was used up. From
    then on it stays just below, and rises slowly at first.
 3. When nothing is accepted between several refusals, the service counts by windows of time: all wait for the
-   longest `Retry-After`.
-4. Limits that are stated, by the user or by the service's headers, are kept from the start.
+   longest `Retry-After`, a minute at most.
+4. Limits that are stated, by the user or by the service's headers, are kept from the start. Under a limit of
+   tokens the first question goes alone: its answer tells how many a question takes.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ _ENOUGH = 10  # accepted requests between two refusals that tell a rate
 _PAUSE = 0.05  # seconds after a refusal, for what was used up to come back
 _CATCH_UP = 0.05  # seconds' worth of requests that may go at once after a late wake-up
 _REFUSED_IN_A_ROW = 3
+_LONGEST_HOLD = 60.0  # seconds; a service that asks for more is asked now and then whether it means it
 _PLENTY = 0.2  # share of the limit that must be left for a burst
-_PART = re.compile(r"([\d.]+)(ms|h|m|s)")
+_PART = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(ms|h|m|s)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -70,6 +72,7 @@ class Pace:
         self._stated = math.inf if requests_per_minute is None else requests_per_minute / 60
         self._stated_tokens = math.inf if tokens_per_minute is None else tokens_per_minute / 60
         self._tokens_each = 0.0
+        self._is_priced = tokens_per_minute is None  # how many tokens a request takes is known
         self._fastest = math.inf
         self._told = _Told()
         self._told_tokens = _Told()
@@ -87,7 +90,7 @@ class Pace:
 
     def delay(self, now: float) -> float:
         """Give the seconds until the next request may go: 0 for now, `inf` for not before an answer comes."""
-        if self.in_flight >= int(self._window):
+        if self.in_flight >= (int(self._window) if self._is_priced else 1):
             return math.inf
         at = self._held_until
         if self._allowed(now) < math.inf:
@@ -113,6 +116,7 @@ class Pace:
         self.in_flight -= 1
         if ticket.number > self._slowed_at:
             self._in_a_row = 0
+        self._is_priced = True
         self._tokens_each = tokens if not self._tokens_each else 0.9 * self._tokens_each + 0.1 * tokens
         took = now - ticket.at
         self._fastest = min(self._fastest, took)
@@ -135,7 +139,7 @@ class Pace:
             return
         self._in_a_row += 1
         if self._in_a_row >= _REFUSED_IN_A_ROW:
-            self._held_until = max(self._held_until, now + wait)
+            self._held_until = max(self._held_until, now + min(wait, _LONGEST_HOLD))
         rate = self._rate_told_by(ticket, now)
         self._rate, self._rate_since = max(rate, 0.01), now
         self._next = now + _PAUSE
@@ -177,7 +181,7 @@ class _Told:
 
     def hear(self, headers: Mapping[str, str], what: str, now: float) -> None:
         limit, left = (_number(headers.get(f"x-ratelimit-{word}-{what}")) for word in ("limit", "remaining"))
-        if limit is None or left is None:
+        if not limit or left is None:  # a limit of 0 on what was answered is none
             return
         # Answers overtake each other: of what is left, the smaller number is the later one, until the reset.
         self.limit = limit

@@ -80,7 +80,8 @@ class Predictor(Asking["OpenAI"]):
         """Ask for many prices at once, with a progress bar; the order is kept.
 
         As fast as the service allows: refusals and faults are waited out and asked again. An item that fails
-        all the same carries its error and does not touch the others.
+        all the same carries its error and does not touch the others, nor does a thing that is no item. While
+        a service is away nothing new is sent to it, and when it stays away the rest carries its error.
 
         Raises:
             ServiceError: The model does not exist or the key is refused, and not one answer was received.
@@ -95,7 +96,8 @@ class Predictor(Asking["OpenAI"]):
         """Do the same one after the other as answers come, in order; memory does not grow with the items.
 
         Eight items for each question at once are taken in ahead of the first that is not done. When the
-        caller stops, nothing more is asked, and answers that are under way are waited for and kept.
+        caller stops, nothing more is asked, and answers that are under way are waited for and kept; after a
+        Ctrl-C for five seconds at most.
         """
         from .running import in_threads  # asyncio costs as much to import as all else here
 

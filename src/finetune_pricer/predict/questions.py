@@ -26,6 +26,7 @@ _HIGHEST = 999_999.99  # dollars, where nobody says more: the reply's budget mus
 _THINKING = 4096  # tokens that a reasoning model may think before its reply
 _REASONING = re.compile(r"(?:ft:)?(?:\w+/)?(?:o\d|gpt-[5-9](?!.*-chat))")
 _REFUSED = {400, 403, 422}
+_ABOUT_SIZE = re.compile(r"context|too (?:large|long|many)|exceed|maximum|minimum|at (?:least|most)|than")
 _SPARE_TOKENS = 2  # one for the end, which some services count, and one for a space in front
 
 
@@ -63,13 +64,18 @@ class Abilities:
             chosen["n"] = question.replies
         return chosen
 
+    def confirm(self) -> None:
+        """Take from an answer that the reply's limit is called as it was."""
+        self._limit_is_learned = True
+
     def learn(self, error: ServiceError) -> None:
         """Take from a refusal which parameter to leave out or to name otherwise from now on."""
         if error.status not in _REFUSED:
             return
         blamed = f"{error.param} {error.message}"
         if "max_tokens" in blamed or "max_completion_tokens" in blamed:
-            if not self._limit_is_learned:
+            # A prompt that leaves no room is refused by the same name, and says nothing about the others.
+            if not self._limit_is_learned and not _ABOUT_SIZE.search(error.message):
                 self._limit_is_learned = True
                 self.limit = (
                     "max_tokens" if self.limit == "max_completion_tokens" else "max_completion_tokens"

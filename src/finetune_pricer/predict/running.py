@@ -9,10 +9,12 @@ import queue
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._wire import Reply
-from ..errors import DataError, ServiceError
+from ..errors import DataError, FileAccessError, ServiceError
 from .engine import Engine, Sending
 
 if TYPE_CHECKING:
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 _END = object()
 _AHEAD = 8  # items taken in for each worker, so that one slow answer at the head does not idle the others
 
+_PATIENCE = 5.0  # seconds that a Ctrl-C leaves to answers that are under way
+
+Event = Callable[[float], None]
+"""What has happened, to be told to the engine with the time."""
 Send = Callable[[Sending], Reply]
 AsyncSend = Callable[[Sending], Awaitable[Reply]]
 
@@ -69,30 +75,31 @@ def in_threads(engine: Engine, items: Iterable[Item | str], send: Send, workers:
     """Ask about all items from threads; give predictions in the items' order, as they come.
 
     Items are taken from the caller's thread. When the caller stops, nothing more is sent, and answers that
-    are under way are waited for and kept.
+    are under way are waited for and kept; after a Ctrl-C for a few seconds only.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
-    events: queue.SimpleQueue[Callable[[float], None] | None] = queue.SimpleQueue()
+    events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
     results: queue.SimpleQueue[list[tuple[int, Prediction]] | BaseException] = queue.SimpleQueue()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="finetune-pricer")
+    line = _Line(engine, items, workers)
+    threads = _Threads()
     dispatcher = threading.Thread(
         target=_dispatch,
-        args=(engine, send, pool.submit, events, results),
+        args=(engine, send, threads.submit, events, results),
         name="finetune-pricer-dispatcher",
         daemon=True,
     )
 
-    def stop() -> None:
+    def stop(patience: float | None = None) -> None:
         events.put(None)
-        dispatcher.join()
-        pool.shutdown()
+        dispatcher.join(patience)
+        if not dispatcher.is_alive():
+            threads.end()
+            _keep(engine, iter(events.get_nowait, _END))
 
-    # For a program that ends while it holds a stream half read: the thread must neither keep it from ending
+    # For a program that ends while it holds a stream half read: the threads must neither keep it from ending
     # nor be cut off before what is under way is kept.
     atexit.register(stop)
     dispatcher.start()
-    line = _Line(engine, items, workers)
+    patience = None
     try:
         while line.feed(events.put, results.empty):
             found = results.get()
@@ -100,20 +107,70 @@ def in_threads(engine: Engine, items: Iterable[Item | str], send: Send, workers:
                 raise found
             line.add(found)
             yield from line.ready()
+    except KeyboardInterrupt as interrupt:
+        patience = _PATIENCE
+        interrupt.add_note(engine.how_to_go_on())
+        raise
     finally:
-        stop()
-        atexit.unregister(stop)
+        try:
+            stop(patience)
+        finally:
+            atexit.unregister(stop)
 
 
-def _adding(engine: Engine, index: int, item: Item | str) -> Callable[[float], None]:
+class _Threads:
+    """Threads that a program does not wait for at its end; made as they are needed, and used again."""
+
+    def __init__(self) -> None:
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    def submit(self, work: Callable[[], None], under_way: int) -> None:
+        """Do some work, one of so many that are under way."""
+        self._work.put(work)
+        if under_way > len(self._threads):
+            thread = threading.Thread(target=self._run, name="finetune-pricer", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # as many as the machine allows; those that there are do it
+                if not self._threads:
+                    raise
+            else:
+                self._threads.append(thread)
+
+    def end(self) -> None:
+        """Let the threads end, and wait until they have: their work is done."""
+        for _ in self._threads:
+            self._work.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+
+
+def _keep(engine: Engine, events: Iterator[Event | None]) -> None:
+    """Put on disk what was received and not taken note of, as a run ends before its time."""
+    with suppress(queue.Empty, asyncio.QueueEmpty):
+        for event in events:
+            # What went wrong with another answer was raised already.
+            with suppress(Exception):
+                if event is not None:
+                    event(time.monotonic())
+    with suppress(FileAccessError):
+        engine.flush()
+
+
+def _adding(engine: Engine, index: int, item: Item | str) -> Event:
     return lambda now: engine.add(index, item, now)
 
 
 def _dispatch(
     engine: Engine,
     send: Send,
-    submit: Callable[..., Any],
-    events: queue.SimpleQueue[Callable[[float], None] | None],
+    submit: Callable[[Callable[[], None], int], None],
+    events: queue.SimpleQueue[Event | None],
     results: queue.SimpleQueue[list[tuple[int, Prediction]] | BaseException],
 ) -> None:
     """Send what the engine says and tell it what comes, until None is among the events."""
@@ -126,11 +183,7 @@ def _dispatch(
         while not (closing and not engine.pace.in_flight):
             step = math.inf if closing else engine.next(time.monotonic())
             if isinstance(step, Sending):
-                try:
-                    submit(work, step)
-                except RuntimeError:  # the interpreter is ending
-                    engine.pace.failed()
-                    closing = True
+                submit(partial(work, step), engine.pace.in_flight)
                 continue
             for event in _some(events, step):
                 if event is None:
@@ -144,9 +197,7 @@ def _dispatch(
         results.put(error)
 
 
-def _some(
-    events: queue.SimpleQueue[Callable[[float], None] | None], wait: float
-) -> Iterator[Callable[[float], None] | None]:
+def _some(events: queue.SimpleQueue[Event | None], wait: float) -> Iterator[Event | None]:
     """Give the events that are there, at least one, or none after so many seconds."""
     try:
         yield events.get(timeout=None if wait == math.inf else wait)
@@ -156,7 +207,7 @@ def _some(
         return
 
 
-def _outcome(engine: Engine, sending: Sending, send: Send) -> Callable[[float], None]:
+def _outcome(engine: Engine, sending: Sending, send: Send) -> Event:
     try:
         reply = send(sending)
     except ServiceError as error:
@@ -167,7 +218,7 @@ def _outcome(engine: Engine, sending: Sending, send: Send) -> Callable[[float], 
     return lambda now: engine.answered(sending, reply, now)
 
 
-def _raising(error: BaseException) -> Callable[[float], None]:
+def _raising(error: BaseException) -> Event:
     def fail(_: float) -> None:
         raise error
 
@@ -181,11 +232,11 @@ async def in_tasks(
 
     When the caller stops or is cancelled, requests under way are cancelled with it.
     """
-    events: asyncio.Queue[Callable[[float], None]] = asyncio.Queue()
+    events: asyncio.Queue[Event] = asyncio.Queue()
     results: asyncio.Queue[list[tuple[int, Prediction]] | BaseException] = asyncio.Queue()
     under_way: set[asyncio.Task[None]] = set()
-    dispatcher = asyncio.create_task(_adispatch(engine, send, under_way, events, results))
     line = _Line(engine, items, workers)
+    dispatcher = asyncio.create_task(_adispatch(engine, send, under_way, events, results))
     try:
         while line.feed(events.put_nowait, results.empty):
             found = await results.get()
@@ -199,13 +250,14 @@ async def in_tasks(
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+        _keep(engine, iter(events.get_nowait, _END))
 
 
 async def _adispatch(
     engine: Engine,
     send: AsyncSend,
     under_way: set[asyncio.Task[None]],
-    events: asyncio.Queue[Callable[[float], None]],
+    events: asyncio.Queue[Event],
     results: asyncio.Queue[list[tuple[int, Prediction]] | BaseException],
 ) -> None:
     async def work(sending: Sending) -> None:
@@ -224,9 +276,10 @@ async def _adispatch(
                 continue
             try:
                 async with asyncio.timeout(None if step == math.inf else step):
-                    (await events.get())(time.monotonic())
+                    event = await events.get()
             except TimeoutError:
                 continue
+            event(time.monotonic())
             while not events.empty():
                 events.get_nowait()(time.monotonic())
             engine.flush()
@@ -236,7 +289,7 @@ async def _adispatch(
         results.put_nowait(error)
 
 
-async def _aoutcome(engine: Engine, sending: Sending, send: AsyncSend) -> Callable[[float], None]:
+async def _aoutcome(engine: Engine, sending: Sending, send: AsyncSend) -> Event:
     try:
         reply = await send(sending)
     except ServiceError as error:

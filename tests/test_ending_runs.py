@@ -1,0 +1,150 @@
+"""How runs end before their time: by an error, by a Ctrl-C, by being cancelled. What was received is kept."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+
+from finetune_pricer import KeptAnswers, Predictor
+from finetune_pricer.aio import AsyncPredictor
+from finetune_pricer.errors import DataError
+from finetune_pricer.predict.running import in_tasks, in_threads
+from stub_service import Behaviour, StubService
+
+REPLY: tuple[dict[str, Any], dict[str, str]] = ({"choices": [{"message": {"content": "$5.00"}}]}, {})
+URL = "https://service.test/v1"
+
+
+def texts(count: int) -> list[str]:
+    return [f"thing number {number}" for number in range(count)]
+
+
+def test_a_call_that_is_refused_leaves_no_thread_and_no_task() -> None:
+    with openai.OpenAI(base_url=URL, api_key="x") as client, pytest.raises(DataError):
+        Predictor(client, "m").predict_many("one text")
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("finetune-pricer")]
+
+    async def run() -> None:
+        async with openai.AsyncOpenAI(base_url=URL, api_key="x") as client:
+            with pytest.raises(DataError):
+                await AsyncPredictor(client, "m").predict_many("one text")
+            assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(run())
+
+
+def test_stopping_sends_nothing_more_and_leaves_no_thread() -> None:
+    before = threading.active_count()
+    behaviour = Behaviour(latency=0.02)
+    with StubService(behaviour) as service, openai.OpenAI(base_url=service.url, api_key="x") as client:
+        stream = Predictor(client, "m", concurrency=4).iter_predict(texts(500))
+        next(stream)
+        stream.close()  # type: ignore[attr-defined]
+        sent = service.sent
+        time.sleep(0.05)
+        assert service.sent == sent < 30
+    assert threading.active_count() == before
+
+
+def test_an_error_among_the_items_is_raised_and_ends_the_run() -> None:
+    def broken() -> Iterator[str]:
+        yield "a mug"
+        raise OSError("the disk is gone")
+
+    with StubService() as service, openai.OpenAI(base_url=service.url, api_key="x") as client:
+        predictor = Predictor(client, "m")
+        with pytest.raises(OSError, match="disk is gone"):
+            predictor.predict_many(broken())
+
+
+def test_a_cancelled_task_cancels_what_is_under_way() -> None:
+    async def run(url: str) -> None:
+        async with openai.AsyncOpenAI(base_url=url, api_key="x") as client:
+            predictor = AsyncPredictor(client, "m", concurrency=4)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await predictor.predict_many(texts(500))
+            assert len(asyncio.all_tasks()) == 1
+
+    with StubService(Behaviour(latency=0.05)) as service:
+        asyncio.run(run(service.url))
+        assert service.sent < 50
+
+
+def test_an_answer_that_comes_after_anothers_bug_is_kept() -> None:
+    both = threading.Barrier(2, timeout=5)
+
+    def send(sending: Any) -> Any:
+        both.wait()
+        if "a cup" in str(sending.messages):
+            raise RuntimeError("a bug")
+        while any(thread.name.endswith("dispatcher") for thread in threading.enumerate()):
+            time.sleep(0.001)
+        return REPLY
+
+    with openai.OpenAI(base_url=URL, api_key="x") as client:
+        engine = Predictor(client, "m", store="kept.sqlite")._engine()
+        with pytest.raises(RuntimeError, match="a bug"):
+            list(in_threads(engine, ["a mug", "a cup"], send, 2))
+    with KeptAnswers("kept.sqlite") as kept:
+        assert len(kept) == 1
+
+
+def test_an_answer_that_comes_as_a_task_is_cancelled_is_kept() -> None:
+    async def run() -> int:
+        received = 0
+        async with openai.AsyncOpenAI(base_url=URL, api_key="x") as client:
+            engine = AsyncPredictor(client, "m", store="kept.sqlite")._engine()
+
+            async def ask() -> None:
+                async for _ in in_tasks(engine, texts(50), send, 4):
+                    pass
+
+            async def send(_: Any) -> Any:
+                nonlocal received
+                received += 1
+                if received == 7:
+                    asking.cancel()
+                return REPLY
+
+            asking = asyncio.create_task(ask())
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+        return received
+
+    received = asyncio.run(run())
+    with KeptAnswers("kept.sqlite") as kept:
+        assert len(kept) == received >= 7
+
+
+INTERRUPTED = """
+import sys, openai
+from finetune_pricer import Predictor
+from finetune_pricer.predict import running
+running._PATIENCE = 0.3
+client = openai.OpenAI(base_url=sys.argv[1], api_key="x")
+Predictor(client, "m", store="kept.sqlite").predict_many(f"thing {number}" for number in range(5_000))
+"""
+
+
+@pytest.mark.parametrize("hangs", [0.0, 0.3, 1.0])
+def test_an_interrupted_run_ends_soon_and_keeps_what_was_answered(hangs: float) -> None:
+    with StubService(Behaviour(latency=0.02, hangs=hangs)) as stub:
+        process = subprocess.Popen(
+            [sys.executable, "-c", INTERRUPTED, stub.url], stderr=subprocess.PIPE, text=True
+        )
+        while stub.sent < 32:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+        assert "KeyboardInterrupt" in said
+        assert "the same call again asks only for the rest" in said
+        with KeptAnswers("kept.sqlite") as kept:
+            assert len(kept) == stub.answered.total()
