@@ -26,6 +26,8 @@ class Batches:
         self.batches: list[dict[str, Any]] = []
         self.answer: Callable[[dict[str, Any]], dict[str, Any] | None] = lambda _: ok("$5.00")
         self.away = False
+        self.lost = ""
+        """A file or a batch that is not there any more."""
         self.after: Callable[[], httpx.Response | None] = lambda: None
         router.post("/files").mock(side_effect=self.upload)
         router.get(url__regex=r"/files/(?P<name>[^/]+)/content").mock(side_effect=self.content)
@@ -43,6 +45,8 @@ class Batches:
         return httpx.Response(200, json={"id": name, "object": "file"})
 
     def content(self, _: httpx.Request, name: str) -> httpx.Response:
+        if name == self.lost:
+            return httpx.Response(404, json={"error": {"message": "No such file."}})
         return httpx.Response(200, content=self.files[name])
 
     def create(self, request: httpx.Request) -> httpx.Response:
@@ -58,6 +62,8 @@ class Batches:
     def retrieve(self, _: httpx.Request, name: str) -> httpx.Response:
         if self.away:
             return httpx.Response(503, json={})
+        if name == self.lost:
+            return httpx.Response(404, json={"error": {"message": "No batch found."}})
         return httpx.Response(200, json=self.batches[int(name[6:])])
 
     def cancel(self, _: httpx.Request, name: str) -> httpx.Response:

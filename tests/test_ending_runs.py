@@ -29,7 +29,7 @@ def texts(count: int) -> list[str]:
 def test_a_call_that_is_refused_leaves_no_thread_and_no_task() -> None:
     with openai.OpenAI(base_url=URL, api_key="x") as client, pytest.raises(DataError):
         Predictor(client, "m").predict_many("one text")
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("finetune-pricer")]
+    assert not [thread for thread in threading.enumerate() if thread.name.endswith("dispatcher")]
 
     async def run() -> None:
         async with openai.AsyncOpenAI(base_url=URL, api_key="x") as client:

@@ -155,6 +155,19 @@ def test_a_store_that_cannot_be_opened_is_said_before_anything_is_asked(asking: 
         Predictor(asking, "m", store="folder")
 
 
+def test_an_answer_that_cannot_be_read_any_more_is_asked_for_again(
+    stub: StubService, asking: openai.OpenAI
+) -> None:
+    Predictor(asking, "m", store="kept.sqlite").predict_many(texts(3))
+    with sqlite3.connect("kept.sqlite") as database:
+        database.execute("UPDATE answers SET answer = x'00' WHERE key = (SELECT min(key) FROM answers)")
+    database.close()
+    for _ in range(2):
+        found = Predictor(asking, "m", store="kept.sqlite").predict_many(texts(3))
+        assert all(prediction.price is not None for prediction in found)
+    assert stub.sent == 4
+
+
 CHILD = """
 import sys, openai
 from finetune_pricer import Predictor

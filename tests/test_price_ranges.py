@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import random
+from typing import Any
 
 import httpx
 import numpy as np
@@ -197,3 +198,15 @@ def test_calibrating_on_an_item_without_a_price_names_its_row_and_asks_nothing(
     with pytest.raises(InvalidItem, match="row 2"):
         Predictor(client, "m").calibrate([PRICED[0], Item(title="a mug")])
     assert not route.called
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"coverage": 0}, {"coverage": 1}, {"coverage": 1.5}, {"coverage": 0.95}, {"by": "colour"}]
+)
+def test_what_cannot_give_ranges_is_refused_before_anything_is_bought(
+    service: respx.MockRouter, client: openai.OpenAI, wrong: dict[str, Any]
+) -> None:
+    items = [Item(title=f"thing {number}", price=5) for number in range(10)]
+    with pytest.raises(DataError, match=r"coverage must be|by must be|95% need at least 19.*10 of 10"):
+        Predictor(client, "m").calibrate(items, **wrong)
+    assert not service.calls

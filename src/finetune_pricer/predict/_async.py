@@ -68,7 +68,7 @@ class AsyncPredictor(Asking["AsyncOpenAI"]):
         self, items: Iterable[Item], *, coverage: float = 0.9, by: Literal["category", "price"] | None = None
     ) -> Self:
         """Give a predictor whose predictions have price ranges; see `Predictor.calibrate`."""
-        known = priced(items)
+        known = priced(items, coverage, by)
         return self._calibrated(await self.predict_many(known), known, coverage, by)
 
     async def predict_batch(self, items: Iterable[Item | str]) -> AsyncBatchRun:

@@ -14,7 +14,7 @@ from ..errors import DataError, ServiceError
 from ..items import Item, require_price
 from .decoding import Decoding
 from .engine import Engine, id_of
-from .intervals import Ranges
+from .intervals import Ranges, check_settings
 from .pace import MOST, Pace
 from .questions import Abilities, Question, Questioner
 
@@ -204,11 +204,17 @@ def _opened(path: str | os.PathLike[str]) -> KeptAnswers:
     return KeptAnswers(path)
 
 
-def priced(items: Iterable[Item]) -> list[Item]:
-    """Give the items, or raise `InvalidItem` for the first without a price, before anything is asked."""
+def priced(items: Iterable[Item], coverage: float, by: By | None) -> list[Item]:
+    """Give the items, or raise before anything is asked what calibrating on them would raise after it.
+
+    Raises:
+        InvalidItem: An item has no price.
+        DataError: A setting is out of range, or there are too few items for it.
+    """
     found = list(items)
     for row, item in enumerate(found, start=1):
         require_price(item, "calibrating", row)
+    check_settings(coverage, by, len(found))
     return found
 
 

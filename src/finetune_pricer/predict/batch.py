@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .. import _wire
+from .._progress import progress_bar
 from .batch_work import BatchWork
 from .driving import adrive, drive
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from openai import AsyncOpenAI, OpenAI
 
@@ -56,6 +58,9 @@ class BatchRun:
     ) -> Predictions:
         """Wait until all is answered, asking again for what is missing or expired, and give the predictions.
 
+        A progress bar shows how many questions the service has done. What a batch holds that was cancelled,
+        here or by somebody else, is not asked again.
+
         Args:
             timeout: Seconds; None waits as long as it takes.
             sleep: How to pause between questions.
@@ -63,9 +68,11 @@ class BatchRun:
         Raises:
             JobTimeout: The time is up; the batches go on.
             RequestRejected: The service did not accept a batch; the message has its reason.
+            NotFound: The service has lost a batch. As above, answers of the others are fetched first.
             ServiceError: The service refuses to tell.
         """
-        self._do(self._work.finish(timeout), sleep)
+        with _bar(self._work) as show:
+            self._do(self._work.finish(timeout), lambda seconds: (show(), sleep(seconds)))
         return self.predictions()
 
     def cancel(self) -> BatchRun:
@@ -110,7 +117,13 @@ class AsyncBatchRun:
         self, timeout: float | None = None, *, sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep
     ) -> Predictions:
         """Wait until all is answered; see `BatchRun.wait`."""
-        await self._do(self._work.finish(timeout), sleep)
+        with _bar(self._work) as show:
+
+            async def pause(seconds: float) -> None:
+                show()
+                await sleep(seconds)
+
+            await self._do(self._work.finish(timeout), pause)
         return self.predictions()
 
     async def cancel(self) -> AsyncBatchRun:
@@ -126,3 +139,16 @@ class AsyncBatchRun:
             return await (_wire.asend(self._client, step) if callable(step) else sleep(step))
 
         await adrive(steps, do)
+
+
+@contextmanager
+def _bar(work: BatchWork) -> Iterator[Callable[[], None]]:
+    """Give a function that shows how far the batches are."""
+    with progress_bar(total=None, doing="waiting for batches") as bar:
+
+        def show() -> None:
+            bar.n, bar.total = work.progress()
+            bar.refresh()
+
+        yield show
+        show()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import _wire
 from ..errors import (
@@ -18,6 +18,7 @@ from ..errors import (
     InvalidItem,
     JobTimeout,
     ModelNotFound,
+    NotFound,
     NotSupported,
     RequestRejected,
     ServiceError,
@@ -43,6 +44,15 @@ Step = _wire.Request | float
 Steps = Generator[Step, Any, None]
 
 
+class Open(NamedTuple):
+    """A question without an answer."""
+
+    place: int
+    """Of the first item that asks it."""
+    item_id: str
+    question: Question
+
+
 class BatchWork:
     """What is known about the questions, and what to do next."""
 
@@ -57,20 +67,23 @@ class BatchWork:
         self._errors: dict[str, ServiceError] = {}
         self._tries: Counter[str] = Counter()
         self._collected: set[str] = set()
+        self._keys: dict[str, frozenset[str]] = {}  # what was asked in each batch
+        self._done: dict[str, int] = {}  # how much of it the service has done
 
-    def replay(self) -> tuple[list[Prediction], dict[str, tuple[str, Question]]]:
-        """Give predictions as far as answers go, and the open questions by key, with their item's id."""
+    def replay(self) -> tuple[list[Prediction], dict[str, Open]]:
+        """Give predictions as far as answers go, and the open questions by key."""
         found: list[Prediction] = []
-        pending: dict[str, tuple[str, Question]] = {}
-        for item in self._items:
-            item_id = id_of(item)
+        pending: dict[str, Open] = {}
+        for place, item in enumerate(self._items):
+            item_id = ""
             try:
-                found.append(self._follow(item, item_id, pending))
+                item_id = id_of(item)
+                found.append(self._follow(item, place, pending))
             except (InvalidItem, ServiceError) as error:
                 found.append(Prediction(item_id=item_id, price=None, error=str(error)))
         return found, pending
 
-    def _follow(self, item: Item | str, item_id: str, pending: dict[str, tuple[str, Question]]) -> Prediction:
+    def _follow(self, item: Item | str, place: int, pending: dict[str, Open]) -> Prediction:
         dialogue = self._exchange.dialogue(item)
         question = next(dialogue)
         while True:
@@ -79,8 +92,8 @@ class BatchWork:
                 raise self._errors[key]
             answer = self._answers.get(key) or self._kept(question)
             if answer is None:
-                pending[key] = (item_id, question)
-                return Prediction(item_id=item_id, price=None, error="not answered yet")
+                pending.setdefault(key, Open(place, id_of(item), question))
+                return Prediction(item_id=id_of(item), price=None, error="not answered yet")
             try:
                 question = dialogue.send(answer)
             except StopIteration as done:
@@ -93,13 +106,14 @@ class BatchWork:
 
     def submit(self) -> Steps:
         """Send what is open, in as many files as the limits ask for; what is under way already is found."""
-        for content in self._files(self.replay()[1]):
+        for content, keys in self._files(self.replay()[1]):
             mark = hashlib.sha256(content).hexdigest()
             batch = yield from self._find(mark)
             if batch is None:
                 file = yield _wire.upload_requests(f"requests-{mark[:12]}.jsonl", content)
                 batch = yield from self._create(file["id"], mark)
             self.ids.append(batch["id"])
+            self._keys[batch["id"]] = keys
 
     def _create(self, file_id: str, mark: str) -> Generator[Step, Any, Answer]:
         try:
@@ -124,37 +138,60 @@ class BatchWork:
             if not page.get("has_more") or not after:
                 return None
 
-    def _files(self, pending: Mapping[str, tuple[str, Question]]) -> Iterator[bytes]:
+    def _files(self, pending: Mapping[str, Open]) -> Iterator[tuple[bytes, frozenset[str]]]:
+        """Give files of questions, and whose they are.
+
+        Each is cut at the same items, whatever of the others is answered, so that it is found again.
+        """
         import orjson
 
         most, largest = self._exchange.service.batch_requests, self._exchange.service.batch_bytes
-        lines: list[bytes] = []
-        size = 0
-        for key, (_, question) in pending.items():
+        lines: dict[str, bytes] = {}
+        size = part = 0
+        for key, (place, _, question) in pending.items():
             body = {"model": self._exchange.model, "messages": question.messages}
             body |= self._exchange.parameters(question)
             line = orjson.dumps(
                 {"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": body}
             )
-            if lines and (len(lines) == most or size + len(line) + 1 > largest):
-                yield b"\n".join(lines)
-                lines, size = [], 0
-            lines.append(line)
+            if lines and (place // most != part or size + len(line) + 1 > largest):
+                yield b"\n".join(lines.values()), frozenset(lines)
+                lines, size = {}, 0
+            part = place // most
+            lines[key] = line
             size += len(line) + 1
         if lines:
-            yield b"\n".join(lines)
+            yield b"\n".join(lines.values()), frozenset(lines)
 
     def look(self) -> Steps:
         """Ask for the state of each batch, and fetch the answers of those that have ended."""
+        problem: ServiceError | None = None
         for batch_id in self.ids:
             if batch_id in self._collected:
                 continue
-            batch = yield _wire.retrieve_batch(batch_id)
-            if batch.get("status") in _ENDED:
-                yield from self._collect(batch)
+            try:
+                batch = yield _wire.retrieve_batch(batch_id)
+                told = batch.get("request_counts") or {}
+                self._done[batch_id] = (told.get("completed") or 0) + (told.get("failed") or 0)
+                if batch.get("status") in _ENDED:
+                    yield from self._collect(batch)
+            except RequestRejected as error:
+                problem = problem or error
+            except NotFound as error:
+                problem = problem or _gone(batch_id, error)
         self.counts = Counter(
             "ended" if batch_id in self._collected else "under way" for batch_id in self.ids
         )
+        if problem is not None:  # only now: what the other batches hold is paid for
+            raise problem
+
+    def progress(self) -> tuple[int, int]:
+        """Give how many of the questions that were sent are done, and how many were sent."""
+        done = sum(
+            len(keys) if batch_id in self._collected else min(len(keys), self._done.get(batch_id, 0))
+            for batch_id, keys in self._keys.items()
+        )
+        return done, sum(map(len, self._keys.values()))
 
     def _collect(self, batch: Answer) -> Steps:
         if batch.get("status") == "failed":
@@ -164,26 +201,33 @@ class BatchWork:
                 code=problems[0].get("code"),
                 param=problems[0].get("param"),
             )
-        questions = self.replay()[1]
+        keys = self._keys[batch["id"]]
+        questions = {key: open_ for key, open_ in self.replay()[1].items() if key in keys}
         # As they were sent: the first refusal that is read changes them for all.
-        sent = {key: self._exchange.parameters(question) for key, (_, question) in questions.items()}
+        sent = {key: self._exchange.parameters(each.question) for key, each in questions.items()}
         for name in ("output_file_id", "error_file_id"):
             if batch.get(name):
-                content = yield _wire.file_content(batch[name])
+                try:
+                    content = yield _wire.file_content(batch[name])
+                except NotFound:
+                    continue  # services delete them after a while; what they held is missing
                 self._read(content.get("content") or b"", questions, sent)
         for key in questions:
             self._tries[key] += 1
-            if self._tries[key] >= _TRIES and key not in self._answers and key not in self._errors:
+            if key in self._answers or key in self._errors:
+                continue
+            if batch.get("status") == "cancelled":
+                self._errors[key] = ServiceUnavailable(
+                    f"batch {batch['id']!r} was cancelled; call predict_batch again to ask for the rest"
+                )
+            elif self._tries[key] >= _TRIES:
                 self._errors[key] = ServiceUnavailable(
                     f"no answer in {_TRIES} batches; ask for it with predict"
                 )
         self._collected.add(batch["id"])
 
     def _read(
-        self,
-        content: bytes,
-        questions: Mapping[str, tuple[str, Question]],
-        sent: Mapping[str, dict[str, Any]],
+        self, content: bytes, questions: Mapping[str, Open], sent: Mapping[str, dict[str, Any]]
     ) -> None:
         import orjson
 
@@ -191,12 +235,12 @@ class BatchWork:
             try:
                 row = orjson.loads(line)
                 key, response = row["custom_id"], row.get("response") or {}
+                body = response.get("body") or {}
             except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
                 continue  # what is missing is asked again
-            if key not in questions:
+            if not isinstance(key, str) or key not in questions or not isinstance(body, dict):
                 continue
-            item_id, question = questions[key]
-            body = response.get("body") or {}
+            _, item_id, question = questions[key]
             if response.get("status_code") == 200 and body.get("choices"):
                 self._answers[key] = body
                 self._exchange.keep(question, item_id, body, 0.0)
@@ -244,6 +288,17 @@ class BatchWork:
     def predictions(self) -> Predictions:
         """Give what there is by now; an item without an answer says so in its `error`."""
         return Predictions(self.replay()[0])
+
+
+def _gone(batch_id: str, error: NotFound) -> NotFound:
+    return NotFound(
+        f"batch {batch_id!r} is not there any more ({error}); call predict_batch with the same items to send "
+        "again what is not answered",
+        status=error.status,
+        code=error.code,
+        param=error.param,
+        request_id=error.request_id,
+    )
 
 
 def _error_in(status: int | None, problem: Any) -> ServiceError | None:

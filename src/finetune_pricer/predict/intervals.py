@@ -64,18 +64,10 @@ class Ranges:
             DataError: `coverage` or `by` is out of range, or there are too few predictions with a price.
             InvalidItem: An item has no price.
         """
-        if not 0 < coverage < 1:
-            raise DataError(f"coverage must be between 0 and 1, not {coverage!r}")
-        if by not in {None, "category", "price"}:
-            raise DataError(f"by must be 'category', 'price' or None, not {by!r}")
+        check_settings(coverage, by, len(items))
         truths = [require_price(item, "calibrating", row) for row, item in enumerate(items, start=1)]
         priced = [each for each in zip(predictions, items, truths, strict=True) if each[0].price is not None]
-        needed = _needed(coverage)
-        if len(priced) < needed:
-            raise DataError(
-                f"ranges of {coverage:.0%} need at least {needed} predictions with a price, "
-                f"and there are {len(priced)} of {len(truths)}"
-            )
+        _require_enough(coverage, len(priced), len(truths))
         edges = _edges([found.price or 0.0 for found, _, _ in priced]) if by == "price" else ()
         blank = cls(coverage=coverage, by=by, n=len(priced), widths={}, edges=edges)
         groups: dict[str, list[float]] = defaultdict(list)
@@ -101,6 +93,24 @@ class Ranges:
         middle, reach = math.log1p(found.price), width * _spread(found)
         high = math.expm1(middle + reach) if middle + reach < 700 else math.inf
         return replace(found, low=max(0.0, math.expm1(middle - reach)), high=high)
+
+
+def check_settings(coverage: float, by: By | None, count: int) -> None:
+    """Raise `DataError` if so many items can give no ranges of this kind, whatever is predicted for them."""
+    if not 0 < coverage < 1:
+        raise DataError(f"coverage must be between 0 and 1, such as 0.9, not {coverage!r}")
+    if by not in {None, "category", "price"}:
+        raise DataError(f"by must be 'category', 'price' or None, not {by!r}")
+    _require_enough(coverage, count, count)
+
+
+def _require_enough(coverage: float, count: int, of: int) -> None:
+    needed = _needed(coverage)
+    if count < needed:
+        raise DataError(
+            f"ranges of {100 * coverage:.6g}% need at least {needed} predictions with a price, "
+            f"and there are {count} of {of}; calibrate on more items, or with a lower coverage"
+        )
 
 
 def _needed(coverage: float) -> int:

@@ -124,10 +124,11 @@ class Predictor(Asking["OpenAI"]):
 
         Raises:
             InvalidItem: An item has no price; nothing was asked.
-            DataError: Too few of the predictions have a price.
+            DataError: A setting is out of range or there are too few items, and nothing was asked; or too few
+                of the predictions have a price.
             ServiceError: As `predict_many`.
         """
-        known = priced(items)
+        known = priced(items, coverage, by)
         return self._calibrated(self.predict_many(known), known, coverage, by)
 
     def predict_batch(self, items: Iterable[Item | str]) -> BatchRun:

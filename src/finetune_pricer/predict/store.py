@@ -68,14 +68,17 @@ class KeptAnswers:
             self._database.execute("PRAGMA synchronous = NORMAL")
 
     def find(self, key: str) -> Kept | None:
-        """Give the answer to a question, if it was ever received."""
+        """Give the answer to a question, if it was ever received and can be read."""
         import orjson
 
         with self._usable():
             row = self._database.execute(
                 "SELECT answer, latency FROM answers WHERE key = ?", (key,)
             ).fetchone()
-        return None if row is None else Kept(orjson.loads(zlib.decompress(row["answer"])), row["latency"])
+        try:
+            return None if row is None else Kept(orjson.loads(zlib.decompress(row["answer"])), row["latency"])
+        except (zlib.error, orjson.JSONDecodeError):
+            return None  # somebody has written into it; asked again, and then replaced
 
     def keep(self, key: str, model: str, item_id: str, answer: Answer, latency: float) -> None:
         """Write an answer; it is on disk after `commit`."""
