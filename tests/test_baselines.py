@@ -133,5 +133,6 @@ def test_a_baseline_that_gives_no_price_does_not_cost_the_evaluation(
     assert found.n == 5
     assert found.baselines == ()
     assert "not one of 5" in found.manifest["left out: silent"]
+    assert "error.predictions" not in found.manifest["left out: silent"]  # there is no error to look into
     assert "silent" in caplog.text
     assert evaluated([1.0]).baselines == ()

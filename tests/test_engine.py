@@ -118,11 +118,11 @@ def test_a_question_waits_a_minute_for_its_answer_unless_the_client_says_otherwi
 
 
 def test_a_limit_unknown_in_advance_is_found_with_few_refusals(run: Run) -> None:
-    """A second's worth at once, then 50 a second."""
-    with StubService(Behaviour(latency=0.1, requests_per_minute=3_000)) as service:
-        found = run(service.url, texts(120), concurrency=32)
+    """A second's worth at once, then 20 a second: fewer than a busy machine asks."""
+    with StubService(Behaviour(latency=0.1, requests_per_minute=1_200)) as service:
+        found = run(service.url, texts(60), concurrency=32)
         assert all(prediction.price is not None for prediction in found)
-        assert 0 < service.refused < 60
+        assert 0 < service.refused < 30
 
 
 @pytest.mark.parametrize("told", ["by the user", "by headers"])

@@ -91,7 +91,13 @@ class Evaluator:
         chosen, kept, sample = self._drawn(items, each)
         _require_priced(chosen)
         self._fit_baselines()  # before anything is paid for: they may refuse their items
-        found = self._asked(name or _name_of(predictor), predictor, chosen, kept, sample)
+        try:
+            found = self._asked(name or _name_of(predictor), predictor, chosen, kept, sample)
+        except EvaluationError as error:
+            if not (answered := len(error.predictions)):
+                raise
+            message = f"{error}; all {answered:,} answers are in `error.predictions`"
+            raise EvaluationError(message, predictions=error.predictions) from error
         return self._with_company(found, chosen, kept)
 
     def score(
@@ -152,8 +158,8 @@ class Evaluator:
         try:
             found = self._measured(name, items, weights, answers, sample)
         except EvaluationError as error:
-            message = f"{error}; all {len(answers):,} answers are in `error.predictions`"
-            raise EvaluationError(message, predictions=answers) from error
+            error.predictions = answers
+            raise
         return replace(found, seconds=seconds, manifest={**found.manifest, **_asked_how(predictor)})
 
     def _called(self, function: PricingFunction, items: Sequence[Item]) -> list[Answer]:

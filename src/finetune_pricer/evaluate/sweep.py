@@ -303,7 +303,9 @@ class Sweep:
             )
             evaluation = self.evaluator.evaluate(predictor, self.test, name=trial.name)
         except (JobFailed, JobCancelled, EvaluationError) as error:
-            problem = f"{error} (remove {str(path.parent)!r} to train it anew)"
+            # Of an evaluation the plain reason: what was answered lies in the folder.
+            why = error.__cause__ if isinstance(error.__cause__, EvaluationError) else error
+            problem = f"{why} (remove {str(path.parent)!r} to train it anew)"
             return Outcome(trial=trial, evaluation=None, dollars=planned.dollars, problem=problem)
         evaluation.save(path)
         return Outcome(trial=trial, evaluation=evaluation, dollars=planned.dollars)
