@@ -125,7 +125,8 @@ def test_an_answer_that_comes_as_a_task_is_cancelled_is_kept() -> None:
 
 
 INTERRUPTED = """
-import sys, openai
+import signal, sys, openai
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which who runs the tests in the background ignores
 from finetune_pricer import Predictor
 from finetune_pricer.predict import running
 running._PATIENCE = 0.3
@@ -140,10 +141,13 @@ def test_an_interrupted_run_ends_soon_and_keeps_what_was_answered(hangs: float) 
         process = subprocess.Popen(
             [sys.executable, "-c", INTERRUPTED, stub.url], stderr=subprocess.PIPE, text=True
         )
-        while stub.sent < 32:
+        while stub.sent < 32 and process.poll() is None:
             time.sleep(0.005)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=20)
+        try:
+            _, said = process.communicate(timeout=20)
+        finally:
+            process.kill()
         assert "KeyboardInterrupt" in said
         assert "the same call again asks only for the rest" in said
         with KeptAnswers("kept.sqlite") as kept:
