@@ -66,12 +66,18 @@ def interval(differences: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-@pytest.mark.parametrize("settings", [{}, {"decoding": "median", "samples": 10}], ids=["logprobs", "samples"])
+# Samples are drawn anew each time, and the MAE of one draw scatters by 2 %: what is held is their mean.
+@pytest.mark.parametrize(
+    ("settings", "draws"), [({}, 1), ({"decoding": "median", "samples": 10}, 12)], ids=["logprobs", "samples"]
+)
 def test_the_median_beats_one_sample_and_is_not_above_greedy(
-    settings: dict[str, Any], trained: Trained, one_sample: Floats, greedy: Floats
+    settings: dict[str, Any], draws: int, trained: Trained, one_sample: Floats, greedy: Floats
 ) -> None:
-    errors = trained.errors(**settings)
-    against_one, against_greedy = interval(errors - one_sample), interval(errors - greedy)
+    drawn = [trained.errors(**settings) for _ in range(draws)]
+    errors = np.mean(drawn, axis=0)
+    against_one = max((interval(each - one_sample) for each in drawn), key=lambda found: found[1])
+    against_greedy = interval(errors - greedy)
+    print(f"MAE of each draw {[round(float(each.mean()), 2) for each in drawn]}")
     print(f"MAE {errors.mean():.2f}, one sample {one_sample.mean():.2f}, greedy {greedy.mean():.2f}")
     print(f"against one sample {against_one}, against greedy {against_greedy}")
     assert against_one[1] < 0

@@ -44,20 +44,36 @@ print(1_600 / (time.perf_counter() - began))
 """
 
 
+# Peaks as /proc has them: getrusage also counts what the parent had when it forked.
 TRAIN = """
-import resource, sys, time
+import os, re, sys, threading, time
 from pathlib import Path
 from finetune_pricer import ItemDataset
 from finetune_pricer.local import LocalServer
 sys.path.insert(0, sys.argv[1])
 from test_learner_on_real_items import tuned
+def peak(process):
+    told = Path(f"/proc/{process}/status").read_text()
+    return int(re.search(r"VmHWM:\\s+(\\d+)", told)[1]) / 1_024
+def watch():
+    while not ended.wait(0.05):
+        for task in Path("/proc/self/task").iterdir():
+            for child in (task / "children").read_text().split():
+                try:
+                    peaks.append(peak(child))
+                except (OSError, TypeError):  # it has just ended
+                    pass
+peaks, ended = [], threading.Event()
 train, _, _ = ItemDataset.from_hub(Path(sys.argv[2]))
 with LocalServer(sys.argv[3], cores=1) as server, server.client() as client:
+    watching = threading.Thread(target=watch)
+    watching.start()
     began = time.perf_counter()
     model = tuned(client, train, 1)
     seconds = time.perf_counter() - began
-sizes = [resource.getrusage(whose).ru_maxrss for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-print(model, seconds, *(size / 1_024 for size in sizes))
+    ended.set()
+    watching.join()
+print(model, seconds, peak("self"), max(peaks))
 """
 
 
