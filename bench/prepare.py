@@ -18,8 +18,8 @@ from typing import Any
 import datasets
 
 from finetune_pricer import ChatFormatter, Item, ItemDataset, JsonlWriter, audit, check_jsonl, count_tokens
+from finetune_pricer._methods.duplicates import words_of
 from finetune_pricer.prepare.tokens import counter
-from finetune_pricer.prepare.twins import words_of
 
 ROUNDS = 9
 

@@ -31,7 +31,8 @@ _CONTEXT.set_forkserver_preload(
         "openai.resources.fine_tuning",
         "openai.resources.models",
         "tenacity",
-        *(f"finetune_pricer.tune.{name}" for name in ("events", "job", "journal", "order", "spec", "watch")),
+        "finetune_pricer.tune.job",
+        "finetune_pricer.tune.purchase",
         "finetune_pricer.providers",
     ]
 )

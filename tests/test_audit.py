@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune_pricer import Item, ItemDataset, MadeUpCatalogue, audit
+from finetune_pricer._methods import duplicates
 from finetune_pricer.errors import DataError, MissingExtra
-from finetune_pricer.prepare import twins
 from finetune_pricer.prepare.findings import KINDS, AuditReport, Finding, Kind
 from finetune_pricer.prices import marked_prices
 
@@ -191,7 +191,7 @@ def test_marked_prices_are_found_in_long_texts_too() -> None:
 def brute_force(texts: list[str], similarity: float) -> set[tuple[int, int]]:
     sets = []
     for text in texts:
-        words = twins.words_of(text)
+        words = duplicates.words_of(text)
         sets.append({tuple(words[at : at + 3]) for at in range(max(1, len(words) - 2))})
     return {
         (a, b)
@@ -211,8 +211,8 @@ def test_near_pairs_are_those_of_brute_force() -> None:
             for at in rng.integers(0, 40, rng.integers(0, 6)):
                 changed[at] = f"new{rng.integers(10**9)}"
             texts.append(" ".join(changed))
-    shingles = twins.Shingles(twins.words_of(text) for text in texts)
-    found = {(a, b) for a, b, _ in twins.near_pairs(shingles, 0.6)}
+    shingles = duplicates.Shingles(duplicates.words_of(text) for text in texts)
+    found = {(a, b) for a, b, _ in duplicates.near_pairs(shingles, 0.6)}
     wanted = brute_force(texts, 0.6)
     assert found <= wanted
     assert len(wanted) > 100

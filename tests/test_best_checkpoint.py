@@ -10,7 +10,7 @@ import respx
 
 from finetune_pricer import FineTuneJob, Item
 from finetune_pricer.errors import DataError, EvaluationError, NotSupported
-from finetune_pricer.evaluate.checkpoints import best_checkpoint
+from finetune_pricer.evaluate.best_checkpoint import best_checkpoint
 from finetune_pricer.providers import PROVIDERS
 from finetune_pricer.tune.records import JobRecord
 

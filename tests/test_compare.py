@@ -8,9 +8,9 @@ import pytest
 
 from evaluate_helpers import evaluated
 from finetune_pricer import Evaluator, Item, Leaderboard, compare
+from finetune_pricer._methods.resampling import holm
 from finetune_pricer.errors import EvaluationError
 from finetune_pricer.evaluate.baselines import FITTED, MedianBaseline
-from finetune_pricer.evaluate.resampling import holm
 
 
 def noisy(size: int, seed: int, scale: float = 60.0) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":

@@ -13,13 +13,13 @@ from finetune_pricer import (
     FineTuneJob,
     Item,
     JsonlWriter,
-    PriceRow,
     TokenCount,
+    TokenPricing,
     TrainingFile,
     estimate_cost,
 )
-from finetune_pricer._price_rows import PRICE_ROWS, price_row
 from finetune_pricer.errors import DataError, OverBudget, PricerError, TrainingFileError
+from finetune_pricer.providers.pricing import TOKEN_PRICINGS, find_pricing
 from finetune_pricer.tune.cost import require_within_budget
 
 KINDS = [Item(title="thing", price=20), Item(title="thing thing", price=1200)]
@@ -84,7 +84,7 @@ def test_a_service_may_charge_for_hosting_though_training_is_unknown(training: T
 
 def test_a_price_can_be_handed_in(training: TrainingFile) -> None:
     assert estimate_cost(training, model="mine", epochs=2, price=4).training == pytest.approx(0.0464)
-    row = PriceRow(train=4, input=1, output=2, bills_validation=True)
+    row = TokenPricing(train=4, input=1, output=2, bills_validation=True)
     cost = estimate_cost(training, model="mine", epochs=2, price=row, validation=training, predictions=200)
     assert cost.training == pytest.approx(2 * 0.0464)
     assert cost.chat == pytest.approx(200 * (23.5 * 1 + 4.5 * 2) / 1e6)
@@ -112,10 +112,10 @@ def test_what_cannot_be_worked_out_is_refused(training: TrainingFile, bad: dict[
         estimate_cost(training, model=MINI, **bad)
 
 
-def test_every_price_row_says_when_and_where_it_was_read() -> None:
-    assert all(row.source and (row.as_of or row.provider == "local") for row in PRICE_ROWS)
-    assert len({(row.provider, row.model) for row in PRICE_ROWS}) == len(PRICE_ROWS)
-    assert price_row(None, MINI) is price_row("openai", "gpt-9") is None
+def test_every_find_pricing_says_when_and_where_it_was_read() -> None:
+    assert all(row.source and (row.as_of or row.provider == "local") for row in TOKEN_PRICINGS)
+    assert len({(row.provider, row.model) for row in TOKEN_PRICINGS}) == len(TOKEN_PRICINGS)
+    assert find_pricing(None, MINI) is find_pricing("openai", "gpt-9") is None
 
 
 def test_a_budget_says_by_how_much_it_is_exceeded(training: TrainingFile) -> None:

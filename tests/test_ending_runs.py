@@ -15,7 +15,7 @@ import pytest
 from finetune_pricer import KeptAnswers, Predictor
 from finetune_pricer.aio import AsyncPredictor
 from finetune_pricer.errors import DataError
-from finetune_pricer.predict.running import in_tasks, in_threads
+from finetune_pricer.predict.runners import in_tasks, in_threads
 from stub_service import Behaviour, StubService
 
 REPLY: tuple[dict[str, Any], dict[str, str]] = ({"choices": [{"message": {"content": "$5.00"}}]}, {})
@@ -128,8 +128,8 @@ INTERRUPTED = """
 import signal, sys, openai
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which who runs the tests in the background ignores
 from finetune_pricer import Predictor
-from finetune_pricer.predict import running
-running._PATIENCE = 0.3
+from finetune_pricer.predict import runners
+runners._PATIENCE = 0.3
 client = openai.OpenAI(base_url=sys.argv[1], api_key="x")
 Predictor(client, "m", store="kept.sqlite").predict_many(f"thing {number}" for number in range(5_000))
 """

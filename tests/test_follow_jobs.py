@@ -24,7 +24,7 @@ from finetune_pricer.errors import (
     ServiceUnavailable,
 )
 from finetune_pricer.providers import PROVIDERS, Provider
-from finetune_pricer.tune.metrics import metrics_in_answer, metrics_in_file
+from finetune_pricer.tune.job_metrics import metrics_in_answer, metrics_in_file
 from finetune_pricer.tune.records import JobRecord
 
 JOB = "/fine_tuning/jobs/ftjob-1"

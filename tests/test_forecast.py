@@ -8,7 +8,7 @@ import pytest
 from evaluate_helpers import evaluated
 from finetune_pricer import Evaluation, forecast
 from finetune_pricer.errors import EvaluationError
-from finetune_pricer.evaluate.curves import fit_all
+from finetune_pricer.evaluate.learning_curves import fit_all
 
 SIZES = (100, 300, 1000, 3000)
 Curve = Callable[[float], float]

@@ -18,9 +18,9 @@ NAMES = "Item, ItemDataset, ChatFormatter, JsonlWriter, FineTuneJob, Predictor, 
 # Data flows down this list; a room imports from its own line and from those above it.
 FLOW = [
     {"errors"},
-    {"_settings", "_files", "_progress", "_sqlite", "_features", "_network", "prices"},
-    {"_profiles", "_price_rows"},
-    {"providers", "_wire"},
+    {"_environment", "_files", "_progress", "_sqlite", "_methods", "prices"},
+    {"providers"},
+    {"_service"},
     {"items"},
     {"chat"},
     {"prepare"},
@@ -32,7 +32,7 @@ FLOW = [
 ]
 LEVEL = {room: level for level, rooms in enumerate(FLOW) for room in rooms}
 MAY_IMPORT_LOCAL = {"providers", "cli"}
-LOCAL_MAY_IMPORT = {"errors", "prices", "_features", "_network"}
+LOCAL_MAY_IMPORT = {"errors", "prices", "_methods"}
 
 
 def room_of(path: Path) -> str:
@@ -129,3 +129,7 @@ def test_the_package_knows_its_version_and_is_typed() -> None:
 
     assert finetune_pricer.__version__ == version("finetune-pricer")
     assert (SOURCE / "py.typed").exists()
+
+
+def test_the_names_of_earlier_versions_still_work() -> None:
+    assert finetune_pricer.PriceRow is finetune_pricer.TokenPricing

@@ -5,8 +5,8 @@ import pytest
 
 from evaluate_helpers import evaluated
 from finetune_pricer import compare
+from finetune_pricer._methods.resampling import interval, resamples, sign_flips
 from finetune_pricer.evaluate.metrics import bootstrap_intervals, mean_absolute_error
-from finetune_pricer.evaluate.resampling import interval, resamples, sign_flips
 
 STUDENT_MEAN = 2 * np.sqrt(3) / np.pi  # of |t| with 3 degrees of freedom
 LOGNORMAL_MEAN = np.exp(0.5)
@@ -102,7 +102,7 @@ def test_a_resample_draws_as_many_items_as_there_are() -> None:
 
 
 def test_slices_are_of_any_height(monkeypatch: pytest.MonkeyPatch) -> None:
-    from finetune_pricer.evaluate import resampling
+    from finetune_pricer._methods import resampling
 
     for at_once in (1, 50 * 7, 50 * 100):
         monkeypatch.setattr(resampling, "_AT_ONCE", at_once)

@@ -13,7 +13,7 @@ import pytest
 
 from finetune_pricer import Item, ItemDataset
 from finetune_pricer.errors import DataError, FileAccessError, InvalidRows
-from finetune_pricer.items.reading import SCHEMA
+from finetune_pricer.items.ingest import SCHEMA
 from finetune_pricer.items.spool import Spool
 
 CSV = 'sku,name,cost\na,Lamp,"$1,299.00"\nb,"Mat, ""door""",19.50\n'

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as theirs
 
-from finetune_pricer.evaluate import metrics, resampling
+from finetune_pricer._methods import resampling
+from finetune_pricer.evaluate import metrics
 
 Function = Callable[[Any, Any], Any]
 RANDOM = np.random.default_rng(7)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from finetune_pricer.predict.pace import Pace, Ticket, seconds_in
+from finetune_pricer.predict.rate_limit import Pace, Ticket, seconds_in
 
 
 class Service:

@@ -10,7 +10,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._price_rows import PriceRow as PriceRow
     from .chat import ChatFormatter as ChatFormatter
     from .evaluate.compare import Comparison as Comparison
     from .evaluate.compare import compare as compare
@@ -24,24 +23,27 @@ if TYPE_CHECKING:
     from .items import ItemDataset as ItemDataset
     from .items import ItemSplits as ItemSplits
     from .items import login as login
+    from .predict.answer_store import KeptAnswers as KeptAnswers
     from .predict.prediction import Prediction as Prediction
     from .predict.prediction import Predictions as Predictions
     from .predict.predictor import Predictor as Predictor
-    from .predict.store import KeptAnswers as KeptAnswers
     from .prepare.audit import audit as audit
-    from .prepare.checking import check_jsonl as check_jsonl
+    from .prepare.check import check_jsonl as check_jsonl
     from .prepare.faults import JsonlReport as JsonlReport
     from .prepare.findings import AuditReport as AuditReport
     from .prepare.jsonl import JsonlWriter as JsonlWriter
     from .prepare.jsonl import TrainingFile as TrainingFile
-    from .prepare.made_up import MadeUpCatalogue as MadeUpCatalogue
+    from .prepare.synthetic import MadeUpCatalogue as MadeUpCatalogue
     from .prepare.tokens import TokenCount as TokenCount
     from .prepare.tokens import count_tokens as count_tokens
+    from .providers import TokenPricing as TokenPricing
     from .providers import connect as connect
     from .tune.cost import CostEstimate as CostEstimate
     from .tune.cost import estimate_cost as estimate_cost
-    from .tune.files import upload as upload
     from .tune.job import FineTuneJob as FineTuneJob
+    from .tune.upload import upload as upload
+
+    PriceRow = TokenPricing
 
 _HOMES = {
     "AuditReport": "prepare.findings",
@@ -57,26 +59,29 @@ _HOMES = {
     "ItemSplits": "items",
     "JsonlReport": "prepare.faults",
     "JsonlWriter": "prepare.jsonl",
-    "KeptAnswers": "predict.store",
+    "KeptAnswers": "predict.answer_store",
     "Leaderboard": "evaluate.leaderboard",
-    "MadeUpCatalogue": "prepare.made_up",
+    "MadeUpCatalogue": "prepare.synthetic",
     "Prediction": "predict.prediction",
     "Predictions": "predict.prediction",
     "Predictor": "predict.predictor",
-    "PriceRow": "_price_rows",
     "Sweep": "evaluate.sweep",
     "TokenCount": "prepare.tokens",
+    "TokenPricing": "providers",
     "TrainingFile": "prepare.jsonl",
     "audit": "prepare.audit",
-    "check_jsonl": "prepare.checking",
+    "check_jsonl": "prepare.check",
     "compare": "evaluate.compare",
     "connect": "providers",
     "count_tokens": "prepare.tokens",
     "estimate_cost": "tune.cost",
     "forecast": "evaluate.forecast",
     "login": "items",
-    "upload": "tune.files",
+    "upload": "tune.upload",
 }
+
+# Names of earlier versions, which still work: (room, today's name).
+_FORMER = {"PriceRow": ("providers", "TokenPricing")}
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - a test holds it against the imports above
 
@@ -86,9 +91,10 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("finetune-pricer")
-    if name not in _HOMES:
+    if name not in _HOMES and name not in _FORMER:
         raise AttributeError(f"module 'finetune_pricer' has no attribute {name!r}")
-    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    room, known_as = _FORMER[name] if name in _FORMER else (_HOMES[name], name)
+    value = getattr(import_module(f".{room}", __name__), known_as)
     globals()[name] = value
     return value
 

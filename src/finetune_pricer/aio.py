@@ -6,11 +6,11 @@ import asyncio
 import builtins  # noqa: TC003 - the class has a method `list`
 from typing import TYPE_CHECKING, Any
 
+from ._service.flow import arun, astream
+from ._service.polling import LONGEST_PAUSE
 from .predict._async import AsyncPredictor
-from .tune._flow import arun, astream
-from .tune._polling import LONGEST_PAUSE
+from .tune._base import JobFacts, found_by_id
 from .tune.job import profile, spec_for
-from .tune.life import JobFacts, found_by_id
 
 if TYPE_CHECKING:
     import os
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
     from .prepare.jsonl import TrainingFile
-    from .providers import Provider
+    from .providers.provider import Provider
+    from .tune._base import ResultFile
     from .tune.checkpoints import JobCheckpoint
+    from .tune.deployment import Deployment
     from .tune.events import JobEvent
-    from .tune.life import ResultFile
-    from .tune.metrics import JobMetrics
+    from .tune.job_metrics import JobMetrics
     from .tune.records import JobRecord, UploadedFile
-    from .tune.serving import Deployment
     from .tune.spec import Factor, Whole
 
 __all__ = ["AsyncFineTuneJob", "AsyncPredictor"]
@@ -62,7 +62,7 @@ class AsyncFineTuneJob(JobFacts):
     ) -> AsyncFineTuneJob:
         """Do as `FineTuneJob.create` does."""
         from .tune.journal import Journal
-        from .tune.order import ordered
+        from .tune.purchase import ordered
 
         settings = {
             "epochs": epochs,
@@ -105,7 +105,7 @@ class AsyncFineTuneJob(JobFacts):
     ) -> AsyncFineTuneJob:
         """Do as `FineTuneJob.find` does."""
         from .tune.journal import Journal
-        from .tune.order import found
+        from .tune.purchase import found
 
         settings = {
             "epochs": epochs,
@@ -126,7 +126,7 @@ class AsyncFineTuneJob(JobFacts):
         cls, client: AsyncOpenAI, *, limit: int = 20, provider: str | Provider | None = None
     ) -> builtins.list[AsyncFineTuneJob]:
         """Do as `FineTuneJob.list` does."""
-        from .tune.order import newest
+        from .tune.purchase import newest
 
         known = profile(client, provider)
         return [cls(client, record, known) for record in await arun(client, newest(limit), asyncio.sleep)]

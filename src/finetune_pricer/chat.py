@@ -15,7 +15,7 @@ from .prices import PriceForm, parse_price
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ._wire import Message
+    from ._service.requests import Message
 
 COURSE = "Estimate the price of this product. Respond with the price, no explanation"
 """The instruction of the LLM Engineering course, from which this library grew."""

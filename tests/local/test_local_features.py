@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from finetune_pricer._features import TextFeatures
+from finetune_pricer._methods.features import TextFeatures
 from local_helpers import products
 
 TEXTS = [product.text for product in products(200)]

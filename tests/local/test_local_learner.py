@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from finetune_pricer._network import Hyperparameters, Training
+from finetune_pricer._methods.network import Hyperparameters, Training
 from finetune_pricer.errors import TrainingFileError
-from finetune_pricer.local.course import Course
-from finetune_pricer.local.examples import CONTEXT, Example, read_examples
-from finetune_pricer.local.learner import Lesson
-from finetune_pricer.local.model import Frame, PriceModel
-from finetune_pricer.local.replies import ReplyForm, number_in, tokens_of
+from finetune_pricer.local.learners.sparse.dataset import Lesson
+from finetune_pricer.local.learners.sparse.model import Frame, PriceModel
+from finetune_pricer.local.learners.sparse.reply_format import ReplyForm, number_in, tokens_of
+from finetune_pricer.local.learners.sparse.trainer import Course
+from finetune_pricer.local.learners.sparse.training_file import CONTEXT, Example, read_examples
 from local_helpers import INSTRUCTION, Product, products
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def test_training_goes_on_from_any_step_as_if_nothing_had_happened() -> None:
 def test_a_course_that_is_killed_at_any_step_ends_with_the_same_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("finetune_pricer.local.course.LADDER", (2, 4, 6))
+    monkeypatch.setattr("finetune_pricer.local.learners.sparse.trainer.LADDER", (2, 4, 6))
 
     class KilledError(Exception):
         pass

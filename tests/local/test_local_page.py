@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from finetune_pricer.local import Faults, LocalServer
-from finetune_pricer.local.page import index_page
+from finetune_pricer.local.api.dashboard import index_page
 from local_helpers import endless, eventually, jsonl, products, train, upload
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def test_the_page_asks_for_itself_sooner_while_a_job_trains() -> None:
 
 
 def test_the_page_shows_the_latest_of_many_jobs_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finetune_pricer.local.page._SHOWN", 2)
+    monkeypatch.setattr("finetune_pricer.local.api.dashboard._SHOWN", 2)
     with LocalServer() as server, server.client() as client:
         jobs = [train(client, b"nonsense") for _ in range(3)]
         page = httpx2.get(f"{root(server)}/").text
@@ -173,8 +173,8 @@ def test_there_is_an_end_to_files_and_to_unfinished_jobs(
     client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = upload(client, jsonl(products(20)))
-    monkeypatch.setattr("finetune_pricer.local.routes_files.MOST_FILES", 1)
-    monkeypatch.setattr("finetune_pricer.local.routes_jobs.MOST_UNFINISHED", 0)
+    monkeypatch.setattr("finetune_pricer.local.api.routes.files.MOST_FILES", 1)
+    monkeypatch.setattr("finetune_pricer.local.api.routes.jobs.MOST_UNFINISHED", 0)
 
     with pytest.raises(openai.BadRequestError, match="delete some"):
         upload(client, b"x")

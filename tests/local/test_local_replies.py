@@ -11,12 +11,12 @@ import openai
 import pytest
 from scipy.stats import chisquare
 
+from finetune_pricer.local.api.rate_limit import Rates
+from finetune_pricer.local.api.refusals import ApiError
 from finetune_pricer.local.faults import Faults, Weather
-from finetune_pricer.local.limits import Rates
-from finetune_pricer.local.points import PricePoints, best_spread, widened
-from finetune_pricer.local.refusals import ApiError
-from finetune_pricer.local.replies import tokens_of
-from finetune_pricer.local.tree import END, ReplyTree
+from finetune_pricer.local.learners.sparse.price_points import PricePoints, best_spread, widened
+from finetune_pricer.local.learners.sparse.reply_format import tokens_of
+from finetune_pricer.local.learners.sparse.reply_trie import END, ReplyTree
 from local_helpers import ask, products
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ import pytest
 from finetune_pricer import local
 from finetune_pricer.errors import MissingExtra
 from finetune_pricer.local import LocalServer
-from finetune_pricer.local.worker import _Slot
+from finetune_pricer.local.jobs.worker import _Slot
 from local_helpers import ask, endless, events, eventually, finished, jsonl, products, train, upload
 
 if TYPE_CHECKING:

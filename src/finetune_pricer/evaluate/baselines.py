@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from sklearn.linear_model import Ridge
     from sklearn.neighbors import NearestNeighbors
 
-    from .._features import TextFeatures
-    from .._network import Floats as AnyFloats
-    from .._network import Network
+    from .._methods.features import TextFeatures
+    from .._methods.network import Floats as AnyFloats
+    from .._methods.network import Network
     from ..items import ItemDataset
 
     Floats = npt.NDArray[np.float64]
@@ -54,7 +54,7 @@ class Training:
     @cached_property
     def features(self) -> TextFeatures:
         """A vocabulary of the items' texts."""
-        from .._features import TextFeatures
+        from .._methods.features import TextFeatures
 
         return TextFeatures.fit([item.text for item in self.items])
 
@@ -217,15 +217,15 @@ class NetworkBaseline(Baseline):
         """Train it; few items are gone through more often."""
         import numpy as np
 
-        from .. import _network
+        from .._methods import network
 
         logs = np.log1p(training.prices)
-        edges = _network.price_bins(logs)
-        labels = _network.soft_labels(logs, edges, _network.softness(edges, logs))
+        edges = network.price_bins(logs)
+        labels = network.soft_labels(logs, edges, network.softness(edges, logs))
         count = len(training.items)
-        course = _network.Training(
-            _network.Data(training.rows, *labels),
-            _network.Hyperparameters.resolve({}, examples=count),
+        course = network.Training(
+            network.Data(training.rows, *labels),
+            network.Hyperparameters.resolve({}, examples=count),
             epochs=min(20, max(5, 10_000 // count)),
             seed=_SEED,
         )
@@ -237,7 +237,7 @@ class NetworkBaseline(Baseline):
         """Give the price that half of the probability lies below, on a straight line through its bin."""
         import numpy as np
 
-        from .._network import softmax
+        from .._methods.network import softmax
 
         rows = self._features.transform([item.text for item in items])
         heights = np.cumsum(softmax(self._network.scores(rows)), axis=1, dtype=np.float64)

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..errors import EvaluationError
-from .measuring import Metric
+from .measurement import Metric
 
 if TYPE_CHECKING:
     import os
 
     from .evaluation import Evaluation
-    from .pairing import Difference
+    from .paired import Difference
 
 _ROUNDS = 10_000
 _LEVEL = 0.05
@@ -102,7 +102,7 @@ class Comparison:
             MissingExtra: plotly is not installed.
             FileAccessError: The path cannot be written; what stood there stays.
         """
-        from .report import write_comparison
+        from .report.html import write_comparison
 
         write_comparison(self, path)
 
@@ -131,7 +131,7 @@ def compare(
     Raises:
         EvaluationError: They were not evaluated on the same items, or have none in common.
     """
-    from .pairing import adjusted, differences, side_by_side
+    from .paired import adjusted, differences, side_by_side
 
     evaluations = (a, b, *more)
     found = differences(

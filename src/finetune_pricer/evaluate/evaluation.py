@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from .._files import replacing
 from ..errors import EvaluationError, FileAccessError
-from . import measuring
-from .measuring import KINDS, Metric, Record, Slice
+from . import measurement
+from .measurement import KINDS, Metric, Record, Slice
 
 if TYPE_CHECKING:
     import os
@@ -131,7 +131,7 @@ class Evaluation:
         return f"MAE ${self.mae}, n={self.n}{weighted}, {self.unscored} unscored{negative}{warning}"
 
     def _repr_html_(self) -> str:
-        from ._page import metric_table
+        from .report.page import metric_table
 
         lines = [
             f"<b>{html.escape(one.name)}</b>: {html.escape(str(one))}" for one in (self, *self.baselines)
@@ -140,11 +140,11 @@ class Evaluation:
 
     def by_category(self) -> tuple[Slice, ...]:
         """Cut by category, the largest first."""
-        return measuring.by_category(self.records, seed=self.seed, rounds=_SLICE_ROUNDS)
+        return measurement.by_category(self.records, seed=self.seed, rounds=_SLICE_ROUNDS)
 
     def by_price_band(self, edges: Sequence[float] | None = None) -> tuple[Slice, ...]:
         """Cut by true price: at the given dollars, or into about fifths."""
-        return measuring.by_price_band(self.records, edges, seed=self.seed, rounds=_SLICE_ROUNDS)
+        return measurement.by_price_band(self.records, edges, seed=self.seed, rounds=_SLICE_ROUNDS)
 
     def worst(self, count: int = 10) -> tuple[Record, ...]:
         """Give the records with the largest errors, the worst first."""
@@ -211,13 +211,13 @@ class Evaluation:
             MissingExtra: plotly is not installed.
             FileAccessError: The path cannot be written; what stood there stays.
         """
-        from .report import write_html
+        from .report.html import write_html
 
         write_html(self, path)
 
     def to_markdown(self) -> str:
         """Give the report without figures, as Markdown."""
-        from .markdown import report
+        from .report.markdown import report
 
         return report(self)
 
@@ -228,7 +228,7 @@ class Evaluation:
             base_model: What was tuned, as the Hub names it.
             license: The Hub's word for the licence, such as `apache-2.0`.
         """
-        from .markdown import model_card
+        from .report.markdown import model_card
 
         return model_card(self, base_model=base_model, license=license)
 
@@ -243,7 +243,7 @@ class Evaluation:
             MissingExtra: plotly is not installed.
             EvaluationError: There is no such figure, or no price ranges to draw.
         """
-        from .figures import draw
+        from .report.figures import draw
 
         return draw(self, kind, log=log)
 

@@ -19,7 +19,7 @@ from ..prices import parse_price
 
 if TYPE_CHECKING:  # they cost a tenth of importing all public names, and are needed when all is answered
     from .evaluation import Evaluation
-    from .measuring import Record
+    from .measurement import Record
 
 Answer = Prediction | float | str | None
 """What a pricing function may give for an item."""
@@ -180,7 +180,7 @@ class Evaluator:
         sample: str | None,
     ) -> Evaluation:
         from .evaluation import Evaluation
-        from .measuring import measure
+        from .measurement import measure
 
         records = tuple(_record(*row) for row in zip(items, answers, weights, strict=True))
         if all(record.price is None for record in records):
@@ -287,7 +287,7 @@ def _safely(call: Callable[[], Any]) -> Answer:
 
 
 def _record(item: Item, answer: Answer, weight: float) -> Record:
-    from .measuring import Record
+    from .measurement import Record
 
     price, text, unscored = _read(item, answer)
     if price is not None and not math.isfinite(price):

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from .curves import Fitted
     from .evaluation import Evaluation
+    from .learning_curves import Fitted
 
     Floats = npt.NDArray[np.float64]
 
@@ -175,7 +175,7 @@ class Forecast:
         Raises:
             MissingExtra: plotly is not installed.
         """
-        from .curve_figure import learning_curve
+        from .report.curve_figure import learning_curve
 
         return learning_curve(self, to or min(4, _FURTHEST) * self.largest)
 
@@ -239,7 +239,7 @@ def forecast(
         )
     if any(one.size < 1 or one.evaluation.mae.value <= 0 for one in kept):
         raise EvaluationError("a forecast takes sizes of at least 1 and errors above 0")
-    from .curves import fit_all
+    from .learning_curves import fit_all
 
     sizes, errors, noise = _resampled(kept, training_noise, rounds, seed)
     fitted = tuple(fit_all(sizes, errors, noise))
@@ -295,8 +295,8 @@ def _resampled(
 ) -> tuple[Floats, Floats, Floats]:
     import numpy as np
 
-    from .pairing import side_by_side
-    from .resampling import resamples
+    from .._methods.resampling import resamples
+    from .paired import side_by_side
 
     found = side_by_side([one.evaluation for one in points], allow_different=False)
     known = ~np.isnan(found.errors)

@@ -98,12 +98,12 @@ class Leaderboard:
 
     def to_markdown(self) -> str:
         """Give a Markdown table and what a rank means."""
-        from .markdown import table
+        from .report.markdown import table
 
         return f"{table(_HEAD, [_cells(one) for one in self])}\n{_NOTE}\n"
 
     def _repr_html_(self) -> str:
-        from ._page import table
+        from .report.page import table
 
         return f"{table(_HEAD, [_cells(one) for one in self], text_columns=2)}<p>{_NOTE}</p>"
 
@@ -113,7 +113,7 @@ class Leaderboard:
         Raises:
             FileAccessError: The path cannot be written; what stood there stays.
         """
-        from ._page import page
+        from .report.page import page
 
         with replacing(path) as file:
             file.write(page("Leaderboard", f"<h1>Leaderboard</h1>{self._repr_html_()}").encode())
@@ -125,7 +125,7 @@ _HEAD = ("rank", "model", "MAE", "95 % interval", "median error", "n", "unscored
 def _ranked(
     evaluations: list[Evaluation], allow_different: bool, rounds: int, seed: int
 ) -> tuple[Standing, ...]:
-    from .pairing import adjusted, differences, side_by_side
+    from .paired import adjusted, differences, side_by_side
 
     ordered = sorted(evaluations, key=lambda one: one.mae.value)
     pairs = list(combinations(range(len(ordered)), 2))
@@ -154,7 +154,7 @@ def _ranked(
 
 
 def _cells(one: Standing) -> tuple[str, ...]:
-    from .markdown import dollars, interval
+    from .report.markdown import dollars, interval
 
     found = one.evaluation
     return (

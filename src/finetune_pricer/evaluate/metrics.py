@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from .._methods.resampling import bootstrap_draws, interval
 from ..errors import EvaluationError
-from .resampling import bootstrap_draws, interval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,13 +15,13 @@ from ..chat import ChatFormatter
 from ..errors import DataError, EvaluationError, JobCancelled, JobFailed
 from ..predict.predictor import Predictor
 from ..prepare.jsonl import JsonlWriter
-from ..providers import provider_of
+from ..providers.connect import provider_of
 from ..tune.job import FineTuneJob
 from .evaluation import Evaluation
 from .evaluator import Evaluator
 from .forecast import Forecast, forecast
 from .leaderboard import Leaderboard
-from .markdown import dollars, interval, table
+from .report.markdown import dollars, interval, table
 from .trial_costs import KnownPrices
 
 if TYPE_CHECKING:

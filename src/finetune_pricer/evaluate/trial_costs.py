@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._price_rows import price_row
 from ..prepare.tokens import count_tokens
+from ..providers.pricing import find_pricing
 from ..tune.cost import estimate_cost
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class KnownPrices:
         self, training: TrainingFile, validation: TrainingFile | None, *, model: str, epochs: int | None
     ) -> float | None:
         """Give what training costs, or None where the price or the epochs are not known."""
-        price = price_row(self._provider, model)
+        price = find_pricing(self._provider, model)
         if price is None or price.train is None:
             return None
         if price.train == 0:  # however often, and nothing needs to be counted
@@ -42,7 +42,7 @@ class KnownPrices:
 
     def why_unknown(self, model: str) -> str:
         """Say why `dollars` gave None for a model, and what to do."""
-        price = price_row(self._provider, model)
+        price = find_pricing(self._provider, model)
         if price is None or price.train is None:
             return (
                 f"no price of {model!r} at {self._provider!r} is known here; hand in "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .compare import compare
-from .markdown import dollars, interval
+from .report.markdown import dollars, interval
 
 if TYPE_CHECKING:
     from .compare import Comparison

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from .describing import Description
-    from .reading import Loaded
+    from .description import Description
+    from .ingest import Loaded
 
 OnError = Literal["raise", "skip"]
 _BATCH = 1000  # items that are made together when a set is walked through
@@ -47,7 +47,7 @@ class ItemDataset(Sequence[Item]):
     @classmethod
     def from_items(cls, items: Iterable[Item]) -> ItemDataset:
         """Gather items that exist already, or that a generator makes."""
-        from .rows import gathered
+        from .tables import gathered
 
         return cls(gathered(items), history=("made in Python",))
 
@@ -114,11 +114,11 @@ class ItemDataset(Sequence[Item]):
             FileAccessError: The file cannot be read.
             InvalidRows: A column is missing, or rows cannot be items; all of them are listed.
         """
-        from . import reading
-        from .sources import file_rows
+        from . import ingest
+        from .file_formats import file_rows
 
         rows = file_rows(path, columns)
-        return cls._loaded(reading.load(rows, columns=columns, priced=priced, on_error=on_error))
+        return cls._loaded(ingest.load(rows, columns=columns, priced=priced, on_error=on_error))
 
     @classmethod
     def from_pandas(
@@ -134,11 +134,11 @@ class ItemDataset(Sequence[Item]):
         Raises:
             InvalidRows: A column is missing, or rows cannot be items; all of them are listed.
         """
-        from . import reading
-        from .rows import frame_rows
+        from . import ingest
+        from .tables import frame_rows
 
         rows = frame_rows(frame)
-        return cls._loaded(reading.load(rows, columns=columns, priced=priced, on_error=on_error))
+        return cls._loaded(ingest.load(rows, columns=columns, priced=priced, on_error=on_error))
 
     @classmethod
     def _loaded(cls, loaded: Loaded) -> ItemDataset:
@@ -147,7 +147,7 @@ class ItemDataset(Sequence[Item]):
     @classmethod
     def concat(cls, *sets: ItemDataset) -> ItemDataset:
         """Put sets one behind the other."""
-        from .rows import joined
+        from .tables import joined
 
         history = dict.fromkeys(line for items in sets for line in items.history)
         skipped = [problem for items in sets for problem in items.skipped]
@@ -249,7 +249,7 @@ class ItemDataset(Sequence[Item]):
 
     def describe(self) -> Description:
         """Count items, categories and characters, and take quantiles of the prices; `str()` shows a page."""
-        from .describing import describe
+        from .description import describe
 
         return describe(self)
 
@@ -264,7 +264,7 @@ class ItemDataset(Sequence[Item]):
         Raises:
             FileAccessError: The path cannot be written.
         """
-        from .rows import write_parquet
+        from .tables import write_parquet
 
         write_parquet(self.table, path)
 
@@ -304,7 +304,7 @@ class ItemDataset(Sequence[Item]):
         *,
         stands_for: npt.NDArray[np.float64] | None = None,
     ) -> ItemDataset:
-        from .rows import taken, weighted
+        from .tables import taken, weighted
 
         history = self.history if done is None else (*self.history, done)
         table = taken(self.table, rows)

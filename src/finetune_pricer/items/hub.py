@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from .._settings import settings
+from .._environment import settings
 from ..errors import AccessDenied, HubError, InvalidRows
-from .reading import BATCH, Loaded, OnError, Rows, listed, load
+from .ingest import BATCH, Loaded, OnError, Rows, listed, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

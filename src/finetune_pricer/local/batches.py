@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from .api.refusals import ApiError
+from .api.requests import ChatBody, read_value
 from .records import StoredBatch, new_id, now
-from .refusals import ApiError
-from .schema import ChatBody, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .answers import Answers
+    from .completions import Answers
     from .faults import Weather
     from .store import Store
 

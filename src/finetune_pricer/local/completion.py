@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from .learners.sparse.reply_trie import END, Spoken
 from .records import new_id, now
-from .tree import END, Spoken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .schema import ChatBody
+    from .api.requests import ChatBody
 
 
 @dataclass(frozen=True, slots=True)

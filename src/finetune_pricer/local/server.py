@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ..errors import DataError, MissingExtra, NotConfigured, ServiceUnavailable
-from .hosts import is_loopback
+from .api.hosts import is_loopback
 from .records import FINAL
 
 if TYPE_CHECKING:
@@ -211,8 +211,8 @@ class _Running:
     ) -> None:
         import uvicorn
 
-        from .app import build
-        from .service import Service
+        from .api.app import build
+        from .api.service import Service
 
         listening = _listen(host, port)
         self._temporary = None

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Sized
 from typing import TYPE_CHECKING, Literal, Self
 
-from .. import _wire
 from .._progress import progress_bar
-from .asking import Asking, priced
+from .._service import requests
+from .._service.driving import adrive
+from ._base import Asking, priced
 from .batch import AsyncBatchRun
-from .driving import adrive
 from .prediction import Prediction, Predictions
-from .running import in_tasks
+from .runners import in_tasks
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI  # noqa: F401 - the base's parameter
 
     from ..items import Item
-    from .asking import Request
+    from ._base import Request
     from .engine import Sending
 
 
@@ -33,8 +33,8 @@ class AsyncPredictor(Asking["AsyncOpenAI"]):
     async def predict(self, item: Item | str) -> Prediction:
         """Ask for the price of one item, priced or not, or of a text; see `Predictor.predict`."""
 
-        async def send(request: Request) -> _wire.Answer:
-            return (await _wire.aask(self._client, self.model, *request))[0]
+        async def send(request: Request) -> requests.Answer:
+            return (await requests.aask(self._client, self.model, *request))[0]
 
         return await adrive(self._exchange.conversation(item), send)
 
@@ -59,8 +59,8 @@ class AsyncPredictor(Asking["AsyncOpenAI"]):
         """Do the same one after the other as answers come, in order; see `Predictor.iter_predict`."""
         client = self._patient()
 
-        async def send(sending: Sending) -> _wire.Reply:
-            return await _wire.aask(client, self.model, sending.messages, sending.parameters)
+        async def send(sending: Sending) -> requests.Reply:
+            return await requests.aask(client, self.model, sending.messages, sending.parameters)
 
         return in_tasks(self._engine(), items, send, self._most)
 

@@ -7,10 +7,10 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .. import _wire
 from .._progress import progress_bar
+from .._service import requests
+from .._service.driving import adrive, drive
 from .batch_work import BatchWork
-from .driving import adrive, drive
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI
 
     from ..items import Item
-    from .asking import Exchange
+    from ._base import Exchange
     from .batch_work import Step, Steps
     from .prediction import Predictions
 
@@ -84,7 +84,7 @@ class BatchRun:
         return f"BatchRun({', '.join(self.ids)})"
 
     def _do(self, steps: Steps, sleep: Callable[[float], Any] = time.sleep) -> None:
-        drive(steps, lambda step: _wire.send(self._client, step) if callable(step) else sleep(step))
+        drive(steps, lambda step: requests.send(self._client, step) if callable(step) else sleep(step))
 
 
 class AsyncBatchRun:
@@ -136,7 +136,7 @@ class AsyncBatchRun:
 
     async def _do(self, steps: Steps, sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep) -> None:
         async def do(step: Step) -> Any:
-            return await (_wire.asend(self._client, step) if callable(step) else sleep(step))
+            return await (requests.asend(self._client, step) if callable(step) else sleep(step))
 
         await adrive(steps, do)
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import _wire
+from .._service import requests
 from ..errors import (
     AccessDenied,
     InvalidItem,
@@ -28,10 +28,10 @@ from .engine import id_of
 from .prediction import Prediction, Predictions
 
 if TYPE_CHECKING:
-    from .._wire import Answer
+    from .._service.requests import Answer
     from ..items import Item
-    from .asking import Exchange
-    from .questions import Question
+    from ._base import Exchange
+    from .dialogue import Question
 
 _ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 _NO_USE = frozenset({"failed", "cancelling", "cancelled"})
@@ -39,7 +39,7 @@ _MARK = "finetune_pricer_file"  # the metadata by which a batch is found again
 _TRIES = 3
 _FIRST_PAUSE, _GROWTH, _LONGEST_PAUSE = 0.5, 1.5, 60.0
 
-Step = _wire.Request | float
+Step = requests.Request | float
 """What to ask the service, or how many seconds to wait."""
 Steps = Generator[Step, Any, None]
 
@@ -110,14 +110,14 @@ class BatchWork:
             mark = hashlib.sha256(content).hexdigest()
             batch = yield from self._find(mark)
             if batch is None:
-                file = yield _wire.upload_requests(f"requests-{mark[:12]}.jsonl", content)
+                file = yield requests.upload_requests(f"requests-{mark[:12]}.jsonl", content)
                 batch = yield from self._create(file["id"], mark)
             self.ids.append(batch["id"])
             self._keys[batch["id"]] = keys
 
     def _create(self, file_id: str, mark: str) -> Generator[Step, Any, Answer]:
         try:
-            created: Answer = yield _wire.create_batch(file_id, {_MARK: mark})
+            created: Answer = yield requests.create_batch(file_id, {_MARK: mark})
         except ServiceUnavailable:
             # The request may have been accepted all the same.
             found = yield from self._find(mark)
@@ -129,7 +129,7 @@ class BatchWork:
     def _find(self, mark: str) -> Generator[Step, Any, Answer | None]:
         after: str | None = None
         while True:
-            page = yield _wire.list_batches(after)
+            page = yield requests.list_batches(after)
             for batch in page.get("data") or []:
                 usable = batch.get("status") not in _NO_USE and batch["id"] not in self._collected
                 if usable and (batch.get("metadata") or {}).get(_MARK) == mark:
@@ -170,7 +170,7 @@ class BatchWork:
             if batch_id in self._collected:
                 continue
             try:
-                batch = yield _wire.retrieve_batch(batch_id)
+                batch = yield requests.retrieve_batch(batch_id)
                 told = batch.get("request_counts") or {}
                 self._done[batch_id] = (told.get("completed") or 0) + (told.get("failed") or 0)
                 if batch.get("status") in _ENDED:
@@ -208,7 +208,7 @@ class BatchWork:
         for name in ("output_file_id", "error_file_id"):
             if batch.get(name):
                 try:
-                    content = yield _wire.file_content(batch[name])
+                    content = yield requests.file_content(batch[name])
                 except NotFound:
                     continue  # services delete them after a while; what they held is missing
                 self._read(content.get("content") or b"", questions, sent)
@@ -281,7 +281,7 @@ class BatchWork:
         for batch_id in self.ids:
             if batch_id not in self._collected:
                 try:
-                    yield _wire.cancel_batch(batch_id)
+                    yield requests.cancel_batch(batch_id)
                 except RequestRejected:
                     continue
 

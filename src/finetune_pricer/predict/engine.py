@@ -14,21 +14,21 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from .. import _wire
+from .._service import requests
 from ..errors import AccessDenied, DataError, InvalidItem, NotFound, ServiceError, ServiceUnavailable
 from ..items import Item
-from .pace import seconds_in
+from .dialogue import usage_of
 from .prediction import Prediction
-from .questions import usage_of
+from .rate_limit import seconds_in
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
-    from .._wire import Answer, Message
+    from .._service.requests import Answer, Message
     from ..errors import PricerError
-    from .pace import Pace, Ticket
-    from .questions import Abilities, Question, Questioner
-    from .store import KeptAnswers
+    from .answer_store import KeptAnswers
+    from .dialogue import Abilities, Question, Questioner
+    from .rate_limit import Pace, Ticket
 
 ATTEMPTS = 7
 """How often a question is sent that meets faults of the service or of the connection."""
@@ -137,7 +137,7 @@ class Engine:
         parameters = self._abilities.parameters(question, self._questioner.budget)
         return Sending(task, question.messages, parameters, self.pace.send(now))
 
-    def answered(self, sending: Sending, reply: _wire.Reply, now: float) -> None:
+    def answered(self, sending: Sending, reply: requests.Reply, now: float) -> None:
         """Take note of an answer."""
         answer, headers = reply
         task, usage = sending.task, usage_of(answer)
@@ -228,7 +228,7 @@ class Engine:
         self, task: Task, sending: Sending, error: ServiceUnavailable, now: float
     ) -> tuple[float, bool]:
         """Give the seconds after which to ask again, and whether it has been enough."""
-        headers = _wire.headers_of(error)
+        headers = requests.headers_of(error)
         asked = _wait_in(headers)
         task.attempts += 1
         backoff = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(task.attempts - 1, 10))

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Literal, Self
 
-from .. import _wire
 from .._progress import track
-from .asking import Asking, priced
-from .driving import drive
+from .._service import requests
+from .._service.driving import drive
+from ._base import Asking, priced
 from .prediction import Prediction, Predictions
 
 if TYPE_CHECKING:
     from openai import OpenAI  # noqa: F401 - the base's parameter
 
     from ..items import Item
-    from .asking import Request
+    from ._base import Request
     from .batch import BatchRun
     from .engine import Sending
 
@@ -67,8 +67,8 @@ class Predictor(Asking["OpenAI"]):
             ServiceError: The service refuses (such as `ModelNotFound`) or does not answer.
         """
 
-        def send(request: Request) -> _wire.Answer:
-            return _wire.ask(self._client, self.model, *request)[0]
+        def send(request: Request) -> requests.Answer:
+            return requests.ask(self._client, self.model, *request)[0]
 
         return drive(self._exchange.conversation(item), send)
 
@@ -99,12 +99,12 @@ class Predictor(Asking["OpenAI"]):
         caller stops, nothing more is asked, and answers that are under way are waited for and kept; after a
         Ctrl-C for five seconds at most.
         """
-        from .running import in_threads  # asyncio costs as much to import as all else here
+        from .runners import in_threads  # asyncio costs as much to import as all else here
 
         client = self._patient()
 
-        def send(sending: Sending) -> _wire.Reply:
-            return _wire.ask(client, self.model, sending.messages, sending.parameters)
+        def send(sending: Sending) -> requests.Reply:
+            return requests.ask(client, self.model, sending.messages, sending.parameters)
 
         return in_threads(self._engine(), items, send, self._most)
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._methods import duplicates
 from ..items import ItemDataset, ItemSplits
-from . import leaks, twins
+from . import leakage
 from .findings import KINDS, AuditReport, Finding, Kind, Place, Split
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def audit(
         splits=splits,
         findings=tuple(ordered),
         chance=look.chance,
-        reply=leaks.fitting_reply(train.prices),
+        reply=leakage.fitting_reply(train.prices),
         labels=look.labels([(first, second) for first, second, _ in pairs]),
     )
 
@@ -74,10 +75,10 @@ class _Look:
         self.texts_of = [item.text for item in items]
         self.ids: list[str] = items.table["id"].to_pylist()
         self.kinds: list[str | None] = items.table["category"].to_pylist()
-        self.words = [twins.words_of(text) for text in self.texts_of]
+        self.words = [duplicates.words_of(text) for text in self.texts_of]
         # A text of signs only has no words; it is its own key.
         keys = [" ".join(words) or text for words, text in zip(self.words, self.texts_of, strict=True)]
-        self.same = twins.same(keys)
+        self.same = duplicates.same(keys)
         self.chance = 0.0
 
     def place(self, row: int) -> Place:
@@ -111,8 +112,8 @@ class _Look:
         """Find pairs that are nearly the same, one text of each set of twins standing for all of them."""
         _, firsts = np.unique(self.same, return_index=True)
         rows = np.sort(firsts)
-        shingles = twins.Shingles(self.words[row] for row in rows)
-        pairs = twins.near_pairs(shingles, similarity)
+        shingles = duplicates.Shingles(self.words[row] for row in rows)
+        pairs = duplicates.near_pairs(shingles, similarity)
         found = [(int(rows[one]), int(rows[other]), share) for one, other, share in pairs]
         return sorted(found, key=lambda pair: (-pair[2], pair[0], pair[1]))
 
@@ -126,7 +127,7 @@ class _Look:
         """Find texts that give their price away, or are hardly any or too much text."""
         for row, (text, words) in enumerate(zip(self.texts_of, self.words, strict=True)):
             price = float(self.prices_of[row])
-            if not np.isnan(price) and (shown := leaks.own_price_in_text(text, price, self.currency)):
+            if not np.isnan(price) and (shown := leakage.own_price_in_text(text, price, self.currency)):
                 yield Finding(kind="own price in text", place=self.place(row), detail=f"says {shown!r}")
             if len(words) <= _SHORT:
                 yield Finding(kind="short text", place=self.place(row), detail=f"{len(words)} words")
@@ -135,12 +136,12 @@ class _Look:
 
     def prices(self) -> Iterator[Finding]:
         """Find prices far from their kind's, and bare numbers that equal the price."""
-        for row, middle in leaks.outliers(self.prices_of, self.kinds):
+        for row, middle in leakage.outliers(self.prices_of, self.kinds):
             detail = f"the median of {self.kinds[row] or 'all'} is ${middle:,.2f}"
             yield Finding(kind="outlying price", place=self.place(row), detail=detail)
-        numbers = leaks.bare_numbers(self.texts_of)
-        self.chance = leaks.by_chance(numbers, self.prices_of)
-        for row in leaks.equal_to_price(numbers, self.prices_of):
+        numbers = leakage.bare_numbers(self.texts_of)
+        self.chance = leakage.by_chance(numbers, self.prices_of)
+        for row in leakage.equal_to_price(numbers, self.prices_of):
             yield Finding(kind="number equal to price", place=self.place(row))
 
     def categories(self) -> Iterator[Finding]:
@@ -160,5 +161,5 @@ class _Look:
         """Give the group of each row, in the order training, validation, test."""
         first_of: dict[int, int] = {}
         same = [(first_of.setdefault(key, row), row) for row, key in enumerate(self.same.tolist())]
-        groups = twins.joined(len(self.same), [*same, *near])
+        groups = duplicates.joined(len(self.same), [*same, *near])
         return np.concatenate(np.split(groups, self.ends[:-1])[::-1])

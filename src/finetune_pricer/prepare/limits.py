@@ -30,7 +30,8 @@ def limits_of(provider: str | None) -> FileLimits:
     Raises:
         DataError: There is no such service here.
     """
-    from ..providers import PROVIDERS, Provider  # pydantic costs more to import than all else here
+    from ..providers.known import PROVIDERS
+    from ..providers.provider import Provider  # pydantic costs more to import than all else here
 
     if provider is not None and provider not in PROVIDERS:
         known = ", ".join(PROVIDERS)

@@ -11,7 +11,7 @@ from ..errors import FileAccessError, TrainingFileError
 from .faults import FAULTS
 from .jsonl import TrainingFile
 from .limits import limits_of
-from .one_line import look_at, mended
+from .rules import look_at, mended
 
 if TYPE_CHECKING:
     import os
@@ -43,7 +43,7 @@ class Correction:
 
 def write_corrected(report: JsonlReport, path: str | os.PathLike[str]) -> Correction:
     """Mend the file of a report; see `JsonlReport.write_corrected`."""
-    from .checking import check_jsonl
+    from .check import check_jsonl
 
     TrainingFile(
         path=report.path, examples=report.examples, bytes=report.bytes, sha256=report.sha256

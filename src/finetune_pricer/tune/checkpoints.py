@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from .. import _wire
-from ._flow import Flow, ask
-from .metrics import JobMetric, metric_of
+from .._service import requests
+from .._service.flow import Flow, ask
+from .job_metrics import JobMetric, metric_of
 from .records import Said
 
 if TYPE_CHECKING:
-    from ..providers import Provider
+    from ..providers.provider import Provider
 
 
 class JobCheckpoint(Said):
@@ -37,7 +37,7 @@ def listed(job_id: str, provider: Provider) -> Flow[list[JobCheckpoint]]:
     found: dict[str, JobCheckpoint] = {}
     after: str | None = None
     while True:
-        page = yield from ask(_wire.checkpoints(job_id, after))
+        page = yield from ask(requests.checkpoints(job_id, after))
         rows = [_read(row, provider) for row in page.get("data") or [] if isinstance(row, dict)]
         fresh = [row for row in rows if row.id not in found]
         found |= {row.id: row for row in fresh}

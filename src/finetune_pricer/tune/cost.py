@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
-    from .._price_rows import PriceRow
     from ..prepare.jsonl import TrainingFile
+    from ..providers.pricing import TokenPricing
 
     Training = TrainingFile | TokenCount | str | os.PathLike[str] | Iterable[Sequence[Mapping[str, Any]]]
 
@@ -46,7 +46,7 @@ class CostEstimate:
     """Dollars to price them through the Batch API."""
     hosting_per_hour: float | None
     """Dollars for each hour that the tuned model is deployed."""
-    price: PriceRow | None
+    price: TokenPricing | None
     """The row that the dollars come from, with its date and source."""
 
     def __str__(self) -> str:
@@ -77,7 +77,7 @@ def estimate_cost(
     provider: str | None = None,
     predictions: int = 0,
     samples: int = 1,
-    price: PriceRow | float | None = None,
+    price: TokenPricing | float | None = None,
 ) -> CostEstimate:
     """Work out what a fine-tuning job costs, and what asking the tuned model costs afterwards.
 
@@ -90,14 +90,14 @@ def estimate_cost(
         predictions: How many items shall be priced afterwards. Their prompts and replies are taken to be as
             long as the training file's, on average.
         samples: Replies for each of them; the prompt is billed once, the replies each.
-        price: A price of your own: dollars per million trained tokens, or a whole `PriceRow`.
+        price: A price of your own: dollars per million trained tokens, or a whole `TokenPricing`.
 
     Raises:
         DataError: A number is out of range.
         FileAccessError: A file cannot be read.
         TrainingFileError: A line is no chat example.
     """
-    from .._price_rows import PriceRow, price_row
+    from ..providers.pricing import TokenPricing, find_pricing
 
     for name, value, least in (
         ("epochs", epochs, 1),
@@ -108,8 +108,12 @@ def estimate_cost(
             raise DataError(f"{name} must be a number of at least {least} to work out a cost, not {value!r}")
     tokens = _counted(training, model)
     watched = None if validation is None else _counted(validation, model).billed
-    row = PriceRow(train=price) if isinstance(price, int | float) else price or price_row(provider, model)
-    known = row or PriceRow()
+    row = (
+        TokenPricing(train=price)
+        if isinstance(price, int | float)
+        else price or find_pricing(provider, model)
+    )
+    known = row or TokenPricing()
     billed = tokens.billed * epochs
     validated = (watched or 0) * epochs if known.bills_validation else 0
     asked, answered = _share(tokens.prompts, tokens, predictions), _share(tokens.replies, tokens, predictions)

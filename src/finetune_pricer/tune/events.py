@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from .. import _wire
+from .._service import requests
+from .._service.flow import Flow, Give, ask
+from .._service.polling import polled
 from .._sqlite import temporary_database, transaction
 from ..errors import NotFound
-from ._flow import Flow, Give, ask
-from ._polling import polled
 from .records import Said
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def collected(job_id: str, spool: _Spool, *, everything: bool) -> Flow[None]:
     after: str | None = None
     spool.begin()
     while True:
-        page = yield from ask(_wire.events(job_id, _PAGE, after))
+        page = yield from ask(requests.events(job_id, _PAGE, after))
         events = [JobEvent.read(row) for row in page.get("data") or [] if isinstance(row, dict)]
         # Ids that this very round has brought are a list that runs in a circle.
         news = spool.add(events)

@@ -6,10 +6,10 @@ import builtins  # noqa: TC003 - the class has a method `list`
 import time
 from typing import TYPE_CHECKING, Any
 
+from .._service.flow import run, stream
+from .._service.polling import LONGEST_PAUSE
 from ..errors import DataError, NotSupported
-from ._flow import run, stream
-from ._polling import LONGEST_PAUSE
-from .life import JobFacts, found_by_id
+from ._base import JobFacts, found_by_id
 
 if TYPE_CHECKING:
     import os
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
     from openai import OpenAI
 
-    from .._wire import Client
+    from .._service.requests import Client
     from ..prepare.jsonl import TrainingFile
-    from ..providers import Provider
+    from ..providers.provider import Provider
+    from ._base import ResultFile
     from .checkpoints import JobCheckpoint
+    from .deployment import Deployment
     from .events import JobEvent
-    from .life import ResultFile
-    from .metrics import JobMetrics
+    from .job_metrics import JobMetrics
     from .records import JobRecord, UploadedFile
-    from .serving import Deployment
     from .spec import Factor, JobSpec, Whole
 
 
@@ -102,7 +102,7 @@ class FineTuneJob(JobFacts):
             FileAccessError: The journal cannot be written; nothing was uploaded.
         """
         from .journal import Journal
-        from .order import ordered
+        from .purchase import ordered
 
         settings = {
             "epochs": epochs,
@@ -153,7 +153,7 @@ class FineTuneJob(JobFacts):
             ServiceError: The service refuses or does not answer.
         """
         from .journal import Journal
-        from .order import found
+        from .purchase import found
 
         settings = {
             "epochs": epochs,
@@ -177,7 +177,7 @@ class FineTuneJob(JobFacts):
         Raises:
             ServiceError: The service refuses or does not answer.
         """
-        from .order import newest
+        from .purchase import newest
 
         known = profile(client, provider)
         return [cls(client, record, known) for record in run(client, newest(limit), time.sleep)]
@@ -352,7 +352,7 @@ class FineTuneJob(JobFacts):
 
 def profile(client: Client, said: str | Provider | None) -> Provider:
     """Give what is known of a client's service."""
-    from ..providers import provider_of
+    from ..providers.connect import provider_of
 
     return provider_of(client, said)
 

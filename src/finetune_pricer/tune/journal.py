@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from .._service.flow import Pause
 from .._sqlite import open_database, transaction
 from ..errors import FileAccessError
-from ._flow import Pause
 
 if TYPE_CHECKING:
     import sqlite3
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from filelock import BaseFileLock
 
-    from .._wire import Client
-    from ._flow import Flow
+    from .._service.flow import Flow
+    from .._service.requests import Client
 
 _SCHEMA = """
 CREATE TABLE bought (
@@ -169,7 +169,7 @@ class Held:
 
 def home() -> Path:
     """Give the folder for what must outlive a process: `FINETUNE_PRICER_HOME`, or the user's."""
-    from .._settings import settings
+    from .._environment import settings
 
     if said := settings().get("FINETUNE_PRICER_HOME"):
         return Path(said).expanduser()

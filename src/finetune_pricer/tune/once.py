@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from .._service.flow import Flow, Pause
+from .._service.polling import LONGEST_ASKED
 from ..errors import PricerError, ServiceError, ServiceUnavailable
-from ._flow import Flow, Pause
-from ._polling import LONGEST_ASKED
 
 if TYPE_CHECKING:
     from .journal import Account, Entry

@@ -6,7 +6,8 @@ import warnings
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from .. import _wire
+from .._service import requests
+from .._service.flow import Flow, Work, ask
 from ..errors import (
     AccessDenied,
     DataError,
@@ -16,14 +17,13 @@ from ..errors import (
     RequestRejected,
     TrainingFileError,
 )
-from ._flow import Flow, Work, ask
 from .records import UploadedFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..prepare.jsonl import TrainingFile
-    from ..providers import Provider, Retirement
+    from ..providers.provider import Provider, Retirement
     from .spec import JobSpec
 
 _SOON = 90  # days
@@ -110,7 +110,7 @@ def check_count(file: TrainingFile | UploadedFile, provider: Provider) -> None:
 def _shutdown_date(spec: JobSpec) -> Flow[date | None]:
     """Ask the service when the model stops; None where it does not say."""
     try:
-        answer = yield from ask(_wire.model(spec.model))
+        answer = yield from ask(requests.model(spec.model))
     except (NotFound, AccessDenied, RequestRejected) as error:
         # Some services list only what answers questions, not what can be trained, or take no slash in a name.
         if isinstance(error, ModelNotFound) and spec.provider.lists_bases:
@@ -175,7 +175,7 @@ def _ends(
 
 def alternatives(provider: Provider) -> str:
     """Say where the same files can be trained."""
-    from ..providers import PROVIDERS
+    from ..providers.known import PROVIDERS
 
     places = [
         f"{other.name} ({', '.join(other.trains)})"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..prepare.jsonl import TrainingFile
-    from ..providers import Provider
+    from ..providers.provider import Provider
     from .records import JobRecord, UploadedFile
 
 Whole = int | Literal["auto"]

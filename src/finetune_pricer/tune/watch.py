@@ -11,7 +11,7 @@ from .._progress import somebody_looks
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .metrics import JobMetric
+    from .job_metrics import JobMetric
     from .records import JobRecord
 
 

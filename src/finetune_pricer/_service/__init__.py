@@ -1,0 +1,1 @@
+"""Talking to a service; the only room that knows openai's types."""

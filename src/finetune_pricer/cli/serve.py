@@ -1,0 +1,39 @@
+"""`finetune-pricer serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Any but a loopback address needs --key."
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one."
+)
+@click.option(
+    "--dir", "folder", type=click.Path(path_type=Path, file_okay=False), help="Keeps files, jobs and models."
+)
+@click.option("--key", envvar="FINETUNE_PRICER_SERVER_KEY", help="What clients must send; none by default.")
+@click.option("--cores", type=click.IntRange(min=1), help="Jobs that train at once; one per core by default.")
+@click.option("--strict", is_flag=True, help="Refuse unknown parameters instead of ignoring them.")
+@click.option("--faults", "preset", help="Rehearse a kind of bad day, such as flaky or wind_down.")
+def serve(
+    *,
+    host: str,
+    port: int,
+    folder: Path | None,
+    key: str | None,
+    cores: int | None,
+    strict: bool,
+    preset: str | None,
+) -> None:
+    """Run the local fine-tuning server as a process of its own, until Ctrl-C."""
+    # The server's own packages are an extra, and take a while to import.
+    from .. import local
+
+    faults = local.Faults.preset(preset) if preset else None
+    local.serve(host=host, port=port, dir=folder, key=key, cores=cores, strict=strict, faults=faults)

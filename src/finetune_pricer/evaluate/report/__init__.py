@@ -1,0 +1,1 @@
+"""Numbers in, text out: pages, Markdown and figures."""

@@ -1,0 +1,1 @@
+"""Handlers of the local server, one file for each group of paths."""

@@ -1,0 +1,96 @@
+"""Batches: created, watched, cancelled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.routing import Route
+
+from ...batches import ENDED, ENDPOINT
+from ...records import StoredBatch, new_id, now
+from ..reading import json_body, page_of
+from ..refusals import ApiError, as_json, invalid_value
+from ..requests import BatchBody, read_body
+from ..responses import batch_object
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from ..service import Service
+
+MOST_UNFINISHED = 100
+"""Batches that may wait or run at once."""
+
+
+class BatchRoutes:
+    """One method per route."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._store = service.store
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        return [
+            Route("/v1/batches", self.create, methods=["POST"]),
+            Route("/v1/batches", self.list, methods=["GET"]),
+            Route("/v1/batches/{batch_id}", self.retrieve, methods=["GET"]),
+            Route("/v1/batches/{batch_id}/cancel", self.cancel, methods=["POST"]),
+        ]
+
+    async def create(self, request: Request) -> Response:
+        """Take a batch."""
+        body = read_body(BatchBody, await json_body(request), strict=self._service.strict)
+        if body.endpoint != ENDPOINT:
+            raise invalid_value(
+                f"The endpoint '{body.endpoint}' is not served; only '{ENDPOINT}' is.", "endpoint"
+            )
+        file = self._store.file(body.input_file_id)
+        if file is None:
+            raise ApiError(404, f"No such File object: {body.input_file_id}", param="input_file_id")
+        if file.purpose != "batch":
+            message = f"The file {file.id} has the purpose '{file.purpose}'; a batch needs one with 'batch'."
+            raise invalid_value(message, "input_file_id", code="invalid_file_purpose")
+        if sum(batch.status not in ENDED for batch in self._store.batches()) >= MOST_UNFINISHED:
+            message = f"You have {MOST_UNFINISHED} unfinished batches; wait for one to end, or cancel one."
+            raise ApiError(429, message, type_="requests", code="rate_limit_exceeded")
+        created = now()
+        batch = StoredBatch(
+            id=new_id("batch_"),
+            status="validating",
+            endpoint=body.endpoint,
+            input_file_id=file.id,
+            completion_window=body.completion_window,
+            created_at=created,
+            expires_at=created + int(self._service.batches.window),
+            metadata=body.metadata,
+            outputs_last=None if body.output_expires_after is None else body.output_expires_after.seconds,
+        )
+        self._service.batches.submit(batch)
+        return as_json(batch_object(batch))
+
+    async def list(self, request: Request) -> Response:
+        """Show batches, the newest first."""
+        rows = [batch_object(batch) for batch in self._store.batches()]
+        return as_json(page_of(request, rows, most=100, usual=20))
+
+    async def retrieve(self, request: Request) -> Response:
+        """Show one."""
+        return as_json(batch_object(self._batch(request)))
+
+    async def cancel(self, request: Request) -> Response:
+        """Stop one; what is answered by then is filed."""
+        batch = self._batch(request)
+        cancelled = self._service.batches.cancel(batch.id)
+        if cancelled is None:
+            message = f"Cannot cancel a batch with status '{self._batch(request).status}'."
+            raise ApiError(409, message, code="invalid_state")
+        return as_json(batch_object(cancelled))
+
+    def _batch(self, request: Request) -> StoredBatch:
+        batch_id = request.path_params["batch_id"]
+        batch = self._store.batch(batch_id)
+        if batch is None:
+            raise ApiError(404, f"No batch found with id '{batch_id}'.", param="batch_id")
+        return batch

@@ -1,0 +1,300 @@
+"""Running the engine: in threads for a sync client, in tasks for an async one; only the waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import math
+import queue
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .._service.requests import Reply
+from ..errors import DataError, FileAccessError, ServiceError
+from .engine import Engine, Sending
+
+if TYPE_CHECKING:
+    from ..items import Item
+    from .prediction import Prediction
+
+_END = object()
+_AHEAD = 8  # items taken in for each worker, so that one slow answer at the head does not idle the others
+
+_PATIENCE = 5.0  # seconds that a Ctrl-C leaves to answers that are under way
+
+Event = Callable[[float], None]
+"""What has happened, to be told to the engine with the time."""
+Send = Callable[[Sending], Reply]
+AsyncSend = Callable[[Sending], Awaitable[Reply]]
+
+
+def _several(items: Iterable[Item | str]) -> Iterator[Item | str]:
+    # A text would be asked about letter by letter, a frame by the names of its columns; each is paid for.
+    if isinstance(items, str):
+        raise DataError("many items are wanted, not one text; use predict() for that")
+    if hasattr(items, "columns"):
+        raise DataError("a frame is no sequence of items; use ItemDataset.from_pandas(frame, priced=False)")
+    return iter(items)
+
+
+class _Line:
+    """Items on their way into the engine, and their predictions, given on in the items' order."""
+
+    def __init__(self, engine: Engine, items: Iterable[Item | str], workers: int) -> None:
+        self._engine = engine
+        self._ahead = _AHEAD * workers
+        self._items = _several(items)
+        self._waiting: dict[int, Prediction] = {}
+        self._taken = self._given = 0
+        self._more = True
+
+    def feed(self, put: Callable[[Callable[[float], None]], Any], is_idle: Callable[[], bool]) -> bool:
+        """Hand items to the engine while nothing has come back; say whether any prediction is due."""
+        while self._more and self._taken - self._given < self._ahead and is_idle():
+            item: Any = next(self._items, _END)
+            self._more = item is not _END
+            if self._more:
+                put(_adding(self._engine, self._taken, item))
+                self._taken += 1
+        return self._more or self._given < self._taken
+
+    def add(self, found: Iterable[tuple[int, Prediction]]) -> None:
+        self._waiting.update(found)
+
+    def ready(self) -> Iterator[Prediction]:
+        while self._given in self._waiting:
+            self._given += 1
+            yield self._waiting.pop(self._given - 1)
+
+
+def in_threads(engine: Engine, items: Iterable[Item | str], send: Send, workers: int) -> Iterator[Prediction]:
+    """Ask about all items from threads; give predictions in the items' order, as they come.
+
+    Items are taken from the caller's thread. When the caller stops, nothing more is sent, and answers that
+    are under way are waited for and kept; after a Ctrl-C for a few seconds only.
+    """
+    events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+    results: queue.SimpleQueue[list[tuple[int, Prediction]] | BaseException] = queue.SimpleQueue()
+    line = _Line(engine, items, workers)
+    threads = _Threads()
+    dispatcher = threading.Thread(
+        target=_dispatch,
+        args=(engine, send, threads.submit, events, results),
+        name="finetune-pricer-dispatcher",
+        daemon=True,
+    )
+
+    def stop(patience: float | None = None) -> None:
+        events.put(None)
+        dispatcher.join(patience)
+        if not dispatcher.is_alive():
+            threads.end()
+            _keep(engine, iter(events.get_nowait, _END))
+
+    # For a program that ends while it holds a stream half read: the threads must neither keep it from ending
+    # nor be cut off before what is under way is kept.
+    atexit.register(stop)
+    dispatcher.start()
+    patience = None
+    try:
+        while line.feed(events.put, results.empty):
+            found = results.get()
+            if isinstance(found, BaseException):
+                raise found
+            line.add(found)
+            yield from line.ready()
+    except KeyboardInterrupt as interrupt:
+        patience = _PATIENCE
+        interrupt.add_note(engine.how_to_go_on())
+        raise
+    finally:
+        try:
+            stop(patience)
+        finally:
+            atexit.unregister(stop)
+
+
+class _Threads:
+    """Threads that a program does not wait for at its end; made as they are needed, and used again."""
+
+    def __init__(self) -> None:
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    def submit(self, work: Callable[[], None], under_way: int) -> None:
+        """Do some work, one of so many that are under way."""
+        self._work.put(work)
+        if under_way > len(self._threads):
+            thread = threading.Thread(target=self._run, name="finetune-pricer", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # as many as the machine allows; those that there are do it
+                if not self._threads:
+                    raise
+            else:
+                self._threads.append(thread)
+
+    def end(self) -> None:
+        """Let the threads end, and wait until they have: their work is done."""
+        for _ in self._threads:
+            self._work.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+
+
+def _keep(engine: Engine, events: Iterator[Event | None]) -> None:
+    """Put on disk what was received and not taken note of, as a run ends before its time."""
+    with suppress(queue.Empty, asyncio.QueueEmpty):
+        for event in events:
+            # What went wrong with another answer was raised already.
+            with suppress(Exception):
+                if event is not None:
+                    event(time.monotonic())
+    with suppress(FileAccessError):
+        engine.flush()
+
+
+def _adding(engine: Engine, index: int, item: Item | str) -> Event:
+    return lambda now: engine.add(index, item, now)
+
+
+def _dispatch(
+    engine: Engine,
+    send: Send,
+    submit: Callable[[Callable[[], None], int], None],
+    events: queue.SimpleQueue[Event | None],
+    results: queue.SimpleQueue[list[tuple[int, Prediction]] | BaseException],
+) -> None:
+    """Send what the engine says and tell it what comes, until None is among the events."""
+
+    def work(sending: Sending) -> None:
+        events.put(_outcome(engine, sending, send))
+
+    closing = False
+    try:
+        while not (closing and not engine.pace.in_flight):
+            step = math.inf if closing else engine.next(time.monotonic())
+            if isinstance(step, Sending):
+                submit(partial(work, step), engine.pace.in_flight)
+                continue
+            for event in _some(events, step):
+                if event is None:
+                    closing = True
+                else:
+                    event(time.monotonic())
+            engine.flush()
+            if not closing and (found := engine.take_finished()):
+                results.put(found)
+    except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, which raises it
+        results.put(error)
+
+
+def _some(events: queue.SimpleQueue[Event | None], wait: float) -> Iterator[Event | None]:
+    """Give the events that are there, at least one, or none after so many seconds."""
+    try:
+        yield events.get(timeout=None if wait == math.inf else wait)
+        while True:
+            yield events.get_nowait()
+    except queue.Empty:
+        return
+
+
+def _outcome(engine: Engine, sending: Sending, send: Send) -> Event:
+    try:
+        reply = send(sending)
+    except ServiceError as error:
+        failure = error
+        return lambda now: engine.failed(sending, failure, now)
+    except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, which raises it
+        return _raising(error)
+    return lambda now: engine.answered(sending, reply, now)
+
+
+def _raising(error: BaseException) -> Event:
+    def fail(_: float) -> None:
+        raise error
+
+    return fail
+
+
+async def in_tasks(
+    engine: Engine, items: Iterable[Item | str], send: AsyncSend, workers: int
+) -> AsyncIterator[Prediction]:
+    """Ask about all items from tasks of the running loop; give predictions in the items' order, as they come.
+
+    When the caller stops or is cancelled, requests under way are cancelled with it.
+    """
+    events: asyncio.Queue[Event] = asyncio.Queue()
+    results: asyncio.Queue[list[tuple[int, Prediction]] | BaseException] = asyncio.Queue()
+    under_way: set[asyncio.Task[None]] = set()
+    line = _Line(engine, items, workers)
+    dispatcher = asyncio.create_task(_adispatch(engine, send, under_way, events, results))
+    try:
+        while line.feed(events.put_nowait, results.empty):
+            found = await results.get()
+            if isinstance(found, BaseException):
+                raise found
+            line.add(found)
+            for prediction in line.ready():
+                yield prediction
+    finally:
+        left = [dispatcher, *under_way]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        _keep(engine, iter(events.get_nowait, _END))
+
+
+async def _adispatch(
+    engine: Engine,
+    send: AsyncSend,
+    under_way: set[asyncio.Task[None]],
+    events: asyncio.Queue[Event],
+    results: asyncio.Queue[list[tuple[int, Prediction]] | BaseException],
+) -> None:
+    async def work(sending: Sending) -> None:
+        events.put_nowait(await _aoutcome(engine, sending, send))
+
+    try:
+        while True:
+            step = engine.next(time.monotonic())
+            if isinstance(step, Sending):
+                task = asyncio.create_task(work(step))
+                under_way.add(task)
+                task.add_done_callback(under_way.discard)
+                # Lets this one go out before the next is made: answers that come together are else asked for
+                # together again, and each round of them takes longer.
+                await asyncio.sleep(0)
+                continue
+            try:
+                async with asyncio.timeout(None if step == math.inf else step):
+                    event = await events.get()
+            except TimeoutError:
+                continue
+            event(time.monotonic())
+            while not events.empty():
+                events.get_nowait()(time.monotonic())
+            engine.flush()
+            if found := engine.take_finished():
+                results.put_nowait(found)
+    except Exception as error:  # noqa: BLE001 - handed to the caller, who raises it
+        results.put_nowait(error)
+
+
+async def _aoutcome(engine: Engine, sending: Sending, send: AsyncSend) -> Event:
+    try:
+        reply = await send(sending)
+    except ServiceError as error:
+        failure = error
+        return lambda now: engine.failed(sending, failure, now)
+    except Exception as error:  # noqa: BLE001 - handed to the caller, who raises it
+        return _raising(error)
+    return lambda now: engine.answered(sending, reply, now)

@@ -1,0 +1,207 @@
+"""What a service is: where it answers, how it wants to be asked, what is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping  # noqa: TC003 - pydantic reads it
+from datetime import date  # noqa: TC003 - pydantic reads it
+from fnmatch import fnmatchcase
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from ..errors import DataError
+
+
+class _Fact(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Setting(_Fact):
+    """How a service takes one of our settings."""
+
+    name: str
+    """The service's name for it."""
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[int, ...] = ()
+    """The only values that it takes; empty where every value in the range will do."""
+    auto: bool = True
+    """Whether it takes `"auto"`. Where not, `"auto"` is not sent, which comes to the same."""
+    scale: float | None = None
+    """What our factor is multiplied by, where the service wants an absolute number."""
+
+    def checked(self, ours: str, value: float, *, at: str) -> float:
+        """Give the value as the service wants it.
+
+        Raises:
+            DataError: It is out of the service's range; the message names the range.
+        """
+        whole = self.scale is None and isinstance(value, int)
+        if isinstance(value, bool) or value != value:  # noqa: PLR0124 - NaN
+            raise DataError(f"{ours} must be a number, not {value!r}")
+        too_low = self.low is not None and value < self.low
+        if (
+            too_low
+            or (self.high is not None and value > self.high)
+            or (self.choices and value not in self.choices)
+        ):
+            raise DataError(f"{ours} must be {self._range()} {at}, not {value!r}{self._hint(value)}")
+        return value if whole or self.scale is None else float(f"{value * self.scale:.6g}")
+
+    def _range(self) -> str:
+        if self.choices:
+            return f"one of {', '.join(map(str, self.choices))}"
+        if self.low is None or self.high is None:
+            return f"at least {self.low:g}" if self.high is None else f"at most {self.high:g}"
+        return f"{self.low:g} to {self.high:g}"
+
+    def _hint(self, value: float) -> str:
+        if self.scale is None or value <= 0:
+            return ""
+        return f" (a factor on {self.scale:g}; for a rate of {value:g} give {value / self.scale:g})"
+
+
+class Retirement(_Fact):
+    """When base models stop; `models` are names, or patterns with `*`."""
+
+    models: tuple[str, ...]
+    training_ends: date | None = None
+    serving_ends: date | None = None
+    """When tuned models stop answering."""
+    existing_customers_only: bool = False
+    """Whether only those may still train who did so before."""
+    source: str
+
+
+class Serving(_Fact):
+    """How a tuned model comes to answer, and what that costs."""
+
+    how: Literal["at_once", "custom_models", "by_hand"] = "at_once"
+    """`at_once`: by its name, with no further step. `custom_models`: `deploy` does it. `by_hand`: `deploy`
+    gives the steps."""
+    steps: str = ""
+    """What to do by hand; `{model}` and `{name}` are filled in."""
+    idle_cost_per_hour: float | None = None
+    """USD for an hour in which nobody asks; None where it is not known."""
+    cost: str = ""
+    """The same in words."""
+    source: str = ""
+    bases: Mapping[str, str] = {}
+    """Base models whose tuned models can be deployed, with the name that serving has for each. Empty: all."""
+
+
+class Provider(_Fact):
+    """A service: where it answers, how it wants to be asked, and what is known of it.
+
+    Take one of `PROVIDERS`, change it with `model_copy(update={...})`, or make one for a service of your own:
+    the defaults are the protocol as OpenAI documents it.
+    """
+
+    name: str
+    as_of: date | None = None
+    """When these facts were gathered."""
+    source: str = ""
+
+    key_variable: str = ""
+    """The environment variable with the key; a provider is configured when it is set."""
+    base_url: str | None = None
+    """Where the service answers; None where each user has an address of their own."""
+    base_url_variable: str | None = None
+    """The environment variable that says where, or overrides it."""
+    base_url_path: str = ""
+    """Added to what `base_url_variable` says, where it names a resource and not the API."""
+    hosts: tuple[str, ...] = ()
+    """Hosts by which a client of it is recognised; `*` stands for anything."""
+
+    hyperparameters: Literal["method", "top_level", "extra_body"] = "method"
+    """Where they stand in the request: in `method`, in the older `hyperparameters`, or in the `method` of a
+    body that the client does not check."""
+    settings: Mapping[str, Setting] = {
+        "epochs": Setting(name="n_epochs", low=1),
+        "batch_size": Setting(name="batch_size", low=1),
+        "learning_rate_multiplier": Setting(name="learning_rate_multiplier"),
+    }
+    """How `epochs`, `batch_size` and `learning_rate_multiplier` are called, and what they may be."""
+    learning_rate: str = "a factor on a rate that the service chooses"
+    """What a learning rate means there."""
+    always: Mapping[str, Any] = {}
+    """Hyperparameters that are always sent."""
+    lora: Mapping[str, Setting] = {}
+    """How `rank`, `alpha` and `dropout` of a LoRA are called; empty where they cannot be chosen."""
+    extra_body: Mapping[str, Any] = {}
+    """Further fields of the request."""
+
+    file_encoding: Literal["utf-8", "utf-8-sig"] = "utf-8"
+    """`utf-8-sig` puts a byte order mark before the file as it is sent."""
+    min_examples: int = 1
+    max_file_bytes: int = 512 * 2**20
+    max_example_tokens: int = 65_536
+    """Tokens that an example may have; OpenAI cuts a longer one at its end, where the price stands."""
+    suffix_max: int | None = 64
+    """Characters that a suffix may have; None where there are no suffixes."""
+    suffix_pattern: str | None = None
+    """What a suffix must match."""
+    suffix_rule: str = ""
+    """The same in words."""
+    seed: bool = True
+
+    statuses: Mapping[str, str] = {}
+    """The service's own words for a job's state, and the protocol's word for each."""
+    events_in_order: bool = True
+    """Whether events of the same second come newest first; else they are put in order by their ids."""
+    metrics_from: tuple[Literal["events", "result_files", "endpoint", "checkpoints"], ...] = (
+        "events",
+        "result_files",
+    )
+    """Where to look for metrics, one after the other."""
+    metrics_path: str | None = None
+    """The service's own endpoint of metrics, where `{job}` is the job's id."""
+    checkpoint_model_fields: tuple[str, ...] = ("fine_tuned_model_checkpoint",)
+    """Which field of a checkpoint names a model that can be asked; empty where it must be deployed first."""
+    pause: bool = True
+    """Whether a job can be paused and resumed."""
+    lists_bases: bool = False
+    """Whether a base model that `GET /models` does not know cannot be trained."""
+    reply_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """The parameter that limits a reply's tokens; reasoning models take the second everywhere."""
+    logprobs: int = 20
+    """How many alternatives per token an answer may show; 0 is none."""
+    batch_api: bool = True
+    batch_requests: int = 50_000
+    """Requests that a file for the Batch API may hold."""
+    batch_bytes: int = 200_000_000
+    """Bytes that it may have."""
+
+    serving: Serving = Serving()
+    trains: tuple[str, ...] = ()
+    """Base models to start with, for somebody who comes from another service."""
+    no_new_jobs_after: date | None = None
+    """The last day on which the service takes jobs."""
+    retirements: tuple[Retirement, ...] = ()
+
+    def with_lora(
+        self, *, rank: int | None = None, alpha: float | None = None, dropout: float | None = None
+    ) -> Self:
+        """Give the same provider, with these LoRA settings sent under the service's own names.
+
+        Raises:
+            DataError: One is out of the service's range, or the service does not let it be chosen.
+        """
+        asked = {"rank": rank, "alpha": alpha, "dropout": dropout}
+        chosen = {}
+        for ours, value in asked.items():
+            if value is None:
+                continue
+            if ours not in self.lora:
+                raise DataError(f"the LoRA's {ours} cannot be chosen at {self.name!r}")
+            theirs = self.lora[ours]
+            chosen[theirs.name] = theirs.checked(f"the LoRA's {ours}", value, at=f"at {self.name!r}")
+        return self.model_copy(update={"always": {**self.always, **chosen}})
+
+    def retirement(self, model: str) -> Retirement | None:
+        """Give what is known of a base model's end; a tuned model's is its base's."""
+        base = model.split(":")[1] if model.startswith("ft:") and ":" in model[3:] else model
+        for known in self.retirements:
+            if any(fnmatchcase(base, pattern) for pattern in known.models):
+                return known
+        return None
