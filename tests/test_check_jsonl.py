@@ -9,10 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune_pricer import ChatFormatter, Item, JsonlWriter, MadeUpCatalogue, check_jsonl
-from finetune_pricer.errors import DataError, FileAccessError, InvalidItem, TrainingFileError
-from finetune_pricer.prepare.jsonl import SPECIAL
+from finetune_pricer import (
+    ChatFormatter,
+    Item,
+    JsonlWriter,
+    MadeUpCatalogue,
+    TrainingFile,
+    check_jsonl,
+    count_tokens,
+)
+from finetune_pricer._chat_protocol import SPECIAL_TOKEN, text_of
+from finetune_pricer.errors import DataError, FileAccessError, InvalidItem, NotConfigured, TrainingFileError
+from finetune_pricer.local.learners.sparse.training_file import read_examples
 from finetune_pricer.providers import PROVIDERS, Provider
+from finetune_pricer.tune.preflight import check_count
 
 
 def example(text: str, reply: Any = "$5.00", **more: Any) -> dict[str, Any]:
@@ -185,10 +195,35 @@ def test_where_nothing_can_be_mended_nothing_is_written() -> None:
 
 
 def test_unknown_services_and_missing_files_are_refused() -> None:
-    with pytest.raises(DataError, match="no limits are known for 'acme'"):
+    with pytest.raises(NotConfigured, match="there is no provider 'acme'; known: openai"):
         check_jsonl(write(GOOD), "acme")
     with pytest.raises(FileAccessError, match=r"missing\.jsonl"):
         check_jsonl("missing.jsonl")
+
+
+@pytest.mark.parametrize("provider", PROVIDERS.values(), ids=PROVIDERS)
+def test_a_file_is_too_small_for_the_checker_where_it_is_for_the_job(provider: Provider) -> None:
+    for count in (5, 10):
+        path = write((GOOD * 2)[:count])
+        told = [problem.code for problem in check_jsonl(path, provider).problems]
+        refused = False
+        try:
+            check_count(TrainingFile(path=path, examples=count, bytes=1, sha256=""), provider)
+        except TrainingFileError:
+            refused = True
+        assert ("few" in told) is refused
+
+
+def test_parts_of_a_text_are_joined_by_nothing_for_the_checker_the_counter_and_the_learner() -> None:
+    parts = [{"type": "text", "text": '9" pan, ca'}, {"type": "text", "text": "st iron"}]
+    whole = {"role": "user", "content": '9" pan, cast iron'}
+    split = {"role": "user", "content": parts}
+    reply = {"role": "assistant", "content": "$19.99"}
+    assert text_of(split) == whole["content"]
+    assert count_tokens([[split, reply]]) == count_tokens([[whole, reply]])
+    lines = [json.dumps({"messages": [asked, reply]}).encode() for asked in (split, whole)]
+    learned = [read_examples(line, fewest=1)[0].prompt for line in lines]
+    assert learned[0] == learned[1] == whole["content"]
 
 
 def test_the_writer_refuses_special_tokens_and_names_the_row() -> None:
@@ -231,7 +266,7 @@ def test_an_unknown_encoding_is_refused() -> None:
     rows=st.lists(
         st.tuples(
             st.text(st.characters(codec="utf-8"), min_size=1).filter(
-                lambda text: not text.isspace() and not SPECIAL.search(text)  # is refused: see above
+                lambda text: not text.isspace() and not SPECIAL_TOKEN.search(text)  # is refused: see above
             ),
             st.floats(0, 1e6),
         ),

@@ -18,7 +18,7 @@ NAMES = "Item, ItemDataset, ChatFormatter, JsonlWriter, FineTuneJob, Predictor, 
 # Data flows down this list; a room imports from its own line and from those above it.
 FLOW = [
     {"errors"},
-    {"_environment", "_files", "_progress", "_sqlite", "_methods", "prices"},
+    {"_environment", "_files", "_progress", "_sqlite", "_methods", "prices", "_chat_protocol"},
     {"providers"},
     {"_service"},
     {"items"},
@@ -32,7 +32,7 @@ FLOW = [
 ]
 LEVEL = {room: level for level, rooms in enumerate(FLOW) for room in rooms}
 MAY_IMPORT_LOCAL = {"providers", "cli"}
-LOCAL_MAY_IMPORT = {"errors", "prices", "_methods"}
+LOCAL_MAY_IMPORT = {"errors", "prices", "_chat_protocol", "_methods"}
 
 
 def room_of(path: Path) -> str:

@@ -259,3 +259,12 @@ def test_a_number_beyond_all_numbers_is_no_price() -> None:
     for read in (parse_price, parse_amount):
         with pytest.raises(PriceNotFound, match="no price in"):
             read("9" * 400)
+
+
+def test_how_far_back_a_former_price_is_announced_is_said_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = f"was{' ' * 30}$50, now $40"
+    assert parse_price(text) == 50
+    monkeypatch.setattr("finetune_pricer.prices._LOOK_BACK", 40)
+    assert parse_price(text) == 40

@@ -304,7 +304,7 @@ def _amounts(text: str, currency: str) -> Iterator[_Amount]:
             value /= 100
         if math.isinf(value):  # hundreds of digits
             continue
-        nominal = bool(_nominal().search(text, max(0, match.start() - 24), match.start()))
+        nominal = bool(_nominal().search(text, max(0, match.start() - _LOOK_BACK), match.start()))
         cut = _is_cut(match, text) or _stops_in_the_middle(match["digits"])
         yield _Amount(value, mark, match.start(), match.end(), nominal, cut, cents)
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from starlette.concurrency import run_in_threadpool
 
+from .._chat_protocol import text_of
 from .api.refusals import invalid_value, model_not_found
 from .completion import Choice, Completion
 from .jobs.worker import BASES
 from .learners.sparse.model import PriceModel
 from .learners.sparse.reply_format import tokens_of
 from .learners.sparse.reply_trie import GREEDY_BELOW, Spoken
-from .learners.sparse.training_file import CONTEXT, problem_in, prompt_of, text_of
+from .learners.sparse.training_file import CONTEXT, problem_in, prompt_of
 
 if TYPE_CHECKING:
     from .api.requests import ChatBody

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._sqlite import open_database
 from ..errors import FileAccessError
-from .dialogue import text_of, usage_of
+from .dialogue import reply_of, usage_of
 
 if TYPE_CHECKING:
     import os
@@ -90,7 +90,7 @@ class KeptAnswers:
             key,
             model,
             item_id,
-            text_of(answer),
+            reply_of(answer),
             used.prompt_tokens,
             used.completion_tokens,
             latency,

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from .._chat_protocol import text_of
 from ..errors import PriceNotFound, ServiceError
 from ..items import Item
 from ..prices import PriceForm
@@ -200,8 +201,8 @@ def usage_of(answer: Answer) -> Usage:
     )
 
 
-def text_of(answer: Answer) -> str | None:
-    """Read an answer's first reply."""
+def reply_of(answer: Answer) -> str | None:
+    """Read an answer's first reply; None where there is none."""
     return _text((_choices(answer) or [{}])[0])
 
 
@@ -216,10 +217,9 @@ def _message(choice: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _text(choice: Mapping[str, Any]) -> str | None:
-    content = _message(choice).get("content")
-    if isinstance(content, list):  # parts, as some services send
-        content = "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
-    return content if isinstance(content, str) else None
+    message = _message(choice)
+    # No content at all is no reply, and not an empty one. Some services send it in parts.
+    return text_of(message) if isinstance(message.get("content"), str | list) else None
 
 
 def _prediction(

@@ -9,43 +9,44 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._chat_protocol import text_of
 from ..errors import FileAccessError
+from ..providers.known import PROTOCOL, get_provider
 from .faults import FAULTS, SHOWN, JsonlProblem, JsonlReport
-from .limits import limits_of
 from .rules import Flaw, Messages, look_at
-from .tokens import text_of
 
 if TYPE_CHECKING:
     import os
 
-    from .limits import FileLimits
+    from ..providers.provider import Provider
 
 
 def check_jsonl(
-    path: str | os.PathLike[str], provider: str | None = None, *, currency: str = "USD"
+    path: str | os.PathLike[str], provider: str | Provider | None = None, *, currency: str = "USD"
 ) -> JsonlReport:
     """Read a training file once and report every problem; 16 bytes a line are kept in memory.
 
     Args:
         path: A file of chat examples, whoever wrote it.
-        provider: The service whose limits it shall keep, such as `"azure"`; None takes the protocol's.
+        provider: The service whose limits it shall keep: a name such as `"azure"`, or a `Provider`; None
+            takes the protocol's.
         currency: Of the prices in the replies.
 
     Raises:
         FileAccessError: The file cannot be read.
-        DataError: The provider is not known.
+        NotConfigured: There is no provider of that name.
     """
-    limits = limits_of(provider)
+    service = PROTOCOL if provider is None else get_provider(provider)
     source, seen, digest, number, size = Path(path), _Seen(), hashlib.sha256(), 0, 0
     try:
         with source.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 digest.update(line)
                 size += len(line)
-                seen.at_line(number, line, limits, currency)
+                seen.at_line(number, line, service, currency)
     except OSError as error:
         raise FileAccessError(f"cannot read {str(source)!r}: {error.strerror or error}") from error
-    duplicates = seen.at_the_end(size, limits)
+    duplicates = seen.at_the_end(size, service)
     return JsonlReport(
         path=source,
         examples=seen.examples,
@@ -87,15 +88,15 @@ class _Seen:
         if line is not None and len(known.lines) < SHOWN and known.lines[-1] != line:
             known.lines.append(line)
 
-    def at_line(self, number: int, line: bytes, limits: FileLimits, currency: str) -> None:
+    def at_line(self, number: int, line: bytes, service: Provider, currency: str) -> None:
         from orjson import dumps
 
         if number == 1:
             marked = line.startswith(codecs.BOM_UTF8)
-            if limits.mark and not marked:
+            if service.file_encoding == "utf-8-sig" and not marked:
                 self.tell(Flaw("mark", "", "missing"))
             line = line.removeprefix(codecs.BOM_UTF8)
-        messages, flaws = look_at(line, limits, currency)
+        messages, flaws = look_at(line, service, currency)
         if messages is not None:
             self._at_messages(number, messages)
             self.hashes.append(hash(dumps(messages)))
@@ -114,14 +115,14 @@ class _Seen:
         elif system != self.system:
             self.tell(Flaw("systems", "messages[0]"), number)
 
-    def at_the_end(self, size: int, limits: FileLimits) -> tuple[int, ...]:
+    def at_the_end(self, size: int, service: Provider) -> tuple[int, ...]:
         """Note what only the whole file shows; give the lines that repeat earlier ones."""
         import numpy as np
 
-        if self.examples < limits.fewest:
-            self.tell(Flaw("few", "", f"{self.examples:,} of {limits.fewest:,}"))
-        if size > limits.largest:
-            self.tell(Flaw("large", "", f"{size:,} of {limits.largest:,} bytes"))
+        if self.examples < service.min_examples:
+            self.tell(Flaw("few", "", f"{self.examples:,} of {service.min_examples:,}"))
+        if size > service.max_file_bytes:
+            self.tell(Flaw("large", "", f"{size:,} of {service.max_file_bytes:,} bytes"))
         hashes = np.array(self.hashes, dtype=np.int64)
         order = np.argsort(hashes, kind="stable")
         ordered = hashes[order]

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import os
     from pathlib import Path
 
+    from ..providers.provider import Provider
     from .mending import Correction
 
 Level = Literal["error", "warning"]
@@ -115,7 +116,7 @@ class JsonlReport:
     sha256: str
     problems: tuple[JsonlProblem, ...]
     """Every kind of problem, errors first, in the order of their first lines."""
-    provider: str | None = None
+    provider: str | Provider | None = None
     """The service whose limits it was held against."""
     currency: str = "USD"
     """Of the prices that were looked for."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import codecs
 import hashlib
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from .._chat_protocol import SPECIAL_TOKEN
 from .._files import replacing
 from ..chat import ChatFormatter
 from ..errors import DataError, FileAccessError, InvalidItem, TrainingFileError
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from ..items import Item
 
-SPECIAL = re.compile(r"<\|[a-zA-Z0-9_]{1,40}\|>")
-"""As the tokenizers of gpt, gpt-oss, Qwen and Llama write them: `<|endoftext|>`, `<|im_start|>`."""
 _TOGETHER = 256  # lines that are hashed and written together
 
 
@@ -154,5 +152,5 @@ def _refuse_special_tokens(row: int, line: bytes, path: str | os.PathLike[str]) 
 
 def special_token_in(text: str) -> str | None:
     """Find a special token of the tokenizers in a text, such as `<|endoftext|>`."""
-    found = SPECIAL.search(text)
+    found = SPECIAL_TOKEN.search(text)
     return found.group() if found else None

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from .._files import replacing
 from ..errors import FileAccessError, TrainingFileError
+from ..providers.known import PROTOCOL, get_provider
 from .faults import FAULTS
 from .jsonl import TrainingFile
-from .limits import limits_of
 from .rules import look_at, mended
 
 if TYPE_CHECKING:
@@ -48,16 +48,16 @@ def write_corrected(report: JsonlReport, path: str | os.PathLike[str]) -> Correc
     TrainingFile(
         path=report.path, examples=report.examples, bytes=report.bytes, sha256=report.sha256
     ).verify()
-    limits = limits_of(report.provider)
+    service = PROTOCOL if report.provider is None else get_provider(report.provider)
     duplicates, changed, removed, left_out, kept = set(report.duplicates), 0, 0, list[int](), 0
     with replacing(path) as file:
-        file.write(codecs.BOM_UTF8 if limits.mark else b"")
+        file.write(codecs.BOM_UTF8 if service.file_encoding == "utf-8-sig" else b"")
         for number, line in _lines(report.path):
             if number in duplicates or not line.strip():
                 removed += 1
                 continue
             new = mended(line).strip()
-            _, flaws = look_at(new, limits, report.currency)
+            _, flaws = look_at(new, service, report.currency)
             if any(FAULTS[flaw.code].level == "error" for flaw in flaws):
                 left_out.append(number)
                 continue

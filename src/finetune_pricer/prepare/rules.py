@@ -5,19 +5,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .._chat_protocol import LINE_KEYS, MESSAGE_KEYS, ROLES, SPECIAL_TOKEN, text_of
 from ..errors import PriceNotFound
 from ..prices import parse_price
-from .jsonl import SPECIAL, special_token_in
-from .tokens import text_of, tokens_of
+from .jsonl import special_token_in
+from .tokens import tokens_of
 
 if TYPE_CHECKING:
-    from .limits import FileLimits
+    from ..providers.provider import Provider
 
-ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
-_MESSAGE_KEYS = frozenset(
-    {"role", "content", "name", "weight", "tool_calls", "tool_call_id", "function_call", "refusal", "audio"}
-)
-_LINE_KEYS = frozenset({"messages", "tools", "functions", "parallel_tool_calls"})
 _SURELY_A_PRICE = re.compile(r"\$?\d+(?:\.\d\d)?\Z")  # what nearly all replies are; the rest is parsed
 _WEIGHTS = {True: 1, False: 0, "0": 0, "1": 1}
 
@@ -32,7 +28,7 @@ class Flaw(NamedTuple):
     detail: str = ""
 
 
-def look_at(line: bytes, limits: FileLimits, currency: str) -> tuple[Messages | None, list[Flaw]]:
+def look_at(line: bytes, service: Provider, currency: str) -> tuple[Messages | None, list[Flaw]]:
     """Find what is wrong with a line; the messages come too, unless they cannot be told apart."""
     from orjson import JSONDecodeError, loads
 
@@ -44,7 +40,7 @@ def look_at(line: bytes, limits: FileLimits, currency: str) -> tuple[Messages | 
     if not isinstance(row, dict):
         return None, [Flaw("object", "", type(row).__name__)]
     if len(row) != 1:
-        flaws += [Flaw("key", key) for key in row.keys() - _LINE_KEYS]
+        flaws += [Flaw("key", key) for key in row.keys() - LINE_KEYS]
     messages = row.get("messages")
     if not isinstance(messages, list) or not messages:
         return None, [*flaws, Flaw("messages", "messages")]
@@ -55,8 +51,9 @@ def look_at(line: bytes, limits: FileLimits, currency: str) -> tuple[Messages | 
         return None, flaws
     _look_at_reply(len(messages) - 1, messages[-1], currency, flaws)
     # A token has at least one byte, so most lines need no counting.
-    if len(line) > limits.longest and (tokens := tokens_of(messages)) > limits.longest:
-        flaws.append(Flaw("long", "messages", f"{tokens:,} of {limits.longest:,}"))
+    most = service.max_example_tokens
+    if len(line) > most and (tokens := tokens_of(messages)) > most:
+        flaws.append(Flaw("long", "messages", f"{tokens:,} of {most:,}"))
     return messages, flaws
 
 
@@ -91,7 +88,7 @@ def _look_at_message(place: int, message: Any, flaws: list[Flaw]) -> None:
 
 
 def _look_at_keys(place: int, message: dict[str, Any], flaws: list[Flaw]) -> None:
-    flaws += [Flaw("key", f"messages[{place}].{key}") for key in message.keys() - _MESSAGE_KEYS]
+    flaws += [Flaw("key", f"messages[{place}].{key}") for key in message.keys() - MESSAGE_KEYS]
     if "weight" in message and (isinstance(message["weight"], bool) or message["weight"] not in (0, 1)):
         flaws.append(Flaw("weight", f"messages[{place}].weight", repr(message["weight"])[:40]))
 
@@ -132,7 +129,7 @@ def mended(line: bytes) -> bytes:
         return line
     if not isinstance(row, dict) or not isinstance(row.get("messages"), list):
         return line
-    new = {key: value for key, value in row.items() if key in _LINE_KEYS}
+    new = {key: value for key, value in row.items() if key in LINE_KEYS}
     new["messages"] = [
         _mended_message(message) if isinstance(message, dict) else message for message in row["messages"]
     ]
@@ -145,7 +142,7 @@ def _true_for_one(row: dict[str, Any]) -> bool:
 
 
 def _mended_message(message: dict[str, Any]) -> dict[str, Any]:
-    new = {key: value for key, value in message.items() if key in _MESSAGE_KEYS}
+    new = {key: value for key, value in message.items() if key in MESSAGE_KEYS}
     weight = new.get("weight")
     if isinstance(weight, bool | str) and weight in _WEIGHTS:
         new["weight"] = _WEIGHTS[weight]
@@ -158,4 +155,4 @@ def _mended_message(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _broken_up(text: str) -> str:
-    return SPECIAL.sub(lambda token: f"< {token.group()[1:-1]} >", text) if "<|" in text else text
+    return SPECIAL_TOKEN.sub(lambda token: f"< {token.group()[1:-1]} >", text) if "<|" in text else text

@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._chat_protocol import text_of
 from ..errors import FileAccessError, TrainingFileError
 from .jsonl import TrainingFile
 
@@ -177,14 +178,6 @@ def _remembering(encode: Callable[[str], Sized]) -> Callable[[str], int]:
 
 def _estimate(text: str) -> int:
     return -(-len(text.encode()) // _BYTES_PER_TOKEN)
-
-
-def text_of(message: Mapping[str, Any]) -> str:
-    """Give a message's text: its content, or the text parts of it, or nothing."""
-    content = message.get("content")
-    if isinstance(content, str):
-        return content
-    return "".join(part.get("text") or "" for part in content or () if isinstance(part, dict))
 
 
 def _count(example: Example, count_text: Callable[[str], int]) -> tuple[int, int, int]:

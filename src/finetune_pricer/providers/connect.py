@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from .._environment import settings
 from ..errors import NotConfigured
-from .known import PROVIDERS
+from .known import PROVIDERS, get_provider
 from .provider import Provider
 
 if TYPE_CHECKING:
@@ -33,10 +33,8 @@ def provider_of(client: OpenAI | AsyncOpenAI, said: str | Provider | None = None
     Raises:
         NotConfigured: There is no provider of that name.
     """
-    if isinstance(said, Provider):
-        return said
     if said is not None:
-        return _known(said)
+        return get_provider(said)
     if (made := _MADE.get(client)) is not None:
         return made
     host = urlsplit(str(client.base_url)).hostname or ""
@@ -44,15 +42,6 @@ def provider_of(client: OpenAI | AsyncOpenAI, said: str | Provider | None = None
         if any(fnmatchcase(host, pattern) for pattern in provider.hosts):
             return provider
     return Provider(name=host or "unknown")
-
-
-def _known(name: str) -> Provider:
-    if name not in PROVIDERS:
-        raise NotConfigured(
-            f"there is no provider {name!r}; known: {', '.join(PROVIDERS)}; or make a "
-            "Provider, or an openai.OpenAI, of your own"
-        )
-    return PROVIDERS[name]
 
 
 def connect(
@@ -107,7 +96,7 @@ def _only_configured(found: Mapping[str, str]) -> str:
 
 
 def _client(name: str, found: Mapping[str, str]) -> OpenAI:
-    provider = _known(name)
+    provider = get_provider(name)
     key = found.get(provider.key_variable)
     if not key:
         raise NotConfigured(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..errors import NotConfigured
 from .provider import Provider
 
 if TYPE_CHECKING:
@@ -221,12 +222,36 @@ _LOCAL: dict[str, Any] = {
     "source": "finetune_pricer.local",
     "settings": _OPENAI["settings"],
     "learning_rate": "a factor on the local learner's own rate",
+    "min_examples": 10,
     "lists_bases": True,
     "trains": ["pricer-base"],
 }
+
+PROTOCOL = Provider(
+    name="protocol",
+    source="https://developers.openai.com/api/docs/guides/supervised-fine-tuning",
+    min_examples=10,
+)
+"""The protocol as OpenAI documents it: what a file is held against where no service is named."""
 
 PROVIDERS: Mapping[str, Provider] = {
     profile["name"]: Provider.model_validate(profile)
     for profile in (_OPENAI, _AZURE, _NEBIUS, _CRUSOE, _LOCAL)
 }
 """The services that we know, by name."""
+
+
+def get_provider(known: str | Provider) -> Provider:
+    """Return what is known of a service, by its name; a `Provider` is returned as it is.
+
+    Raises:
+        NotConfigured: There is no provider of that name.
+    """
+    if isinstance(known, Provider):
+        return known
+    if known not in PROVIDERS:
+        raise NotConfigured(
+            f"there is no provider {known!r}; known: {', '.join(PROVIDERS)}; or make a "
+            "Provider, or an openai.OpenAI, of your own"
+        )
+    return PROVIDERS[known]

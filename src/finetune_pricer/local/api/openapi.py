@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from ..._chat_protocol import ROLES
 from ..batches import ENDPOINT
 from ..faults import PRESETS, Faults
 from ..jobs.worker import BASES
-from ..learners.sparse.training_file import PARTS, ROLES
+from ..learners.sparse.training_file import PARTS
 from .requests import BatchBody, ChatBody, JobBody
 from .routes.files import PURPOSES
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from ..._chat_protocol import MESSAGE_KEYS
 from ..faults import as_whole
-from ..learners.sparse.training_file import MESSAGE_KEYS
 from .refusals import ApiError
 
 if TYPE_CHECKING:

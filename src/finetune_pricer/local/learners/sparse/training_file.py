@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
+from ...._chat_protocol import LINE_KEYS, MESSAGE_KEYS, ROLES, SPECIAL_TOKEN, text_of
 from ....errors import TrainingFileError
 from .reply_format import number_in, tokens_of
 
@@ -16,16 +16,8 @@ FEWEST = 10
 """How many examples a job needs at least."""
 PARTS = frozenset({"image_url", "input_audio", "file", "refusal"})
 """Parts of a message that are no text, and that the learner passes over."""
-ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
-MESSAGE_KEYS = frozenset(
-    {"role", "content", "name", "weight", "tool_calls", "tool_call_id", "function_call", "refusal", "audio"}
-)
-"""What a message may have; `weight` only in a training file."""
 CONTEXT = 65_536
 """Tokens that a prompt or an example may have."""
-_LINE_KEYS = frozenset({"messages", "tools", "functions", "parallel_tool_calls"})
-# As tokenizers write them: <|endoftext|>, <|im_start|>. Services refuse to train on their text.
-_SPECIAL = re.compile(r"<\|\w{1,40}\|>", re.ASCII)
 _NAMED = 5  # wrong lines whose faults are told
 
 
@@ -74,14 +66,6 @@ def tokens_in(example: Example) -> int:
     return len(tokens_of(example.prompt)) + len(tokens_of(example.reply)) + 9
 
 
-def text_of(message: dict[str, Any]) -> str:
-    """Return a message's text: its content, or the text parts of it."""
-    content = message.get("content")
-    if isinstance(content, str):
-        return content
-    return "\n".join(part["text"] for part in content or [] if part.get("type") == "text")
-
-
 def problem_in(messages: Any) -> str | None:
     """Return what keeps a value from being a list of chat messages, or None where nothing does."""
     if not isinstance(messages, list) or not messages:
@@ -121,7 +105,7 @@ def _read(line: bytes) -> Example:
     if not isinstance(row, dict) or "messages" not in row:
         raise ValueError("there is no 'messages'")
     messages = row["messages"]
-    problem = _unknown(row, _LINE_KEYS) or problem_in(messages) or _problem_in_training(messages)
+    problem = _unknown(row, LINE_KEYS) or problem_in(messages) or _problem_in_training(messages)
     if problem is not None:
         raise ValueError(problem)
     reply = text_of(messages[-1])
@@ -141,7 +125,7 @@ def _problem_in_training(messages: list[dict[str, Any]]) -> str | None:
         if isinstance(weight, bool) or weight not in (0, 1):
             return f"messages[{place}].weight is neither 0 nor 1"
         problem = _unknown(message, MESSAGE_KEYS)
-        if special := _SPECIAL.search(text_of(message)):
+        if special := SPECIAL_TOKEN.search(text_of(message)):
             problem = f"the text holds the special token {special[0]}"
         if problem is not None:
             return f"messages[{place}]: {problem}"
