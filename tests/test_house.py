@@ -18,7 +18,7 @@ NAMES = "Item, ItemDataset, ChatFormatter, JsonlWriter, FineTuneJob, Predictor, 
 # Data flows down this list; a room imports from its own line and from those above it.
 FLOW = [
     {"errors"},
-    {"_environment", "_files", "_progress", "_sqlite", "_methods", "prices", "_chat_protocol"},
+    {"_environment", "_files", "_format", "_progress", "_sqlite", "_methods", "prices", "_chat_protocol"},
     {"providers"},
     {"_service"},
     {"items"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .._format import format_dollars
 from ..errors import DataError, OverBudget
 from ..prepare.tokens import TokenCount, count_tokens
 
@@ -54,12 +55,12 @@ class CostEstimate:
         passes = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
         where = f" at {self.provider}" if self.provider else ""
         job = f"{self.tokens.examples:,} examples, {passes}, {about}{self.trained_tokens:,} tokens"
-        lines = [f"{self.model}{where}: {job}", f"  training            {_dollars(self.training)}"]
+        lines = [f"{self.model}{where}: {job}", f"  training            {format_dollars(self.training)}"]
         if self.predictions:
             replies = "" if self.samples == 1 else f", {self.samples} replies each"
-            lines.append(f"  {f'{self.predictions:,} predictions':<19} {_dollars(self.chat)}{replies}")
-            lines.append(f"  {'by batch':<19} {_dollars(self.batch)}")
-        lines.append(f"  hosting per hour    {_dollars(self.hosting_per_hour)}")
+            lines.append(f"  {f'{self.predictions:,} predictions':<19} {format_dollars(self.chat)}{replies}")
+            lines.append(f"  {'by batch':<19} {format_dollars(self.batch)}")
+        lines.append(f"  hosting per hour    {format_dollars(self.hosting_per_hour)}")
         if self.price is None:
             lines.append("  no price is known here; hand one in: price=<dollars per million trained tokens>")
         else:
@@ -155,8 +156,9 @@ def require_within_budget(estimate: CostEstimate, budget: float) -> None:
         over = estimate.training - budget
         about = "" if estimate.tokens.exact else "about "
         raise OverBudget(
-            f"training {estimate.model!r} costs {about}{_dollars(estimate.training)}, {_dollars(over)} over "
-            f"the budget of {_dollars(budget)}; use fewer examples or epochs, or raise the budget",
+            f"training {estimate.model!r} costs {about}{format_dollars(estimate.training)}, "
+            f"{format_dollars(over)} over the budget of {format_dollars(budget)}; use fewer examples or "
+            "epochs, or raise the budget",
             cost=estimate.training,
             budget=budget,
         )
@@ -177,10 +179,3 @@ def _cost(*parts: tuple[float, float | None]) -> float | None:
             return None
         dollars += tokens * price / _MILLION
     return dollars
-
-
-def _dollars(amount: float | None) -> str:
-    if amount is None:
-        return "unknown"
-    # Pennies matter only where there is nothing else.
-    return f"${amount:,.2f}" if amount >= 0.01 or amount == 0 else f"${amount:.4f}"
