@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from .items import ItemDataset as ItemDataset
     from .items import ItemSplits as ItemSplits
     from .items import login as login
-    from .predict.answer_store import KeptAnswers as KeptAnswers
-    from .predict.prediction import Prediction as Prediction
-    from .predict.prediction import Predictions as Predictions
-    from .predict.predictor import Predictor as Predictor
+    from .predict import AnswerStore as AnswerStore
+    from .predict import Prediction as Prediction
+    from .predict import Predictions as Predictions
+    from .predict import Predictor as Predictor
     from .prepare.audit import audit as audit
     from .prepare.check import check_jsonl as check_jsonl
     from .prepare.faults import JsonlReport as JsonlReport
@@ -38,33 +38,34 @@ if TYPE_CHECKING:
     from .prepare.tokens import count_tokens as count_tokens
     from .providers import TokenPricing as TokenPricing
     from .providers import connect as connect
-    from .tune.cost import CostEstimate as CostEstimate
-    from .tune.cost import estimate_cost as estimate_cost
-    from .tune.job import FineTuneJob as FineTuneJob
-    from .tune.upload import upload as upload
+    from .tune import CostEstimate as CostEstimate
+    from .tune import FineTuneJob as FineTuneJob
+    from .tune import estimate_cost as estimate_cost
+    from .tune import upload as upload
 
+    KeptAnswers = AnswerStore
     PriceRow = TokenPricing
 
 _HOMES = {
     "AuditReport": "prepare.findings",
     "ChatFormatter": "chat",
     "Comparison": "evaluate.compare",
-    "CostEstimate": "tune.cost",
+    "CostEstimate": "tune",
     "Evaluation": "evaluate.evaluation",
     "Evaluator": "evaluate.evaluator",
-    "FineTuneJob": "tune.job",
+    "FineTuneJob": "tune",
     "Forecast": "evaluate.forecast",
     "Item": "items",
     "ItemDataset": "items",
     "ItemSplits": "items",
     "JsonlReport": "prepare.faults",
     "JsonlWriter": "prepare.jsonl",
-    "KeptAnswers": "predict.answer_store",
+    "AnswerStore": "predict",
     "Leaderboard": "evaluate.leaderboard",
     "MadeUpCatalogue": "prepare.synthetic",
-    "Prediction": "predict.prediction",
-    "Predictions": "predict.prediction",
-    "Predictor": "predict.predictor",
+    "Prediction": "predict",
+    "Predictions": "predict",
+    "Predictor": "predict",
     "Sweep": "evaluate.sweep",
     "TokenCount": "prepare.tokens",
     "TokenPricing": "providers",
@@ -74,14 +75,14 @@ _HOMES = {
     "compare": "evaluate.compare",
     "connect": "providers",
     "count_tokens": "prepare.tokens",
-    "estimate_cost": "tune.cost",
+    "estimate_cost": "tune",
     "forecast": "evaluate.forecast",
     "login": "items",
-    "upload": "tune.upload",
+    "upload": "tune",
 }
 
 # Names of earlier versions, which still work: (room, today's name).
-_FORMER = {"PriceRow": ("providers", "TokenPricing")}
+_FORMER = {"KeptAnswers": ("predict", "AnswerStore"), "PriceRow": ("providers", "TokenPricing")}
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - a test holds it against the imports above
 

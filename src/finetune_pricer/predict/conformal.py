@@ -86,7 +86,7 @@ class Ranges:
         return "told" if found.distribution is not None else "not told"
 
     def around(self, found: Prediction, category: str | None = None) -> Prediction:
-        """Give the prediction with `low` and `high` in dollars; without a price it stays as it is."""
+        """Return the prediction with `low` and `high` in dollars; without a price it stays as it is."""
         if found.price is None:
             return found
         width = self.widths.get(self.group_of(found, category), self.widths[_OTHERS])
@@ -105,7 +105,7 @@ def check_settings(coverage: float, by: By | None, count: int) -> None:
 
 
 def _require_enough(coverage: float, count: int, of: int) -> None:
-    needed = _needed(coverage)
+    needed = _count_needed(coverage)
     if count < needed:
         raise DataError(
             f"ranges of {100 * coverage:.6g}% need at least {needed} predictions with a price, "
@@ -113,8 +113,8 @@ def _require_enough(coverage: float, count: int, of: int) -> None:
         )
 
 
-def _needed(coverage: float) -> int:
-    """Give the fewest scores of which one is the k-th: fewer would make every range endless."""
+def _count_needed(coverage: float) -> int:
+    """Return the fewest scores of which one is the k-th: fewer would make every range endless."""
     # Rounded, since 1 / (1 - 0.9) is a little more than 10.
     return max(1, math.ceil(round(1 / (1 - coverage), 9)) - 1)
 
@@ -125,7 +125,7 @@ def _kth_smallest(scores: Sequence[float], coverage: float) -> float:
 
 
 def _widths(groups: Mapping[str, Sequence[float]], coverage: float) -> dict[str, float]:
-    needed = _needed(coverage)
+    needed = _count_needed(coverage)
     large = {name: scores for name, scores in groups.items() if len(scores) >= needed}
     rest = [score for name, scores in groups.items() if name not in large for score in scores]
     if len(rest) < needed:
@@ -136,7 +136,7 @@ def _widths(groups: Mapping[str, Sequence[float]], coverage: float) -> dict[str,
 
 
 def _edges(prices: Sequence[float]) -> tuple[float, ...]:
-    """Give the predicted prices that part the predictions into bands of as many items each."""
+    """Return the predicted prices that divide the predictions into bands of equally many items."""
     ordered = sorted(prices)
     return tuple(ordered[len(ordered) * band // _BANDS] for band in range(1, _BANDS))
 

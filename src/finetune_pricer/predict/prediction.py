@@ -1,4 +1,4 @@
-"""What comes of asking: one `Prediction` per item, many in `Predictions`."""
+"""`Prediction`: what a model said about one item; `Predictions`: many of them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Predictions(Sequence[Prediction]):
         self._predictions = tuple(predictions)
 
     def to_frame(self) -> pd.DataFrame:
-        """Give a frame with one row per prediction, and one column per field but the distribution."""
+        """Return a frame with one row per prediction, and one column per field but the distribution."""
         import pandas as pd
 
         return pd.DataFrame([_row(prediction) for prediction in self], columns=_COLUMNS)

@@ -30,8 +30,8 @@ class Setting(_Fact):
     scale: float | None = None
     """What our factor is multiplied by, where the service wants an absolute number."""
 
-    def checked(self, ours: str, value: float, *, at: str) -> float:
-        """Give the value as the service wants it.
+    def check(self, ours: str, value: float, *, at: str) -> float:
+        """Return the value as the service wants it.
 
         Raises:
             DataError: It is out of the service's range; the message names the range.
@@ -195,7 +195,7 @@ class Provider(_Fact):
             if ours not in self.lora:
                 raise DataError(f"the LoRA's {ours} cannot be chosen at {self.name!r}")
             theirs = self.lora[ours]
-            chosen[theirs.name] = theirs.checked(f"the LoRA's {ours}", value, at=f"at {self.name!r}")
+            chosen[theirs.name] = theirs.check(f"the LoRA's {ours}", value, at=f"at {self.name!r}")
         return self.model_copy(update={"always": {**self.always, **chosen}})
 
     def retirement(self, model: str) -> Retirement | None:
