@@ -70,8 +70,8 @@ def _cause_without_key(error: Exception, client: Client) -> Exception | None:
     # An exception that is raised twice can stand in its own chain.
     while (before := causes[-1].__cause__ or causes[-1].__context__) is not None and before not in causes:
         causes.append(before)
-    told = "".join(str(cause) for cause in causes)
-    return None if without_key(client.api_key, told) != told else error
+    words = "".join(str(cause) for cause in causes)
+    return None if without_key(client.api_key, words) != words else error
 
 
 def _may_have_arrived(error: APIConnectionError) -> bool:
@@ -92,9 +92,9 @@ def not_json(client: Client) -> ServiceUnavailable:
 def _error_of_status(error: APIStatusError, key: str) -> ServiceError:
     body = error.body if isinstance(error.body, dict) else {}
     # Not every service words its errors as OpenAI does; what it says instead is better than nothing.
-    said = body.get("message") or f"{error.message} {error.response.text[:300]}".strip()
+    message = body.get("message") or f"{error.message} {error.response.text[:300]}".strip()
     return make_error(
-        without_key(key, str(said)),
+        without_key(key, str(message)),
         status=error.status_code,
         code=body.get("code"),
         param=body.get("param"),

@@ -88,10 +88,10 @@ def _refuse_error(client: Client, answer: Answer) -> None:
     # Gateways say so with HTTP 200 when the service behind them fails.
     problem = answer.get("error")
     if isinstance(problem, dict):
-        said = without_key(
+        reason = without_key(
             client.api_key, str(problem.get("message") or problem.get("code") or "no reason given")
         )
-        raise ServiceUnavailable(f"{address_of(client)} answered with an error: {said}; try again later")
+        raise ServiceUnavailable(f"{address_of(client)} answered with an error: {reason}; try again later")
 
 
 def is_async(client: object) -> bool:

@@ -373,6 +373,6 @@ def _error_in(status: int | None, problem: Any) -> ServiceError | None:
     """Return the error that a line holds; None where the same question may be answered later."""
     if status is None or is_passing(status):
         return None
-    said = problem if isinstance(problem, dict) else {}
-    message = str(said.get("message") or f"HTTP {status}")
-    return make_error(message, status=status, code=said.get("code"), param=said.get("param"))
+    body = problem if isinstance(problem, dict) else {}
+    message = str(body.get("message") or f"HTTP {status}")
+    return make_error(message, status=status, code=body.get("code"), param=body.get("param"))

@@ -161,8 +161,8 @@ def distribution_from_samples(prices: Sequence[float]) -> Distribution | None:
 
 
 def _content(choice: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    told = choice.get("logprobs")
-    content = told.get("content") if isinstance(told, dict) else None
+    logprobs = choice.get("logprobs")
+    content = logprobs.get("content") if isinstance(logprobs, dict) else None
     return [token for token in content if isinstance(token, dict)] if isinstance(content, list) else []
 
 
@@ -195,15 +195,15 @@ def _likeliest(token: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 def _probability(token: Mapping[str, Any]) -> float | None:
     logprob = token.get("logprob")
-    # A service that clips writes -9999 for "almost never", and exp of it is 0.
+    # A service that clips writes -9999 for "almost never"; exp of that is 0.
     return math.exp(min(0.0, float(logprob))) if isinstance(logprob, int | float) else None
 
 
 def _alternatives(token: Mapping[str, Any], own: _Token) -> Iterator[tuple[_Token, float]]:
     """Yield the amounts among the likeliest tokens, with their probabilities, and the reply's own."""
     seen: set[str] = set()
-    told = _probability(token)
-    for text, probability in [*_likeliest(token), *([] if told is None else [(own.text, told)])]:
+    of_own = _probability(token)
+    for text, probability in [*_likeliest(token), *([] if of_own is None else [(own.text, of_own)])]:
         amount = _as_amount(text)
         if amount is not None and text not in seen and amount.mark == own.mark:
             seen.add(text)

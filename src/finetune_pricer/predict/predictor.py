@@ -80,7 +80,7 @@ class Predictor(BasePredictor["OpenAI"]):
 
         Raises:
             ServiceError: The model does not exist or the key is refused, and not one answer was received.
-                After the first answer such an error is kept with the items that it struck.
+                After the first answer such an error is kept with the items that it concerns.
             FileAccessError: The store cannot be written any more; nothing further was asked.
         """
         total = len(items) if isinstance(items, Sized) else None

@@ -4,7 +4,7 @@ It decides only: time and events are handed in, and it neither waits nor sends, 
 coroutines alike and can be tried by simulation.
 
 1. It starts with a few requests at once and makes room for more with each answer, up to `most`. Where nobody
-   said how many, it stops growing when answers take twice as long as the fastest did.
+   gave a number, it stops growing when answers take twice as long as the fastest did.
 2. On a refusal (HTTP 429) it halves the rate at which it was sending, and lets it grow again. A later refusal
    tells the service's rate: what was accepted between the two, for at both the allowance was used up. From
    then on it stays just below, and rises slowly at first.

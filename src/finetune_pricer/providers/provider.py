@@ -182,7 +182,7 @@ class Provider(_Fact):
     def with_lora(
         self, *, rank: int | None = None, alpha: float | None = None, dropout: float | None = None
     ) -> Self:
-        """Give the same provider, with these LoRA settings sent under the service's own names.
+        """Return the same provider, with these LoRA settings sent under the service's own names.
 
         Raises:
             DataError: One is out of the service's range, or the service does not let it be chosen.
@@ -199,7 +199,7 @@ class Provider(_Fact):
         return self.model_copy(update={"always": {**self.always, **chosen}})
 
     def retirement(self, model: str) -> Retirement | None:
-        """Give what is known of a base model's end; a tuned model's is its base's."""
+        """Return what is known of a base model's end; a tuned model's end is its base's."""
         base = model.split(":")[1] if model.startswith("ft:") and ":" in model[3:] else model
         for known in self.retirements:
             if any(fnmatchcase(base, pattern) for pattern in known.models):

@@ -66,7 +66,7 @@ class BaseJob:
 
     def __init__(self, client: Client, record: JobRecord, provider: str | Provider | None = None) -> None:
         self.record = record
-        """Everything the service said about it."""
+        """Everything that the service says about it."""
         self.provider = provider_of(client, provider)
         """What is known of the service."""
 
@@ -172,7 +172,7 @@ class BaseJob:
         return f"find it again with {type(self).__name__}.attach(client, {self.id!r})"
 
     def _say_that_it_goes_on(self, error: BaseException) -> None:
-        """Say, to somebody who has interrupted the waiting, that the job goes on."""
+        """Tell somebody who has interrupted the waiting that the job goes on."""
         message = f"job {self.id!r} goes on; {self._how_to_attach()}"
         error.add_note(message)
         _log.warning("stopped waiting: %s", message)
@@ -253,7 +253,7 @@ class BaseJob:
         return found
 
     def _delete_flow(self, *, files: bool, model: bool) -> Flow[list[str]]:
-        """Delete what was asked for; gives the names of what is gone now."""
+        """Delete the files and the model; return the names of those that are gone now."""
         yield from self._refresh_flow()
         if not self.is_final:
             raise RequestRejected(

@@ -107,8 +107,8 @@ def estimate_cost(
     ):
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise DataError(f"{name} must be a number of at least {least} to work out a cost, not {value!r}")
-    tokens = _counted(training, model)
-    watched = None if validation is None else _counted(validation, model).billed
+    tokens = _count(training, model)
+    watched = None if validation is None else _count(validation, model).billed
     row = (
         TokenPricing(train=price)
         if isinstance(price, int | float)
@@ -164,7 +164,7 @@ def require_within_budget(estimate: CostEstimate, budget: float) -> None:
         )
 
 
-def _counted(training: Training, model: str) -> TokenCount:
+def _count(training: Training, model: str) -> TokenCount:
     return training if isinstance(training, TokenCount) else count_tokens(training, model=model)
 
 

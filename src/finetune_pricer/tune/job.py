@@ -61,7 +61,7 @@ class FineTuneJob(BaseJob):
         force: bool = False,
         sleep: Callable[[float], Any] = time.sleep,
     ) -> FineTuneJob:
-        """Give the job of this spec: the one that exists, else check everything, upload, and ask for it.
+        """Return the job of this spec: the one that exists, else check everything, upload, and ask for it.
 
         A job is its service, its account, and its spec: the files' content, the formatter, the model and all
         settings. One that is running or has succeeded is given back, and nothing is paid again; one that
@@ -85,7 +85,7 @@ class FineTuneJob(BaseJob):
             journal: Path of the journal of what was asked for; by default it is in `FINETUNE_PRICER_HOME`,
                 else in the user's state folder.
             again: Ask for another job, even if one of the same spec exists.
-            force: Ask even for a model that is said to be shut down.
+            force: Ask even for a model that is known to be shut down.
             sleep: How to wait between questions.
 
         Raises:
@@ -170,7 +170,7 @@ class FineTuneJob(BaseJob):
     def list(
         cls, client: OpenAI, *, limit: int = 20, provider: str | Provider | None = None
     ) -> builtins.list[FineTuneJob]:
-        """Give the newest jobs of this key's project, newest first.
+        """Return the newest jobs of this key's project, newest first.
 
         Raises:
             ServiceError: The service refuses or does not answer.
@@ -220,12 +220,12 @@ class FineTuneJob(BaseJob):
     def stream_events(
         self, after: str | None = None, *, sleep: Callable[[float], Any] = time.sleep
     ) -> Iterator[JobEvent]:
-        """Give the job's events as they happen, oldest first, each once.
+        """Yield the job's events as they happen, oldest first, each once.
 
         Ends when the job has ended and nothing is left. Does not raise when the job failed: `wait` does.
 
         Args:
-            after: The id of an event; only later ones are given.
+            after: The id of an event; only later ones are yielded.
             sleep: How to pause between questions.
 
         Raises:
@@ -235,7 +235,7 @@ class FineTuneJob(BaseJob):
         return stream(self.client, self._stream_events_flow(after), sleep)
 
     def events(self) -> builtins.list[JobEvent]:
-        """Give the events that the service has now, oldest first.
+        """Return the events that the service has now, oldest first.
 
         Raises:
             ServiceError: The service refuses or does not answer.
@@ -243,7 +243,7 @@ class FineTuneJob(BaseJob):
         return run(self.client, self._events_flow(), time.sleep)
 
     def metrics(self) -> JobMetrics:
-        """Give what was measured on the way, in one shape wherever the service shows it.
+        """Return the losses and accuracies that were measured in training, wherever the service shows them.
 
         Raises:
             ServiceError: The service refuses or does not answer.
@@ -251,7 +251,7 @@ class FineTuneJob(BaseJob):
         return run(self.client, self._metrics_flow(), time.sleep)
 
     def checkpoints(self) -> builtins.list[JobCheckpoint]:
-        """Give the models that the job kept on its way, by their steps.
+        """Return the checkpoints: models that the job kept after some of its steps, the first step first.
 
         Raises:
             ServiceError: The service refuses or does not answer.
@@ -299,7 +299,7 @@ class FineTuneJob(BaseJob):
         return self
 
     def delete(self, *, files: bool = True, model: bool = True) -> builtins.list[str]:
-        """Delete what the job leaves at the service; gives the names of what is gone.
+        """Delete the job's files and model at the service; return the names of those that are gone.
 
         A job itself cannot be deleted: the protocol has no such request.
 

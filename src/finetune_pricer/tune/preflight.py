@@ -1,4 +1,4 @@
-"""Before anything is uploaded: is the file whole, does the model live, will the service take the job?"""
+"""The preflight: what is checked about a job before anything is uploaded."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def preflight(spec: JobSpec, *, force: bool, budget: float | None = None) -> Flo
         yield Work(lambda: check_budget(spec, budget))
     today = datetime.now(UTC).date()
     try:
-        said = yield from _shutdown_date(spec)
+        announced = yield from _ask_shutdown_date(spec)
     except ModelNotFound:
         # A model that was shut down may be unknown by now; its date says more than that.
-        check_dates(spec.model, spec.provider, said=None, today=today, force=force)
+        check_dates(spec.model, spec.provider, announced=None, today=today, force=force)
         if not force:
             raise
     else:
-        check_dates(spec.model, spec.provider, said=said, today=today, force=force)
+        check_dates(spec.model, spec.provider, announced=announced, today=today, force=force)
 
 
 def check_budget(spec: JobSpec, budget: float) -> None:
@@ -106,7 +106,7 @@ def check_count(file: TrainingFile | UploadedFile, provider: Provider) -> None:
         )
 
 
-def _shutdown_date(spec: JobSpec) -> Flow[date | None]:
+def _ask_shutdown_date(spec: JobSpec) -> Flow[date | None]:
     """Ask the service when the model stops; None where it does not say."""
     try:
         answer = yield from ask(get_model(spec.model))
@@ -121,13 +121,13 @@ def _shutdown_date(spec: JobSpec) -> Flow[date | None]:
         return None
 
 
-def check_dates(model: str, provider: Provider, *, said: date | None, today: date, force: bool) -> None:
+def check_dates(model: str, provider: Provider, *, announced: date | None, today: date, force: bool) -> None:
     """Refuse a model that is shut down, and warn of one that soon will be.
 
     Args:
         model: A base model, or a tuned one to train on.
         provider: What is known of the service.
-        said: The date that the service itself gives; it wins over what is known.
+        announced: The date that the service itself gives; it wins over what is known.
         today: The day to compare with.
         force: Warn where one would refuse.
 
@@ -136,7 +136,7 @@ def check_dates(model: str, provider: Provider, *, said: date | None, today: dat
     """
     known = provider.retirement(model)
     notes = []
-    for day, what in _ends(model, provider, known, said):
+    for day, what in _list_ends(model, provider, known, announced):
         if day <= today and not force:
             raise ModelRetired(
                 f"{what}; it is {today}. {name_alternatives(provider)}; force=True asks all the same",
@@ -154,12 +154,12 @@ def check_dates(model: str, provider: Provider, *, said: date | None, today: dat
         warnings.warn(f"{'; '.join(notes)}. {name_alternatives(provider)}", UserWarning, stacklevel=2)
 
 
-def _ends(
-    model: str, provider: Provider, known: Retirement | None, said: date | None
+def _list_ends(
+    model: str, provider: Provider, known: Retirement | None, announced: date | None
 ) -> Iterator[tuple[date, str]]:
     stops = f"model {model!r} stops at {provider.name!r} on"
-    if said is not None:
-        yield said, f"{stops} {said}, says the service"
+    if announced is not None:
+        yield announced, f"{stops} {announced}, says the service"
     elif known is not None and known.training_ends is not None:
         what = f"{stops} {known.training_ends}, says {known.source}, read on {provider.as_of}"
         if known.serving_ends is not None:
@@ -173,7 +173,7 @@ def _ends(
 
 
 def name_alternatives(provider: Provider) -> str:
-    """Say where the same files can be trained."""
+    """Return a sentence that names where the same files can be trained."""
     places = [
         f"{other.name} ({', '.join(other.trains)})"
         for other in PROVIDERS.values()

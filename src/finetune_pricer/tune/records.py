@@ -50,7 +50,7 @@ class ServiceRecord(BaseModel):
 
     @classmethod
     def read(cls, answer: Any) -> Self:
-        """Take an answer as it came.
+        """Return the record of an answer.
 
         Raises:
             ServiceUnavailable: It lacks even an id.

@@ -37,7 +37,7 @@ class JobSpec:
     validation: TrainingFile | UploadedFile | None
     model: str
     hyperparameters: Mapping[str, Any]
-    """Under the service's names, as it wants them."""
+    """Under the service's names, in its units."""
     epochs: Whole | None
     """As it was asked for, whatever the service calls it."""
     seed: int | None
@@ -115,7 +115,7 @@ class JobSpec:
     def request(
         self, training_id: str, validation_id: str | None, token: str
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Give the request's body: what the openai client has names for, and the rest."""
+        """Return the request's body: the fields that the openai client has names for, and the rest."""
         body: dict[str, Any] = {"training_file": training_id, "model": self.model}
         extra = dict(self.provider.extra_body)
         method = {"type": "supervised", "supervised": {"hyperparameters": dict(self.hyperparameters)}}
