@@ -2,19 +2,29 @@
 
 import contextlib
 import doctest
+import inspect
 import io
 import re
 import warnings
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+
+import finetune_pricer
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(
     r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<output>.*?)^```$)?", re.DOTALL | re.MULTILINE
 )
-CODE_MODULES = ["finetune_pricer.prices", "finetune_pricer.evaluate.metrics"]
+SOURCE = ROOT / "src"
+CODE_MODULES = [
+    ".".join(path.relative_to(SOURCE).with_suffix("").parts)
+    for path in sorted(SOURCE.rglob("*.py"))
+    if ">>> " in path.read_text()
+]
+MAIN_CLASSES = ["FineTuneJob", "Predictor"]
 
 
 @pytest.mark.parametrize(
@@ -43,8 +53,13 @@ def test_the_readme_shows_its_two_commands_on_the_first_screen() -> None:
 
 @pytest.mark.parametrize("name", CODE_MODULES)
 def test_examples_in_docstrings_are_true(name: str) -> None:
-    from importlib import import_module
-
-    result = doctest.testmod(import_module(name))
+    result = doctest.testmod(import_module(name), optionflags=doctest.ELLIPSIS)
     assert result.attempted > 0
     assert result.failed == 0
+
+
+@pytest.mark.parametrize("name", MAIN_CLASSES)
+def test_a_main_class_has_a_runnable_example(name: str) -> None:
+    kind = getattr(finetune_pricer, name)
+    assert ">>> " in (inspect.getdoc(kind) or "")
+    assert kind.__module__ in CODE_MODULES

@@ -1,5 +1,6 @@
 """From an item to a price: `Predictor`, its predictions, their ranges, and the answers that are kept."""
 
+from . import decoding
 from .answer_store import AnswerStore
 from .batch import BatchRun
 from .conformal import Ranges
@@ -17,4 +18,5 @@ __all__ = [
     "Predictor",
     "Ranges",
     "Usage",
+    "decoding",
 ]

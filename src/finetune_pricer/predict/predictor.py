@@ -51,6 +51,18 @@ class Predictor(BasePredictor["OpenAI"]):
             is out of range.
         NotConfigured: There is no provider of that name.
         FileAccessError: The store cannot be opened.
+
+    Example:
+        >>> from finetune_pricer import FineTuneJob, JsonlWriter, MadeUpCatalogue, Predictor, connect
+        >>> client = connect("local")
+        >>> train, _, test = MadeUpCatalogue().splits(train=30, validation=1, test=2)
+        >>> training = JsonlWriter().write(train, "train.jsonl")
+        >>> job = FineTuneJob.create(client, training, model="pricer-base", epochs=1, seed=42).wait()
+        >>> predictor = Predictor(client, job.fine_tuned_model)
+        >>> predictor.predict(test[0]).price > 0
+        True
+        >>> predictor.predict_many(test)
+        Predictions(2 items, 0 without a price)
     """
 
     _awaits = False

@@ -33,6 +33,17 @@ class FineTuneJob(BaseJob):
 
     Make one with `create`, find one with `attach`, `find` or `list`. Nothing is lost when the process ends:
     the job goes on at the service, and `FineTuneJob.attach(client, job_id)` finds it.
+
+    Example:
+        >>> from finetune_pricer import FineTuneJob, JsonlWriter, MadeUpCatalogue, connect
+        >>> client = connect("local")
+        >>> items = MadeUpCatalogue().splits(train=30, validation=1, test=1).train
+        >>> training = JsonlWriter().write(items, "train.jsonl")
+        >>> job = FineTuneJob.create(client, training, model="pricer-base", epochs=1, seed=42)
+        >>> job.wait().status
+        'succeeded'
+        >>> FineTuneJob.create(client, training, model="pricer-base", epochs=1, seed=42).id == job.id
+        True
     """
 
     def __init__(self, client: OpenAI, record: JobRecord, provider: Provider | None = None) -> None:
