@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from .._format import format_dollars
 from ..errors import DataError, OverBudget
 from ..prepare.tokens import TokenCount, count_tokens
+from ..providers.pricing import TokenPricing, find_pricing
 
 if TYPE_CHECKING:
     import os
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..prepare.jsonl import TrainingFile
-    from ..providers.pricing import TokenPricing
 
     Training = TrainingFile | TokenCount | str | os.PathLike[str] | Iterable[Sequence[Mapping[str, Any]]]
 
@@ -98,8 +98,6 @@ def estimate_cost(
         FileAccessError: A file cannot be read.
         TrainingFileError: A line is no chat example.
     """
-    from ..providers.pricing import TokenPricing, find_pricing
-
     for name, value, least in (
         ("epochs", epochs, 1),
         ("predictions", predictions, 0),
