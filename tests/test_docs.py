@@ -14,7 +14,12 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(
     r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<output>.*?)^```$)?", re.DOTALL | re.MULTILINE
 )
-CODE_MODULES = ["finetune_pricer.prices", "finetune_pricer.evaluate.metrics"]
+CODE_MODULES = [
+    "finetune_pricer.prices",
+    "finetune_pricer.items.item",
+    "finetune_pricer.items.dataset",
+    "finetune_pricer.evaluate.metrics",
+]
 
 
 @pytest.mark.parametrize(

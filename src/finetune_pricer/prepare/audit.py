@@ -78,7 +78,7 @@ class _Look:
         self.words = [duplicates.words_of(text) for text in self.texts_of]
         # A text of signs only has no words; it is its own key.
         keys = [" ".join(words) or text for words, text in zip(self.words, self.texts_of, strict=True)]
-        self.same = duplicates.same(keys)
+        self.same = duplicates.group_ids(keys)
         self.chance = 0.0
 
     def place(self, row: int) -> Place:
@@ -161,5 +161,5 @@ class _Look:
         """Give the group of each row, in the order training, validation, test."""
         first_of: dict[int, int] = {}
         same = [(first_of.setdefault(key, row), row) for row, key in enumerate(self.same.tolist())]
-        groups = duplicates.joined(len(self.same), [*same, *near])
+        groups = duplicates.connected_groups(len(self.same), [*same, *near])
         return np.concatenate(np.split(groups, self.ends[:-1])[::-1])
