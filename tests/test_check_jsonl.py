@@ -1,4 +1,4 @@
-"""A training file is read once, and everything that is wrong with it is named with its line and its mend."""
+"""A training file is read once, and everything that is wrong with it is named with its line and its fix."""
 
 import codecs
 import json
@@ -82,7 +82,7 @@ def test_one_pass_names_every_fault_with_its_line_and_place(monkeypatch: pytest.
     page = str(report)
     for number in range(11, 11 + len(FAULTY)):
         assert str(number) in page
-    assert all(problem.mend and problem.mend in page for problem in report.problems)
+    assert all(problem.fix and problem.fix in page for problem in report.problems)
 
 
 def test_an_example_may_be_as_long_as_the_service_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,12 +100,12 @@ def test_each_fault_alone_is_the_only_one_told(line: bytes, code: str, path: str
     assert (problem.code, problem.lines, problem.path, problem.count) == (code, (11,), path, 1)
 
 
-def test_a_good_file_has_nothing_to_mend_and_can_be_handed_on() -> None:
+def test_a_good_file_has_nothing_to_fix_and_can_be_handed_on() -> None:
     training = JsonlWriter().write(MadeUpCatalogue().items(50), "train.jsonl")
     report = check_jsonl("train.jsonl")
     assert report.problems == ()
     assert report.ok
-    assert str(report) == f"train.jsonl: 50 examples, {training.bytes:,} bytes: nothing to mend"
+    assert str(report) == f"train.jsonl: 50 examples, {training.bytes:,} bytes: nothing to fix"
     handed = report.training_file()
     assert (handed.examples, handed.bytes, handed.sha256) == (50, training.bytes, training.sha256)
     assert (training.formatter, handed.formatter) == (ChatFormatter().fingerprint, None)
@@ -156,42 +156,42 @@ def test_azure_wants_a_byte_order_mark_and_the_writer_can_write_it() -> None:
 
 def test_a_corrected_file_has_lost_what_needs_no_judgement() -> None:
     report = check_jsonl(write([*GOOD, *(line for line, *_ in FAULTY)]), "azure")
-    correction = report.write_corrected("mended.jsonl")
+    correction = report.write_corrected("corrected.jsonl")
     codes = [problem.code for problem in correction.report.problems]
     assert codes == ["price", "systems"]
     assert correction.report.ok
     assert correction.report.examples == 10 + 6
-    assert (correction.mended, correction.removed) == (4, 2)
-    told = [number for number, (_, code, _path) in enumerate(FAULTY, start=11) if code in UNMENDABLE]
+    assert (correction.fixed, correction.removed) == (4, 2)
+    told = [number for number, (_, code, _path) in enumerate(FAULTY, start=11) if code in UNFIXABLE]
     assert list(correction.left_out) == sorted([*told, 27])  # a weight of 2 may mean either
-    content = Path("mended.jsonl").read_bytes()
+    content = Path("corrected.jsonl").read_bytes()
     assert content.startswith(codecs.BOM_UTF8)
     assert b"i < |endoftext| > j" in content
     assert b'"weight":1' in content
     assert "2 blank or repeated ones removed" in str(correction)
 
 
-UNMENDABLE = {
+UNFIXABLE = {
     "unreadable", "json", "object", "messages", "message", "role", "content", "last", "empty", "long"
 }  # fmt: skip
 
 
 def test_a_weight_that_is_no_switch_needs_a_person() -> None:
     report = check_jsonl(write([*GOOD, json.dumps(example("g", weight=2)).encode()]))
-    assert report.write_corrected("mended.jsonl").left_out == (11,)
+    assert report.write_corrected("corrected.jsonl").left_out == (11,)
 
 
 def test_a_file_that_changed_since_it_was_checked_is_not_corrected() -> None:
     report = check_jsonl(write([*GOOD, b""]))
     write(GOOD)
     with pytest.raises(TrainingFileError, match="has changed"):
-        report.write_corrected("mended.jsonl")
+        report.write_corrected("corrected.jsonl")
 
 
-def test_where_nothing_can_be_mended_nothing_is_written() -> None:
+def test_where_nothing_can_be_fixed_nothing_is_written() -> None:
     with pytest.raises(TrainingFileError, match="needs a person"):
-        check_jsonl(write([b"{", b"["])).write_corrected("mended.jsonl")
-    assert not Path("mended.jsonl").exists()
+        check_jsonl(write([b"{", b"["])).write_corrected("corrected.jsonl")
+    assert not Path("corrected.jsonl").exists()
 
 
 def test_unknown_services_and_missing_files_are_refused() -> None:

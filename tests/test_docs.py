@@ -7,7 +7,10 @@ import re
 import warnings
 from pathlib import Path
 
+import griffe
 import pytest
+
+import finetune_pricer
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -18,6 +21,9 @@ CODE_MODULES = [
     "finetune_pricer.prices",
     "finetune_pricer.items.item",
     "finetune_pricer.items.dataset",
+    "finetune_pricer.prepare.jsonl",
+    "finetune_pricer.prepare.check",
+    "finetune_pricer.prepare.audit",
     "finetune_pricer.evaluate.metrics",
 ]
 
@@ -38,6 +44,12 @@ def test_every_python_block_runs_and_prints_what_stands_below_it(page: Path) -> 
         if block["output"] is not None:
             same = doctest.OutputChecker().check_output(block["output"], printed.getvalue(), doctest.ELLIPSIS)
             assert same, f"{page.name}:{line} printed\n{printed.getvalue()}"
+
+
+def test_the_reference_shows_functions_and_classes_and_not_the_files_of_the_same_name() -> None:
+    package = griffe.load("finetune_pricer", search_paths=[ROOT / "src"], resolve_aliases=True)
+    files = [name for name in finetune_pricer.__all__ if package[name].kind is griffe.Kind.MODULE]
+    assert not files
 
 
 def test_the_readme_shows_its_two_commands_on_the_first_screen() -> None:

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    # A function that has its file's name comes from the file: from the room, the docs would show the file.
     from .chat import ChatFormatter as ChatFormatter
     from .evaluate.compare import Comparison as Comparison
     from .evaluate.compare import compare as compare
@@ -27,17 +28,17 @@ if TYPE_CHECKING:
     from .predict.prediction import Prediction as Prediction
     from .predict.prediction import Predictions as Predictions
     from .predict.predictor import Predictor as Predictor
+    from .prepare import AuditReport as AuditReport
+    from .prepare import JsonlReport as JsonlReport
+    from .prepare import JsonlWriter as JsonlWriter
+    from .prepare import MadeUpCatalogue as MadeUpCatalogue
+    from .prepare import TokenCount as TokenCount
+    from .prepare import TrainingFile as TrainingFile
+    from .prepare import check_jsonl as check_jsonl
+    from .prepare import count_tokens as count_tokens
     from .prepare.audit import audit as audit
-    from .prepare.check import check_jsonl as check_jsonl
-    from .prepare.faults import JsonlReport as JsonlReport
-    from .prepare.findings import AuditReport as AuditReport
-    from .prepare.jsonl import JsonlWriter as JsonlWriter
-    from .prepare.jsonl import TrainingFile as TrainingFile
-    from .prepare.synthetic import MadeUpCatalogue as MadeUpCatalogue
-    from .prepare.tokens import TokenCount as TokenCount
-    from .prepare.tokens import count_tokens as count_tokens
     from .providers import TokenPricing as TokenPricing
-    from .providers import connect as connect
+    from .providers.connect import connect as connect
     from .tune.cost import CostEstimate as CostEstimate
     from .tune.cost import estimate_cost as estimate_cost
     from .tune.job import FineTuneJob as FineTuneJob
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     PriceRow = TokenPricing
 
 _HOMES = {
-    "AuditReport": "prepare.findings",
+    "AuditReport": "prepare",
     "ChatFormatter": "chat",
     "Comparison": "evaluate.compare",
     "CostEstimate": "tune.cost",
@@ -57,23 +58,23 @@ _HOMES = {
     "Item": "items",
     "ItemDataset": "items",
     "ItemSplits": "items",
-    "JsonlReport": "prepare.faults",
-    "JsonlWriter": "prepare.jsonl",
+    "JsonlReport": "prepare",
+    "JsonlWriter": "prepare",
     "KeptAnswers": "predict.answer_store",
     "Leaderboard": "evaluate.leaderboard",
-    "MadeUpCatalogue": "prepare.synthetic",
+    "MadeUpCatalogue": "prepare",
     "Prediction": "predict.prediction",
     "Predictions": "predict.prediction",
     "Predictor": "predict.predictor",
     "Sweep": "evaluate.sweep",
-    "TokenCount": "prepare.tokens",
+    "TokenCount": "prepare",
     "TokenPricing": "providers",
-    "TrainingFile": "prepare.jsonl",
-    "audit": "prepare.audit",
-    "check_jsonl": "prepare.check",
+    "TrainingFile": "prepare",
+    "audit": "prepare",
+    "check_jsonl": "prepare",
     "compare": "evaluate.compare",
     "connect": "providers",
-    "count_tokens": "prepare.tokens",
+    "count_tokens": "prepare",
     "estimate_cost": "tune.cost",
     "forecast": "evaluate.forecast",
     "login": "items",

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 COURSE = "Estimate the price of this product. Respond with the price, no explanation"
 """The instruction of the LLM Engineering course, from which this library grew."""
 
-_TO_THE_ANSWER = b'},{"role":"assistant","content":'
-
 
 @dataclass(frozen=True, slots=True)
 class ChatFormatter:
@@ -83,30 +81,6 @@ class ChatFormatter:
         messages = self.prompt(item)
         messages.append(self._answer(item))
         return messages
-
-    def line_writer(self) -> Callable[[Item], bytes]:
-        """Give a function that writes an item's `example` as one line of a training file.
-
-        It gives what `orjson.dumps({"messages": formatter.example(item)})` gives and a newline, in half the
-        time: all that is the same for every item is made once.
-
-        Raises:
-            InvalidItem: When called with an item that has no price.
-            TypeError: When called with a text that cannot be written as UTF-8.
-        """
-        from orjson import dumps
-
-        write = self._write
-        # Up to the end of the instruction, where the item's text goes on in the same string.
-        start = dumps({"messages": [*self._before, {"role": "user", "content": self._lead}]})[: -len('"}]}')]
-
-        def line(item: Item) -> bytes:
-            price = item.price
-            if price is None:
-                price = require_price(item, "a training example")
-            return b"".join((start, dumps(item.text)[1:], _TO_THE_ANSWER, dumps(write(price)), b"}]}\n"))
-
-        return line
 
     def read(self, reply: str) -> float:
         """Read the price in a reply, in dollars (or the unit of `currency`).
