@@ -109,10 +109,10 @@ def auditing(folder: Path) -> None:
         train, validation, test = ItemDataset.from_hub(folder / name)
         took = seconds(partial(audit, train, validation=validation, test=test))
         exact = seconds(pd.Series([item.text for item in train]).duplicated)
-        print(f"audit of {name}: {took:.1f} s; pandas duplicated (exact twins only) {exact:.3f} s")
+        print(f"audit of {name}: {took:.1f} s; pandas duplicated (exact duplicates only) {exact:.3f} s")
     some = ItemDataset.from_hub(folder / "amazon").train[:1500]
     found: list[int] = []
-    took = seconds(lambda: found.append(len(audit(some).of("near-twin"))))
+    took = seconds(lambda: found.append(len(audit(some).of("near-duplicate"))))
     shingles = [shingles_of(item.text) for item in some]
 
     def brute_force() -> None:
@@ -124,7 +124,7 @@ def auditing(folder: Path) -> None:
         found.append(pairs)
 
     force = seconds(brute_force)
-    print(f"near-twins of 1,500: {found[0]} in {took:.1f} s; brute force {found[1]} in {force:.1f} s")
+    print(f"near-duplicates of 1,500: {found[0]} in {took:.1f} s; brute force {found[1]} in {force:.1f} s")
 
 
 def shingles_of(text: str) -> set[tuple[str, ...]]:

@@ -40,7 +40,7 @@ def test_a_clean_set_is_ok_and_says_which_reply_fits() -> None:
     assert [list(left) for left in report.clean()] == [list(split) for split in splits]
 
 
-def test_duplicates_within_and_across_splits_are_told_with_ids_and_prices() -> None:
+def test_duplicates_within_and_across_splits_are_reported_with_ids_and_prices() -> None:
     train = items(
         ("An oak desk, new.", 5), ("an OAK desk -- new", 5), ("Pine shelf here", 7), ("Elm box lid", 9)
     )
@@ -66,14 +66,14 @@ def test_the_test_split_loses_nothing_and_validation_only_to_test() -> None:
     assert [len(split) for split in report.clean()] == [0, 0, 2]
 
 
-def test_one_text_at_two_prices_is_told_and_kept() -> None:
+def test_one_text_at_two_prices_is_reported_and_kept() -> None:
     report = audit(items(("An oak desk", 5), ("an oak desk", 6)))
     assert one(report, "conflicting prices")
     assert report.ok
     assert len(report.clean().train) == 2
 
 
-def test_near_duplicates_are_told_with_their_similarity_and_become_groups_and_stay() -> None:
+def test_near_duplicates_are_reported_with_their_similarity_and_become_groups_and_stay() -> None:
     text = "solid oak desk with three drawers brass handles and a leather top made by hand"
     train = items(
         (f"{text} in small", 100), ("something else in quite other words", 3), (f"{text} in large", 250)
@@ -117,7 +117,7 @@ def test_the_own_price_in_the_text_is_a_leak_only_with_its_currency() -> None:
     assert "by chance" in str(report)
 
 
-def test_short_and_long_texts_and_outlying_prices_are_told() -> None:
+def test_short_and_long_texts_and_outlying_prices_are_reported() -> None:
     rows = [(" ".join(np.roll(WORDS, n)) + f" number {n}", 50.0 + n % 7) for n in range(40)]
     rows += [("Oak desk", 52.0), ("word " * 2000, 52.0), ("a far too dear thing " + " ".join(WORDS), 9999.0)]
     report = audit(items(*rows))
@@ -127,7 +127,7 @@ def test_short_and_long_texts_and_outlying_prices_are_told() -> None:
     assert (outlier.place and outlier.place.row, outlier.detail) == (43, "the median of Trees is $53.00")
 
 
-def test_categories_of_one_split_only_are_told() -> None:
+def test_categories_of_one_split_only_are_reported() -> None:
     train = ItemDataset.concat(
         items(("Oak desk with drawers", 5)), items(("Tin can opener", 2), category="Tin")
     )

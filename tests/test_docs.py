@@ -19,6 +19,7 @@ BLOCK = re.compile(
 )
 CODE_MODULES = [
     "finetune_pricer.prices",
+    "finetune_pricer.chat",
     "finetune_pricer.items.item",
     "finetune_pricer.items.dataset",
     "finetune_pricer.prepare.jsonl",

@@ -13,7 +13,7 @@ import finetune_pricer
 
 SOURCE = Path(finetune_pricer.__file__).parent
 MODULES = sorted(SOURCE.rglob("*.py"))
-NAMES = "Item, ItemDataset, ChatFormatter, JsonlWriter, FineTuneJob, Predictor, Evaluator"
+NAMES = "Item, ItemDataset, ChatFormatter, JsonlWriter, audit, FineTuneJob, Predictor, Evaluator"
 
 # Data flows down this list; a room imports from its own line and from those above it.
 FLOW = [

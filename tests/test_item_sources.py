@@ -1,4 +1,4 @@
-"""Rows come from anywhere, in batches, and every one that cannot be an item is told."""
+"""Rows come from anywhere, in batches, and every one that cannot be an item is named."""
 
 import gzip
 import json
@@ -73,8 +73,8 @@ def test_skipped_rows_are_counted_and_shown_with_their_row(caplog: pytest.LogCap
     write("shop.csv", b"title,price\nLamp,12\nMat,call us\nRug\n,5\nPan,7\nBed,\n")
     items = ItemDataset.from_file("shop.csv", on_error="skip")
     assert [item.title for item in items] == ["Lamp", "Pan"]
-    told = [(problem.row, problem.field) for problem in items.skipped]
-    assert told == [(2, "price"), (3, "row"), (4, "text"), (6, "price")]
+    problems = [(problem.row, problem.field) for problem in items.skipped]
+    assert problems == [(2, "price"), (3, "row"), (4, "text"), (6, "price")]
     assert repr(items) == "ItemDataset(2 items, 4 rows skipped)"
     assert "4 rows of the source could not be items" in str(items.describe())
     assert items.history[1] == (
@@ -200,7 +200,7 @@ def test_a_spool_that_fails_leaves_no_file(tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_temporary_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_temporary_folder_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
     table = pa.table({name: [None] * 10 for name in item_schema().names}, schema=item_schema())
     spool = Spool(item_schema(), in_memory=0)

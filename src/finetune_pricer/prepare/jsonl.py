@@ -84,7 +84,7 @@ class JsonlWriter:
         """Write one example per item; memory does not grow with their number.
 
         Missing folders are made. The file is written beside its place and renamed when it is whole: on any
-        error what stood at `path` stays as it was.
+        error the file that stood at `path` stays as it was.
 
         Args:
             items: Priced items, from any iterable.

@@ -184,7 +184,7 @@ def _tiktoken() -> CountText:
     import tiktoken
 
     encode = tiktoken.get_encoding(ENCODING).encode_ordinary
-    return _counting_by(encode)
+    return _make_counter(encode)
 
 
 def _bpe_openai() -> CountText:
@@ -196,7 +196,7 @@ def _bpe_openai() -> CountText:
         from bpe_openai import get_encoding
 
         encode = get_encoding(ENCODING).encode_ordinary
-    return _counting_by(encode)
+    return _make_counter(encode)
 
 
 def _vocabulary_is_here() -> bool:
@@ -207,7 +207,7 @@ def _vocabulary_is_here() -> bool:
     return folder != "" and (cache_folder / name).exists()
 
 
-def _counting_by(encode: Callable[[str], Sized]) -> CountText:
+def _make_counter(encode: Callable[[str], Sized]) -> CountText:
     count_short = cache(lambda text: len(encode(text)))
 
     def count(text: str) -> int:
