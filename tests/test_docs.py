@@ -9,6 +9,7 @@ import warnings
 from importlib import import_module
 from pathlib import Path
 
+import griffe
 import pytest
 
 import finetune_pricer
@@ -24,7 +25,7 @@ CODE_MODULES = [
     for path in sorted(SOURCE.rglob("*.py"))
     if ">>> " in path.read_text()
 ]
-MAIN_CLASSES = ["FineTuneJob", "Predictor"]
+MAIN_CLASSES = ["ChatFormatter", "FineTuneJob", "Item", "ItemDataset", "JsonlWriter", "Predictor"]
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,12 @@ def test_every_python_block_runs_and_prints_what_stands_below_it(page: Path) -> 
         if block["output"] is not None:
             same = doctest.OutputChecker().check_output(block["output"], printed.getvalue(), doctest.ELLIPSIS)
             assert same, f"{page.name}:{line} printed\n{printed.getvalue()}"
+
+
+def test_the_reference_shows_functions_and_classes_and_not_the_files_of_the_same_name() -> None:
+    package = griffe.load("finetune_pricer", search_paths=[ROOT / "src"], resolve_aliases=True)
+    files = [name for name in finetune_pricer.__all__ if package[name].kind is griffe.Kind.MODULE]
+    assert not files
 
 
 def test_the_readme_shows_its_two_commands_on_the_first_screen() -> None:

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    # A function that has its file's name comes from the file: from the room, the docs would show the file.
     from .chat import ChatFormatter as ChatFormatter
     from .evaluate.compare import Comparison as Comparison
     from .evaluate.compare import compare as compare
@@ -27,27 +28,28 @@ if TYPE_CHECKING:
     from .predict import Prediction as Prediction
     from .predict import Predictions as Predictions
     from .predict import Predictor as Predictor
+    from .prepare import AuditReport as AuditReport
+    from .prepare import JsonlReport as JsonlReport
+    from .prepare import JsonlWriter as JsonlWriter
+    from .prepare import MadeUpCatalogue as MadeUpCatalogue
+    from .prepare import TokenCount as TokenCount
+    from .prepare import TrainingFile as TrainingFile
+    from .prepare import check_jsonl as check_jsonl
+    from .prepare import count_tokens as count_tokens
     from .prepare.audit import audit as audit
-    from .prepare.check import check_jsonl as check_jsonl
-    from .prepare.faults import JsonlReport as JsonlReport
-    from .prepare.findings import AuditReport as AuditReport
-    from .prepare.jsonl import JsonlWriter as JsonlWriter
-    from .prepare.jsonl import TrainingFile as TrainingFile
-    from .prepare.synthetic import MadeUpCatalogue as MadeUpCatalogue
-    from .prepare.tokens import TokenCount as TokenCount
-    from .prepare.tokens import count_tokens as count_tokens
     from .providers import TokenPricing as TokenPricing
-    from .providers import connect as connect
+    from .providers.connect import connect as connect
     from .tune import CostEstimate as CostEstimate
     from .tune import FineTuneJob as FineTuneJob
     from .tune import estimate_cost as estimate_cost
-    from .tune import upload as upload
+    from .tune.purchase import upload as upload
 
     KeptAnswers = AnswerStore
     PriceRow = TokenPricing
 
 _HOMES = {
-    "AuditReport": "prepare.findings",
+    "AnswerStore": "predict",
+    "AuditReport": "prepare",
     "ChatFormatter": "chat",
     "Comparison": "evaluate.compare",
     "CostEstimate": "tune",
@@ -58,23 +60,22 @@ _HOMES = {
     "Item": "items",
     "ItemDataset": "items",
     "ItemSplits": "items",
-    "JsonlReport": "prepare.faults",
-    "JsonlWriter": "prepare.jsonl",
-    "AnswerStore": "predict",
+    "JsonlReport": "prepare",
+    "JsonlWriter": "prepare",
     "Leaderboard": "evaluate.leaderboard",
-    "MadeUpCatalogue": "prepare.synthetic",
+    "MadeUpCatalogue": "prepare",
     "Prediction": "predict",
     "Predictions": "predict",
     "Predictor": "predict",
     "Sweep": "evaluate.sweep",
-    "TokenCount": "prepare.tokens",
+    "TokenCount": "prepare",
     "TokenPricing": "providers",
-    "TrainingFile": "prepare.jsonl",
-    "audit": "prepare.audit",
-    "check_jsonl": "prepare.check",
+    "TrainingFile": "prepare",
+    "audit": "prepare",
+    "check_jsonl": "prepare",
     "compare": "evaluate.compare",
     "connect": "providers",
-    "count_tokens": "prepare.tokens",
+    "count_tokens": "prepare",
     "estimate_cost": "tune",
     "forecast": "evaluate.forecast",
     "login": "items",
