@@ -6,7 +6,7 @@ import html
 from typing import TYPE_CHECKING, Any
 
 from ..._files import replacing
-from ..measurement import KINDS
+from ..metrics import METRICS
 from ..verdict import headline, verdicts
 from . import figures, markdown
 from .page import metric_table, page, table
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from ..compare import Comparison
     from ..evaluation import Evaluation
-    from ..measurement import Metric, Unit
+    from ..measurement import Metric
+    from ..metrics import Unit
 
 Section = tuple[str, str, Any]
 """A heading, a note, and a figure."""
@@ -133,7 +134,7 @@ def _sections(sections: Iterable[Section]) -> str:
 
 def _tables(evaluation: Evaluation) -> Iterator[str]:
     rows = [
-        (KINDS[name].label, *(write(metric, KINDS[name].unit) for write in (_value, markdown.interval)))
+        (METRICS[name].label, *(write(metric, METRICS[name].unit) for write in (_value, markdown.interval)))
         for name, metric in evaluation.metrics.items()
     ]
     yield f"<h2>All metrics</h2>{table(('metric', 'value', '95 % interval'), rows)}"

@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ..measurement import KINDS, Metric
+from ..metrics import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ..evaluation import Evaluation
-    from ..measurement import Slice, Unit
+    from ..measurement import Metric, Slice
+    from ..metrics import Unit
 
 SLICE_HEAD = ("", "MAE", "95 % interval", "n", "unscored", "median % error", "bias")
 # What would be markup, as text: a title may hold anything.
 _AS_TEXT = {ord(sign): f"\\{sign}" for sign in "\\`*_[]#"} | {ord(sign): f"&#{ord(sign)};" for sign in "<>|"}
-_IN_CARD = ("mae", "median_absolute_error", "rmse", "rmsle", "median_ape", "r2", "within_20")
 
 
 def dollars(value: float) -> str:
@@ -45,11 +45,14 @@ def interval(metric: Metric, unit: Unit) -> str:
 def metric_rows(evaluations: Sequence[Evaluation]) -> list[tuple[str, ...]]:
     """Give one row per metric, with value and interval of each evaluation."""
     rows = []
-    for name, (label, unit) in KINDS.items():
+    for name, info in METRICS.items():
         found = [getattr(one, name) for one in evaluations]
         if any(found):
             rows.append(
-                (label, *(f"{number(m.value, unit)} ({interval(m, unit)})" if m else "" for m in found))
+                (
+                    info.label,
+                    *(f"{number(m.value, info.unit)} ({interval(m, info.unit)})" if m else "" for m in found),
+                )
             )
     rows.append(("scored / unscored", *(f"{one.n:,} / {one.unscored:,}" for one in evaluations)))
     return rows
@@ -134,11 +137,11 @@ def model_card(evaluation: Evaluation, *, base_model: str | None, license: str |
             dataset_type="products",
             dataset_name=f"{len(evaluation.records):,} products",
             metric_type=name,
-            metric_name=f"{KINDS[name].label} (95% CI {interval(metric, KINDS[name].unit)}, n={metric.n:,})",
+            metric_name=f"{info.label} (95% CI {interval(metric, info.unit)}, n={metric.n:,})",
             metric_value=round(metric.value, 6),
         )
-        for name, metric in evaluation.metrics.items()
-        if name in _IN_CARD and not math.isnan(metric.value)
+        for name, info in METRICS.items()
+        if info.in_card and (metric := evaluation.metrics.get(name)) and not math.isnan(metric.value)
     ]
     data = ModelCardData(
         base_model=base_model,
