@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections import Counter
 from dataclasses import asdict, dataclass, field, fields
@@ -24,6 +23,7 @@ from .measurement import (
     slice_by_price_band,
 )
 from .metrics import METRICS
+from .report.figures import draw
 
 if TYPE_CHECKING:
     import os
@@ -157,12 +157,9 @@ class Evaluation:
         return f"MAE ${self.mae}, n={self.n}{weighted}, {self.unscored} unscored{negative}{warning}"
 
     def _repr_html_(self) -> str:
-        from .report.page import metric_table
+        from .report.html import render_evaluations
 
-        lines = [
-            f"<b>{html.escape(one.name)}</b>: {html.escape(str(one))}" for one in (self, *self.baselines)
-        ]
-        return f"<p>{'<br>'.join(lines)}</p>{metric_table((self, *self.baselines))}"
+        return render_evaluations((self, *self.baselines))
 
     def by_category(self) -> tuple[Slice, ...]:
         """Measure each category, the largest first."""
@@ -233,29 +230,31 @@ class Evaluation:
         """Write a report that needs no network: one file for screens, phones and paper.
 
         Raises:
-            MissingExtra: plotly is not installed.
+            MissingExtra: plotly or Jinja2 is not installed.
             FileAccessError: The path cannot be written; what stood there stays.
         """
-        from .report.html import write_html
+        from .report.html import write_evaluation
 
-        write_html(self, path)
+        write_evaluation(self, path)
 
     def to_markdown(self) -> str:
-        """Give the report without figures, as Markdown."""
-        from .report.markdown import report
+        """Return the report without figures, as Markdown."""
+        from .report.content import collect_evaluation
+        from .report.markdown import render_report
 
-        return report(self)
+        return render_report(collect_evaluation(self))
 
     def model_card(self, *, base_model: str | None = None, license: str | None = None) -> str:  # noqa: A002 - the Hub's word
-        """Give a model card for the Hugging Face Hub, with the metrics in its metadata.
+        """Return a model card for the Hugging Face Hub, with the metrics in its metadata.
 
         Args:
             base_model: What was tuned, as the Hub names it.
             license: The Hub's word for the licence, such as `apache-2.0`.
         """
-        from .report.markdown import model_card
+        from .report.content import collect_evaluation
+        from .report.markdown import render_card
 
-        return model_card(self, base_model=base_model, license=license)
+        return render_card(collect_evaluation(self), base_model=base_model, license=license)
 
     def figure(self, kind: str = "scatter", *, log: bool = False) -> Any:
         """Draw one figure of the report as a plotly `Figure`; `.to_image("png")` of it needs kaleido.
@@ -268,8 +267,6 @@ class Evaluation:
             MissingExtra: plotly is not installed.
             EvaluationError: There is no such figure, or no price ranges to draw.
         """
-        from .report.figures import draw
-
         return draw(self, kind, log=log)
 
 
