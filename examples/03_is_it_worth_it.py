@@ -23,7 +23,7 @@ from finetune_pricer import (
     forecast,
 )
 from finetune_pricer.errors import PricerError
-from finetune_pricer.evaluate.sweep import Trial
+from finetune_pricer.evaluate import Trial
 from finetune_pricer.prepare.jsonl import TrainingFile
 
 MODEL = "pricer-base"  # the one that the local server offers

@@ -8,10 +8,9 @@ import openai
 import pytest
 import respx
 
-from finetune_pricer import ChatFormatter, FineTuneJob, Item
+from finetune_pricer import ChatFormatter, FineTuneJob, Item, best_checkpoint
 from finetune_pricer.errors import DataError, EvaluationError, NotSupported
-from finetune_pricer.evaluate.best_checkpoint import best_checkpoint
-from finetune_pricer.evaluate.metrics import METRICS
+from finetune_pricer.evaluate import METRICS
 from finetune_pricer.providers import PROVIDERS
 from finetune_pricer.tune.records import JobRecord
 

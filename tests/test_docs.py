@@ -14,7 +14,18 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(
     r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<output>.*?)^```$)?", re.DOTALL | re.MULTILINE
 )
-CODE_MODULES = ["finetune_pricer.prices", "finetune_pricer.evaluate.metrics"]
+CODE_MODULES = [
+    "finetune_pricer.prices",
+    "finetune_pricer.evaluate.baselines",
+    "finetune_pricer.evaluate.best_checkpoint",
+    "finetune_pricer.evaluate.compare",
+    "finetune_pricer.evaluate.evaluation",
+    "finetune_pricer.evaluate.evaluator",
+    "finetune_pricer.evaluate.forecast",
+    "finetune_pricer.evaluate.leaderboard",
+    "finetune_pricer.evaluate.metrics",
+    "finetune_pricer.evaluate.sweep",
+]
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from finetune_pricer import Evaluation
 from finetune_pricer.errors import EvaluationError
-from finetune_pricer.evaluate import metrics
-from finetune_pricer.evaluate.metrics import METRICS
+from finetune_pricer.evaluate import METRICS, metrics
 
 Oracle = Callable[..., Any]
 PAIRS: list[tuple[Oracle, Oracle]] = [

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .chat import ChatFormatter as ChatFormatter
-    from .evaluate.compare import Comparison as Comparison
+    from .evaluate import Comparison as Comparison
+    from .evaluate import Evaluation as Evaluation
+    from .evaluate import Evaluator as Evaluator
+    from .evaluate import Forecast as Forecast
+    from .evaluate import Leaderboard as Leaderboard
+    from .evaluate import Sweep as Sweep
+
+    # Files that are named after their function: the reference would show the file for the room's name.
+    from .evaluate.best_checkpoint import best_checkpoint as best_checkpoint
     from .evaluate.compare import compare as compare
-    from .evaluate.evaluation import Evaluation as Evaluation
-    from .evaluate.evaluator import Evaluator as Evaluator
-    from .evaluate.forecast import Forecast as Forecast
     from .evaluate.forecast import forecast as forecast
-    from .evaluate.leaderboard import Leaderboard as Leaderboard
-    from .evaluate.sweep import Sweep as Sweep
     from .items import Item as Item
     from .items import ItemDataset as ItemDataset
     from .items import ItemSplits as ItemSplits
@@ -48,34 +51,35 @@ if TYPE_CHECKING:
 _HOMES = {
     "AuditReport": "prepare.findings",
     "ChatFormatter": "chat",
-    "Comparison": "evaluate.compare",
+    "Comparison": "evaluate",
     "CostEstimate": "tune.cost",
-    "Evaluation": "evaluate.evaluation",
-    "Evaluator": "evaluate.evaluator",
+    "Evaluation": "evaluate",
+    "Evaluator": "evaluate",
     "FineTuneJob": "tune.job",
-    "Forecast": "evaluate.forecast",
+    "Forecast": "evaluate",
     "Item": "items",
     "ItemDataset": "items",
     "ItemSplits": "items",
     "JsonlReport": "prepare.faults",
     "JsonlWriter": "prepare.jsonl",
     "KeptAnswers": "predict.answer_store",
-    "Leaderboard": "evaluate.leaderboard",
+    "Leaderboard": "evaluate",
     "MadeUpCatalogue": "prepare.synthetic",
     "Prediction": "predict.prediction",
     "Predictions": "predict.prediction",
     "Predictor": "predict.predictor",
-    "Sweep": "evaluate.sweep",
+    "Sweep": "evaluate",
     "TokenCount": "prepare.tokens",
     "TokenPricing": "providers",
     "TrainingFile": "prepare.jsonl",
     "audit": "prepare.audit",
+    "best_checkpoint": "evaluate",
     "check_jsonl": "prepare.check",
-    "compare": "evaluate.compare",
+    "compare": "evaluate",
     "connect": "providers",
     "count_tokens": "prepare.tokens",
     "estimate_cost": "tune.cost",
-    "forecast": "evaluate.forecast",
+    "forecast": "evaluate",
     "login": "items",
     "upload": "tune.upload",
 }

@@ -100,6 +100,17 @@ def best_checkpoint(
         NotSupported: The job has no checkpoints, or they must be deployed before they can be asked.
         EvaluationError: No checkpoint could be scored; `error.predictions` holds what the last one answered.
         ServiceError: The service refuses or does not answer.
+
+    >>> import tempfile
+    >>> from finetune_pricer import FineTuneJob, JsonlWriter, MadeUpCatalogue, best_checkpoint
+    >>> from finetune_pricer.local import LocalServer
+    >>> train, validation, _ = MadeUpCatalogue().splits(train=60, validation=20)
+    >>> with tempfile.TemporaryDirectory() as folder, LocalServer() as server:
+    ...     file = JsonlWriter().write(train, f"{folder}/train.jsonl")
+    ...     job = FineTuneJob.create(server.client(), file, model="pricer-base", epochs=3)
+    ...     found = best_checkpoint(job.wait(), validation, by="within_20")
+    >>> [score.checkpoint.step for score in found.scores], found.model.startswith("ft:pricer-base")
+    ([8, 16, 24], True)
     """
     if by not in METRICS or METRICS[by].of_ranges:
         choices = ", ".join(name for name, info in METRICS.items() if not info.of_ranges)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _FEWEST = 3
 _FURTHEST = 10  # times the largest size: the forms agree on nothing beyond it
 _FAR = 3  # times the largest size: a forecast beyond it carries a caveat
-_DRAWN = 4  # times the largest size, as far as a figure goes unless told otherwise
+_DRAWN = 4  # times the largest size: how far a figure goes by default
 _SMALL = 1000  # below this many examples curves are often still flat, and forecasts too gloomy
 # What each form leaves out on either side. No form is the true one: in simulations the band of all forms
 # covers the truth four times in five with tails of 5 % on every curve that was tried, with 10 % on some only.

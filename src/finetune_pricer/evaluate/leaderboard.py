@@ -80,17 +80,17 @@ class Leaderboard:
         rounds: int = _ROUNDS,
         seed: int = 42,
     ) -> None:
-        given = tuple(evaluations)
-        if not given:
+        rivals = tuple(evaluations)
+        if not rivals:
             raise EvaluationError(
                 "a leaderboard needs an evaluation, and there is none; hand in at least one"
             )
-        named = {one.name: one for one in given}
-        if len(named) < len(given):
+        named = {one.name: one for one in rivals}
+        if len(named) < len(rivals):
             raise EvaluationError(
                 "two evaluations have the same name; give evaluate(name=...) different ones"
             )
-        for one in given:
+        for one in rivals:
             for baseline in one.baselines:
                 named.setdefault(baseline.name, baseline)
         self.standings = _rank(best_first(named.values()), allow_different, rounds, seed)

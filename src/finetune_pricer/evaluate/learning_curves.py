@@ -107,9 +107,9 @@ def _fit_row(form: Form, sizes: Floats, errors: Floats, trust: Floats, starts: l
     best, cost = np.array(starts[0], dtype=np.float64), np.inf
     for start in starts:
         inside = np.clip(start, np.array(low) + 1e-9, np.array(high) - 1e-9)
-        found = least_squares(residuals, inside, bounds=(low, high), loss="soft_l1", f_scale=_SCALE, **_STOP)
-        if found.cost < cost:
-            best, cost = found.x, float(found.cost)
+        fit = least_squares(residuals, inside, bounds=(low, high), loss="soft_l1", f_scale=_SCALE, **_STOP)
+        if fit.cost < cost:
+            best, cost = fit.x, float(fit.cost)
     return best
 
 

@@ -184,7 +184,7 @@ def slice_table(slices: Iterable[Slice]) -> Table:
 
 
 def cost_table(evaluation: Evaluation) -> Table:
-    """Return tokens, dollars and seconds; what is unknown is said to be unknown."""
+    """Return tokens, dollars and seconds, each as `unknown` or `not counted` where nothing is known."""
     read, written, seconds = evaluation.prompt_tokens, evaluation.completion_tokens, evaluation.seconds
     tokens = "not counted" if read is None else f"{read:,} read, {written or 0:,} written"
     cost = format_dollars(evaluation.dollars, 4)

@@ -47,9 +47,9 @@ def draw(evaluation: Evaluation, kind: str, *, log: bool = False) -> Any:
         case "running":
             return draw_running_error(evaluation)
         case "bands":
-            return draw_slices(evaluation.by_price_band(), "true price")
+            return draw_price_bands(evaluation.by_price_band())
         case "categories":
-            return draw_slices(evaluation.by_category()[:_MOST_CATEGORIES], "")
+            return draw_categories(evaluation.by_category())
         case "calibration":
             return draw_calibration(evaluation)
         case "ranges":
@@ -97,8 +97,12 @@ def _offer_both_axes(figure: Any, low: float, top: float, bottom: float, *, log:
     figure.update_yaxes(logarithmic if log else linear)
 
     def button(label: str, x: dict[str, Any], y: dict[str, Any]) -> dict[str, Any]:
-        parts = {f"{axis}.{name}": made[name] for axis, made in (("xaxis", x), ("yaxis", y)) for name in made}
-        return {"label": label, "method": "relayout", "args": [parts]}
+        changes = {
+            f"{axis}.{name}": value
+            for axis, layout in (("xaxis", x), ("yaxis", y))
+            for name, value in layout.items()
+        }
+        return {"label": label, "method": "relayout", "args": [changes]}
 
     buttons = [
         button("linear", {**linear, "range": [0, top]}, linear),
@@ -155,13 +159,22 @@ def draw_running_error(evaluation: Evaluation) -> Any:
     return apply_style(figure, legend=True)
 
 
-def draw_slices(parts: Sequence[Slice], title: str) -> Any:
-    """Draw the mean absolute error of each part of the items, in dollars, with its 95 % interval."""
+def draw_price_bands(bands: Sequence[Slice]) -> Any:
+    """Draw the mean absolute error of each price band, in dollars, with its 95 % interval."""
+    return _draw_slices(bands, "true price")
+
+
+def draw_categories(categories: Sequence[Slice]) -> Any:
+    """Draw the mean absolute error of the first categories, in dollars, with its 95 % interval."""
+    return _draw_slices(categories[:_MOST_CATEGORIES], "")
+
+
+def _draw_slices(slices: Sequence[Slice], title: str) -> Any:
     go = import_plotly()
-    known = [(part, part.mae) for part in reversed(parts) if part.mae is not None]
+    known = [(one, one.mae) for one in reversed(slices) if one.mae is not None]
     figure = go.Figure()
     figure.add_bar(
-        y=[f"{html.escape(_shorten(part.label))} ({part.n:,})" for part, _ in known],
+        y=[f"{html.escape(_shorten(one.label))} ({one.n:,})" for one, _ in known],
         x=[mae.value for _, mae in known],
         orientation="h",
         marker={"color": "#9ecae1"},

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from .content import ComparisonContent, EvaluationContent
 
 _CATEGORIES = 30
-_DRAWN_CATEGORIES = 15
 
 
 class Section(NamedTuple):
@@ -147,13 +146,13 @@ def _draw_evaluation(content: EvaluationContent) -> Iterable[Section]:
     yield Section(
         "Error by price",
         "Mean absolute error of each price band with its 95 % interval; how many items are in brackets.",
-        figures.draw_slices(content.price_bands, "true price"),
+        figures.draw_price_bands(content.price_bands),
     )
     if len({record.category for record in evaluation.records}) > 1:
         yield Section(
             "Error by category",
             "The largest categories first; a wide interval is a small category.",
-            figures.draw_slices(content.categories[:_DRAWN_CATEGORIES], ""),
+            figures.draw_categories(content.categories),
         )
     yield Section(
         "Calibration",
