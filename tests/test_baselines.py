@@ -95,6 +95,17 @@ def test_without_scikit_learn_the_others_remain_and_the_log_says_so(
         RidgeBaseline.fit(TRAIN)
 
 
+def test_without_scipy_the_medians_remain(monkeypatch: pytest.MonkeyPatch) -> None:
+    for part in ("scipy", "scipy.sparse", "sklearn.neighbors", "sklearn.linear_model"):
+        monkeypatch.setitem(sys.modules, part, None)
+    monkeypatch.delitem(sys.modules, "finetune_pricer._methods.features", raising=False)
+    assert [baseline.name for baseline in fit_baselines(TRAIN)] == [
+        kind.name for kind in (MedianBaseline, CategoryMedianBaseline)
+    ]
+    with pytest.raises(MissingExtra, match=r"needs scipy.*finetune-pricer\[evaluate\]"):
+        NetworkBaseline.fit(TRAIN)
+
+
 def test_the_untuned_model_is_asked_with_and_without_solved_examples(
     client: openai.OpenAI, service: respx.MockRouter
 ) -> None:

@@ -35,6 +35,7 @@ from .evaluation import Evaluation
 from .evaluator import Answer, Evaluator, PricesMany, PricingFunction
 from .forecast import Band, Forecast, Needed, Point, Rung, forecast
 from .leaderboard import Leaderboard, Standing
+from .learning_curves import FittedForm
 from .measurement import Metric, Record, ScoredRecord, Slice
 from .metrics import METRICS, MetricInfo
 from .sweep import CostOf, Outcome, PlannedJob, Sweep, SweepPlan, SweepResult, Trial
@@ -52,6 +53,7 @@ __all__ = [
     "CostOf",
     "Evaluation",
     "Evaluator",
+    "FittedForm",
     "FittingData",
     "Forecast",
     "Leaderboard",

@@ -57,8 +57,12 @@ class FittingData:
     @cached_property
     def features(self) -> TextFeatures:
         """A vocabulary of the items' texts."""
-        from .._methods.features import TextFeatures  # it needs scipy
-
+        try:
+            from .._methods.features import TextFeatures  # it needs scipy
+        except ImportError as error:
+            raise MissingExtra(
+                "this baseline needs scipy; install it: pip install 'finetune-pricer[evaluate]'"
+            ) from error
         return TextFeatures.fit([item.text for item in self.items])
 
     @cached_property

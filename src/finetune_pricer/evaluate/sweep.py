@@ -141,7 +141,7 @@ class SweepResult:
         Raises:
             EvaluationError: Nothing was evaluated.
         """
-        return Leaderboard(evaluation for _, evaluation in self._evaluated())
+        return Leaderboard(evaluation for _, evaluation in self._evaluations())
 
     def forecast(self, **options: Any) -> Forecast:
         """Fit the learning curve through the sizes; `options` are those of `forecast`.
@@ -149,7 +149,7 @@ class SweepResult:
         Raises:
             EvaluationError: Fewer than three sizes, or jobs that differ in more than their size.
         """
-        points = list(self._evaluated())
+        points = list(self._evaluations())
         kinds = {(one.trial.model, one.trial.client, one.trial.settings) for one, _ in points}
         if len(kinds) > 1:
             raise EvaluationError(
@@ -160,7 +160,7 @@ class SweepResult:
             options.setdefault("dollars_per_example", costs[-1])
         return forecast([(one.trial.size, evaluation) for one, evaluation in points], **options)
 
-    def _evaluated(self) -> Iterable[tuple[Outcome, Evaluation]]:
+    def _evaluations(self) -> Iterable[tuple[Outcome, Evaluation]]:
         return ((one, one.evaluation) for one in self.outcomes if one.evaluation is not None)
 
     def to_markdown(self) -> str:
@@ -397,7 +397,7 @@ class Sweep:
         return JsonlWriter(trial.formatter).write(self.validation, self._path(trial, "validation.jsonl"))
 
     def _path(self, trial: Trial, name: str) -> Path:
-        # The items are part of the name: other items in the same folder are another sweep.
+        # The items are part of the name: with other items the same folder holds another sweep.
         settings = asdict(trial) | {"formatter": trial.formatter.fingerprint, "seed": self.seed}
         identity = json.dumps([settings, self._digests[trial.size]], sort_keys=True)
         digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
@@ -406,11 +406,11 @@ class Sweep:
     @cached_property
     def _digests(self) -> dict[int, list[str]]:
         """Hashes of the training, test and validation items of each size."""
-        others = [_digest(items) for items in (self.test, self.validation or ())]
-        return {size: [_digest(self.train[:size]), *others] for size in self.sizes}
+        others = [_hash_items(items) for items in (self.test, self.validation or ())]
+        return {size: [_hash_items(self.train[:size]), *others] for size in self.sizes}
 
 
-def _digest(items: Iterable[Item]) -> str:
+def _hash_items(items: Iterable[Item]) -> str:
     digest = hashlib.sha256()
     for item in items:
         digest.update(f"{item.id}\x1f{item.price}\x1f{item.text}\x1e".encode())

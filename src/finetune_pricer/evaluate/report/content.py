@@ -184,9 +184,9 @@ def slice_table(slices: Iterable[Slice]) -> Table:
 
 
 def cost_table(evaluation: Evaluation) -> Table:
-    """Return tokens, dollars and seconds, each as `unknown` or `not counted` where nothing is known."""
+    """Return tokens, dollars and seconds, each in words where it is not known."""
     read, written, seconds = evaluation.prompt_tokens, evaluation.completion_tokens, evaluation.seconds
-    tokens = "not counted" if read is None else f"{read:,} read, {written or 0:,} written"
+    tokens = "not counted" if read is None or written is None else f"{read:,} read, {written:,} written"
     cost = format_dollars(evaluation.dollars, 4)
     if evaluation.dollars is not None:
         cost += f" ({format_dollars(1000 * evaluation.dollars / len(evaluation.records), 4)} per 1,000)"

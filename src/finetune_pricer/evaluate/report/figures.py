@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..compare import Comparison
     from ..evaluation import Evaluation
     from ..forecast import Forecast
-    from ..measurement import ScoredRecord, Slice
+    from ..measurement import Record, ScoredRecord, Slice
 
 Row = TypeVar("Row")
 
@@ -228,10 +228,10 @@ def draw_ranges(evaluation: Evaluation) -> Any:
         EvaluationError: No prediction has a range; calibrate the predictor first.
     """
     go = import_plotly()
-    ranged = [(r, r.low, r.high) for r in evaluation.scored if r.low is not None and r.high is not None]
+    ranged = [(r, r.low, r.high) for r in evaluation.records if r.low is not None and r.high is not None]
     if not ranged:
         raise EvaluationError("no prediction has a price range; predictor.calibrate(items) gives them")
-    chosen = sorted(_sample(ranged, _MOST_RANGES), key=lambda row: row[0].price)
+    chosen = sorted(_sample(ranged, _MOST_RANGES), key=lambda row: _price_or_last(row[0]))
     figure = go.Figure()
     figure.add_bar(
         x=list(range(1, len(chosen) + 1)),
@@ -404,6 +404,10 @@ def _sample_points(records: Sequence[ScoredRecord]) -> tuple[list[ScoredRecord],
 
 def _sample(rows: Sequence[Row], most: int) -> list[Row]:
     return random.Random(42).sample(rows, most) if len(rows) > most else list(rows)  # noqa: S311
+
+
+def _price_or_last(record: Record) -> float:
+    return math.inf if record.price is None else record.price
 
 
 def _shorten(text: str, most: int = _LABEL) -> str:
