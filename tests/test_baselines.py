@@ -9,14 +9,14 @@ import pytest
 import respx
 
 from evaluate_helpers import evaluated, things
-from finetune_pricer import Evaluator, Item, ItemDataset
+from finetune_pricer import ChatFormatter, Evaluator, Item, ItemDataset
 from finetune_pricer.errors import EvaluationError, MissingExtra
-from finetune_pricer.evaluate.baselines import (
+from finetune_pricer.evaluate import (
     FITTED,
     Baseline,
     CategoryMedianBaseline,
     MedianBaseline,
-    NeighboursBaseline,
+    NeighborsBaseline,
     NetworkBaseline,
     RidgeBaseline,
     fit_baselines,
@@ -44,7 +44,7 @@ def test_a_baseline_is_asked_like_a_predictor(kind: type[Baseline]) -> None:
 def test_what_reads_the_text_beats_what_does_not() -> None:
     maes = [
         Evaluator(rounds=100).evaluate(kind.fit(TRAIN), TEST).mae.value
-        for kind in (MedianBaseline, CategoryMedianBaseline, NeighboursBaseline, RidgeBaseline)
+        for kind in (MedianBaseline, CategoryMedianBaseline, NeighborsBaseline, RidgeBaseline)
     ]
     assert maes[1] < maes[0]
     assert max(maes[2:]) < 0.6 * min(maes[:2])
@@ -59,7 +59,7 @@ def test_neighbours_of_a_known_text_are_the_items_with_that_text() -> None:
     train = ItemDataset.from_items(
         [Item(title="red mug", price=8.0)] * 10 + [Item(title="oak desk", price=200.0)] * 10
     )
-    assert NeighboursBaseline.fit(train)("red mug") == pytest.approx(8.0)
+    assert NeighborsBaseline.fit(train)("red mug") == pytest.approx(8.0)
 
 
 def test_a_few_training_items_are_enough() -> None:
@@ -95,6 +95,17 @@ def test_without_scikit_learn_the_others_remain_and_the_log_says_so(
         RidgeBaseline.fit(TRAIN)
 
 
+def test_without_scipy_the_medians_remain(monkeypatch: pytest.MonkeyPatch) -> None:
+    for part in ("scipy", "scipy.sparse", "sklearn.neighbors", "sklearn.linear_model"):
+        monkeypatch.setitem(sys.modules, part, None)
+    monkeypatch.delitem(sys.modules, "finetune_pricer._methods.features", raising=False)
+    assert [baseline.name for baseline in fit_baselines(TRAIN)] == [
+        kind.name for kind in (MedianBaseline, CategoryMedianBaseline)
+    ]
+    with pytest.raises(MissingExtra, match=r"needs scipy.*finetune-pricer\[evaluate\]"):
+        NetworkBaseline.fit(TRAIN)
+
+
 def test_the_untuned_model_is_asked_with_and_without_solved_examples(
     client: openai.OpenAI, service: respx.MockRouter
 ) -> None:
@@ -116,6 +127,18 @@ def test_the_untuned_model_is_asked_with_and_without_solved_examples(
     assert quarters[-1] > 200
     assert quarters[0] < 25  # cheap and dear ones, not five of a kind
     assert beside[1].formatter == prompting_baselines(client, "base-1", TRAIN, shots=5)[1].formatter
+
+
+def test_the_solved_examples_are_chosen_by_the_seed_and_written_by_the_formatter(
+    client: openai.OpenAI,
+) -> None:
+    formatter = ChatFormatter("How dear is it?")
+    plain, solved = prompting_baselines(client, "base-1", TRAIN, formatter=formatter, seed=1)
+    assert plain.formatter == formatter
+    assert solved.formatter.instruction == formatter.instruction
+    assert len(solved.formatter.shots) == 8
+    _, other = prompting_baselines(client, "base-1", TRAIN, formatter=formatter, seed=2)
+    assert other.formatter.shots != solved.formatter.shots
 
 
 def test_too_few_items_for_the_solved_examples_are_refused(client: openai.OpenAI) -> None:

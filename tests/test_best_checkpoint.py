@@ -8,9 +8,9 @@ import openai
 import pytest
 import respx
 
-from finetune_pricer import FineTuneJob, Item
+from finetune_pricer import ChatFormatter, FineTuneJob, Item, best_checkpoint
 from finetune_pricer.errors import DataError, EvaluationError, NotSupported
-from finetune_pricer.evaluate.best_checkpoint import best_checkpoint
+from finetune_pricer.evaluate import METRICS
 from finetune_pricer.providers import PROVIDERS
 from finetune_pricer.tune.records import JobRecord
 
@@ -50,14 +50,71 @@ def test_the_one_with_the_smallest_error_wins_and_all_stand_in_the_table(
     assert [[one.text for one in score.predictions] for score in found.scores] == [["no idea"] * 6, [], []]
 
 
-def test_where_more_is_better_the_largest_wins(client: openai.OpenAI, service: respx.MockRouter) -> None:
+PRICE_METRICS = [name for name, info in METRICS.items() if not info.of_ranges]
+
+
+# Red and orange guesses are those that are not green: fewer of them is better, and these have neither.
+@pytest.mark.parametrize("by", PRICE_METRICS)
+@pytest.mark.parametrize("order", [1, -1], ids=["bad first", "good first"])
+def test_whatever_the_metric_the_exact_checkpoint_beats_those_that_are_too_low_and_too_high(
+    client: openai.OpenAI, service: respx.MockRouter, by: str, order: int
+) -> None:
+    prices = {"low": (1, 10, 300), "high": (70, 900, 900), "exact": (20, 60, 500)}
+    items = [Item(title=f"Lamp {number}", price=price) for number, price in enumerate(prices["exact"])]
+    job = job_with(client, service, dict.fromkeys([*prices][::order], ""))
+
+    def reply(request: Any) -> Any:
+        asked = json.loads(request.content)
+        number = int(asked["messages"][-1]["content"].split("Lamp ")[1][0])
+        message = {"role": "assistant", "content": f"${prices[asked['model']][number]}"}
+        return httpx2.Response(200, json={"id": "x", "choices": [{"index": 0, "message": message}]})
+
+    service.post("/chat/completions").mock(side_effect=reply)
+    assert best_checkpoint(job, items, by=by).model == "exact"
+
+
+@pytest.mark.parametrize("by", ["within_20", "r2", "green"])
+def test_where_more_is_better_the_largest_wins(
+    client: openai.OpenAI, service: respx.MockRouter, by: str
+) -> None:
     job = job_with(client, service, {"early": "$500", "late": "$22"})
-    assert best_checkpoint(job, ITEMS, by="green").model == "late"
+    assert best_checkpoint(job, ITEMS, by=by).model == "late"
+
+
+def test_by_bias_the_one_nearest_to_zero_wins(client: openai.OpenAI, service: respx.MockRouter) -> None:
+    job = job_with(client, service, {"too low": "$10", "nearest": "$24", "too high": "$90"})
+    found = best_checkpoint(job, ITEMS, by="bias")
+    assert found.model == "nearest"
+    assert found.to_frame()["bias"].tolist() == pytest.approx([-12.5, 1.5, 67.5])
+
+
+def test_a_checkpoint_whose_metric_has_no_value_does_not_win(
+    client: openai.OpenAI, service: respx.MockRouter
+) -> None:
+    # Only the dear item is priced by "nan": one price has no r².
+    items = [Item(title="Lamp 0", price=20.0), Item(title="Lamp 1", price=60.0)]
+    job = job_with(client, service, {"nan": "", "poor": "$40"})
+
+    def reply(request: Any) -> Any:
+        asked = json.loads(request.content)
+        silent = asked["model"] == "nan" and "Lamp 0" in asked["messages"][-1]["content"]
+        message = {"role": "assistant", "content": "no idea" if silent else "$60"}
+        return httpx2.Response(200, json={"id": "x", "choices": [{"index": 0, "message": message}]})
+
+    service.post("/chat/completions").mock(side_effect=reply)
+    assert best_checkpoint(job, items, by="r2").model == "poor"
+
+
+def test_the_formatter_that_is_given_asks(client: openai.OpenAI, service: respx.MockRouter) -> None:
+    job = job_with(client, service, {"a": "$22"})
+    best_checkpoint(job, ITEMS[:1], formatter=ChatFormatter("How dear is it?"))
+    assert "How dear is it?" in json.loads(service.calls.last.request.content)["messages"][0]["content"]
 
 
 def test_what_cannot_be_compared_is_an_error(client: openai.OpenAI, service: respx.MockRouter) -> None:
-    with pytest.raises(DataError, match="no metric 'name'"):
-        best_checkpoint(job_with(client, service, {"a": "$1"}), ITEMS, by="name")
+    for by in ("name", "coverage", "width"):  # before anything is asked
+        with pytest.raises(DataError, match=f"no metric '{by}' .*; choose one of mae, .*, red$"):
+            best_checkpoint(job_with(client, service, {}), ITEMS, by=by)
     with pytest.raises(EvaluationError, match="no checkpoint has a mae") as caught:
         best_checkpoint(job_with(client, service, {"a": "dear"}), ITEMS)
     assert [one.text for one in caught.value.predictions] == ["dear"] * 6

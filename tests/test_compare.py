@@ -10,7 +10,7 @@ from evaluate_helpers import evaluated
 from finetune_pricer import Evaluator, Item, Leaderboard, compare
 from finetune_pricer._methods.resampling import holm
 from finetune_pricer.errors import EvaluationError
-from finetune_pricer.evaluate.baselines import FITTED, MedianBaseline
+from finetune_pricer.evaluate import FITTED, MedianBaseline
 
 
 def noisy(size: int, seed: int, scale: float = 60.0) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
@@ -163,6 +163,26 @@ def test_ranks_that_chance_could_have_given_are_shared() -> None:
     assert "1 =" in str(board)
     assert "| 1 = | good |" in board.to_markdown()
     assert board.to_frame()["p_against_first"].isna().tolist() == [True, False, False]
+
+
+def test_a_leaderboard_compares_the_items_in_common_where_the_sets_may_differ() -> None:
+    base = noisy(60, 1)
+    board = Leaderboard(
+        [evaluated(base, name="a"), evaluated(base + 50, name="b", first=20)],
+        allow_different=True,
+        rounds=500,
+    )
+    assert [one.evaluation.name for one in board] == ["a", "b"]
+
+
+def test_a_leaderboards_seed_decides_its_tosses() -> None:
+    evaluations = [evaluated(noisy(60, seed), name=str(seed)) for seed in (1, 2)]
+
+    def p_value(seed: int) -> float | None:
+        return list(Leaderboard(evaluations, rounds=200, seed=seed))[1].p_against_first
+
+    assert p_value(1) == p_value(1)
+    assert p_value(1) != p_value(3)
 
 
 def test_a_leaderboard_escapes_names(tmp_path: Path) -> None:

@@ -25,7 +25,9 @@ CODE_MODULES = [
     for path in sorted(SOURCE.rglob("*.py"))
     if ">>> " in path.read_text()
 ]
-MAIN_CLASSES = ["ChatFormatter", "FineTuneJob", "Item", "ItemDataset", "JsonlWriter", "Predictor"]
+MAIN_CLASSES = """
+    ChatFormatter Evaluation Evaluator FineTuneJob Item ItemDataset JsonlWriter Leaderboard Predictor Sweep
+""".split()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import respx
 
 from finetune_pricer import Evaluator, Item, ItemDataset, Prediction, Predictions, Predictor
 from finetune_pricer.errors import EvaluationError, InvalidItem, ModelNotFound
-from finetune_pricer.evaluate.measurement import Metric
+from finetune_pricer.evaluate import Metric
 from helpers import answering, priced, refusal, reply
 
 ITEMS = priced(10, first=100.0)

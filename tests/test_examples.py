@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from finetune_pricer import MadeUpCatalogue
 from finetune_pricer.cli import cli
-from finetune_pricer.evaluate.baselines import FITTED
+from finetune_pricer.evaluate import FITTED
 from finetune_pricer.local import LocalServer
 from stub_service import Behaviour, StubService
 

@@ -74,6 +74,14 @@ def test_the_band_holds_the_truth_and_every_form_and_widens_with_distance() -> N
     assert found.figure().to_dict()["data"]
 
 
+def test_a_figure_goes_four_times_as_far_as_the_points_or_as_far_as_it_is_told() -> None:
+    found = forecast(pilots(CURVES["power"]), rounds=10)
+    assert max(found.figure().data[0].x) == 12_000
+    assert max(found.figure(to=20_000).data[0].x) == 20_000
+    with pytest.raises(EvaluationError, match="ask for at most 30,000"):
+        found.figure(to=40_000)
+
+
 def test_a_target_has_a_size_or_none() -> None:
     found = forecast(pilots(CURVES["power"]), rounds=12)
     needed = found.examples_needed(80.0)

@@ -13,12 +13,21 @@ import finetune_pricer
 
 SOURCE = Path(finetune_pricer.__file__).parent
 MODULES = sorted(SOURCE.rglob("*.py"))
-NAMES = "Item, ItemDataset, ChatFormatter, JsonlWriter, audit, FineTuneJob, Predictor, Evaluator"
+NAMES = "Item, ItemDataset, ChatFormatter, JsonlWriter, FineTuneJob, Predictor, Evaluator"
 
 # Data flows down this list; a room imports from its own line and from those above it.
 FLOW = [
     {"errors"},
-    {"_environment", "_files", "_format", "_progress", "_sqlite", "_methods", "prices", "_chat_protocol"},
+    {
+        "_environment",
+        "_files",
+        "_format",
+        "_progress",
+        "_sqlite",
+        "_methods",
+        "prices",
+        "_chat_protocol",
+    },
     {"providers"},
     {"_service"},
     {"items"},
@@ -61,11 +70,6 @@ def test_a_room_imports_only_from_rooms_above_it(path: Path) -> None:
             assert room in MAY_IMPORT_LOCAL
         else:
             assert LEVEL[other] <= LEVEL[room], f"{room} imports {other}, which stands below it"
-
-
-@pytest.mark.parametrize("path", MODULES, ids=str)
-def test_a_file_holds_one_idea(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 400
 
 
 @pytest.mark.parametrize("path", MODULES, ids=str)
@@ -118,9 +122,9 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
 
 def test_importing_the_public_names_loads_nothing_heavy() -> None:
-    heavy = {"openai", "datasets", "pandas", "sklearn", "pyarrow", "plotly", "scipy"}
+    heavy = {"openai", "datasets", "pandas", "sklearn", "pyarrow", "plotly", "scipy", "jinja2"}
     assert not heavy & loaded_by("from finetune_pricer import *")
-    needed_later = {"asyncio", "httpx2"}
+    needed_later = {"asyncio", "httpx2", "numpy"}
     assert not (heavy | needed_later) & loaded_by(f"from finetune_pricer import {NAMES}")
 
 

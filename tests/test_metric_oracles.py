@@ -1,5 +1,6 @@
 """Metrics agree with scikit-learn where it has them, and with rows worked by hand where it has not."""
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from functools import partial
@@ -11,8 +12,9 @@ import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
 
+from finetune_pricer import Evaluation
 from finetune_pricer.errors import EvaluationError
-from finetune_pricer.evaluate import metrics
+from finetune_pricer.evaluate import METRICS, metrics
 
 Oracle = Callable[..., Any]
 PAIRS: list[tuple[Oracle, Oracle]] = [
@@ -151,3 +153,29 @@ def test_every_metric_says_what_it_does_and_shows_it() -> None:
     for name, function in inspect.getmembers(metrics, inspect.isfunction):
         if function.__module__ == metrics.__name__ and not name.startswith("_"):
             assert function.__doc__, name
+
+
+def test_the_table_of_metrics_has_the_metrics_of_an_evaluation_and_each_has_a_direction() -> None:
+    kinds = {field.name: field.type for field in dataclasses.fields(Evaluation)}
+    measured = [name for name, kind in kinds.items() if kind in ("Metric", "Metric | None")]
+    assert measured == list(METRICS)
+    assert [name for name in measured if kinds[name] != "Metric"] == [
+        name for name, info in METRICS.items() if info.of_ranges
+    ]
+    assert {info.best for info in METRICS.values()} == {"low", "high", "zero"}
+    assert all(info.label and info.unit in {"$", "%", ""} for info in METRICS.values())
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_no_prices_are_better_than_the_true_ones(name: str) -> None:
+    truth, info = np.linspace(300, 900, 50), METRICS[name]
+
+    def sort_key(factor: float, width: float) -> float:
+        price = factor * truth
+        columns = {"truth": truth, "price": price, "low": price - width, "high": price + width}
+        return info.sort_key(float(info.function(*(columns[column] for column in info.columns))))
+
+    true = sort_key(1.0, 0.0)
+    others = [sort_key(factor, width=5.0) for factor in (0.2, 0.7, 1.3, 5.0)]
+    assert true <= min(others)
+    assert true < max(others)

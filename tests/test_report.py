@@ -2,12 +2,16 @@
 
 import re
 import sys
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from finetune_pricer import Evaluation, Evaluator, Item, ItemDataset
+from finetune_pricer import Evaluation, Evaluator, Item, ItemDataset, Leaderboard, compare
+from finetune_pricer._methods.resampling import weighted_intervals
 from finetune_pricer.errors import FileAccessError, MissingExtra
+from finetune_pricer.evaluate import measurement
 from helpers import priced
 
 NASTY = '<script>alert("x")</script><img src=https://evil.test>'
@@ -43,7 +47,7 @@ def test_the_baseline_stands_beside_the_model(evaluation: Evaluation, page: str)
 
 
 def test_unscored_items_are_listed_by_reason(page: str) -> None:
-    assert "no price in &#x27;&lt;b&gt;no&lt;/b&gt;&#x27;</td><td>1</td>" in page
+    assert "no price in &#39;&lt;b&gt;no&lt;/b&gt;&#39;</td><td>1</td>" in page
 
 
 def test_what_others_wrote_is_shown_and_not_run(page: str) -> None:
@@ -92,3 +96,34 @@ def test_without_plotly_the_extra_is_named_and_the_old_report_stays(
     with pytest.raises(MissingExtra, match=r"pip install 'finetune-pricer\[plots\]'"):
         evaluation.to_html(path)
     assert path.read_text() == "old"
+
+
+def test_without_jinja2_the_extra_is_named_and_a_notebook_shows_plain_text(
+    evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = Leaderboard([evaluation], rounds=10)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    for write in (evaluation.to_html, board.to_html, compare(evaluation, evaluation).to_html):
+        with pytest.raises(MissingExtra, match=r"Jinja2.*pip install 'finetune-pricer\[plots\]'"):
+            write(tmp_path / "report.html")
+    assert not list(tmp_path.iterdir())
+    for shown in (evaluation._repr_html_(), board._repr_html_()):
+        assert "<script>" not in shown
+        assert shown.startswith("<pre>")
+        assert "always the training median" in shown
+
+
+def test_each_slice_is_resampled_once_for_a_report(
+    evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resampled: list[bytes] = []
+
+    def note(functions: Any, weights: Any, **options: Any) -> Any:
+        resampled.append(b"".join(column.tobytes() for column in functions["mae"].args))
+        return weighted_intervals(functions, weights, **options)
+
+    monkeypatch.setattr(measurement, "weighted_intervals", note)
+    evaluation.to_html(tmp_path / "report.html")
+    slices = len(evaluation.by_price_band()) + len(evaluation.by_category())
+    assert len(resampled) == 2 * slices  # once for the report, once for the line above
+    assert max(Counter(resampled[:slices]).values()) == 1

@@ -18,7 +18,7 @@ from finetune_pricer import (
     estimate_cost,
 )
 from finetune_pricer.errors import DataError, EvaluationError
-from finetune_pricer.evaluate.sweep import Trial
+from finetune_pricer.evaluate import Trial
 from finetune_pricer.local import LocalServer
 from finetune_pricer.prepare.jsonl import TrainingFile
 

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     # A function that has its file's name comes from the file: from the room, the docs would show the file.
     from .chat import ChatFormatter as ChatFormatter
-    from .evaluate.compare import Comparison as Comparison
+    from .evaluate import Comparison as Comparison
+    from .evaluate import Evaluation as Evaluation
+    from .evaluate import Evaluator as Evaluator
+    from .evaluate import Forecast as Forecast
+    from .evaluate import Leaderboard as Leaderboard
+    from .evaluate import Sweep as Sweep
+    from .evaluate.best_checkpoint import best_checkpoint as best_checkpoint
     from .evaluate.compare import compare as compare
-    from .evaluate.evaluation import Evaluation as Evaluation
-    from .evaluate.evaluator import Evaluator as Evaluator
-    from .evaluate.forecast import Forecast as Forecast
     from .evaluate.forecast import forecast as forecast
-    from .evaluate.leaderboard import Leaderboard as Leaderboard
-    from .evaluate.sweep import Sweep as Sweep
     from .items import Item as Item
     from .items import ItemDataset as ItemDataset
     from .items import ItemSplits as ItemSplits
@@ -51,33 +52,34 @@ _HOMES = {
     "AnswerStore": "predict",
     "AuditReport": "prepare",
     "ChatFormatter": "chat",
-    "Comparison": "evaluate.compare",
+    "Comparison": "evaluate",
     "CostEstimate": "tune",
-    "Evaluation": "evaluate.evaluation",
-    "Evaluator": "evaluate.evaluator",
+    "Evaluation": "evaluate",
+    "Evaluator": "evaluate",
     "FineTuneJob": "tune",
-    "Forecast": "evaluate.forecast",
+    "Forecast": "evaluate",
     "Item": "items",
     "ItemDataset": "items",
     "ItemSplits": "items",
     "JsonlReport": "prepare",
     "JsonlWriter": "prepare",
-    "Leaderboard": "evaluate.leaderboard",
+    "Leaderboard": "evaluate",
     "MadeUpCatalogue": "prepare",
     "Prediction": "predict",
     "Predictions": "predict",
     "Predictor": "predict",
-    "Sweep": "evaluate.sweep",
+    "Sweep": "evaluate",
     "TokenCount": "prepare",
     "TokenPricing": "providers",
     "TrainingFile": "prepare",
     "audit": "prepare",
+    "best_checkpoint": "evaluate",
     "check_jsonl": "prepare",
-    "compare": "evaluate.compare",
+    "compare": "evaluate",
     "connect": "providers",
     "count_tokens": "prepare",
     "estimate_cost": "tune",
-    "forecast": "evaluate.forecast",
+    "forecast": "evaluate",
     "login": "items",
     "upload": "tune",
 }

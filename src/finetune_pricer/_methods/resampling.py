@@ -8,21 +8,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    import numpy as np
     import numpy.typing as npt
 
     Floats = npt.NDArray[np.float64]
     OfWeights = Callable[[Floats], Any]
 
 _AT_ONCE = 2_000_000  # array elements of one slice: some 16 MB an array
+_NAN = float("nan")
 
 
 def resamples(size: int, *, rounds: int, seed: int) -> Iterator[Floats]:
     """Yield slices, shape `(some, size)`, of how often each item is drawn; each row sums to `size`."""
+    import numpy as np
+
     random = np.random.default_rng(seed)
     kind = np.uint16 if size <= 2**16 else np.uint32  # narrow numbers are drawn faster
     step = max(1, min(rounds, _AT_ONCE // size))
@@ -34,38 +36,68 @@ def resamples(size: int, *, rounds: int, seed: int) -> Iterator[Floats]:
 
 
 def bootstrap_draws(
-    functions: Mapping[str, OfWeights], size: int, *, rounds: int, seed: int
+    functions: Mapping[str, OfWeights],
+    size: int,
+    *,
+    rounds: int,
+    seed: int,
+    weights: Floats | None = None,
 ) -> dict[str, Floats]:
-    """Give each function's values on all resamples, the same resamples for all of them.
+    """Return each function's values on all resamples, the same resamples for all functions.
 
     Args:
         functions: From weights of shape `(rows, size)` to values of shape `(rows,)` or `(rows, k)`.
         size: How many items there are.
         rounds: Resamples.
         seed: Of the drawing.
+        weights: What an item counts each time it is drawn, shape `(size,)`; without weights, 1.
     """
+    import numpy as np
+
     drawn: dict[str, list[Any]] = {name: [] for name in functions}
     for counts in resamples(size, rounds=rounds, seed=seed):
+        weighed = counts if weights is None else counts * weights
         for name, function in functions.items():
-            drawn[name].append(function(counts))
+            drawn[name].append(function(weighed))
     return {name: np.concatenate(values) for name, values in drawn.items()}
 
 
-def interval(draws: Floats, *, share: float = 0.95) -> tuple[float, float]:
-    """Give the percentile interval: what the middle `share` of the draws spans; `nan` where none is a number.
+def interval(draws: Floats) -> tuple[float, float]:
+    """Return the 95 % percentile interval: both ends are `nan` where no draw is a number.
 
     Simulated on heavy-tailed errors it covers at least as often as the accelerated one (BCa), so the plainer
     of the two is taken.
     """
+    import numpy as np
+
     known = draws[~np.isnan(draws)]
     if not known.size:
-        return float("nan"), float("nan")
-    low, high = np.quantile(known, [(1 - share) / 2, (1 + share) / 2])
+        return _NAN, _NAN
+    low, high = np.quantile(known, [0.025, 0.975])
     return float(low), float(high)
 
 
+def weighted_intervals(
+    functions: Mapping[str, OfWeights], weights: Floats, *, rounds: int, seed: int
+) -> dict[str, tuple[float, float]]:
+    """Return the 95 % percentile-bootstrap interval of each function of the items' weights.
+
+    All come from the same resamples. Both ends are `nan` for fewer than two items, which say nothing about
+    their spread.
+    """
+    if weights.size < 2:
+        return dict.fromkeys(functions, (_NAN, _NAN))
+    draws = bootstrap_draws(functions, weights.size, rounds=rounds, seed=seed, weights=weights)
+    return {name: interval(values) for name, values in draws.items()}
+
+
 def sign_flips(differences: Floats, *, rounds: int, seed: int) -> Floats:
-    """Give the mean of each column of differences when each row's sign is tossed; `(rounds, columns)`."""
+    """Return the mean of each column when each row's sign is tossed, once for each round.
+
+    The shape is `(rounds, columns)`.
+    """
+    import numpy as np
+
     random, size = np.random.default_rng(seed), len(differences)
     step = max(1, min(rounds, _AT_ONCE // size))
     means = []
@@ -79,6 +111,8 @@ def sign_flips(differences: Floats, *, rounds: int, seed: int) -> Floats:
 
 def holm(p_values: Floats) -> Floats:
     """Adjust p-values for their number. Source: Holm, Scandinavian Journal of Statistics 6 (1979), 65-70."""
+    import numpy as np
+
     order = np.argsort(p_values)
     stepped = np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1))
     adjusted = np.empty_like(stepped)

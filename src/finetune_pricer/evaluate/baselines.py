@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import random
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from functools import cached_property
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ..chat import ChatFormatter
@@ -35,28 +37,32 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-_NEIGHBOURS = 10
+_NEIGHBORS = 10
 _SHOTS = 8
 _SEED = 42
 _log = logging.getLogger("finetune_pricer")
 
 
-class Training:
-    """Priced items to learn from; what is costly to make of them is made once, for all that ask."""
+class FittingData:
+    """Priced items to fit baselines to; their features are computed once, for all baselines."""
 
     def __init__(self, train: ItemDataset) -> None:
         import numpy as np
 
         self.items = [item for item in train if item.price is not None]
         if not self.items:
-            raise EvaluationError("the training items of a baseline have no prices")
+            raise EvaluationError("the training items of a baseline have no prices; hand in priced items")
         self.prices: Floats = np.array([item.price for item in self.items], dtype=np.float64)
 
     @cached_property
     def features(self) -> TextFeatures:
         """A vocabulary of the items' texts."""
-        from .._methods.features import TextFeatures
-
+        try:
+            from .._methods.features import TextFeatures  # it needs scipy
+        except ImportError as error:
+            raise MissingExtra(
+                "this baseline needs scipy; install it: pip install 'finetune-pricer[evaluate]'"
+            ) from error
         return TextFeatures.fit([item.text for item in self.items])
 
     @cached_property
@@ -66,32 +72,45 @@ class Training:
 
 
 class Baseline(ABC):
-    """A simple method that prices items, with the interface of `Predictor`."""
+    """A simple method that prices items, with the interface of `Predictor`.
+
+    >>> from finetune_pricer import Item, ItemDataset
+    >>> from finetune_pricer.evaluate import CategoryMedianBaseline
+    >>> prices = {"home": (10.0, 30.0, 20.0), "garden": (5.0, 7.0)}
+    >>> train = ItemDataset.from_items(
+    ...     Item(title=f"{category} {price}", category=category, price=price)
+    ...     for category in prices
+    ...     for price in prices[category]
+    ... )
+    >>> CategoryMedianBaseline.fit(train)(Item(title="A lamp", category="home"))
+    20.0
+    """
 
     name: ClassVar[str]
+    """What tables call it."""
 
     @classmethod
     def fit(cls, train: ItemDataset) -> Self:
-        """Learn from the items whose price is known.
+        """Learn from the items whose price is known, and return the fitted baseline.
 
         Raises:
             EvaluationError: No item has a price.
             MissingExtra: A library that it needs is not installed.
         """
-        return cls.learn(Training(train))
+        return cls.learn(FittingData(train))
 
     @classmethod
     @abstractmethod
-    def learn(cls, training: Training) -> Self:
-        """Do the same with items that several baselines share."""
+    def learn(cls, data: FittingData) -> Self:
+        """Return a baseline fitted to items that several baselines share."""
 
     @abstractmethod
     def prices(self, items: Sequence[Item]) -> Sequence[float]:
-        """Give one price per item, in dollars."""
+        """Return one price per item, in dollars."""
 
     def __call__(self, item: Item | str) -> float:
-        """Give just the price in dollars."""
-        return float(self.prices([_item(item)])[0])
+        """Return just the price in dollars."""
+        return float(self.prices([_to_item(item)])[0])
 
     def predict(self, item: Item | str) -> Prediction:
         """Price one item, or a text."""
@@ -99,16 +118,16 @@ class Baseline(ABC):
 
     def predict_many(self, items: Iterable[Item | str]) -> Predictions:
         """Price many items at once; the order is kept."""
-        asked = [_item(item) for item in items]
-        given = self.prices(asked) if asked else []
+        priced = [_to_item(item) for item in items]
+        prices = self.prices(priced) if priced else []
         return Predictions(
             Prediction(item_id=item.id, price=float(price), decoding="fitted")
-            for item, price in zip(asked, given, strict=True)
+            for item, price in zip(priced, prices, strict=True)
         )
 
 
 class MedianBaseline(Baseline):
-    """Always says the median price of the training items: of all constants, the one with the lowest MAE."""
+    """Always answers with the median price of the training items, the constant with the lowest MAE."""
 
     name = "always the training median"
 
@@ -116,19 +135,19 @@ class MedianBaseline(Baseline):
         self.price = price
 
     @classmethod
-    def learn(cls, training: Training) -> Self:
+    def learn(cls, data: FittingData) -> Self:
         """Take the median of the known prices."""
         import numpy as np
 
-        return cls(float(np.median(training.prices)))
+        return cls(float(np.median(data.prices)))
 
     def prices(self, items: Sequence[Item]) -> Sequence[float]:
-        """Give the median, whatever the items."""
+        """Return the median, whatever the items."""
         return [self.price] * len(items)
 
 
 class CategoryMedianBaseline(Baseline):
-    """Says the median price of the item's category; the median of all where the category is new."""
+    """Answers with the median price of the item's category, or of all items where the category is new."""
 
     name = "the category's training median"
 
@@ -137,23 +156,23 @@ class CategoryMedianBaseline(Baseline):
         self.otherwise = otherwise
 
     @classmethod
-    def learn(cls, training: Training) -> Self:
+    def learn(cls, data: FittingData) -> Self:
         """Take the median of the known prices in each category."""
         import numpy as np
 
         groups: dict[str | None, list[float]] = {}
-        for item, price in zip(training.items, training.prices, strict=True):
+        for item, price in zip(data.items, data.prices, strict=True):
             groups.setdefault(item.category, []).append(float(price))
         medians = {category: float(np.median(group)) for category, group in groups.items()}
-        return cls(medians, float(np.median(training.prices)))
+        return cls(medians, float(np.median(data.prices)))
 
     def prices(self, items: Sequence[Item]) -> Sequence[float]:
-        """Give each item's category's median."""
+        """Return the median of each item's category."""
         return [self.medians.get(item.category, self.otherwise) for item in items]
 
 
-class NeighboursBaseline(Baseline):
-    """Says the geometric mean price of the ten training items whose texts are most alike."""
+class NeighborsBaseline(Baseline):
+    """Answers with the geometric mean price of the ten training items whose texts are most alike."""
 
     name = "ten nearest by text"
 
@@ -161,17 +180,17 @@ class NeighboursBaseline(Baseline):
         self._features, self._search, self._logs = features, search, logs
 
     @classmethod
-    def learn(cls, training: Training) -> Self:
+    def learn(cls, data: FittingData) -> Self:
         """Keep the training items' texts as TF-IDF rows."""
-        neighbors = _sklearn("neighbors")
+        neighbors = _import_sklearn("neighbors")
         import numpy as np
 
-        count = min(_NEIGHBOURS, len(training.items))
+        count = min(_NEIGHBORS, len(data.items))
         search = neighbors.NearestNeighbors(n_neighbors=count, metric="cosine", algorithm="brute")
-        return cls(training.features, search.fit(training.rows), np.log1p(training.prices))
+        return cls(data.features, search.fit(data.rows), np.log1p(data.prices))
 
     def prices(self, items: Sequence[Item]) -> Sequence[float]:
-        """Look each text's neighbours up."""
+        """Return the mean price of each text's neighbors."""
         import numpy as np
 
         rows = self._features.transform([item.text for item in items])
@@ -188,17 +207,17 @@ class RidgeBaseline(Baseline):
         self._features, self._model, self._ends = features, model, ends
 
     @classmethod
-    def learn(cls, training: Training) -> Self:
+    def learn(cls, data: FittingData) -> Self:
         """Fit the regression."""
-        linear_model = _sklearn("linear_model")
+        linear_model = _import_sklearn("linear_model")
         import numpy as np
 
-        logs = np.log1p(training.prices)
-        model = linear_model.Ridge(alpha=1.0).fit(training.rows, logs)
-        return cls(training.features, model, (float(logs.min()), float(logs.max())))
+        logs = np.log1p(data.prices)
+        model = linear_model.Ridge(alpha=1.0).fit(data.rows, logs)
+        return cls(data.features, model, (float(logs.min()), float(logs.max())))
 
     def prices(self, items: Sequence[Item]) -> Sequence[float]:
-        """Give the regression's price, kept between the cheapest and the dearest training item."""
+        """Return the regression's price, kept between the cheapest and the dearest training item."""
         import numpy as np
 
         logs = self._model.predict(self._features.transform([item.text for item in items]))
@@ -206,7 +225,7 @@ class RidgeBaseline(Baseline):
 
 
 class NetworkBaseline(Baseline):
-    """The median of a sparse network's distribution over prices, as the local server's learner has it."""
+    """The median of a sparse network's distribution over prices, like the learner of the local server."""
 
     name = "sparse network on words"
 
@@ -214,31 +233,31 @@ class NetworkBaseline(Baseline):
         self._features, self._network, self._edges = features, network, edges
 
     @classmethod
-    def learn(cls, training: Training) -> Self:
-        """Train it; few items are gone through more often."""
+    def learn(cls, data: FittingData) -> Self:
+        """Train the network; the fewer items, the more epochs."""
         import numpy as np
 
-        from .._methods import network
+        from .._methods import network  # it needs numpy
 
-        logs = np.log1p(training.prices)
+        logs = np.log1p(data.prices)
         edges = network.price_bins(logs)
         labels = network.soft_labels(logs, edges, network.softness(edges, logs))
-        count = len(training.items)
-        course = network.Training(
-            network.Data(training.rows, *labels),
+        count = len(data.items)
+        training = network.Training(
+            network.Data(data.rows, *labels),
             network.Hyperparameters.resolve({}, examples=count),
             epochs=min(20, max(5, 10_000 // count)),
             seed=_SEED,
         )
-        for _ in course.steps():
+        for _ in training.steps():
             pass
-        return cls(training.features, course.network, edges)
+        return cls(data.features, training.network, edges)
 
     def prices(self, items: Sequence[Item]) -> Sequence[float]:
-        """Give the price that half of the probability lies below, on a straight line through its bin."""
+        """Return the price that half of the probability lies below, on a straight line through its bin."""
         import numpy as np
 
-        from .._methods.network import softmax
+        from .._methods.network import softmax  # it needs numpy
 
         rows = self._features.transform([item.text for item in items])
         heights = np.cumsum(softmax(self._network.scores(rows)), axis=1, dtype=np.float64)
@@ -249,7 +268,7 @@ class NetworkBaseline(Baseline):
 FITTED: tuple[type[Baseline], ...] = (
     MedianBaseline,
     CategoryMedianBaseline,
-    NeighboursBaseline,
+    NeighborsBaseline,
     RidgeBaseline,
     NetworkBaseline,
 )
@@ -257,24 +276,25 @@ FITTED: tuple[type[Baseline], ...] = (
 
 
 def fit_baselines(train: ItemDataset) -> tuple[Baseline, ...]:
-    """Fit all of `FITTED`; those whose library is not installed are left out, and the log says so.
+    """Fit all of `FITTED`; a baseline whose library is not installed is left out, and the log says so.
 
     Raises:
         EvaluationError: No item has a price.
     """
-    training, fitted = Training(train), list[Baseline]()
+    data, fitted = FittingData(train), list[Baseline]()
     for kind in FITTED:
         try:
-            fitted.append(kind.learn(training))
+            fitted.append(kind.learn(data))
         except MissingExtra as error:
             _log.info("without the baseline %r: %s", kind.name, error)
     return tuple(fitted)
 
 
-class Prompted(Predictor):
+class PromptedPredictor(Predictor):
     """A predictor of an untuned model, named by how it is prompted."""
 
     name: str
+    """What tables call it."""
 
     def __init__(self, client: OpenAI, model: str, *, formatter: ChatFormatter) -> None:
         super().__init__(client, model, formatter=formatter)
@@ -290,7 +310,7 @@ def prompting_baselines(
     formatter: ChatFormatter | None = None,
     shots: int = _SHOTS,
     seed: int = 42,
-) -> tuple[Prompted, Prompted]:
+) -> tuple[PromptedPredictor, PromptedPredictor]:
     """Ask the untuned model zero-shot, and with priced examples in the prompt: fine-tuning must beat both.
 
     Hand them to `Evaluator(beside=...)`. They are asked of the service and paid for like any prediction.
@@ -298,28 +318,32 @@ def prompting_baselines(
     Args:
         client: Any `openai.OpenAI`.
         model: The base model.
-        train: Where the examples come from, one from each of `shots` equal parts of the price range.
-        formatter: The one of the tuned model, so that only tuning and examples differ.
+        train: Where the examples come from: one from each of `shots` equal parts of the items, by price.
+        formatter: The formatter of the tuned model, so that only tuning and examples differ.
         shots: How many examples.
-        seed: Of their choice.
+        seed: Seed of the choice of examples.
 
     Raises:
         EvaluationError: There are fewer priced items than examples, or no examples are asked for.
     """
-    from dataclasses import replace
-
     plain = formatter or ChatFormatter()
-    solved = replace(plain, shots=_spread(train, shots, seed))
-    return Prompted(client, model, formatter=plain), Prompted(client, model, formatter=solved)
+    solved = replace(plain, shots=_choose_examples(train, shots, seed))
+    return (
+        PromptedPredictor(client, model, formatter=plain),
+        PromptedPredictor(client, model, formatter=solved),
+    )
 
 
-def _spread(train: ItemDataset, count: int, seed: int) -> list[Item]:
+def _choose_examples(train: ItemDataset, count: int, seed: int) -> list[Item]:
     import numpy as np
 
     prices = train.prices
     known = np.flatnonzero(~np.isnan(prices))
     if not 1 <= count <= known.size:
-        raise EvaluationError(f"cannot show {count} solved examples out of {known.size:,} priced items")
+        raise EvaluationError(
+            f"cannot show {count} solved examples out of {known.size:,} priced items; ask for at least 1 and "
+            "for no more than there are"
+        )
     draw = random.Random(seed)  # noqa: S311 - no secret
     ordered = known[np.argsort(prices[known], kind="stable")]
     chosen = [train[int(draw.choice(part.tolist()))] for part in np.array_split(ordered, count)]
@@ -327,13 +351,11 @@ def _spread(train: ItemDataset, count: int, seed: int) -> list[Item]:
     return chosen
 
 
-def _item(item: Item | str) -> Item:
+def _to_item(item: Item | str) -> Item:
     return Item(title=item) if isinstance(item, str) else item
 
 
-def _sklearn(part: str) -> Any:
-    from importlib import import_module
-
+def _import_sklearn(part: str) -> Any:
     try:
         return import_module(f"sklearn.{part}")
     except ImportError as error:

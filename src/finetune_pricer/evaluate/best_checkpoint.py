@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, EvaluationError, NotSupported
 from ..predict.predictor import Predictor
+from .evaluation import best_first
 from .evaluator import Evaluator
-from .measurement import Metric
+from .metrics import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from ..tune.records import JobCheckpoint
     from .evaluation import Evaluation
 
-_BETTER_WHEN_HIGH = frozenset({"r2", "green"})
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointScore:
@@ -33,26 +31,26 @@ class CheckpointScore:
     evaluation: Evaluation | None
     """None when no reply held a price."""
     predictions: Sequence[Any] = ()
-    """What it answered, where no reply held a price."""
+    """The answers of the checkpoint, where no reply held a price."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BestCheckpoint:
-    """The best checkpoint, and all that it was compared with."""
+    """The best checkpoint, and all checkpoints that it was compared with. `str()` is a line for each."""
 
     best: CheckpointScore
     scores: tuple[CheckpointScore, ...]
-    """All of them, by their steps."""
+    """All checkpoints, by their steps."""
     by: str
     """The metric that decided."""
 
     @property
     def model(self) -> str:
-        """What a `Predictor` takes."""
+        """The best checkpoint's name, as a `Predictor` takes it."""
         return self.best.checkpoint.model or ""
 
     def to_frame(self) -> pd.DataFrame:
-        """Give a frame with one row per checkpoint: step, model, the metric with its interval, n, losses."""
+        """Return one row per checkpoint: step, model, the metric with its interval, n, losses."""
         import pandas as pd
 
         return pd.DataFrame([self._row(score) for score in self.scores])
@@ -84,23 +82,39 @@ class BestCheckpoint:
 def best_checkpoint(
     job: FineTuneJob, items: Iterable[Item], by: str = "mae", *, formatter: ChatFormatter | None = None
 ) -> BestCheckpoint:
-    """Price the same items with every checkpoint of a job, and give the best with the table of all.
+    """Price the same items with every checkpoint of a job, and return the best one with the scores of all.
 
-    Choose on validation items, and evaluate the chosen one on test items: the best of several looks better
-    than it is on the very items that chose it.
+    Choose on validation items, and evaluate the chosen checkpoint on test items: the best of several looks
+    better than it is on the very items that chose it.
 
     Args:
         job: A job that keeps checkpoints.
         items: Priced items.
-        by: A metric of `Evaluation`.
-        formatter: The one that wrote the training file.
+        by: The metric of `METRICS` that decides, and which of its values are better: low ones (`"mae"`), high
+            ones (`"within_20"`), or those near zero (`"bias"`). Checkpoints without a value of it cannot win.
+        formatter: The formatter that wrote the training file.
 
     Raises:
-        DataError: `Evaluation` has no such metric.
+        DataError: There is no such metric, or it is one of price ranges, which checkpoints do not give;
+            nothing was asked.
         NotSupported: The job has no checkpoints, or they must be deployed before they can be asked.
         EvaluationError: No checkpoint could be scored; `error.predictions` holds what the last one answered.
         ServiceError: The service refuses or does not answer.
+
+    >>> import tempfile
+    >>> from finetune_pricer import FineTuneJob, JsonlWriter, MadeUpCatalogue, best_checkpoint
+    >>> from finetune_pricer.local import LocalServer
+    >>> train, validation, _ = MadeUpCatalogue().splits(train=60, validation=20)
+    >>> with tempfile.TemporaryDirectory() as folder, LocalServer() as server:
+    ...     file = JsonlWriter().write(train, f"{folder}/train.jsonl")
+    ...     job = FineTuneJob.create(server.client(), file, model="pricer-base", epochs=3)
+    ...     found = best_checkpoint(job.wait(), validation, by="within_20")
+    >>> [score.checkpoint.step for score in found.scores], found.model.startswith("ft:pricer-base")
+    ([8, 16, 24], True)
     """
+    if by not in METRICS or METRICS[by].of_ranges:
+        choices = ", ".join(name for name, info in METRICS.items() if not info.of_ranges)
+        raise DataError(f"no metric {by!r} tells checkpoints apart; choose one of {choices}")
     items = list(items)
     checkpoints = job.checkpoints()
     usable = [checkpoint for checkpoint in checkpoints if checkpoint.model]
@@ -124,19 +138,10 @@ def _score(
 
 
 def _best(scores: list[CheckpointScore], by: str) -> CheckpointScore:
-    sign = -1.0 if by in _BETTER_WHEN_HIGH else 1.0
-    ranked = []
-    for score in scores:
-        if score.evaluation is None:
-            continue
-        metric = getattr(score.evaluation, by, None)
-        if not isinstance(metric, Metric):
-            raise DataError(f"there is no metric {by!r} in an evaluation; 'mae' is one")
-        if not math.isnan(metric.value):
-            ranked.append((sign * metric.value, score))
-    if not ranked:
+    ranking = best_first((score.evaluation for score in scores if score.evaluation is not None), by)
+    if not ranking:
         raise EvaluationError(
             f"no checkpoint has a {by}; what the last one answered is in `error.predictions`",
             predictions=scores[-1].predictions,
         )
-    return min(ranked, key=lambda pair: pair[0])[1]
+    return next(score for score in scores if score.evaluation is ranking[0])

@@ -1,4 +1,4 @@
-"""Two models on the same items: is one better, and could these items have told?"""
+"""Two models on the same items: is one better, and could these items have shown it?"""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from .._format import format_dollars
 from ..errors import EvaluationError
+from .evaluation import best_first
 from .measurement import Metric
+from .paired import adjust, align, measure_differences
 
 if TYPE_CHECKING:
     import os
@@ -24,19 +27,30 @@ _POWER = 2.802
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """How two models differ on the items that both have scored. `str()` is a sentence for everybody."""
+    """How two models differ on the items that both have scored. `str()` is a sentence for everybody.
+
+    >>> from finetune_pricer import Evaluator, Item, compare
+    >>> items = [Item(title=f"Lamp {number}", price=10.0 * number) for number in range(1, 41)]
+    >>> near = Evaluator().evaluate(lambda item: item.price + 1, items, name="near")
+    >>> far = Evaluator().evaluate(lambda item: item.price * 1.2, items, name="far")
+    >>> comparison = compare(near, far)
+    >>> print(f"{comparison.better.name} is nearer by ${-comparison.difference.value:.2f}")
+    near is nearer by $40.00
+    >>> comparison.p_value < 0.001, comparison.win_rate
+    (True, 1.0)
+    """
 
     a: Evaluation
     b: Evaluation
     difference: Metric
     """MAE of `a` minus MAE of `b` on the same items, dollars: below 0 where `a` is better."""
     p_value: float
-    """How often chance alone gives such a difference, 0 to 1 (sign-flip permutation test of the MAE);
+    """How often chance alone makes such a difference, 0 to 1 (sign-flip permutation test of the MAE);
     adjusted by Holm's method where several models were compared."""
     smallest_detectable: float
     """The smallest difference in dollars that this many items show four times in five; `nan` for one item."""
     win_rate: float
-    """Share of items on which `a` is nearer, ties counted half."""
+    """Share of items on which `a` is nearer to the true price, ties counted half."""
     spread: float
     """Standard deviation of the items' differences, dollars."""
     left_out: int = 0
@@ -51,19 +65,22 @@ class Comparison:
 
     @property
     def better(self) -> Evaluation | None:
-        """The better of the two; None where the difference may be chance."""
+        """The better one of the two models; None where the difference may be chance."""
         if self.p_value >= _LEVEL:
             return None
         return self.a if self.difference.value < 0 else self.b
 
     def items_needed(self, dollars: float) -> int:
-        """How many items show a difference of that many dollars four times in five.
+        """Return how many items show a difference of that many dollars four times in five.
 
         Raises:
-            EvaluationError: The difference asked about is not above 0, or one item tells no spread.
+            EvaluationError: The difference asked about is not above 0, or only one item was compared.
         """
         if not dollars > 0 or math.isnan(self.spread):
-            raise EvaluationError(f"cannot plan for a difference of {dollars!r} dollars from {self.n} items")
+            raise EvaluationError(
+                f"cannot plan for a difference of {dollars!r} dollars from {self.n} items; ask for one above "
+                "0, and compare at least two items"
+            )
         return max(2, math.ceil((_POWER * self.spread / dollars) ** 2))
 
     def __str__(self) -> str:
@@ -81,15 +98,15 @@ class Comparison:
             won = self.win_rate if better is self.a else 1 - self.win_rate
             low, high = (metric.low, metric.high) if better is self.b else (-metric.high, -metric.low)
             return (
-                f"{better.name} is better than {worse.name}: ${gap:,.2f} nearer to the price on average "
-                f"(95% CI {_signed(low)} to {_signed(high)}, p{_p(self.p_value)}), nearer on {won:.0%} of "
-                f"{self.n:,} items.{left_out}"
+                f"{better.name} is better than {worse.name}: {format_dollars(gap, 2)} nearer to the price on "
+                f"average (95% CI {format_dollars(low, 2)} to {format_dollars(high, 2)}, "
+                f"p{_p(self.p_value)}), nearer on {won:.0%} of {self.n:,} items.{left_out}"
             )
         return (
             f"{self.a.name} and {self.b.name} cannot be told apart on these {self.n:,} items: they differ by "
-            f"${gap:,.2f} on average (95% CI {_signed(metric.low)} to {_signed(metric.high)}, "
-            f"p{_p(self.p_value)}), "
-            f"and less than ${self.smallest_detectable:,.2f} could easily be missed.{left_out}"
+            f"{format_dollars(gap, 2)} on average (95% CI {format_dollars(metric.low, 2)} to "
+            f"{format_dollars(metric.high, 2)}, p{_p(self.p_value)}), and less than "
+            f"{format_dollars(self.smallest_detectable, 2)} could easily be missed.{left_out}"
         )
 
     def _repr_html_(self) -> str:
@@ -99,7 +116,7 @@ class Comparison:
         """Write a report that needs no network: the verdict, both models, where they differ.
 
         Raises:
-            MissingExtra: plotly is not installed.
+            MissingExtra: plotly or Jinja2 is not installed.
             FileAccessError: The path cannot be written; what stood there stays.
         """
         from .report.html import write_comparison
@@ -117,53 +134,70 @@ def compare(
 ) -> Comparison:
     """Compare `a` with `b`, and with more, item by item.
 
-    Items are the same where id and true price are. Those that only one has scored are left out and counted.
-    With more than two the p-values are adjusted for their number (Holm).
+    Two items are the same where their ids and true prices are. Items that only one model has scored are left
+    out and counted. With more than two models the p-values are adjusted for their number (Holm).
 
     Args:
         a: An evaluation.
-        b: Another, on the same items.
-        more: Further ones, compared with `a`: they stand in `further`.
+        b: Another evaluation, of the same items.
+        more: Further evaluations, compared with `a`; `further` holds those comparisons.
         allow_different: Compare on the items in common where the sets differ.
         rounds: Resamples of the interval, and tosses of the test.
-        seed: Of both.
+        seed: Seed of both.
 
     Raises:
         EvaluationError: They were not evaluated on the same items, or have none in common.
     """
-    from .paired import adjusted, differences, side_by_side
-
     evaluations = (a, b, *more)
-    found = differences(
-        side_by_side(evaluations, allow_different=allow_different),
+    differences = measure_differences(
+        align(evaluations, allow_different=allow_different),
         [(0, other) for other in range(1, len(evaluations))],
         names=[one.name for one in evaluations],
         rounds=rounds,
         seed=seed,
     )
     first, *further = (
-        _comparison(a, other, one, p)
-        for other, one, p in zip(evaluations[1:], found, adjusted(found), strict=True)
+        _to_comparison(a, other, difference, p_value)
+        for other, difference, p_value in zip(evaluations[1:], differences, adjust(differences), strict=True)
     )
     return replace(first, further=tuple(further))
 
 
-def _comparison(a: Evaluation, b: Evaluation, found: Difference, p_value: float) -> Comparison:
+def compare_with_baselines(evaluation: Evaluation) -> tuple[Comparison, ...]:
+    """Compare a model with each of its baselines, p-values adjusted for their number."""
+    if not evaluation.baselines:
+        return ()
+    first = compare(evaluation, *evaluation.baselines, seed=evaluation.seed)
+    return (first, *first.further)
+
+
+def state_verdicts(evaluation: Evaluation) -> list[str]:
+    """Return a sentence on the best of a model's baselines, and one on those that it does not beat."""
+    comparisons = compare_with_baselines(evaluation)
+    if not comparisons:
+        return ["No baseline stands beside it: whether a simpler method would do is not known."]
+    best = best_first(evaluation.baselines)[0]
+    sentences = [one.sentence for one in comparisons if one.b is best]
+    unbeaten = [one.b.name for one in comparisons if one.better is not evaluation]
+    if unbeaten:
+        return [*sentences, f"Not beaten beyond chance: {', '.join(unbeaten)}."]
+    if len(comparisons) > 1:
+        sentences.append(f"It beats all {len(comparisons)} baselines beyond chance.")
+    return sentences
+
+
+def _to_comparison(a: Evaluation, b: Evaluation, difference: Difference, p_value: float) -> Comparison:
     return Comparison(
         a=a,
         b=b,
-        difference=Metric(value=found.mean, low=found.low, high=found.high, n=found.n),
+        difference=Metric(value=difference.mean, low=difference.low, high=difference.high, n=difference.n),
         p_value=p_value,
-        smallest_detectable=_POWER * found.spread / math.sqrt(found.n),
-        win_rate=found.win_rate,
-        spread=found.spread,
-        left_out=found.left_out,
+        smallest_detectable=_POWER * difference.spread / math.sqrt(difference.n),
+        win_rate=difference.win_rate,
+        spread=difference.spread,
+        left_out=difference.left_out,
     )
 
 
 def _p(value: float) -> str:
     return "<0.001" if value < 0.001 else f"={value:.3f}"
-
-
-def _signed(dollars: float) -> str:
-    return f"-${-dollars:,.2f}" if dollars < 0 else f"${dollars:,.2f}"

@@ -1,22 +1,33 @@
-"""What an evaluation found: records, metrics with their intervals, parts, cost; kept as a file."""
+"""What an evaluation found: records, metrics with their intervals, slices and cost; saved and loaded."""
 
 from __future__ import annotations
 
-import html
 import math
 from collections import Counter
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from .._files import replacing
 from ..errors import EvaluationError, FileAccessError
-from . import measurement
-from .measurement import KINDS, Metric, Record, Slice
+from .measurement import (
+    Metric,
+    Record,
+    ScoredRecord,
+    Slice,
+    select_scored,
+    slice_by_category,
+    slice_by_price_band,
+)
+from .metrics import METRICS
+from .report.figures import draw
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import pandas as pd
 
@@ -25,11 +36,21 @@ _FORMAT = 1
 _SLICE_ROUNDS = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """How wrong a pricing function was on some items. `str()` says it in one line.
+    """How wrong a pricing function was on some items. `str()` is one line.
 
     What could not be scored is counted in `unscored` and enters no metric.
+
+    >>> from finetune_pricer import Evaluator, Item
+    >>> items = [Item(title=f"Lamp {number}", price=10.0 * number) for number in (1, 2, 3, 4)]
+    >>> evaluation = Evaluator().score(items, [12.0, "about $19", None, "$50"], name="guesses")
+    >>> print(evaluation)
+    MAE $4.33 (95% CI 1.00 to 10.00), n=3, 1 unscored; WARNING: 25% of the items are unscored
+    >>> print(evaluation.median_absolute_error, evaluation.unscored_reasons)
+    2.00 (95% CI 1.00 to 10.00) {'no price was given': 1}
+    >>> [record.label for record in evaluation.worst(1)]
+    ['Lamp 4']
     """
 
     name: str
@@ -79,13 +100,13 @@ class Evaluation:
     dollars: float | None = None
     """What the answers cost; None when unknown."""
     seconds: float | None = None
-    """How long the asking took; None when the predictions were made elsewhere."""
+    """How long asking took; None when the predictions were made elsewhere."""
     seed: int = 42
-    """Of the intervals."""
+    """Seed of the intervals."""
     manifest: Mapping[str, str] = field(default_factory=dict)
-    """What it takes to do it again: versions, model, a hash of the items, a hash of the prompt, dates."""
+    """What it takes to repeat it: versions, model, a hash of the items, a hash of the prompt, dates."""
     baselines: tuple[Evaluation, ...] = ()
-    """What simpler methods do on the same items."""
+    """Simpler methods, evaluated on the same items."""
 
     @property
     def n(self) -> int:
@@ -94,19 +115,24 @@ class Evaluation:
 
     @property
     def unscored(self) -> int:
-        """How many items were not."""
+        """How many items were not scored."""
         return len(self.records) - self.n
+
+    @cached_property
+    def scored(self) -> tuple[ScoredRecord, ...]:
+        """The records that have a price."""
+        return select_scored(self.records)
 
     @property
     def unscored_reasons(self) -> dict[str, int]:
-        """Why, and how often, the most common first."""
+        """Why items were not scored and how many, the most common reason first."""
         reasons = (r.unscored or "no price was given" for r in self.records if r.price is None)
         return dict(Counter(reasons).most_common())
 
     @property
     def negative(self) -> int:
         """How many predicted prices are below 0. They are scored as they are; RMSLE takes them as 0."""
-        return sum(record.price is not None and record.price < 0 for record in self.records)
+        return sum(record.price < 0 for record in self.scored)
 
     @property
     def is_weighted(self) -> bool:
@@ -115,8 +141,8 @@ class Evaluation:
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        """Every metric that there is, by the name of its attribute."""
-        return {name: metric for name in KINDS if (metric := getattr(self, name)) is not None}
+        """Every metric that the evaluation has, by the name of its field."""
+        return {name: metric for name in METRICS if (metric := getattr(self, name)) is not None}
 
     @property
     def warning(self) -> str | None:
@@ -131,28 +157,24 @@ class Evaluation:
         return f"MAE ${self.mae}, n={self.n}{weighted}, {self.unscored} unscored{negative}{warning}"
 
     def _repr_html_(self) -> str:
-        from .report.page import metric_table
+        from .report.html import render_evaluations
 
-        lines = [
-            f"<b>{html.escape(one.name)}</b>: {html.escape(str(one))}" for one in (self, *self.baselines)
-        ]
-        return f"<p>{'<br>'.join(lines)}</p>{metric_table((self, *self.baselines))}"
+        return render_evaluations((self, *self.baselines))
 
     def by_category(self) -> tuple[Slice, ...]:
-        """Cut by category, the largest first."""
-        return measurement.by_category(self.records, seed=self.seed, rounds=_SLICE_ROUNDS)
+        """Measure each category, the largest first."""
+        return slice_by_category(self.records, seed=self.seed, rounds=_SLICE_ROUNDS)
 
     def by_price_band(self, edges: Sequence[float] | None = None) -> tuple[Slice, ...]:
-        """Cut by true price: at the given dollars, or into about fifths."""
-        return measurement.by_price_band(self.records, edges, seed=self.seed, rounds=_SLICE_ROUNDS)
+        """Measure each band of true prices: cut at the given dollars, or into about fifths of the items."""
+        return slice_by_price_band(self.records, edges, seed=self.seed, rounds=_SLICE_ROUNDS)
 
-    def worst(self, count: int = 10) -> tuple[Record, ...]:
-        """Give the records with the largest errors, the worst first."""
-        missed = [record for record in self.records if record.error is not None]
-        return tuple(sorted(missed, key=lambda record: -abs(record.error or 0.0))[:count])
+    def worst(self, count: int = 10) -> tuple[ScoredRecord, ...]:
+        """Return the records with the largest errors, the worst first."""
+        return tuple(sorted(self.scored, key=lambda record: -abs(record.error))[:count])
 
     def to_frame(self) -> pd.DataFrame:
-        """Give one row per item: the fields of `Record` and `error` (dollars)."""
+        """Return a frame with one row per item: the fields of `Record` and `error` (dollars)."""
         import pandas as pd
 
         names = list(Record.__dataclass_fields__)
@@ -170,9 +192,7 @@ class Evaluation:
         Raises:
             FileAccessError: The path cannot be written; what stood there stays.
         """
-        import orjson
-
-        content = {"format": _FORMAT, "evaluation": _plain(self)}
+        content = {"format": _FORMAT, "evaluation": _to_plain(self)}
         with replacing(path) as file:
             file.write(orjson.dumps(content, option=orjson.OPT_INDENT_2))
 
@@ -184,17 +204,17 @@ class Evaluation:
             FileAccessError: The file cannot be read.
             EvaluationError: It is no evaluation, or a newer version of this library wrote it.
         """
-        import orjson
-
         try:
-            content = Path(path).read_bytes()
+            text = Path(path).read_bytes()
         except OSError as error:
             raise FileAccessError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
         try:
-            found = orjson.loads(content)
-            version, plain = found["format"], found["evaluation"]
+            content = orjson.loads(text)
+            version, plain = content["format"], content["evaluation"]
         except (ValueError, TypeError, KeyError) as error:
-            raise EvaluationError(f"{str(path)!r} is not a saved evaluation") from error
+            raise EvaluationError(
+                f"{str(path)!r} is not a saved evaluation; name a file that save() wrote"
+            ) from error
         if version != _FORMAT:
             raise EvaluationError(
                 f"{str(path)!r} has format {version!r}, this version reads {_FORMAT}; update finetune-pricer"
@@ -202,35 +222,39 @@ class Evaluation:
         try:
             return _from_plain(plain)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise EvaluationError(f"{str(path)!r} is a damaged evaluation: {error!r}") from error
+            raise EvaluationError(
+                f"{str(path)!r} is a damaged evaluation: {error!r}; evaluate again and save it"
+            ) from error
 
     def to_html(self, path: str | os.PathLike[str]) -> None:
         """Write a report that needs no network: one file for screens, phones and paper.
 
         Raises:
-            MissingExtra: plotly is not installed.
+            MissingExtra: plotly or Jinja2 is not installed.
             FileAccessError: The path cannot be written; what stood there stays.
         """
-        from .report.html import write_html
+        from .report.html import write_evaluation
 
-        write_html(self, path)
+        write_evaluation(self, path)
 
     def to_markdown(self) -> str:
-        """Give the report without figures, as Markdown."""
-        from .report.markdown import report
+        """Return the report without figures, as Markdown."""
+        from .report.content import collect_evaluation
+        from .report.markdown import render_report
 
-        return report(self)
+        return render_report(collect_evaluation(self))
 
     def model_card(self, *, base_model: str | None = None, license: str | None = None) -> str:  # noqa: A002 - the Hub's word
-        """Give a model card for the Hugging Face Hub, with the metrics in its metadata.
+        """Return a model card for the Hugging Face Hub, with the metrics in its metadata.
 
         Args:
             base_model: What was tuned, as the Hub names it.
             license: The Hub's word for the licence, such as `apache-2.0`.
         """
-        from .report.markdown import model_card
+        from .report.content import collect_evaluation
+        from .report.markdown import render_card
 
-        return model_card(self, base_model=base_model, license=license)
+        return render_card(collect_evaluation(self), base_model=base_model, license=license)
 
     def figure(self, kind: str = "scatter", *, log: bool = False) -> Any:
         """Draw one figure of the report as a plotly `Figure`; `.to_image("png")` of it needs kaleido.
@@ -243,43 +267,48 @@ class Evaluation:
             MissingExtra: plotly is not installed.
             EvaluationError: There is no such figure, or no price ranges to draw.
         """
-        from .report.figures import draw
-
         return draw(self, kind, log=log)
 
 
-def _plain(evaluation: Evaluation) -> dict[str, Any]:
+def best_first(evaluations: Iterable[Evaluation], by: str = "mae") -> list[Evaluation]:
+    """Return the evaluations whose metric of that name has a value, the best value first."""
+    values = [(one.metrics[by].value, one) for one in evaluations if by in one.metrics]
+    known = [(value, one) for value, one in values if not math.isnan(value)]
+    return [one for _, one in sorted(known, key=lambda pair: METRICS[by].sort_key(pair[0]))]
+
+
+def _to_plain(evaluation: Evaluation) -> dict[str, Any]:
     plain = {entry.name: getattr(evaluation, entry.name) for entry in fields(Evaluation)}
     plain["records"] = [
-        asdict(record) | {"low": _written(record.low), "high": _written(record.high)}
+        asdict(record) | {"low": _end_to_plain(record.low), "high": _end_to_plain(record.high)}
         for record in evaluation.records
     ]
-    plain["baselines"] = [_plain(one) for one in evaluation.baselines]
+    plain["baselines"] = [_to_plain(one) for one in evaluation.baselines]
     plain["manifest"] = dict(evaluation.manifest)
     return plain | {name: asdict(metric) for name, metric in evaluation.metrics.items()}
 
 
 def _from_plain(plain: dict[str, Any]) -> Evaluation:
-    made = dict(plain)
-    made["records"] = tuple(
-        Record(**record | {"low": _number(record["low"]), "high": _number(record["high"])})
+    values = dict(plain)
+    values["records"] = tuple(
+        Record(**record | {"low": _end_from_plain(record["low"]), "high": _end_from_plain(record["high"])})
         for record in plain["records"]
     )
-    made["baselines"] = tuple(_from_plain(one) for one in plain["baselines"])
-    for name in KINDS:
+    values["baselines"] = tuple(_from_plain(one) for one in plain["baselines"])
+    for name in METRICS:
         if plain[name] is not None:
             # JSON has no NaN; an unknown end of an interval is written as null.
             numbers: dict[str, Any] = {
                 key: float("nan") if value is None else value for key, value in plain[name].items()
             }
-            made[name] = Metric(**numbers)
-    return Evaluation(**made)
+            values[name] = Metric(**numbers)
+    return Evaluation(**values)
 
 
-def _written(end: float | None) -> float | str | None:
+def _end_to_plain(end: float | None) -> float | str | None:
     # JSON has no infinity, which an end of a price range may be.
     return end if end is None or math.isfinite(end) else str(end)
 
 
-def _number(end: float | str | None) -> float | None:
+def _end_from_plain(end: float | str | None) -> float | None:
     return None if end is None else float(end)

@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
+import platform
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property, partial
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from .._progress import track
 from ..errors import EvaluationError, PriceNotFound, ServiceError
 from ..items import Item, ItemDataset, require_price
 from ..predict.prediction import Prediction
-from ..predict.predictor import Predictor  # noqa: TC001 - in an alias that is read at run time
 from ..prices import parse_price
+from .baselines import Baseline, fit_baselines
+from .evaluation import Evaluation
+from .measurement import Record, measure
 
-if TYPE_CHECKING:  # they cost a tenth of importing all public names, and are needed when all is answered
-    from .evaluation import Evaluation
-    from .measurement import Record
+if TYPE_CHECKING:
+    from ..predict.predictor import Predictor
 
 Answer = Prediction | float | str | None
-"""What a pricing function may give for an item."""
+"""What a pricing function may return for an item."""
 PricingFunction = Callable[[Item], Any]
+"""Any function from an item to an `Answer`."""
 
 _WORKERS = 5
-_Company = tuple[tuple["Evaluation", ...], dict[str, str]]
+_log = logging.getLogger("finetune_pricer")
 
 
 @runtime_checkable
@@ -35,23 +42,32 @@ class PricesMany(Protocol):
     """Whatever prices many items at once, as `Predictor` and the baselines do."""
 
     def predict_many(self, items: Any) -> Sequence[Prediction]:
-        """Give one prediction per item, in their order."""
+        """Return one prediction per item, in their order."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluator:
     """Scores predictors, functions, and predictions made elsewhere.
 
     Args:
         size: How many items to draw; None takes all.
-        seed: Of the drawing and of the intervals.
+        seed: Seed of the drawing and of the intervals.
         baselines: Training items; simple methods fitted on them are scored beside every model.
         beside: Further predictors or functions to score beside every model on the same items, such as
-            those of `prompting_baselines`. They are asked once per set of items; one that cannot be asked, or
-            gives no price, is left out, and the manifest says why.
+            those of `prompting_baselines`. They are asked once per set of items. One that cannot be asked, or
+            returns no price, is left out, and the manifest says why.
         dollars_per_million: What a million tokens cost, read and written; without it dollars are unknown.
         rounds: Resamples of each interval.
         workers: Threads in which a plain function is called; 1 calls it in order.
+
+    >>> from finetune_pricer import Evaluator, Item, ItemDataset
+    >>> train = ItemDataset.from_items([Item(title=f"Mug {n}", price=5.0 + n % 3) for n in range(30)])
+    >>> test = [Item(title=f"Mug {n}", price=5.0 + n % 3) for n in range(30, 60)]
+    >>> evaluation = Evaluator(baselines=train).evaluate(lambda item: 7.50, test, name="always 7.50")
+    >>> print(evaluation)
+    MAE $1.50 (95% CI 1.23 to 1.80), n=30, 0 unscored
+    >>> print(evaluation.baselines[0].name, evaluation.baselines[0])
+    always the training median MAE $0.67 (95% CI 0.50 to 0.83), n=30, 0 unscored
     """
 
     size: int | None = None
@@ -61,8 +77,6 @@ class Evaluator:
     dollars_per_million: tuple[float, float] | None = None
     rounds: int = 2000
     workers: int = _WORKERS
-    _scored: dict[str, _Company] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _fitted: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def evaluate(
         self,
@@ -72,34 +86,32 @@ class Evaluator:
         name: str | None = None,
         weights: Sequence[float] | None = None,
     ) -> Evaluation:
-        """Ask for the price of each item and score what comes.
+        """Ask for the price of each item and score the answers.
 
         Args:
             predictor: A `Predictor`, or any function from an item to a price, a text with a price, a
                 `Prediction` or None. An exception in one item is one unscored item.
             items: Priced items.
-            name: For tables and reports; else the model's or function's own.
-            weights: How much each item counts, at least 0; else all count the same.
+            name: For tables and reports; without it, the model's or function's own name.
+            weights: How much each item counts, at least 0; without them all count the same.
 
         Raises:
             InvalidItem: An item has no price to compare with; nothing was asked.
-            EvaluationError: No items, or not one could be scored (`error.predictions` holds what was
-                answered); or the weights do not fit.
+            EvaluationError: There are no items, or not one could be scored (`error.predictions` holds the
+                answers); or the weights do not fit.
             ServiceError: The model does not exist or the key is refused.
         """
-        each = _weights_of(items, weights)
-        _require_some(items)
-        chosen, kept, sample = self._drawn(items, each)
-        _require_priced(chosen)
-        self._fit_baselines()  # before anything is paid for: they may refuse their items
+        sample = self._draw(_Sample.of(items, weights))
+        _require_priced(sample.items)
+        self._rivals.fit()  # before anything is paid for: they may refuse their items
         try:
-            found = self._asked(name or _name_of(predictor), predictor, chosen, kept, sample)
+            evaluation = self._ask_and_score(name or _name_of(predictor), predictor, sample)
         except EvaluationError as error:
             if not (answered := len(error.predictions)):
                 raise
             message = f"{error}; all {answered:,} answers are in `error.predictions`"
             raise EvaluationError(message, predictions=error.predictions) from error
-        return self._with_company(found, chosen, kept)
+        return self._with_baselines(evaluation, sample)
 
     def score(
         self,
@@ -113,7 +125,8 @@ class Evaluator:
 
         Raises:
             InvalidItem: An item has no price to compare with.
-            EvaluationError: Their numbers differ, a prediction is another item's, or none could be scored.
+            EvaluationError: There are more or fewer predictions than items, a prediction is another item's,
+                or none could be scored.
         """
         if len(items) != len(predictions):
             raise EvaluationError(
@@ -123,133 +136,149 @@ class Evaluator:
             raise EvaluationError(
                 "size= draws items before they are asked about; slice items and predictions instead"
             )
-        each = _weights_of(items, weights)
-        _require_some(items)
+        sample = _Sample.of(items, weights)
         _require_priced(items)
-        answers = [_safely(partial(_same, answer)) for answer in predictions]
-        found = self._measured(name, items, each, answers, None)
-        return self._with_company(found, items, each)
+        evaluation = self._score(name, sample, [_to_answer(prediction) for prediction in predictions])
+        return self._with_baselines(evaluation, sample)
 
-    def _drawn(
-        self, items: Sequence[Item], weights: Sequence[float]
-    ) -> tuple[Sequence[Item], Sequence[float], str | None]:
-        if self.size is None or self.size >= len(items):
-            return items, weights, None
+    def _draw(self, sample: _Sample) -> _Sample:
+        if self.size is None or self.size >= len(sample.items):
+            return sample
         if self.size < 1:
             raise EvaluationError(f"size must be at least 1, not {self.size}")
-        index = sorted(random.Random(self.seed).sample(range(len(items)), self.size))  # noqa: S311
-        said = f"{self.size:,} of {len(items):,} items, seed {self.seed}"
-        return [items[at] for at in index], [weights[at] for at in index], said
+        total = len(sample.items)
+        rows = sorted(random.Random(self.seed).sample(range(total), self.size))  # noqa: S311
+        return _Sample(
+            [sample.items[row] for row in rows],
+            [sample.weights[row] for row in rows],
+            f"{self.size:,} of {total:,} items, seed {self.seed}",
+        )
 
-    def _asked(
-        self,
-        name: str,
-        predictor: Predictor | PricesMany | PricingFunction,
-        items: Sequence[Item],
-        weights: Sequence[float],
-        sample: str | None,
+    def _ask_and_score(
+        self, name: str, predictor: PricesMany | PricingFunction, sample: _Sample
     ) -> Evaluation:
         began = time.perf_counter()
         answers: Sequence[Answer]
         if isinstance(predictor, PricesMany):
-            answers = predictor.predict_many(items)
+            answers = predictor.predict_many(sample.items)
         else:
-            answers = self._called(predictor, items)
+            answers = self._call_in_threads(predictor, sample.items)
         seconds = time.perf_counter() - began
         try:
-            found = self._measured(name, items, weights, answers, sample)
+            evaluation = self._score(name, sample, answers)
         except EvaluationError as error:
             error.predictions = answers
             raise
-        return replace(found, seconds=seconds, manifest={**found.manifest, **_asked_how(predictor)})
+        manifest = {**evaluation.manifest, **_describe_prompt(predictor)}
+        return replace(evaluation, seconds=seconds, manifest=manifest)
 
-    def _called(self, function: PricingFunction, items: Sequence[Item]) -> list[Answer]:
-        from concurrent.futures import ThreadPoolExecutor
-
-        def call(item: Item) -> Answer:
-            return _safely(partial(function, item))
-
+    def _call_in_threads(self, function: PricingFunction, items: Sequence[Item]) -> list[Answer]:
         with ThreadPoolExecutor(max(1, self.workers)) as pool:
-            return list(track(pool.map(call, items), total=len(items), doing="evaluating"))
+            answers = pool.map(partial(_call, function), items)
+            return list(track(answers, total=len(items), doing="evaluating"))
 
-    def _measured(
-        self,
-        name: str,
-        items: Sequence[Item],
-        weights: Sequence[float],
-        answers: Sequence[Answer],
-        sample: str | None,
-    ) -> Evaluation:
-        from .evaluation import Evaluation
-        from .measurement import measure
-
-        records = tuple(_record(*row) for row in zip(items, answers, weights, strict=True))
+    def _score(self, name: str, sample: _Sample, answers: Sequence[Answer]) -> Evaluation:
+        records = tuple(_to_record(*row) for row in zip(sample.items, answers, sample.weights, strict=True))
         if all(record.price is None for record in records):
             raise EvaluationError(
                 f"not one of {len(records):,} items could be scored; the first: {records[0].unscored}"
             )
-        made: dict[str, Any] = measure(records, seed=self.seed, rounds=self.rounds)
-        read, written = _tokens(answers)
+        metrics: dict[str, Any] = measure(records, seed=self.seed, rounds=self.rounds)
+        read, written = _sum_tokens(answers)
         return Evaluation(
             name=name,
             records=records,
-            sample=sample,
+            sample=sample.drawn,
             seed=self.seed,
             prompt_tokens=read,
             completion_tokens=written,
-            dollars=self._dollars(read, written),
-            manifest=_manifest(name, records, answers, sample, self.seed),
-            **made,
+            dollars=self._cost_of(read, written),
+            manifest=_describe(name, records, answers, sample, self.seed),
+            **metrics,
         )
 
-    def _dollars(self, read: int | None, written: int | None) -> float | None:
+    def _cost_of(self, read: int | None, written: int | None) -> float | None:
         if self.dollars_per_million is None or read is None or written is None:
             return None
         return (read * self.dollars_per_million[0] + written * self.dollars_per_million[1]) / 1e6
 
-    def _with_company(self, found: Evaluation, items: Sequence[Item], weights: Sequence[float]) -> Evaluation:
-        self._fit_baselines()
-        company = (*self._fitted, *self.beside)
-        key = data_hash((item.id, item.price, weight) for item, weight in zip(items, weights, strict=True))
-        if company and key not in self._scored:
-            self._scored[key] = self._company(company, items, weights, found.sample)
-        baselines, silent = self._scored.get(key, ((), {}))
-        return replace(found, baselines=baselines, manifest={**found.manifest, **silent})
+    def _with_baselines(self, evaluation: Evaluation, sample: _Sample) -> Evaluation:
+        baselines, left_out = self._rivals.evaluate(sample)
+        return replace(evaluation, baselines=baselines, manifest={**evaluation.manifest, **left_out})
 
-    def _fit_baselines(self) -> None:
-        if self.baselines is not None and not self._fitted:
-            from .baselines import fit_baselines
+    @cached_property
+    def _rivals(self) -> _Rivals:
+        return _Rivals(self)
 
-            self._fitted.extend(fit_baselines(self.baselines))
 
-    def _company(
-        self, company: Iterable[Any], items: Sequence[Item], weights: Sequence[float], sample: str | None
-    ) -> _Company:
-        import logging
+class _Sample(NamedTuple):
+    """Items to evaluate on, their weights, and how they were drawn."""
 
-        scored, silent = [], {}
-        for one in company:
-            name = _name_of(one)
+    items: Sequence[Item]
+    weights: Sequence[float]
+    drawn: str | None = None
+    """In words; None where no items were left out."""
+
+    @classmethod
+    def of(cls, items: Sequence[Item], weights: Sequence[float] | None) -> _Sample:
+        """Return all items; refuse weights that do not fit, and an empty sequence."""
+        checked = _check_weights(items, weights)
+        if not len(items):
+            raise EvaluationError("there are no items to evaluate; hand in at least one")
+        return cls(items, checked)
+
+    @property
+    def key(self) -> str:
+        """The same for the same items with the same prices and weights."""
+        pairs = zip(self.items, self.weights, strict=True)
+        return hash_rows((item.id, item.price, weight) for item, weight in pairs)
+
+
+class _Rivals:
+    """Everything that an evaluator scores beside a model: fitted once, and asked once per set of items."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+        self._fitted: tuple[Baseline, ...] | None = None
+        self._evaluated: dict[str, tuple[tuple[Evaluation, ...], dict[str, str]]] = {}
+
+    def fit(self) -> tuple[Any, ...]:
+        """Return the fitted baselines and the further models."""
+        if self._fitted is None:
+            train = self._evaluator.baselines
+            self._fitted = () if train is None else fit_baselines(train)
+        return (*self._fitted, *self._evaluator.beside)
+
+    def evaluate(self, sample: _Sample) -> tuple[tuple[Evaluation, ...], dict[str, str]]:
+        """Return the evaluations on these items, and lines of the manifest on models that are left out."""
+        models = self.fit()
+        if not models:
+            return (), {}
+        if (key := sample.key) not in self._evaluated:
+            self._evaluated[key] = self._evaluate(models, sample)
+        return self._evaluated[key]
+
+    def _evaluate(
+        self, models: Iterable[Any], sample: _Sample
+    ) -> tuple[tuple[Evaluation, ...], dict[str, str]]:
+        evaluations, left_out = [], {}
+        for model in models:
+            name = _name_of(model)
             try:
-                scored.append(self._asked(name, one, items, weights, sample))
+                evaluations.append(self._evaluator._ask_and_score(name, model, sample))  # noqa: SLF001
             except (EvaluationError, ServiceError) as error:
                 # A base model that is not there or gives no price must not cost the evaluation beside it.
-                logging.getLogger("finetune_pricer").warning("%s is left out: %s", name, error)
-                silent[f"left out: {name}"] = str(error)
-        return tuple(scored), silent
+                _log.warning("%s is left out: %s", name, error)
+                left_out[f"left out: {name}"] = str(error)
+        return tuple(evaluations), left_out
 
 
-def data_hash(rows: Iterable[tuple[Any, ...]]) -> str:
-    """Hash the items of an evaluation: the same items with the same prices have the same hash."""
+def hash_rows(rows: Iterable[tuple[Any, ...]]) -> str:
+    """Return a hash of rows: the same items with the same prices have the same hash."""
     digest = hashlib.sha256()
     for row in rows:
         digest.update(repr(row).encode())
     return digest.hexdigest()[:16]
-
-
-def _require_some(items: Sequence[Item]) -> None:
-    if not len(items):
-        raise EvaluationError("there are no items to evaluate")
 
 
 def _require_priced(items: Iterable[Item]) -> None:
@@ -257,39 +286,45 @@ def _require_priced(items: Iterable[Item]) -> None:
         require_price(item, "evaluating", row)
 
 
-def _weights_of(items: Sequence[Item], weights: Sequence[float] | None) -> Sequence[float]:
+def _check_weights(items: Sequence[Item], weights: Sequence[float] | None) -> Sequence[float]:
     if weights is None:
         return [1.0] * len(items)
     if len(weights) != len(items):
         raise EvaluationError(f"{len(items):,} items but {len(weights):,} weights; give one for each")
-    made = [float(weight) for weight in weights]
-    for row, weight in enumerate(made, start=1):
+    numbers = [float(weight) for weight in weights]
+    for row, weight in enumerate(numbers, start=1):
         if not (math.isfinite(weight) and weight >= 0):
             raise EvaluationError(f"row {row}: a weight must be finite and at least 0, not {weight!r}")
-    return made
+    return numbers
 
 
-def _same(answer: Answer) -> Answer:
-    return answer
-
-
-def _safely(call: Callable[[], Any]) -> Answer:
+def _call(function: PricingFunction, item: Item) -> Answer:
     try:
-        value = call()
-        if value is None or isinstance(value, str | Prediction):
-            return value
-        if isinstance(value, bool) or type(value).__name__ in {"bool", "bool_"}:
-            raise TypeError(  # noqa: TRY301 - the same end as a function that raises
-                "a pricing function must give a price, a text, a Prediction or None, not true or false"
-            )
-        return float(value)
+        value = function(item)
     except Exception as error:  # noqa: BLE001 - a user's function may raise anything
-        return Prediction(item_id="", price=None, error=f"{type(error).__name__}: {error}")
+        return _no_price_because_of(error)
+    return _to_answer(value)
 
 
-def _record(item: Item, answer: Answer, weight: float) -> Record:
-    from .measurement import Record
+def _to_answer(value: Any) -> Answer:
+    """Return a value as an answer; what cannot be one is an answer without a price that says why."""
+    if value is None or isinstance(value, str | Prediction):
+        return value
+    if isinstance(value, bool) or type(value).__name__ in {"bool", "bool_"}:
+        return _no_price_because_of(
+            TypeError("a pricing function must give a price, a text, a Prediction or None, not true or false")
+        )
+    try:
+        return float(value)
+    except Exception as error:  # noqa: BLE001 - an object of a user's may raise anything
+        return _no_price_because_of(error)
 
+
+def _no_price_because_of(error: Exception) -> Prediction:
+    return Prediction(item_id="", price=None, error=f"{type(error).__name__}: {error}")
+
+
+def _to_record(item: Item, answer: Answer, weight: float) -> Record:
     price, text, unscored = _read(item, answer)
     if price is not None and not math.isfinite(price):
         price, unscored = None, f"not a finite price: {price}"
@@ -308,6 +343,7 @@ def _record(item: Item, answer: Answer, weight: float) -> Record:
 
 
 def _read(item: Item, answer: Answer) -> tuple[float | None, str | None, str | None]:
+    """Return an answer's price, its text, and why there is no price."""
     if isinstance(answer, Prediction):
         if answer.item_id and answer.item_id != item.id:
             raise EvaluationError(
@@ -324,37 +360,32 @@ def _read(item: Item, answer: Answer) -> tuple[float | None, str | None, str | N
     return float(answer), None, None
 
 
-def _tokens(answers: Iterable[Answer]) -> tuple[int | None, int | None]:
-    used = [answer.usage for answer in answers if isinstance(answer, Prediction)]
-    read, written = (
-        sum(usage.prompt_tokens for usage in used),
-        sum(usage.completion_tokens for usage in used),
-    )
-    # Nothing that answers reads no token: all zeros are a service that does not count, or no service.
+def _sum_tokens(answers: Iterable[Answer]) -> tuple[int | None, int | None]:
+    usages = [answer.usage for answer in answers if isinstance(answer, Prediction)]
+    read = sum(usage.prompt_tokens for usage in usages)
+    written = sum(usage.completion_tokens for usage in usages)
+    # No model answers without reading a token: all zeros are a service that does not count, or no service.
     return (read, written) if read else (None, None)
 
 
-def _manifest(
-    name: str, records: Sequence[Record], answers: Iterable[Answer], sample: str | None, seed: int
+def _describe(
+    name: str, records: Sequence[Record], answers: Iterable[Answer], sample: _Sample, seed: int
 ) -> dict[str, str]:
-    import platform
-    from datetime import UTC, datetime
-    from importlib.metadata import version
-
-    decoded = sorted({answer.decoding for answer in answers if isinstance(answer, Prediction)})
-    found = {
+    """Return the manifest of an evaluation."""
+    manifest = {
         "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
         "finetune-pricer": version("finetune-pricer"),
         "python": platform.python_version(),
         "model": name,
-        "items": sample or f"all {len(records):,}",
-        "items hash": data_hash((record.item_id, record.truth) for record in records),
+        "items": sample.drawn or f"all {len(records):,}",
+        "items hash": hash_rows((record.item_id, record.truth) for record in records),
         "seed": str(seed),
     }
-    return found | ({"decoding": ", ".join(decoded)} if decoded else {})
+    decodings = sorted({answer.decoding for answer in answers if isinstance(answer, Prediction)})
+    return manifest | ({"decoding": ", ".join(decodings)} if decodings else {})
 
 
-def _asked_how(predictor: Any) -> dict[str, str]:
+def _describe_prompt(predictor: Any) -> dict[str, str]:
     formatter = getattr(predictor, "formatter", None)
     if formatter is None:
         return {}

@@ -1,33 +1,38 @@
-"""Is more data worth its price? A learning curve through evaluations, with a band and not a line."""
+"""Is more data worth its price? A learning curve through evaluations, with a band around it."""
 
 from __future__ import annotations
 
 import html
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .._format import format_dollars
+from .._methods.resampling import resamples
 from ..errors import EvaluationError
 from .compare import compare
+from .learning_curves import FittedForm, fit_all
+from .paired import align
+from .report.figures import draw_learning_curve
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from .evaluation import Evaluation
-    from .learning_curves import Fitted
 
     Floats = npt.NDArray[np.float64]
 
 _FEWEST = 3
-_FURTHEST = 10  # times the largest size: beyond, the forms say what they like
-_FAR = 3
+_FURTHEST = 10  # times the largest size: the forms agree on nothing beyond it
+_FAR = 3  # times the largest size: a forecast beyond it carries a caveat
+_DRAWN = 4  # times the largest size: how far a figure goes by default
 _SMALL = 1000  # below this many examples curves are often still flat, and forecasts too gloomy
-# Of each form. No form is the true one: simulated, tails of 10 % hold an 80 % band's promise on some curves
-# only, tails of 5 % on all that were tried.
+# What each form leaves out on either side. No form is the true one: in simulations the band of all forms
+# covers the truth four times in five with tails of 5 % on every curve that was tried, with 10 % on some only.
 _TAIL = 0.05
-_WIDE = 0.6  # of the value: such a band answers no question about money
+_WIDE = 0.6  # as a share of the value: a wider band answers no question about money
 
 
 class Band(NamedTuple):
@@ -39,13 +44,13 @@ class Band(NamedTuple):
 
 
 class Needed(NamedTuple):
-    """How many examples a target takes; None where more than ten times the largest size would not do."""
+    """How many examples a target takes; None where ten times the largest size is not enough."""
 
     value: int | None
     low: int | None
-    """If the curve lies at the lower edge of its band."""
+    """How many if the curve lies at the lower edge of its band."""
     high: int | None
-    """If it lies at the upper edge."""
+    """How many if the curve lies at the upper edge."""
 
 
 class Point(NamedTuple):
@@ -57,7 +62,7 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
-    """Whether to train on more examples. `str()` says it."""
+    """Whether to train on more examples. `str()` is the advice in words."""
 
     size: int
     drop: Band
@@ -69,6 +74,7 @@ class Rung:
     worth: float | None
     """What the drop is worth in dollars; None where nobody said what a dollar of error costs."""
     caveats: tuple[str, ...]
+    """Why the advice may be wrong."""
 
     @property
     def verifiable(self) -> bool:
@@ -77,38 +83,51 @@ class Rung:
 
     @property
     def advised(self) -> bool | None:
-        """Whether it pays; None where price or worth are unknown and the drop could be seen."""
+        """Whether training pays; None where the drop could be seen, but its worth or the cost is unknown."""
         if self.drop.value <= 0 or not self.verifiable:
             return False
         return None if self.worth is None or self.dollars is None else self.worth > self.dollars
 
     def __str__(self) -> str:
-        cost = "at an unknown price" if self.dollars is None else f"for ${self.dollars:,.2f}"
-        band = f"80% band {_dollars(self.drop.low)} to {_dollars(self.drop.high)}"
-        drop = f"the MAE should fall by ${self.drop.value:,.2f} ({band})"
-        said = [f"{self.size:,} examples {cost}: {drop}."]
+        cost = "at an unknown price" if self.dollars is None else f"for {format_dollars(self.dollars, 2)}"
+        band = f"80% band {format_dollars(self.drop.low, 2)} to {format_dollars(self.drop.high, 2)}"
+        drop = f"the MAE should fall by {format_dollars(self.drop.value, 2)} ({band})"
+        sentences = [f"{self.size:,} examples {cost}: {drop}."]
         if not self.verifiable:
-            said.append(
-                f"Stop: these items show differences from ${self.smallest_detectable:,.2f} on; you could "
-                "not tell whether it helped."
+            sentences.append(
+                f"Stop: these items show differences from {format_dollars(self.smallest_detectable, 2)} on; "
+                "you could not tell whether it helped."
             )
         elif self.worth is not None and self.dollars is not None:
             verb = "Go on" if self.advised else "Stop"
-            said.append(f"{verb}: that is worth ${self.worth:,.2f}.")
-        return " ".join([*said, *self.caveats])
+            sentences.append(f"{verb}: that is worth {format_dollars(self.worth, 2)}.")
+        return " ".join([*sentences, *self.caveats])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """What evaluations at several training sizes say of other sizes. `str()` says it in a few lines."""
+    """What evaluations at several training sizes say of other sizes. `str()` is a few lines.
+
+    >>> from finetune_pricer import Evaluator, Item, forecast
+    >>> items = [Item(title=f"Lamp {number}", price=100.0 + number) for number in range(200)]
+    >>> def evaluate(size):
+    ...     error = 300 * size**-0.3
+    ...     return Evaluator(rounds=100).evaluate(lambda item: item.price + error, items)
+    >>> curve = forecast({size: evaluate(size) for size in (100, 400, 1600)}, dollars_per_example=0.001)
+    >>> curve.largest, curve.dollars(6400), round(curve.mae(6400).value)
+    (1600, 6.4, 22)
+    """
 
     points: tuple[Point, ...]
-    fitted: tuple[Fitted, ...]
+    """The sizes and their evaluations, the smallest size first."""
+    fitted: tuple[FittedForm, ...]
+    """Forms of learning curves, fitted to the points."""
     dollars_per_example: float | None
+    """What training on one example costs; None when unknown."""
     smallest_detectable: float
     """The smallest difference in dollars that the test items could show between the two largest sizes."""
     caveats: tuple[str, ...]
-    """Why the points may not carry an answer; empty where nothing speaks against it."""
+    """Why the points may not carry an answer; empty where nothing speaks against them."""
 
     @property
     def largest(self) -> int:
@@ -116,7 +135,7 @@ class Forecast:
         return self.points[-1].size
 
     def mae(self, size: int) -> Band:
-        """Give the MAE to expect at a training size, dollars.
+        """Return the MAE to expect at a training size, in dollars.
 
         Raises:
             EvaluationError: The size is below 1, or more than ten times the largest that was tried.
@@ -125,21 +144,21 @@ class Forecast:
         return _envelope([one.errors(size) for one in self.fitted])
 
     def dollars(self, size: int) -> float | None:
-        """Give what training at a size costs; None when unknown."""
+        """Return what training at a size costs; None when unknown."""
         return None if self.dollars_per_example is None else self.dollars_per_example * size
 
     def examples_needed(self, target: float) -> Needed:
-        """Give the training size at which the MAE should reach a target in dollars."""
-        found: dict[str, int | None] = {"value": None, "low": None, "high": None}
+        """Return the training size at which the MAE should reach a target in dollars."""
+        needed: dict[str, int | None] = {"value": None, "low": None, "high": None}
         first, last = self.points[0].size, _FURTHEST * self.largest
         steps = max(2, math.ceil(math.log(last / first) / math.log(1.02)))
         for step in range(steps + 1):
             size = min(last, math.ceil(first * (last / first) ** (step / steps)))
             band = self.mae(size)._asdict()
             for edge, error in band.items():
-                if found[edge] is None and error <= target:
-                    found[edge] = size
-        return Needed(**found)
+                if needed[edge] is None and error <= target:
+                    needed[edge] = size
+        return Needed(**needed)
 
     def next_rung(
         self, size: int | None = None, *, items: int | None = None, dollar_of_error: float | None = None
@@ -154,38 +173,40 @@ class Forecast:
         Raises:
             EvaluationError: The size is not above the largest so far, or more than ten times that.
         """
-        asked = 2 * self.largest if size is None else size
-        if asked <= self.largest:
-            raise EvaluationError(f"the next rung must lie above {self.largest:,} examples, not at {asked:,}")
-        self._require_near(asked)
-        drop = _envelope([one.errors(self.largest) - one.errors(asked) for one in self.fitted])
-        known = items is not None and dollar_of_error is not None
+        rung = 2 * self.largest if size is None else size
+        if rung <= self.largest:
+            raise EvaluationError(f"the next rung must lie above {self.largest:,} examples, not at {rung:,}")
+        self._require_near(rung)
+        drop = _envelope([one.errors(self.largest) - one.errors(rung) for one in self.fitted])
+        worth = None if items is None or dollar_of_error is None else drop.value * items * dollar_of_error
         return Rung(
-            size=asked,
+            size=rung,
             drop=drop,
-            dollars=self.dollars(asked),
+            dollars=self.dollars(rung),
             smallest_detectable=self.smallest_detectable,
-            worth=drop.value * (items or 0) * (dollar_of_error or 0.0) if known else None,
-            caveats=(*self.caveats, *self._far(asked)),
+            worth=worth,
+            caveats=(*self.caveats, *self._caveats_at(rung)),
         )
 
     def figure(self, *, to: int | None = None) -> Any:
-        """Draw points, forms and band up to a size as a plotly `Figure`.
+        """Draw points, forms and band as a plotly `Figure`.
+
+        Args:
+            to: The size up to which to draw; by default four times the largest so far.
 
         Raises:
             MissingExtra: plotly is not installed.
+            EvaluationError: `to` is more than ten times the largest size so far.
         """
-        from .report.curve_figure import learning_curve
-
-        return learning_curve(self, to or min(4, _FURTHEST) * self.largest)
+        return draw_learning_curve(self, _DRAWN * self.largest if to is None else to)
 
     def __str__(self) -> str:
         lines = [f"{one.size:>9,} examples: {one.evaluation}" for one in self.points]
         for size in (2 * self.largest, 4 * self.largest):
             band, cost = self.mae(size), self.dollars(size)
-            price = "" if cost is None else f", ${cost:,.2f}"
+            price = "" if cost is None else f", {format_dollars(cost, 2)}"
             lines.append(
-                f"{size:>9,} examples: MAE ${band.value:,.2f} expected "
+                f"{size:>9,} examples: MAE {format_dollars(band.value, 2)} expected "
                 f"(80% band {band.low:,.2f} to {band.high:,.2f}){price}"
             )
         return "\n".join([*lines, *(f"BEWARE: {caveat}" for caveat in self.caveats)])
@@ -200,7 +221,7 @@ class Forecast:
                 f"{_FURTHEST * self.largest:,}"
             )
 
-    def _far(self, size: int) -> tuple[str, ...]:
+    def _caveats_at(self, size: int) -> tuple[str, ...]:
         if size <= _FAR * self.largest:
             return ()
         return (f"{size:,} is {size / self.largest:.0f} times the largest size that was tried.",)
@@ -220,65 +241,63 @@ def forecast(
     Args:
         points: Training sizes and evaluations on the same items; a size may come twice.
         dollars_per_example: What training on one example costs, all epochs together.
-        zero_shot: The untuned model on the same items; sizes that are no better than it are dropped.
+        zero_shot: The untuned model's evaluation on the same items; sizes no better than it are dropped.
         training_noise: By what share another seed of training changes the MAE; it widens the band.
         rounds: Resamples of the items.
-        seed: Of the resamples.
+        seed: Seed of the resamples.
 
     Raises:
         EvaluationError: Fewer than three sizes are left, they are not of the same items, or an error is 0.
         MissingExtra: scipy is not installed.
     """
-    given = points.items() if isinstance(points, Mapping) else points
-    ordered = sorted((Point(*one) for one in given), key=lambda one: one.size)
-    kept, dropped = _above_zero_shot(ordered, zero_shot)
+    pairs = points.items() if isinstance(points, Mapping) else points
+    by_size = sorted((Point(*pair) for pair in pairs), key=lambda point: point.size)
+    kept, dropped = _drop_no_better_than(zero_shot, by_size)
     if (left := len({one.size for one in kept})) < _FEWEST:
         raise EvaluationError(
             f"a forecast takes {_FEWEST} training sizes, not {left}{dropped}; train at more sizes, each "
             "about three times the one before"
         )
     if any(one.size < 1 or one.evaluation.mae.value <= 0 for one in kept):
-        raise EvaluationError("a forecast takes sizes of at least 1 and errors above 0")
-    from .learning_curves import fit_all
-
-    sizes, errors, noise = _resampled(kept, training_noise, rounds, seed)
+        raise EvaluationError(
+            "a forecast takes sizes of at least 1 and errors above 0; leave other points out"
+        )
+    sizes, errors, noise = _resample(kept, training_noise, rounds, seed)
     fitted = tuple(fit_all(sizes, errors, noise))
     between = compare(kept[0].evaluation, kept[-1].evaluation, rounds=2000, seed=seed)
     last = compare(kept[-2].evaluation, kept[-1].evaluation, rounds=200, seed=seed)
-    made = Forecast(
+    without_caveats = Forecast(
         points=tuple(kept),
         fitted=fitted,
         dollars_per_example=dollars_per_example,
         smallest_detectable=last.smallest_detectable,
         caveats=(),
     )
-    found = [dropped.removeprefix(": ")] if dropped else []
+    caveats = [dropped.removeprefix(": ")] if dropped else []
     if between.better is not kept[-1].evaluation:
-        found.append(
+        caveats.append(
             f"{kept[-1].size:,} examples are not better than {kept[0].size:,} beyond chance: these points do "
             "not show that more data helps."
         )
-    return _with_caveats(made, found)
+    return replace(without_caveats, caveats=(*caveats, *_general_caveats(without_caveats)))
 
 
-def _with_caveats(made: Forecast, found: list[str]) -> Forecast:
-    from dataclasses import replace
-
-    if made.largest <= _SMALL:
-        found.append(
+def _general_caveats(curve: Forecast) -> Iterable[str]:
+    if curve.largest <= _SMALL:
+        yield (
             f"All sizes lie at or below {_SMALL:,} examples, where curves are often still flat: more data "
             "may help more than this says."
         )
-    band = made.mae(2 * made.largest)
+    band = curve.mae(2 * curve.largest)
     if band.high - band.low > _WIDE * band.value:
-        found.append(
-            f"The band at {2 * made.largest:,} examples is {(band.high - band.low) / band.value:.0%} of its "
+        yield (
+            f"The band at {2 * curve.largest:,} examples is {(band.high - band.low) / band.value:.0%} of its "
             "value: the points do not carry an answer; use more test items or more sizes."
         )
-    return replace(made, caveats=tuple(found))
 
 
-def _above_zero_shot(points: list[Point], zero_shot: Evaluation | None) -> tuple[list[Point], str]:
+def _drop_no_better_than(zero_shot: Evaluation | None, points: list[Point]) -> tuple[list[Point], str]:
+    """Return the points that are better than the untuned model, and a text on those that are not."""
     if zero_shot is None:
         return points, ""
     better = [
@@ -290,38 +309,33 @@ def _above_zero_shot(points: list[Point], zero_shot: Evaluation | None) -> tuple
     return better, f": sizes {', '.join(gone)} are no better than the untuned model and were dropped."
 
 
-def _resampled(
+def _resample(
     points: list[Point], training_noise: float, rounds: int, seed: int
 ) -> tuple[Floats, Floats, Floats]:
+    """Return sizes, their mean errors (of all items first, then of each resample), and the errors' noise."""
     import numpy as np
 
-    from .._methods.resampling import resamples
-    from .paired import side_by_side
-
-    found = side_by_side([one.evaluation for one in points], allow_different=False)
-    known = ~np.isnan(found.errors)
-    weights = found.weights[:, None] * known
-    weighed = weights * np.nan_to_num(found.errors)
+    aligned = align([one.evaluation for one in points], allow_different=False)
+    known = ~np.isnan(aligned.errors)
+    weights = aligned.weights[:, None] * known
+    weighed = weights * np.nan_to_num(aligned.errors)
     counts = np.concatenate(list(resamples(len(weights), rounds=rounds, seed=seed)))
     drawn = np.vstack([weighed.sum(axis=0) / weights.sum(axis=0), (counts @ weighed) / (counts @ weights)])
     draw = np.random.default_rng(seed)
     drawn[1:] *= np.exp(draw.normal(0, training_noise, drawn[1:].shape))
     sizes = np.array([one.size for one in points], dtype=np.float64)
     distinct = np.unique(sizes)
-    # Several runs of one size are one point: their mean, which is surer the more there are.
+    # Several runs of one size are one point: their mean, which is surer the more runs there are.
     errors = np.stack([drawn[:, sizes == size].mean(axis=1) for size in distinct], axis=1)
     errors = np.maximum(errors, 1e-9)
     return distinct, errors, np.log(errors[1:]).std(axis=0)
 
 
 def _envelope(values: list[Floats]) -> Band:
+    """Return the median of several forms' values, and the band around all their resamples."""
     import numpy as np
 
     ends = np.array([np.quantile(one[1:], [_TAIL, 1 - _TAIL]) for one in values])
     points = [float(one[0]) for one in values]
     value = float(np.median(points))
     return Band(value, min(float(ends[:, 0].min()), *points), max(float(ends[:, 1].max()), *points))
-
-
-def _dollars(value: float) -> str:
-    return f"-${-value:,.2f}" if value < 0 else f"${value:,.2f}"

@@ -1,4 +1,4 @@
-"""Many evaluations of the same items in one table: error with its interval, cost, and ties shown as ties."""
+"""Many evaluations of the same items in one table: errors with intervals, costs, and ties shown as ties."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from .._files import replacing
+from .._format import format_dollars
 from ..errors import EvaluationError
+from .evaluation import best_first
+from .paired import adjust, align, measure_differences
+from .report import html, markdown
+from .report.format import Table, format_interval
 
 if TYPE_CHECKING:
     import os
@@ -35,20 +39,37 @@ class Standing:
     """Whether another model has the same rank."""
     evaluation: Evaluation
     p_against_first: float | None
-    """Chance of so large a difference to the line with the lowest MAE, adjusted; None for that line."""
+    """How often chance alone makes such a difference to the line with the lowest MAE, 0 to 1, adjusted; None
+    for that line."""
 
 
 class Leaderboard:
-    """Ranks evaluations of the same items by MAE, and gives no rank that chance could have given.
+    """Ranks evaluations of the same items by MAE. Models that these items do not tell apart share a rank.
 
     Args:
         evaluations: At least one, with different names. Their baselines join, each name once.
         allow_different: Compare pairs on the items that they have in common where the sets differ.
         rounds: Tosses of the test.
-        seed: Of the test.
+        seed: Seed of the test.
 
     Raises:
-        EvaluationError: There is none, two have the same name, or they are not of the same items.
+        EvaluationError: There is no evaluation, two have the same name, or they are not of the same items.
+
+    >>> from finetune_pricer import Evaluator, Item, Leaderboard
+    >>> items = [Item(title=f"Lamp {number}", price=10.0 * number) for number in range(1, 41)]
+    >>> board = Leaderboard(
+    ...     Evaluator().evaluate(price, items, name=name)
+    ...     for name, price in {
+    ...         "double": lambda item: item.price * 2,
+    ...         "a dollar more": lambda item: item.price + 1,
+    ...         "a dollar less": lambda item: item.price - 1,
+    ...     }.items()
+    ... )
+    >>> for standing in board:
+    ...     print(standing.rank, standing.tied, standing.evaluation.name)
+    1 True a dollar more
+    1 True a dollar less
+    3 False double
     """
 
     def __init__(
@@ -59,18 +80,20 @@ class Leaderboard:
         rounds: int = _ROUNDS,
         seed: int = 42,
     ) -> None:
-        given = tuple(evaluations)
-        if not given:
-            raise EvaluationError("a leaderboard needs an evaluation")
-        named = {one.name: one for one in given}
-        if len(named) < len(given):
+        rivals = tuple(evaluations)
+        if not rivals:
+            raise EvaluationError(
+                "a leaderboard needs an evaluation, and there is none; hand in at least one"
+            )
+        named = {one.name: one for one in rivals}
+        if len(named) < len(rivals):
             raise EvaluationError(
                 "two evaluations have the same name; give evaluate(name=...) different ones"
             )
-        for one in given:
+        for one in rivals:
             for baseline in one.baselines:
                 named.setdefault(baseline.name, baseline)
-        self.standings = _ranked(list(named.values()), allow_different, rounds, seed)
+        self.standings = _rank(best_first(named.values()), allow_different, rounds, seed)
         """The lines, the best first."""
 
     def __len__(self) -> int:
@@ -80,8 +103,9 @@ class Leaderboard:
         return iter(self.standings)
 
     def __str__(self) -> str:
-        rows = [_HEAD, *(_cells(one) for one in self)]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+        table = self._table
+        rows = [table.head, *table.rows]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(table.head))]
         return "\n".join(
             "  ".join(
                 cell.ljust(width) if column == 1 else cell.rjust(width)
@@ -91,97 +115,91 @@ class Leaderboard:
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """Give one row per line, with plain numbers."""
+        """Return a frame with one row per line, in plain numbers."""
         import pandas as pd
 
-        return pd.DataFrame([_plain(one) for one in self])
+        return pd.DataFrame([_to_plain(one) for one in self])
 
     def to_markdown(self) -> str:
-        """Give a Markdown table and what a rank means."""
-        from .report.markdown import table
-
-        return f"{table(_HEAD, [_cells(one) for one in self])}\n{_NOTE}\n"
-
-    def _repr_html_(self) -> str:
-        from .report.page import table
-
-        return f"{table(_HEAD, [_cells(one) for one in self], text_columns=2)}<p>{_NOTE}</p>"
+        """Return a Markdown table, and below it what a rank means."""
+        return f"{markdown.render_table(self._table)}\n{_NOTE}\n"
 
     def to_html(self, path: str | os.PathLike[str]) -> None:
         """Write the table as a page that needs no network.
 
         Raises:
+            MissingExtra: Jinja2 is not installed.
             FileAccessError: The path cannot be written; what stood there stays.
         """
-        from .report.page import page
+        html.write_table(self._table, path, title="Leaderboard", note=_NOTE)
 
-        with replacing(path) as file:
-            file.write(page("Leaderboard", f"<h1>Leaderboard</h1>{self._repr_html_()}").encode())
+    def _repr_html_(self) -> str:
+        return html.render_table(self._table, note=_NOTE, text=str(self))
+
+    @property
+    def _table(self) -> Table:
+        return Table(_HEAD, [_to_cells(one) for one in self], text_columns=2)
 
 
 _HEAD = ("rank", "model", "MAE", "95 % interval", "median error", "n", "unscored", "cost", "p against first")
 
 
-def _ranked(
+def _rank(
     evaluations: list[Evaluation], allow_different: bool, rounds: int, seed: int
 ) -> tuple[Standing, ...]:
-    from .paired import adjusted, differences, side_by_side
-
-    ordered = sorted(evaluations, key=lambda one: one.mae.value)
-    pairs = list(combinations(range(len(ordered)), 2))
-    found = differences(
-        side_by_side(ordered, allow_different=allow_different),
+    """Rank evaluations that are sorted by their MAE."""
+    pairs = list(combinations(range(len(evaluations)), 2))
+    differences = measure_differences(
+        align(evaluations, allow_different=allow_different),
         pairs,
-        names=[one.name for one in ordered],
+        names=[one.name for one in evaluations],
         rounds=rounds,
         seed=seed,
     )
-    chance = dict(zip(pairs, adjusted(found), strict=True))
-    ranks = [1] * len(ordered)
-    for (a, b), one in zip(pairs, found, strict=True):
-        if chance[a, b] < _LEVEL:
-            ranks[b if one.mean < 0 else a] += 1
+    p_values = dict(zip(pairs, adjust(differences), strict=True))
+    ranks = [1] * len(evaluations)
+    for (a, b), difference in zip(pairs, differences, strict=True):
+        if p_values[a, b] < _LEVEL:
+            ranks[b if difference.mean < 0 else a] += 1
     standings = [
         Standing(
             rank=ranks[at],
             tied=ranks.count(ranks[at]) > 1,
             evaluation=one,
-            p_against_first=chance.get((0, at)),
+            p_against_first=p_values.get((0, at)),
         )
-        for at, one in enumerate(ordered)
+        for at, one in enumerate(evaluations)
     ]
-    return tuple(sorted(standings, key=lambda one: (one.rank, one.evaluation.mae.value)))
+    return tuple(sorted(standings, key=lambda one: one.rank))  # of one rank, the order of the MAE stays
 
 
-def _cells(one: Standing) -> tuple[str, ...]:
-    from .report.markdown import dollars, interval
-
-    found = one.evaluation
+def _to_cells(one: Standing) -> tuple[str, ...]:
+    evaluation = one.evaluation
     return (
         f"{one.rank}{' =' if one.tied else ''}",
-        found.name,
-        dollars(found.mae.value),
-        interval(found.mae, "$"),
-        dollars(found.median_absolute_error.value),
-        f"{found.n:,}",
-        f"{found.unscored:,}{' (!)' if found.warning else ''}",
-        "unknown" if found.dollars is None else f"${found.dollars:,.4f}",
+        evaluation.name,
+        format_dollars(evaluation.mae.value, 2),
+        format_interval(evaluation.mae, "$"),
+        format_dollars(evaluation.median_absolute_error.value, 2),
+        f"{evaluation.n:,}",
+        f"{evaluation.unscored:,}{' (!)' if evaluation.warning else ''}",
+        format_dollars(evaluation.dollars, 4),
         "" if one.p_against_first is None else f"{one.p_against_first:.3f}",
     )
 
 
-def _plain(one: Standing) -> dict[str, Any]:
-    found = one.evaluation
+def _to_plain(one: Standing) -> dict[str, Any]:
+    evaluation = one.evaluation
     return {
         "rank": one.rank,
         "tied": one.tied,
-        "model": found.name,
-        "mae": found.mae.value,
-        "mae_low": found.mae.low,
-        "mae_high": found.mae.high,
-        "median_absolute_error": found.median_absolute_error.value,
-        "n": found.n,
-        "unscored": found.unscored,
-        "dollars": found.dollars,
+        "model": evaluation.name,
+        "mae": evaluation.mae.value,
+        "mae_low": evaluation.mae.low,
+        "mae_high": evaluation.mae.high,
+        "median_absolute_error": evaluation.median_absolute_error.value,
+        "n": evaluation.n,
+        "unscored": evaluation.unscored,
+        "dollars": evaluation.dollars,
         "p_against_first": one.p_against_first,
     }

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from ..errors import MissingExtra
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import numpy as np
     import numpy.typing as npt
 
     Floats = npt.NDArray[np.float64]
@@ -39,24 +38,29 @@ class Form(NamedTuple):
     """How many points it takes."""
     curve: Callable[[Floats, float | Floats], Any]
     bounds: Callable[[Floats], tuple[list[float], list[float]]]
-    """Lowest and highest parameters, of the errors."""
+    """From the errors to the lowest and the highest parameters."""
     starts: Callable[[Floats], Iterator[list[float]]]
+    """From the errors to parameters from which to start fitting."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class FittedForm:
     """A form fitted to the points (first row) and to each resample of them."""
 
     form: Form
     unit: float
+    """The sizes' geometric mean."""
     parameters: Floats
+    """Shape `(fits, k)`."""
 
     def errors(self, size: float) -> Floats:
-        """Give the error at a size in dollars, for the points and for each resample."""
+        """Return the error at a size in dollars, for the points and for each resample."""
+        import numpy as np
+
         return np.asarray(self.form.curve(self.parameters.T, size / self.unit), dtype=np.float64)
 
 
-def fit_all(sizes: Floats, errors: Floats, noise: Floats) -> list[Fitted]:
+def fit_all(sizes: Floats, errors: Floats, noise: Floats) -> list[FittedForm]:
     """Fit every form that the number of points allows.
 
     Args:
@@ -67,12 +71,14 @@ def fit_all(sizes: Floats, errors: Floats, noise: Floats) -> list[Fitted]:
     Raises:
         MissingExtra: scipy is not installed.
     """
+    import numpy as np
+
     unit = float(np.exp(np.log(sizes).mean()))
     trust = np.median(noise) / np.maximum(noise, 1e-6)
     return [
-        Fitted(_LAST, unit, _last_slope(sizes / unit, errors)),
+        FittedForm(_LAST_SLOPE, unit, _last_slope(sizes / unit, errors)),
         *(
-            Fitted(form, unit, _fit(form, sizes / unit, errors, trust))
+            FittedForm(form, unit, _fit(form, sizes / unit, errors, trust))
             for form in FORMS
             if len(sizes) >= form.fewest
         ),
@@ -80,19 +86,18 @@ def fit_all(sizes: Floats, errors: Floats, noise: Floats) -> list[Fitted]:
 
 
 def _fit(form: Form, sizes: Floats, errors: Floats, trust: Floats) -> Floats:
-    best, _ = _least(form, sizes, errors[0], trust, list(form.starts(errors[0])))
-    rows = [best]
-    for row in errors[1:]:
-        # A resample lies near the points: their fit is the start, and one other in case it is far off.
-        found, _ = _least(form, sizes, row, trust, [best])
-        rows.append(found)
-    return np.array(rows)
+    import numpy as np
+
+    best = _fit_row(form, sizes, errors[0], trust, list(form.starts(errors[0])))
+    # A resample lies near the points: their fit is its start.
+    return np.array([best, *(_fit_row(form, sizes, row, trust, [best]) for row in errors[1:])])
 
 
-def _least(
-    form: Form, sizes: Floats, errors: Floats, trust: Floats, starts: list[Any]
-) -> tuple[Floats, float]:
-    least_squares = _scipy_least_squares()
+def _fit_row(form: Form, sizes: Floats, errors: Floats, trust: Floats, starts: list[Any]) -> Floats:
+    """Return the parameters of the best of the fits from several starts."""
+    import numpy as np
+
+    least_squares = _import_least_squares()
     low, high = form.bounds(errors)
     logs = np.log(errors)
 
@@ -102,13 +107,13 @@ def _least(
     best, cost = np.array(starts[0], dtype=np.float64), np.inf
     for start in starts:
         inside = np.clip(start, np.array(low) + 1e-9, np.array(high) - 1e-9)
-        found = least_squares(residuals, inside, bounds=(low, high), loss="soft_l1", f_scale=_SCALE, **_STOP)
-        if found.cost < cost:
-            best, cost = found.x, float(found.cost)
-    return best, cost
+        fit = least_squares(residuals, inside, bounds=(low, high), loss="soft_l1", f_scale=_SCALE, **_STOP)
+        if fit.cost < cost:
+            best, cost = fit.x, float(fit.cost)
+    return best
 
 
-def _scipy_least_squares() -> Any:
+def _import_least_squares() -> Any:
     try:
         from scipy.optimize import least_squares
     except ImportError as error:
@@ -119,28 +124,38 @@ def _scipy_least_squares() -> Any:
 
 
 def _power(p: Floats, size: float | Floats) -> Any:
+    import numpy as np
+
     return np.exp(p[0]) * size ** -p[1]
 
 
 def _floor(p: Floats, size: float | Floats) -> Any:
+    import numpy as np
+
     return p[2] + np.exp(p[0]) * size ** -p[1]
 
 
-def _rectified(p: Floats, size: float | Floats) -> Any:
+def _rectified_power(p: Floats, size: float | Floats) -> Any:
+    import numpy as np
+
     return np.exp(p[0]) / (np.exp(p[1]) + size ** p[2])
 
 
-def _rectified_floor(p: Floats, size: float | Floats) -> Any:
-    return p[3] + _rectified(p, size)
+def _rectified_power_with_floor(p: Floats, size: float | Floats) -> Any:
+    return p[3] + _rectified_power(p, size)
 
 
 def _last_slope(sizes: Floats, errors: Floats) -> Floats:
+    import numpy as np
+
     steps = np.log(sizes[-1] / sizes[-2])
     slopes = np.clip(-np.log(errors[:, -1] / errors[:, -2]) / steps, 0.0, 1.5)
     return np.column_stack([np.log(errors[:, -1]) + slopes * np.log(sizes[-1]), slopes])
 
 
 def _starts(errors: Floats, *choices: tuple[float, ...], floor: bool = False) -> Iterator[list[float]]:
+    import numpy as np
+
     shares = (0.0, 0.5, 0.9) if floor else (0.0,)
     for share, *rest in product(shares, *choices):
         start = [float(np.log(np.median(errors))) + np.log1p(-share), *rest]
@@ -159,16 +174,16 @@ FORMS = (
     Form(
         "rectified law",
         4,
-        _rectified,
+        _rectified_power,
         lambda _: ([-_FAR, -6.0, 0.05], [_FAR * 2, 6.0, 1.5]),
         lambda e: _starts(e, (-2.0, 0.0, 2.0), (0.3, 0.9)),
     ),
     Form(
         "rectified law with a floor",
         5,
-        _rectified_floor,
+        _rectified_power_with_floor,
         lambda e: ([-_FAR, -6.0, 0.05, 0.0], [_FAR * 2, 6.0, 1.5, float(e.min())]),
         lambda e: _starts(e, (-2.0, 0.0, 2.0), (0.3, 0.9), floor=True),
     ),
 )
-_LAST = Form("slope of the last two points", 2, _power, lambda _: ([], []), lambda _: iter(()))
+_LAST_SLOPE = Form("slope of the last two points", 2, _power, lambda _: ([], []), lambda _: iter(()))

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from .._format import format_dollars
+from .._methods.resampling import weighted_intervals
 from ..errors import EvaluationError
+from .metrics import METRICS, Column
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     import numpy as np
     import numpy.typing as npt
 
-    from .metrics import MetricFunction
-
     Floats = npt.NDArray[np.float64]
 
-Unit = Literal["$", "%", ""]
+_OF_SLICES = ("mae", "median_ape", "bias")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +43,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One item's truth beside what was said about it."""
+    """One item's true price and the price that was predicted for it."""
 
     item_id: str
     label: str
@@ -64,8 +65,21 @@ class Record:
 
     @property
     def error(self) -> float | None:
-        """Predicted minus true price in dollars."""
+        """Predicted minus true price in dollars; None when unscored."""
         return None if self.price is None else self.price - self.truth
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredRecord(Record):
+    """A record that has a price, and so an error."""
+
+    price: float
+    """Dollars."""
+
+    @property
+    def error(self) -> float:
+        """Predicted minus true price in dollars."""
+        return self.price - self.truth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +90,7 @@ class Slice:
     n: int
     """How many items were scored."""
     unscored: int
+    """How many items were not."""
     mae: Metric | None
     """Dollars; None where nothing was scored."""
     median_ape: Metric | None
@@ -84,129 +99,33 @@ class Slice:
     """Mean of predicted minus true price, dollars."""
 
 
-class MetricKind(NamedTuple):
-    """What a metric is called, and how it is written."""
-
-    label: str
-    unit: Unit
-
-
-KINDS: dict[str, MetricKind] = {
-    "mae": MetricKind("MAE", "$"),
-    "median_absolute_error": MetricKind("median absolute error", "$"),
-    "rmse": MetricKind("RMSE", "$"),
-    "mse": MetricKind("MSE ($²)", ""),
-    "rmsle": MetricKind("RMSLE", ""),
-    "mape": MetricKind("MAPE", "%"),
-    "smape": MetricKind("sMAPE", "%"),
-    "median_ape": MetricKind("median absolute % error", "%"),
-    "r2": MetricKind("r²", "%"),
-    "bias": MetricKind("bias", "$"),
-    "within_10": MetricKind("within 10 %", "%"),
-    "within_20": MetricKind("within 20 %", "%"),
-    "within_40": MetricKind("within 40 %", "%"),
-    "green": MetricKind("green: within $40 or 20 %", "%"),
-    "orange": MetricKind("orange: within $80 or 40 %", "%"),
-    "red": MetricKind("red: further off", "%"),
-    "coverage": MetricKind("price range covers", "%"),
-    "width": MetricKind("price range, mean width", "$"),
-}
-"""Every metric of an evaluation, by the name of its attribute, in the order of tables."""
-
-
-def functions() -> dict[str, MetricFunction]:
-    """Give the metrics of a true and a predicted price, by the name of their attribute."""
-    from . import metrics
-
-    return {
-        "mae": metrics.mean_absolute_error,
-        "median_absolute_error": metrics.median_absolute_error,
-        "rmse": metrics.root_mean_squared_error,
-        "mse": metrics.mean_squared_error,
-        "rmsle": metrics.root_mean_squared_log_error,
-        "mape": metrics.mean_absolute_percentage_error,
-        "smape": metrics.symmetric_mean_absolute_percentage_error,
-        "median_ape": metrics.median_absolute_percentage_error,
-        "r2": metrics.r2,
-        "bias": metrics.bias,
-        "within_10": partial(metrics.share_within, share=0.1),
-        "within_20": partial(metrics.share_within, share=0.2),
-        "within_40": partial(metrics.share_within, share=0.4),
-        "green": metrics.green_share,
-        "orange": metrics.orange_share,
-        "red": metrics.red_share,
-    }
-
-
-class Arrays(NamedTuple):
-    """What was scored, one array a column."""
-
-    truth: Floats
-    price: Floats
-    weight: Floats
-
-
-def scored(records: Iterable[Record]) -> Arrays:
-    """Gather the records that have a price."""
-    import numpy as np
-
-    rows = [(one.truth, one.price, one.weight) for one in records if one.price is not None]
-    return Arrays(*np.array(rows, dtype=np.float64).reshape(-1, 3).T)
+def select_scored(records: Iterable[Record]) -> tuple[ScoredRecord, ...]:
+    """Return the records that have a price, in their order."""
+    names = [entry.name for entry in fields(Record)]
+    return tuple(
+        ScoredRecord(**{name: getattr(record, name) for name in names})
+        for record in records
+        if record.price is not None
+    )
 
 
 def measure(records: Sequence[Record], *, seed: int, rounds: int) -> dict[str, Metric | None]:
-    """Give every metric of some records with its interval; those of price ranges are None without ranges.
+    """Return every metric of `METRICS` with its interval.
+
+    A metric of price ranges is None where no record has a range, or where one has an open end that leaves the
+    metric without a value.
 
     Raises:
         EvaluationError: No scored record has a weight above 0.
     """
-    found = scored(records)
-    if not found.weight.any():
+    metrics = _measure(records, tuple(METRICS), seed=seed, rounds=rounds)
+    if metrics["mae"] is None:
         raise EvaluationError("not one scored item has a weight above 0")
-    made: dict[str, Metric | None] = dict(_metrics(functions(), found, seed=seed, rounds=rounds))
-    return made | _of_ranges(records, seed=seed, rounds=rounds)
+    return metrics
 
 
-def _of_ranges(records: Iterable[Record], *, seed: int, rounds: int) -> dict[str, Metric | None]:
-    import numpy as np
-
-    from . import metrics
-
-    rows = [(r.truth, r.low, r.high, r.weight) for r in records if r.low is not None and r.high is not None]
-    if not rows or not any(row[3] for row in rows):
-        return {"coverage": None, "width": None}
-    truth, low, high, weight = np.array(rows, dtype=np.float64).T
-    # An open end covers what lies beyond, and its width has no mean.
-    bounded = np.clip(low, -1e300, 1e300), np.clip(high, -1e300, 1e300)
-    called: dict[str, Callable[..., Any]] = {
-        "coverage": lambda truth, _, weights: metrics.interval_coverage(truth, *bounded, weights)
-    }
-    finite = np.isfinite(low).all() and np.isfinite(high).all()
-    if finite:
-        called["width"] = lambda _, __, weights: metrics.mean_width(low, high, weights)
-    made: dict[str, Metric | None] = {"width": None}
-    return made | _metrics(called, Arrays(truth, truth, weight), seed=seed, rounds=rounds)
-
-
-def _metrics(
-    called: dict[str, Any], found: Arrays, *, seed: int, rounds: int, names: Sequence[str] = ()
-) -> dict[str, Metric]:
-    from . import metrics
-
-    chosen = {name: called[name] for name in names or called}
-    ends = metrics.bootstrap_intervals(
-        chosen, found.truth, found.price, weights=found.weight, rounds=rounds, seed=seed
-    )
-    return {
-        name: Metric(
-            value=float(function(*found)), low=ends[name][0], high=ends[name][1], n=int(found.truth.size)
-        )
-        for name, function in chosen.items()
-    }
-
-
-def by_category(records: Iterable[Record], *, seed: int, rounds: int) -> tuple[Slice, ...]:
-    """Cut by category, the largest first."""
+def slice_by_category(records: Iterable[Record], *, seed: int, rounds: int) -> tuple[Slice, ...]:
+    """Measure each category, the largest first."""
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(record.category or "no category", []).append(record)
@@ -214,35 +133,72 @@ def by_category(records: Iterable[Record], *, seed: int, rounds: int) -> tuple[S
     return tuple(_slice(label, group, seed=seed, rounds=rounds) for label, group in largest)
 
 
-def by_price_band(
+def slice_by_price_band(
     records: Sequence[Record], edges: Sequence[float] | None, *, seed: int, rounds: int
 ) -> tuple[Slice, ...]:
-    """Cut by true price at the given edges, or so that about a fifth of the items lies in each band."""
+    """Measure bands of true prices, cut at the given edges or so that each has about a fifth of the items."""
     import numpy as np
 
     truths = np.array([record.truth for record in records])
     if edges is None:
         edges = sorted({_round(float(edge)) for edge in np.quantile(truths, [0.2, 0.4, 0.6, 0.8])})
-    place = np.searchsorted(edges, truths, side="right")
-    found = []
+    bands = np.searchsorted(edges, truths, side="right")
+    slices = []
     for band in range(len(edges) + 1):
-        group = [record for record, at in zip(records, place, strict=True) if at == band]
+        group = [record for record, at in zip(records, bands, strict=True) if at == band]
         if group:
-            found.append(_slice(_band_name(edges, band), group, seed=seed, rounds=rounds))
-    return tuple(found)
+            slices.append(_slice(_band_name(edges, band), group, seed=seed, rounds=rounds))
+    return tuple(slices)
+
+
+class _Columns(NamedTuple):
+    """Fields of the records that have them all, one array each, and those records' weights."""
+
+    values: tuple[Floats, ...]
+    weights: Floats
+
+    @classmethod
+    def read(cls, records: Iterable[Record], names: tuple[Column, ...]) -> _Columns:
+        import numpy as np
+
+        rows = [tuple(getattr(record, name) for name in (*names, "weight")) for record in records]
+        known = np.array([row for row in rows if None not in row], dtype=np.float64)
+        *values, weights = known.reshape(-1, len(names) + 1).T
+        return cls(tuple(values), weights)
+
+    @property
+    def have_open_ends(self) -> bool:
+        import numpy as np
+
+        return not all(np.isfinite(column).all() for column in self.values)
+
+
+def _measure(
+    records: Sequence[Record], names: Iterable[str], *, seed: int, rounds: int
+) -> dict[str, Metric | None]:
+    """Return metrics by name; None where no record with a weight has what a metric is computed from."""
+    metrics: dict[str, Metric | None] = dict.fromkeys(names)
+    for wanted in {METRICS[name].columns: None for name in metrics}:
+        columns = _Columns.read(records, wanted)
+        if not columns.weights.any():
+            continue
+        functions = {
+            name: partial(METRICS[name].function, *columns.values)
+            for name in metrics
+            if METRICS[name].columns == wanted and (METRICS[name].open_ends or not columns.have_open_ends)
+        }
+        ends = weighted_intervals(functions, columns.weights, rounds=rounds, seed=seed)
+        for name, function in functions.items():
+            low, high = ends[name]
+            value = float(function(columns.weights))
+            metrics[name] = Metric(value=value, low=low, high=high, n=columns.weights.size)
+    return metrics
 
 
 def _slice(label: str, records: Sequence[Record], *, seed: int, rounds: int) -> Slice:
-    found = scored(records)
-    names = ("mae", "median_ape", "bias")
-    made: dict[str, Metric] = {}
-    if found.weight.any():
-        made = _metrics(functions(), found, seed=seed, rounds=rounds, names=names)
-    unscored = len(records) - int(found.truth.size)
-    mae, median_ape, bias = (made.get(name) for name in names)
-    return Slice(
-        label=label, n=int(found.truth.size), unscored=unscored, mae=mae, median_ape=median_ape, bias=bias
-    )
+    scored = sum(record.price is not None for record in records)
+    metrics = _measure(records, _OF_SLICES, seed=seed, rounds=rounds)
+    return Slice(label=label, n=scored, unscored=len(records) - scored, **metrics)
 
 
 def _round(edge: float) -> float:
@@ -251,7 +207,7 @@ def _round(edge: float) -> float:
 
 
 def _band_name(edges: Sequence[float], band: int) -> str:
-    names = [f"${edge:,.2f}".removesuffix(".00") for edge in edges]
+    names = [format_dollars(edge, 2).removesuffix(".00") for edge in edges]
     if not names:
         return "all prices"
     if band == 0:

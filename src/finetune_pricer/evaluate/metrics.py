@@ -6,20 +6,23 @@ Every function takes arrays of the same length, dollars in all of them, and work
 
 All raise `EvaluationError`, naming the array, where one is empty, has another length, or holds a NaN or an
 infinity.
+
+`METRICS` is the one table of what each metric of an evaluation is. To add one: write its function
+here, its row there, and its field in `Evaluation`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-import numpy as np
-
-from .._methods.resampling import bootstrap_draws, interval
+from .._methods.resampling import weighted_intervals
 from ..errors import EvaluationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    import numpy as np
     import numpy.typing as npt
 
     Floats = npt.NDArray[np.float64]
@@ -34,7 +37,7 @@ class MetricFunction(Protocol):
     """What every metric of a true and a predicted price looks like."""
 
     def __call__(self, truth: Array, price: Array, weights: Array | None = None, /) -> Any:
-        """Give the number, or one for each row of weights."""
+        """Return the number, or one for each row of weights."""
 
 
 def mean_absolute_error(truth: Array, price: Array, weights: Array | None = None) -> Any:
@@ -44,7 +47,7 @@ def mean_absolute_error(truth: Array, price: Array, weights: Array | None = None
     3.0
     """
     truth, price, weights = _pair(truth, price, weights)
-    return _mean(np.abs(price - truth), weights)
+    return _mean(abs(price - truth), weights)
 
 
 def median_absolute_error(truth: Array, price: Array, weights: Array | None = None) -> Any:
@@ -54,7 +57,7 @@ def median_absolute_error(truth: Array, price: Array, weights: Array | None = No
     2.0
     """
     truth, price, weights = _pair(truth, price, weights)
-    return _median(np.abs(price - truth), weights)
+    return _median(abs(price - truth), weights)
 
 
 def mean_squared_error(truth: Array, price: Array, weights: Array | None = None) -> Any:
@@ -64,7 +67,7 @@ def mean_squared_error(truth: Array, price: Array, weights: Array | None = None)
     25.0
     """
     truth, price, weights = _pair(truth, price, weights)
-    return _mean(np.square(price - truth), weights)
+    return _mean((price - truth) ** 2, weights)
 
 
 def root_mean_squared_error(truth: Array, price: Array, weights: Array | None = None) -> Any:
@@ -73,6 +76,8 @@ def root_mean_squared_error(truth: Array, price: Array, weights: Array | None = 
     >>> float(root_mean_squared_error([0, 0], [1, 7]))
     5.0
     """
+    import numpy as np
+
     return np.sqrt(mean_squared_error(truth, price, weights))
 
 
@@ -81,9 +86,12 @@ def root_mean_squared_log_error(truth: Array, price: Array, weights: Array | Non
 
     A price below 0 is taken as 0. Source: the Mercari price suggestion challenge.
 
-    >>> float(root_mean_squared_log_error([np.e - 1], [-5]))
+    >>> from math import e
+    >>> float(root_mean_squared_log_error([e - 1], [-5]))
     1.0
     """
+    import numpy as np
+
     truth, price, weights = _pair(truth, price, weights)
     if (truth < 0).any():
         raise EvaluationError("truth has prices below 0, which have no logarithm")
@@ -120,9 +128,11 @@ def symmetric_mean_absolute_percentage_error(truth: Array, price: Array, weights
     >>> float(symmetric_mean_absolute_percentage_error([10, 0], [30, 0]))
     0.5
     """
+    import numpy as np
+
     truth, price, weights = _pair(truth, price, weights)
-    size = np.abs(price) + np.abs(truth)
-    return _mean(2 * np.abs(price - truth) / np.where(size > 0, size, 1.0), weights)
+    size = abs(price) + abs(truth)
+    return _mean(2 * abs(price - truth) / np.where(size > 0, size, 1.0), weights)
 
 
 def r2(truth: Array, price: Array, weights: Array | None = None) -> Any:
@@ -133,6 +143,8 @@ def r2(truth: Array, price: Array, weights: Array | None = None) -> Any:
     >>> float(r2([1, 3], [1, 3]))
     1.0
     """
+    import numpy as np
+
     truth, price, weights = _pair(truth, price, weights)
     # Around the plain mean, or weighted squares of large prices would cancel each other's digits.
     centred = truth - truth.mean(axis=-1, keepdims=True)
@@ -161,17 +173,19 @@ def share_within(truth: Array, price: Array, weights: Array | None = None, *, sh
     0.5
     """
     truth, price, weights = _pair(truth, price, weights)
-    return _mean((np.abs(price - truth) <= share * truth).astype(np.float64), weights)
+    return _mean((abs(price - truth) <= share * truth).astype(float), weights)
 
 
 def hit_colours(truth: Array, price: Array) -> npt.NDArray[np.str_]:
-    """Call each guess `green`, `orange` or `red`, with the course's thresholds.
+    """Return for each guess `green`, `orange` or `red`, with the course's thresholds.
 
     Green is an error below $40 or below 20 % of the true price, orange one below $80 or 40 %, red the rest.
 
     >>> hit_colours([100, 100, 100], [139, 179, 180]).tolist()
     ['green', 'orange', 'red']
     """
+    import numpy as np
+
     truth, price, _ = _pair(truth, price, None)
     green, orange = (_within(truth, price, *limits) for limits in (GREEN, ORANGE))
     return np.where(green > 0, "green", np.where(orange > 0, "orange", "red"))
@@ -201,8 +215,8 @@ def interval_coverage(truth: Array, low: Array, high: Array, weights: Array | No
     >>> float(interval_coverage([10, 20], [5, 21], [10, 30]))
     0.5
     """
-    truth, low, high = checked(truth=truth, low=low, high=high)
-    return _mean(((low <= truth) & (truth <= high)).astype(np.float64), _weights(weights, truth))
+    truth, low, high = _as_arrays(truth=truth, low=low, high=high)
+    return _mean(((low <= truth) & (truth <= high)).astype(float), _check_weights(weights, truth))
 
 
 def mean_width(low: Array, high: Array, weights: Array | None = None) -> Any:
@@ -211,8 +225,8 @@ def mean_width(low: Array, high: Array, weights: Array | None = None) -> Any:
     >>> float(mean_width([1, 2], [4, 3]))
     2.0
     """
-    low, high = checked(low=low, high=high)
-    return _mean(high - low, _weights(weights, low))
+    low, high = _as_arrays(low=low, high=high)
+    return _mean(high - low, _check_weights(weights, low))
 
 
 def pinball_loss(truth: Array, price: Array, weights: Array | None = None, *, quantile: float = 0.5) -> Any:
@@ -226,6 +240,8 @@ def pinball_loss(truth: Array, price: Array, weights: Array | None = None, *, qu
     >>> float(pinball_loss([10, 10], [8, 14], quantile=0.9))
     1.1
     """
+    import numpy as np
+
     if not 0 <= quantile <= 1:
         raise EvaluationError(f"quantile must be between 0 and 1, not {quantile!r}")
     truth, price, weights = _pair(truth, price, weights)
@@ -242,7 +258,7 @@ def bootstrap_intervals(
     rounds: int = 2000,
     seed: int = 42,
 ) -> dict[str, tuple[float, float]]:
-    """Give a 95 % percentile-bootstrap interval for each metric, all from the same resamples of the items.
+    """Return a 95 % percentile-bootstrap interval for each metric, all from the same resamples of the items.
 
     Args:
         functions: Metrics by name, as those of this module: they take weights.
@@ -257,51 +273,132 @@ def bootstrap_intervals(
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
     """
+    import numpy as np
+
     truth, price, weights = _pair(truth, price, weights)
-    if truth.size < 2:
-        return dict.fromkeys(functions, (float("nan"), float("nan")))
     each = np.ones(truth.size) if weights is None else weights
-    called = {name: _of_weights(function, truth, price, each) for name, function in functions.items()}
-    draws = bootstrap_draws(called, truth.size, rounds=rounds, seed=seed)
-    return {name: interval(values) for name, values in draws.items()}
+    of_weights = {name: partial(function, truth, price) for name, function in functions.items()}
+    return weighted_intervals(of_weights, each, rounds=rounds, seed=seed)
 
 
-def checked(**arrays: Array) -> list[Floats]:
-    """Turn values into arrays of floats; refuse empties, unequal lengths, NaN and infinities by name."""
-    made = {name: np.asarray(values, dtype=np.float64) for name, values in arrays.items()}
-    first = next(iter(made))
-    for name, values in made.items():
-        if not values.size or not values.ndim:
+def _coverage_of_open_ranges(truth: Array, low: Array, high: Array, weights: Array | None = None) -> Any:
+    import numpy as np
+
+    # An open end covers everything beyond the other one; arrays of this module hold finite numbers only.
+    return interval_coverage(truth, np.clip(low, -1e300, 1e300), np.clip(high, -1e300, 1e300), weights)
+
+
+Unit = Literal["$", "%", ""]
+"""How a metric is written: in dollars, as a percentage, or as a plain number."""
+Column = Literal["truth", "price", "low", "high"]
+"""A field of `Record` that a metric is computed from."""
+
+
+class MetricInfo(NamedTuple):
+    """What a metric is: its name in tables, its unit, how it is computed, and which value is best.
+
+    >>> min([-8.0, 3.0], key=METRICS["bias"].sort_key)
+    3.0
+    """
+
+    label: str
+    """What tables call it."""
+    unit: Unit
+    function: Callable[..., Any]
+    """Takes one array for each of `columns`, and weights."""
+    best: Literal["low", "high", "zero"] = "low"
+    """Which values are better: low ones, high ones, or those near zero."""
+    in_card: bool = False
+    """Whether a model card shows it."""
+    columns: tuple[Column, ...] = ("truth", "price")
+    """The fields of `Record` that it takes; it is computed from the items that have them all."""
+    open_ends: bool = False
+    """Whether it has a value where a price range has no lower or no upper end."""
+
+    @property
+    def of_ranges(self) -> bool:
+        """Whether it is computed from price ranges, which not every prediction has."""
+        return "price" not in self.columns
+
+    def sort_key(self, value: float) -> float:
+        """Return a number that is the lower, the better a value of this metric is."""
+        return {"low": value, "high": -value, "zero": abs(value)}[self.best]
+
+
+METRICS: dict[str, MetricInfo] = {
+    "mae": MetricInfo("MAE", "$", mean_absolute_error, in_card=True),
+    "median_absolute_error": MetricInfo("median absolute error", "$", median_absolute_error, in_card=True),
+    "rmse": MetricInfo("RMSE", "$", root_mean_squared_error, in_card=True),
+    "mse": MetricInfo("MSE ($²)", "", mean_squared_error),
+    "rmsle": MetricInfo("RMSLE", "", root_mean_squared_log_error, in_card=True),
+    "mape": MetricInfo("MAPE", "%", mean_absolute_percentage_error),
+    "smape": MetricInfo("sMAPE", "%", symmetric_mean_absolute_percentage_error),
+    "median_ape": MetricInfo("median absolute % error", "%", median_absolute_percentage_error, in_card=True),
+    "r2": MetricInfo("r²", "%", r2, "high", in_card=True),
+    "bias": MetricInfo("bias", "$", bias, "zero"),
+    "within_10": MetricInfo("within 10 %", "%", partial(share_within, share=0.1), "high"),
+    "within_20": MetricInfo("within 20 %", "%", partial(share_within, share=0.2), "high", in_card=True),
+    "within_40": MetricInfo("within 40 %", "%", partial(share_within, share=0.4), "high"),
+    "green": MetricInfo("green: within $40 or 20 %", "%", green_share, "high"),
+    # Neither many nor few orange guesses are good in themselves; perfect prices have none.
+    "orange": MetricInfo("orange: within $80 or 40 %", "%", orange_share),
+    "red": MetricInfo("red: further off", "%", red_share),
+    "coverage": MetricInfo(
+        "price range covers",
+        "%",
+        _coverage_of_open_ranges,
+        "high",
+        columns=("truth", "low", "high"),
+        open_ends=True,
+    ),
+    "width": MetricInfo("price range, mean width", "$", mean_width, columns=("low", "high")),
+}
+"""Every metric of an `Evaluation`, by the name of its field, in the order of tables."""
+
+
+def _as_arrays(**values_by_name: Array) -> list[Floats]:
+    """Return values as arrays of floats; refuse empties, unequal lengths, NaN and infinities by name."""
+    import numpy as np
+
+    arrays = {name: np.asarray(values, dtype=np.float64) for name, values in values_by_name.items()}
+    first = next(iter(arrays))
+    for name, array in arrays.items():
+        if not array.size or not array.ndim:
             raise EvaluationError(f"{name} is empty; give at least one price")
-        if values.shape[-1] != made[first].shape[-1]:
+        if array.shape[-1] != arrays[first].shape[-1]:
             raise EvaluationError(
-                f"{first} has {made[first].shape[-1]:,} values but {name} has {values.shape[-1]:,}"
+                f"{first} has {arrays[first].shape[-1]:,} values but {name} has {array.shape[-1]:,}; "
+                "give one for each item"
             )
-        if not np.isfinite(values).all():
-            at = int(np.argmin(np.isfinite(values).ravel()))
+        if not np.isfinite(array).all():
+            at = int(np.argmin(np.isfinite(array).ravel()))
             raise EvaluationError(
-                f"{name} has {values.ravel()[at]} at position {at}; leave it out or mend it"
+                f"{name} has {array.ravel()[at]} at position {at}; leave it out or correct it"
             )
-    return list(made.values())
+    return list(arrays.values())
 
 
 def _pair(truth: Array, price: Array, weights: Array | None) -> tuple[Floats, Floats, Floats | None]:
-    truth, price = checked(truth=truth, price=price)
-    return truth, price, _weights(weights, truth)
+    truth, price = _as_arrays(truth=truth, price=price)
+    return truth, price, _check_weights(weights, truth)
 
 
-def _weights(weights: Array | None, like: Floats) -> Floats | None:
+def _check_weights(weights: Array | None, like: Floats) -> Floats | None:
+    import numpy as np
+
     if weights is None:
         return None
-    made = np.asarray(weights, dtype=np.float64)
-    if made.ndim == 1:
-        checked(truth=like, weights=made)
-        if (made < 0).any() or not made.any():
+    array = np.asarray(weights, dtype=np.float64)
+    if array.ndim == 1:
+        _as_arrays(truth=like, weights=array)
+        if (array < 0).any() or not array.any():
             raise EvaluationError("weights must be at least 0, and one of them above it")
-    return made
+    return array
 
 
 def _mean(values: Floats, weights: Floats | None) -> Any:
+    import numpy as np
+
     if weights is None:
         return values.mean(axis=-1)
     total = weights @ values if values.ndim == 1 else (weights * values).sum(axis=-1)
@@ -310,6 +407,8 @@ def _mean(values: Floats, weights: Floats | None) -> Any:
 
 
 def _median(values: Floats, weights: Floats | None) -> Any:
+    import numpy as np
+
     if weights is None:
         return np.median(values, axis=-1)
     order = np.argsort(values, kind="stable")
@@ -322,18 +421,16 @@ def _median(values: Floats, weights: Floats | None) -> Any:
 
 
 def _shares(truth: Array, price: Array, weights: Array | None) -> tuple[Floats, Floats | None]:
+    import numpy as np
+
     truth, price, weights = _pair(truth, price, weights)
     known = truth > 0
     if not known.all():
-        weights = known.astype(np.float64) if weights is None else weights * known
-    return np.abs(price - truth) / np.where(known, truth, 1.0), weights
+        weights = known.astype(float) if weights is None else weights * known
+    return abs(price - truth) / np.where(known, truth, 1.0), weights
 
 
 def _within(truth: Floats, price: Floats, dollars: float, share: float) -> Floats:
-    error = np.abs(price - truth)
+    error = abs(price - truth)
     # Multiplied out, so that a true price of 0 divides nothing.
-    return ((error < dollars) | (error < share * truth)).astype(np.float64)
-
-
-def _of_weights(function: MetricFunction, truth: Floats, price: Floats, each: Floats) -> Any:
-    return lambda times: function(truth, price, times * each)
+    return ((error < dollars) | (error < share * truth)).astype(float)

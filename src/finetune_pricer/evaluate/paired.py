@@ -1,4 +1,4 @@
-"""Several models on the same items: errors side by side, and what resampling says of their differences."""
+"""Several models on the same items: their errors side by side, and tests of how they differ."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections import Counter
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
+from .._format import format_dollars
 from .._methods.resampling import bootstrap_draws, holm, interval, sign_flips
 from ..errors import EvaluationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import numpy as np
     import numpy.typing as npt
 
     from .evaluation import Evaluation
@@ -22,17 +22,20 @@ if TYPE_CHECKING:
     Key = tuple[str, float, int]
 
 
-class SideBySide(NamedTuple):
-    """Absolute errors in dollars, shape `(items, models)`, `nan` where one has not scored an item."""
+class AlignedErrors(NamedTuple):
+    """Errors of several models, one row an item and one column a model."""
 
     errors: Floats
+    """Absolute errors in dollars, shape `(items, models)`; `nan` where a model has not scored an item."""
     weights: Floats
+    """How much each item counts, shape `(items,)`."""
 
 
 class Difference(NamedTuple):
-    """The mean of one model's absolute errors minus another's, on the items that both have scored."""
+    """One model's absolute errors minus another's, on the items that both have scored."""
 
     mean: float
+    """Dollars."""
     low: float
     """Lower end of the 95 % paired bootstrap interval; `nan` for one item."""
     high: float
@@ -40,76 +43,95 @@ class Difference(NamedTuple):
     spread: float
     """Standard deviation of the items' differences; `nan` for one item."""
     win_rate: float
+    """Share of items on which the first model is nearer to the true price, ties counted half."""
     n: int
+    """How many items both have scored."""
     left_out: int
+    """How many items only one of them has scored."""
 
 
-def side_by_side(evaluations: Sequence[Evaluation], *, allow_different: bool) -> SideBySide:
-    """Put the errors of several evaluations side by side, items in the order of the first.
+def align(evaluations: Sequence[Evaluation], *, allow_different: bool) -> AlignedErrors:
+    """Put the errors of several evaluations side by side, items in the order of the first evaluation.
 
     Raises:
         EvaluationError: They are not of the same items with the same prices and weights.
     """
-    keyed = [dict(_keyed(one)) for one in evaluations]
+    import numpy as np
+
+    by_key = [dict(_errors_by_key(one)) for one in evaluations]
     if not allow_different:
-        for one, found in zip(evaluations[1:], keyed[1:], strict=True):
-            _require_same(evaluations[0], keyed[0], one, found)
+        for evaluation, errors_of in zip(evaluations[1:], by_key[1:], strict=True):
+            _require_same(evaluations[0], by_key[0], evaluation, errors_of)
     places: dict[Key, int] = {}
-    for found in keyed:
-        for key in found:
+    for errors_of in by_key:
+        for key in errors_of:
             places.setdefault(key, len(places))
     errors = np.full((len(places), len(evaluations)), np.nan)
     weights = np.full(len(places), np.nan)
-    for column, found in enumerate(keyed):
-        for key, (error, weight) in found.items():
+    for column, errors_of in enumerate(by_key):
+        for key, (error, weight) in errors_of.items():
             if not np.isnan(known := weights[places[key]]) and known != weight:
                 raise EvaluationError(
                     f"item {key[0]!r} counts differently in two evaluations; weigh it alike"
                 )
             weights[places[key]] = weight
             errors[places[key], column] = error
-    return SideBySide(errors, weights)
+    return AlignedErrors(errors, weights)
 
 
-def differences(
-    found: SideBySide, pairs: Sequence[tuple[int, int]], *, names: Sequence[str], rounds: int, seed: int
+def measure_differences(
+    aligned: AlignedErrors,
+    pairs: Sequence[tuple[int, int]],
+    *,
+    names: Sequence[str],
+    rounds: int,
+    seed: int,
 ) -> list[Difference]:
-    """Test pairs of columns; pairs that have the same items share their resamples.
+    """Measure how the models of each pair of columns differ, and how often chance alone would do that.
+
+    Pairs that have the same items share their resamples.
 
     Raises:
         EvaluationError: A pair has no item in common.
     """
-    both = [~np.isnan(found.errors[:, a]) & ~np.isnan(found.errors[:, b]) for a, b in pairs]
+    import numpy as np
+
+    errors, weights = aligned
+    both = [~np.isnan(errors[:, a]) & ~np.isnan(errors[:, b]) for a, b in pairs]
     for (a, b), mask in zip(pairs, both, strict=True):
-        if not found.weights[mask].any():
-            raise EvaluationError(f"{names[a]} and {names[b]} have no scored item in common")
+        if not weights[mask].any():
+            raise EvaluationError(
+                f"{names[a]} and {names[b]} have no scored item in common; evaluate both on the same items"
+            )
     order = sorted(range(len(pairs)), key=lambda at: both[at].tobytes())
-    made: dict[int, Difference] = {}
+    differences: dict[int, Difference] = {}
     for _, group in groupby(order, key=lambda at: both[at].tobytes()):
         members = list(group)
         mask = both[members[0]]
-        gaps = np.stack(
-            [found.errors[mask, pairs[at][0]] - found.errors[mask, pairs[at][1]] for at in members]
-        )
-        known = [~np.isnan(found.errors[:, list(pairs[at])]).all(axis=1) for at in members]  # one has it
-        left_out = [int(one.sum() - mask.sum()) for one in known]
-        tested = _tested(gaps.T, found.weights[mask], left_out, rounds=rounds, seed=seed)
-        made |= dict(zip(members, tested, strict=True))
-    return [made[at] for at in range(len(pairs))]
+        gaps = np.stack([errors[mask, pairs[at][0]] - errors[mask, pairs[at][1]] for at in members])
+        either = [~np.isnan(errors[:, list(pairs[at])]).all(axis=1) for at in members]
+        left_out = [int(one.sum() - mask.sum()) for one in either]
+        measured = _measure(gaps.T, weights[mask], left_out, rounds=rounds, seed=seed)
+        differences |= dict(zip(members, measured, strict=True))
+    return [differences[at] for at in range(len(pairs))]
 
 
-def adjusted(found: Sequence[Difference]) -> list[float]:
-    """Give the p-values, adjusted for their number by Holm's method."""
-    return [float(p) for p in holm(np.array([one.p_value for one in found]))]
+def adjust(differences: Sequence[Difference]) -> list[float]:
+    """Return the p-values, adjusted for their number by Holm's method."""
+    import numpy as np
+
+    return [float(p) for p in holm(np.array([one.p_value for one in differences]))]
 
 
-def _tested(
+def _measure(
     gaps: Floats, weights: Floats, left_out: Sequence[int], *, rounds: int, seed: int
 ) -> Iterator[Difference]:
+    import numpy as np
+
     size = len(gaps)
     weighed = gaps * (weights / weights.mean())[:, None]
     means = weighed.mean(axis=0)
-    # The last column is the weight itself, so that one product gives sums and what divides them.
+    # The last column is the weight itself: one product then makes both the sums and their divisors.
     columns = np.column_stack([weighed, weights / weights.mean()])
 
     def of_counts(counts: Floats) -> Any:
@@ -132,8 +154,8 @@ def _tested(
         )
 
 
-def _keyed(evaluation: Evaluation) -> Iterator[tuple[Key, tuple[float, float]]]:
-    # Ids may come twice: the first of them is then the first of the other evaluation too.
+def _errors_by_key(evaluation: Evaluation) -> Iterator[tuple[Key, tuple[float, float]]]:
+    # Ids may come twice: the first item of an id is then the first one of the other evaluation too.
     seen: Counter[tuple[str, float]] = Counter()
     for record in evaluation.records:
         same = (record.item_id, record.truth)
@@ -150,7 +172,10 @@ def _require_same(
     prices, names = {key[0]: key[1] for key in a}, f"{first.name} and {other.name}"
     for item_id, truth, _ in b.keys() - a.keys():
         if (known := prices.get(item_id, truth)) != truth:
-            raise EvaluationError(f"item {item_id!r} costs ${known:,.2f} and ${truth:,.2f} in {names}")
+            prices_of_both = f"{format_dollars(known, 2)} and {format_dollars(truth, 2)}"
+            raise EvaluationError(
+                f"item {item_id!r} costs {prices_of_both} in {names}; evaluate both with the same prices"
+            )
     shared, every = len(a.keys() & b.keys()), len(a.keys() | b.keys())
     raise EvaluationError(
         f"{names} were not evaluated on the same items: {shared:,} of {every:,} are in both; evaluate both "

@@ -7,27 +7,34 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._files import replacing
+from .._format import format_dollars
 from ..chat import ChatFormatter
 from ..errors import DataError, EvaluationError, JobCancelled, JobFailed
 from ..predict.predictor import Predictor
 from ..prepare.jsonl import JsonlWriter
-from ..providers.connect import provider_of
+from ..providers import provider_of
+from ..providers.pricing import find_pricing
+from ..tune.cost import estimate_cost
 from ..tune.job import FineTuneJob
 from .evaluation import Evaluation
 from .evaluator import Evaluator
 from .forecast import Forecast, forecast
 from .leaderboard import Leaderboard
-from .report.markdown import dollars, interval, table
-from .trial_costs import KnownPrices
+from .report.format import Table, format_interval
+from .report.markdown import render_table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from openai import OpenAI
 
-    from ..items import ItemDataset
+    from ..items import Item, ItemDataset
     from ..prepare.jsonl import TrainingFile
 
 _HEAD = ("training examples", "model", "settings", "MAE", "95 % interval", "n", "unscored", "cost")
@@ -41,7 +48,7 @@ class Trial:
     """Training examples: the first ones of the training items, so that smaller sets lie in larger ones."""
     model: str
     client: str
-    """Which of the sweep's clients trains and answers."""
+    """The name of the sweep's client that trains and answers; empty where the sweep has one client only."""
     formatter: ChatFormatter
     epochs: int | None = None
     batch_size: int | None = None
@@ -49,35 +56,39 @@ class Trial:
 
     @property
     def settings(self) -> str:
-        """What was set, in words; `the service's own` where nothing was."""
+        """What was set, in words; `the service's own` where nothing was set."""
         named = {
             "epochs": self.epochs,
             "batch": self.batch_size,
             "learning rate x": self.learning_rate_multiplier,
         }
-        said = [f"{name} {value:g}" for name, value in named.items() if value is not None]
+        words = [f"{name} {value:g}" for name, value in named.items() if value is not None]
         if self.formatter != ChatFormatter():
-            said.append(f"prompt {self.formatter.fingerprint[:6]}")
-        return ", ".join(said) or "the service's own"
+            words.append(f"prompt {self.formatter.fingerprint[:6]}")
+        return ", ".join(words) or "the service's own"
 
     @property
     def name(self) -> str:
         """What tables call it."""
-        where = f" at {self.client}" if self.client else ""
-        return f"{self.model}{where}, {self.size:,} examples ({self.settings})"
+        return f"{self.model_and_client}, {self.size:,} examples ({self.settings})"
+
+    @property
+    def model_and_client(self) -> str:
+        """The base model, and the client where the sweep has several."""
+        return f"{self.model} at {self.client}" if self.client else self.model
 
 
 CostOf = Callable[["TrainingFile", Trial], float | None]
-"""What training costs in dollars; None when unknown."""
+"""From a training file and its trial to what training costs in dollars; None when unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Planned:
-    """One job of a sweep and what is known of it."""
+class PlannedJob:
+    """One job of a sweep, what it costs, and whether it is done."""
 
     trial: Trial
     dollars: float | None
-    """What it costs to train; None when unknown."""
+    """What training costs; None when unknown."""
     done: bool
     """Whether its evaluation lies in the folder already: it costs nothing more."""
 
@@ -86,31 +97,33 @@ class Planned:
 class SweepPlan:
     """What a sweep would do. `str()` is a table."""
 
-    jobs: tuple[Planned, ...]
+    jobs: tuple[PlannedJob, ...]
     budget: float | None
+    """Dollars for the jobs that are not done; None without a limit."""
 
     @property
     def dollars(self) -> float | None:
-        """What is still to be paid; None when the price of a job that is to run is unknown."""
-        open_ = [one.dollars for one in self.jobs if not one.done]
-        known = [one for one in open_ if one is not None]
-        return sum(known) if len(known) == len(open_) else None
+        """Dollars for all jobs that are not done; None when the cost of one of them is unknown."""
+        costs = [job.dollars for job in self.jobs if not job.done]
+        known = [cost for cost in costs if cost is not None]
+        return sum(known) if len(known) == len(costs) else None
 
     def __str__(self) -> str:
-        rows = [(one.trial.name, "done" if one.done else _price(one.dollars)) for one in self.jobs]
-        limit = "" if self.budget is None else f" of a budget of {dollars(self.budget)}"
-        return f"{table(('job', 'to pay'), rows)}\nto pay in all: {_price(self.dollars)}{limit}"
+        rows = [(job.trial.name, "done" if job.done else _format_cost(job.dollars)) for job in self.jobs]
+        limit = "" if self.budget is None else f" of a budget of {format_dollars(self.budget, 2)}"
+        table = render_table(Table(("job", "to pay"), rows))
+        return f"{table}\nto pay in all: {_format_cost(self.dollars)}{limit}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of one job."""
+    """One job of a sweep after it ran: its evaluation, or why there is none."""
 
     trial: Trial
     evaluation: Evaluation | None
     """None where the job failed."""
     dollars: float | None
-    """What training cost by the plan; None when unknown."""
+    """What training cost according to the plan; None when unknown."""
     problem: str | None = None
     """Why there is no evaluation."""
 
@@ -120,14 +133,15 @@ class SweepResult:
     """All that a sweep found. `str()` is the table of sizes, models, errors and costs."""
 
     outcomes: tuple[Outcome, ...]
+    """One for each job, the smallest sizes first."""
 
     def leaderboard(self) -> Leaderboard:
-        """Rank what was evaluated, with its baselines.
+        """Rank the models that were evaluated, with their baselines.
 
         Raises:
             EvaluationError: Nothing was evaluated.
         """
-        return Leaderboard(one.evaluation for one in self.outcomes if one.evaluation is not None)
+        return Leaderboard(evaluation for _, evaluation in self._evaluations())
 
     def forecast(self, **options: Any) -> Forecast:
         """Fit the learning curve through the sizes; `options` are those of `forecast`.
@@ -135,35 +149,38 @@ class SweepResult:
         Raises:
             EvaluationError: Fewer than three sizes, or jobs that differ in more than their size.
         """
-        found = [(one.trial, one) for one in self.outcomes if one.evaluation is not None]
-        kinds = {(t.model, t.client, t.settings) for t, _ in found}
+        points = list(self._evaluations())
+        kinds = {(one.trial.model, one.trial.client, one.trial.settings) for one, _ in points}
         if len(kinds) > 1:
             raise EvaluationError(
                 f"{len(kinds)} kinds of jobs have a learning curve each; hand those of one kind to forecast()"
             )
-        priced = [one.dollars / trial.size for trial, one in found if one.dollars is not None]
-        if priced and len(priced) == len(found):
-            options.setdefault("dollars_per_example", priced[-1])
-        return forecast([(t.size, one.evaluation) for t, one in found if one.evaluation], **options)
+        costs = [one.dollars / one.trial.size for one, _ in points if one.dollars is not None]
+        if costs and len(costs) == len(points):
+            options.setdefault("dollars_per_example", costs[-1])
+        return forecast([(one.trial.size, evaluation) for one, evaluation in points], **options)
+
+    def _evaluations(self) -> Iterable[tuple[Outcome, Evaluation]]:
+        return ((one, one.evaluation) for one in self.outcomes if one.evaluation is not None)
 
     def to_markdown(self) -> str:
-        """Give the table as Markdown."""
-        return table(_HEAD, [_row(one) for one in self.outcomes])
+        """Return the table as Markdown."""
+        return render_table(Table(_HEAD, [_to_cells(one) for one in self.outcomes]))
 
     def __str__(self) -> str:
         return self.to_markdown()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """Trains and evaluates every combination of what is listed, one after the other.
+    """Trains and evaluates every combination of the listed settings, one after the other.
 
     Everything is kept in `folder`, every answer as it comes: a sweep that was killed goes on where it
-    stopped, and one that is done costs nothing to run again.
+    stopped, and a finished sweep costs nothing to run again.
 
     Args:
         clients: A client, or several by name.
-        train: Training items; a trial takes the first `size` of them.
+        train: Training items; a trial takes the first `size` items.
         test: Items that every model is evaluated on.
         folder: Where training files, job ids, answers and evaluations are kept.
         sizes: Training examples.
@@ -173,14 +190,38 @@ class Sweep:
         batch_sizes: Examples per step; None is the service's choice.
         learning_rate_multipliers: Factors on the learning rate; None is the service's choice.
         formatters: Prompts and reply forms.
-        cost_of: What training a file costs in dollars, or None when unknown. Without it, what `estimate_cost`
-            says, where the service's price is known here and `epochs` are set.
+        cost_of: A function from a training file and its `Trial` to dollars, or to None when unknown. Without
+            it, `estimate_cost` says what training costs, where the service's price is known here and
+            `epochs` are set.
         budget: Dollars for all jobs that are still to run.
-        evaluator: How models are evaluated; its baselines stand beside each.
-        seed: Of every job.
+        evaluator: How models are evaluated; its baselines stand beside each model.
+        seed: Seed of every job.
 
     Raises:
-        DataError: A list is empty, or a size is larger than the training items.
+        DataError: A list is empty, or there are fewer training items than a size asks for.
+
+    >>> import tempfile
+    >>> from finetune_pricer import MadeUpCatalogue, Sweep
+    >>> from openai import OpenAI
+    >>> train, _, test = MadeUpCatalogue().splits(train=300, test=20)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     sweep = Sweep(
+    ...         clients=OpenAI(api_key="sk-..."),
+    ...         train=train,
+    ...         test=test,
+    ...         folder=folder,
+    ...         sizes=[100, 300],
+    ...         models=["gpt-4.1-mini-2025-04-14"],
+    ...         cost_of=lambda file, trial: file.examples * 0.0002,
+    ...         budget=1.00,
+    ...     )
+    ...     print(sweep.plan())  # and sweep.run() would train and evaluate
+    | job | to pay |
+    | --- | --- |
+    | gpt-4.1-mini-2025-04-14, 100 examples (the service's own) | $0.0200 |
+    | gpt-4.1-mini-2025-04-14, 300 examples (the service's own) | $0.0600 |
+    <BLANKLINE>
+    to pay in all: $0.0800 of a budget of $1.00
     """
 
     clients: OpenAI | Mapping[str, OpenAI]
@@ -198,22 +239,18 @@ class Sweep:
     budget: float | None = None
     evaluator: Evaluator = field(default_factory=Evaluator)
     seed: int = 42
-    _digests: dict[int, list[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _prices: dict[str, KnownPrices] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.trials():
             raise DataError("a sweep over an empty list has no jobs; leave the parameter out instead")
         for size in self.sizes:
             if not 1 <= size <= len(self.train):
-                raise DataError(f"cannot train on {size:,} of {len(self.train):,} items")
-        for name, client in self._clients.items():
-            self._prices[name] = KnownPrices(provider_of(client).name)
+                raise DataError(
+                    f"cannot train on {size:,} of {len(self.train):,} items; choose a size that fits"
+                )
 
     def trials(self) -> tuple[Trial, ...]:
-        """Give every combination, the smallest sizes first."""
-        from itertools import product
-
+        """Return every combination, the smallest sizes first."""
         return tuple(
             Trial(
                 size=size,
@@ -236,140 +273,165 @@ class Sweep:
         )
 
     def plan(self) -> SweepPlan:
-        """Write the training files and say what would run and what it costs; nothing is asked of a service.
+        """Write the training files, and return what would run and what it costs; no service is asked.
 
         Raises:
             FileAccessError: The folder cannot be written.
             InvalidItem: An item has no price.
         """
-        return SweepPlan(jobs=tuple(map(self._planned, self.trials())), budget=self.budget)
+        return SweepPlan(jobs=tuple(map(self._plan, self.trials())), budget=self.budget)
 
     def run(self, *, sleep: Callable[[float], Any] = time.sleep) -> SweepResult:
-        """Run what is not done yet, and give everything. A job that fails is a line that says why.
+        """Run the jobs that are not done yet, and return all outcomes, also those of jobs that failed.
 
         Args:
             sleep: How to pause between questions to the service.
 
         Raises:
             DataError: The jobs that are still to run cost more than the budget, or nobody knows what they
-                cost; nothing was asked of a service.
+                cost; no service was asked.
             ServiceError: A service refuses or does not answer; run again to go on.
         """
         plan = self.plan()
         self._require_affordable(plan)
-        return SweepResult(outcomes=tuple(self._outcome(one, sleep) for one in plan.jobs))
+        return SweepResult(outcomes=tuple(self._run(job, sleep) for job in plan.jobs))
 
     def _require_affordable(self, plan: SweepPlan) -> None:
         if self.budget is None:
             return
         if plan.dollars is None:
             trial = next(one.trial for one in plan.jobs if one.dollars is None and not one.done)
-            why = "cost_of gives None"
-            if self.cost_of is None:
-                why = self._prices[trial.client].why_unknown(trial.model)
+            why = "cost_of returned None" if self.cost_of else self._why_cost_is_unknown(trial)
             raise DataError(f"a budget needs prices, and nobody knows what {trial.name} costs: {why}")
         if plan.dollars > self.budget:
             raise DataError(
-                f"the jobs that are still to run cost {dollars(plan.dollars)}, above the budget of "
-                f"{dollars(self.budget)}; see plan() and take something out"
+                f"the jobs that are still to run cost {format_dollars(plan.dollars, 2)}, above the budget of "
+                f"{format_dollars(self.budget, 2)}; see plan() and take something out"
             )
 
     @property
     def _clients(self) -> Mapping[str, OpenAI]:
         return self.clients if isinstance(self.clients, Mapping) else {"": self.clients}
 
-    def _planned(self, trial: Trial) -> Planned:
-        cost_of = self.cost_of or self._estimated
-        cost = cost_of(self._training_file(trial), trial)
-        return Planned(trial=trial, dollars=cost, done=self._path(trial, "evaluation.json").exists())
+    def _plan(self, trial: Trial) -> PlannedJob:
+        cost_of = self.cost_of or self._estimate
+        cost = cost_of(self._write_training(trial), trial)
+        return PlannedJob(trial=trial, dollars=cost, done=self._path(trial, "evaluation.json").exists())
 
-    def _estimated(self, file: TrainingFile, trial: Trial) -> float | None:
-        return self._prices[trial.client].dollars(
-            file, self._validation_file(trial), model=trial.model, epochs=trial.epochs
+    def _estimate(self, file: TrainingFile, trial: Trial) -> float | None:
+        pricing = find_pricing(self._provider_name(trial), trial.model)
+        if pricing is None or pricing.train is None:
+            return None
+        if pricing.train == 0:  # whatever the number of epochs; no token needs to be counted
+            return 0.0
+        if trial.epochs is None:
+            return None
+        validation = self._write_validation(trial) if pricing.bills_validation else None
+        return estimate_cost(
+            file, model=trial.model, epochs=trial.epochs, validation=validation, price=pricing
+        ).training
+
+    def _why_cost_is_unknown(self, trial: Trial) -> str:
+        provider = self._provider_name(trial)
+        pricing = find_pricing(provider, trial.model)
+        if pricing is not None and pricing.train is not None:
+            return "its service chooses the epochs; set epochs="
+        return (
+            f"no price of {trial.model!r} at {provider!r} is known here; hand in "
+            "cost_of=lambda file, trial: <dollars>"
         )
 
-    def _outcome(self, planned: Planned, sleep: Callable[[float], Any]) -> Outcome:
-        trial, path = planned.trial, self._path(planned.trial, "evaluation.json")
-        if planned.done:
-            return Outcome(trial=trial, evaluation=Evaluation.load(path), dollars=planned.dollars)
-        job = self._job(trial)
+    def _provider_name(self, trial: Trial) -> str:
+        return provider_of(self._clients[trial.client]).name
+
+    def _run(self, job: PlannedJob, sleep: Callable[[float], Any]) -> Outcome:
+        trial, path = job.trial, self._path(job.trial, "evaluation.json")
+        if job.done:
+            return Outcome(trial=trial, evaluation=Evaluation.load(path), dollars=job.dollars)
+        bought = self._buy(trial)
         try:
-            job.wait(sleep=sleep)
-            predictor = Predictor(
-                self._clients[trial.client],
-                job.fine_tuned_model,
-                formatter=trial.formatter,
-                store=self._path(trial, "answers.sqlite"),
-            )
-            evaluation = self.evaluator.evaluate(predictor, self.test, name=trial.name)
+            evaluation = self._evaluate(trial, bought, sleep)
         except (JobFailed, JobCancelled, EvaluationError) as error:
-            # Of an evaluation the plain reason: what was answered lies in the folder.
+            # The cause says it without the answers, which lie in the folder.
             why = error.__cause__ if isinstance(error.__cause__, EvaluationError) else error
             problem = f"{why} (remove {str(path.parent)!r} to train it anew)"
-            return Outcome(trial=trial, evaluation=None, dollars=planned.dollars, problem=problem)
+            return Outcome(trial=trial, evaluation=None, dollars=job.dollars, problem=problem)
         evaluation.save(path)
-        return Outcome(trial=trial, evaluation=evaluation, dollars=planned.dollars)
+        return Outcome(trial=trial, evaluation=evaluation, dollars=job.dollars)
 
-    def _job(self, trial: Trial) -> FineTuneJob:
-        client, known = self._clients[trial.client], self._path(trial, "job.json")
-        if known.exists():
-            return FineTuneJob.attach(client, json.loads(known.read_text())["job"])
+    def _evaluate(self, trial: Trial, job: FineTuneJob, sleep: Callable[[float], Any]) -> Evaluation:
+        job.wait(sleep=sleep)
+        predictor = Predictor(
+            self._clients[trial.client],
+            job.fine_tuned_model,
+            formatter=trial.formatter,
+            store=self._path(trial, "answers.sqlite"),
+        )
+        return self.evaluator.evaluate(predictor, self.test, name=trial.name)
+
+    def _buy(self, trial: Trial) -> FineTuneJob:
+        """Create the trial's job, or attach to the one that an earlier run created."""
+        client, note = self._clients[trial.client], self._path(trial, "job.json")
+        if note.exists():
+            return FineTuneJob.attach(client, json.loads(note.read_text())["job"])
         job = FineTuneJob.create(
             client,
-            self._training_file(trial),
-            validation=self._validation_file(trial),
+            self._write_training(trial),
+            validation=self._write_validation(trial),
             model=trial.model,
             epochs=trial.epochs,
             batch_size=trial.batch_size,
             learning_rate_multiplier=trial.learning_rate_multiplier,
             seed=self.seed,
         )
-        with replacing(known) as file:
+        with replacing(note) as file:
             file.write(json.dumps({"job": job.id, "trial": trial.name}).encode())
         return job
 
-    def _training_file(self, trial: Trial) -> TrainingFile:
+    def _write_training(self, trial: Trial) -> TrainingFile:
         return JsonlWriter(trial.formatter).write(self.train[: trial.size], self._path(trial, "train.jsonl"))
 
-    def _validation_file(self, trial: Trial) -> TrainingFile | None:
+    def _write_validation(self, trial: Trial) -> TrainingFile | None:
         if self.validation is None:
             return None
         return JsonlWriter(trial.formatter).write(self.validation, self._path(trial, "validation.jsonl"))
 
     def _path(self, trial: Trial, name: str) -> Path:
-        # The items are part of the name: other items in the same folder are another sweep.
-        shape = asdict(trial) | {"formatter": trial.formatter.fingerprint, "seed": self.seed}
-        if trial.size not in self._digests:
-            self._digests[trial.size] = [
-                _digest(items) for items in (self.train[: trial.size], self.test, self.validation or ())
-            ]
-        named = json.dumps([shape, self._digests[trial.size]], sort_keys=True)
-        digest = hashlib.sha256(named.encode()).hexdigest()[:12]
+        # The items are part of the name: with other items the same folder holds another sweep.
+        settings = asdict(trial) | {"formatter": trial.formatter.fingerprint, "seed": self.seed}
+        identity = json.dumps([settings, self._digests[trial.size]], sort_keys=True)
+        digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
         return Path(self.folder) / f"{trial.size}-{digest}" / name
 
+    @cached_property
+    def _digests(self) -> dict[int, list[str]]:
+        """Hashes of the training, test and validation items of each size."""
+        others = [_hash_items(items) for items in (self.test, self.validation or ())]
+        return {size: [_hash_items(self.train[:size]), *others] for size in self.sizes}
 
-def _digest(items: Any) -> str:
+
+def _hash_items(items: Iterable[Item]) -> str:
     digest = hashlib.sha256()
     for item in items:
         digest.update(f"{item.id}\x1f{item.price}\x1f{item.text}\x1e".encode())
     return digest.hexdigest()
 
 
-def _price(cost: float | None) -> str:
-    return "unknown" if cost is None else f"${cost:,.4f}"
+def _format_cost(cost: float | None) -> str:
+    # Pilots cost cents: two decimals would make one as dear as the other.
+    return format_dollars(cost, 4)
 
 
-def _row(one: Outcome) -> tuple[str, ...]:
-    trial, found = one.trial, one.evaluation
-    where = f" at {trial.client}" if trial.client else ""
-    head = (f"{trial.size:,}", f"{trial.model}{where}", trial.settings)
-    if found is None:
-        return (*head, f"none: {one.problem}", "", "", "", _price(one.dollars))
+def _to_cells(one: Outcome) -> tuple[str, ...]:
+    trial, evaluation = one.trial, one.evaluation
+    head = (f"{trial.size:,}", trial.model_and_client, trial.settings)
+    if evaluation is None:
+        return (*head, f"none: {one.problem}", "", "", "", _format_cost(one.dollars))
     return (
         *head,
-        dollars(found.mae.value),
-        interval(found.mae, "$"),
-        f"{found.n:,}",
-        f"{found.unscored:,}{' (!)' if found.warning else ''}",
-        _price(one.dollars),
+        format_dollars(evaluation.mae.value, 2),
+        format_interval(evaluation.mae, "$"),
+        f"{evaluation.n:,}",
+        f"{evaluation.unscored:,}{' (!)' if evaluation.warning else ''}",
+        _format_cost(one.dollars),
     )

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -188,8 +189,6 @@ def _tiktoken() -> CountText:
 
 
 def _bpe_openai() -> CountText:
-    import warnings
-
     with warnings.catch_warnings():
         # It opens its vocabulary by a function that Python 3.11 and 3.12 call deprecated.
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -1,21 +1,28 @@
-"""The figures of reports and notebooks, drawn with plotly."""
+"""Every figure of reports and notebooks, drawn with plotly.
+
+Labels that others wrote are escaped here: plotly reads some HTML in them.
+"""
 
 from __future__ import annotations
 
 import html
+import math
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...errors import EvaluationError, MissingExtra
 from .. import metrics
-from ..paired import side_by_side
+from ..paired import align
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from ..compare import Comparison
     from ..evaluation import Evaluation
-    from ..measurement import Record, Slice
+    from ..forecast import Forecast
+    from ..measurement import Record, ScoredRecord, Slice
+
+Row = TypeVar("Row")
 
 _COLOURS = {"green": "#1a9850", "orange": "#f28e2b", "red": "#d73027"}
 # Shapes too, so that colour is not needed to read the figure.
@@ -34,28 +41,32 @@ def draw(evaluation: Evaluation, kind: str, *, log: bool = False) -> Any:
     Raises:
         EvaluationError: There is no such figure.
     """
-    if kind == "scatter":
-        return scatter(evaluation, log=log)
-    kinds: dict[str, Callable[[Evaluation], Any]] = {
-        "running": running_error,
-        "bands": lambda found: slices(found.by_price_band(), "true price"),
-        "categories": lambda found: slices(found.by_category()[:_MOST_CATEGORIES], ""),
-        "calibration": calibration,
-        "ranges": ranges,
-    }
-    if kind not in kinds:
-        raise EvaluationError(f"there is no figure {kind!r}; choose one of {', '.join(['scatter', *kinds])}")
-    return kinds[kind](evaluation)
+    match kind:
+        case "scatter":
+            return draw_scatter(evaluation, log=log)
+        case "running":
+            return draw_running_error(evaluation)
+        case "bands":
+            return draw_price_bands(evaluation.by_price_band())
+        case "categories":
+            return draw_categories(evaluation.by_category())
+        case "calibration":
+            return draw_calibration(evaluation)
+        case "ranges":
+            return draw_ranges(evaluation)
+    raise EvaluationError(
+        f"there is no figure {kind!r}; choose one of scatter, running, bands, categories, calibration, ranges"
+    )
 
 
-def scatter(evaluation: Evaluation, *, log: bool = False) -> Any:
+def draw_scatter(evaluation: Evaluation, *, log: bool = False) -> Any:
     """Draw predicted against actual prices, in dollars, coloured and shaped by the course's rule."""
     import numpy as np
 
-    go = plotly()
-    shown, left = _some(evaluation)
+    go = import_plotly()
+    shown, left_out = _sample_points(evaluation.scored)
     truth = np.array([record.truth for record in shown])
-    price = np.array([record.price for record in shown], dtype=np.float64)
+    price = np.array([record.price for record in shown])
     colours = metrics.hit_colours(truth, price)
     top = float(max(truth.max(), price.max(), 1.0)) * 1.05
     figure = go.Figure()
@@ -73,23 +84,25 @@ def scatter(evaluation: Evaluation, *, log: bool = False) -> Any:
             text=[html.escape(shown[at].label) for at in chosen],
             hovertemplate="%{text}<br>actual $%{x:,.2f}<br>predicted $%{y:,.2f}<extra></extra>",
         )
-    figure.update_xaxes(title=f"actual price ($){left}")
+    figure.update_xaxes(title=f"actual price ($){left_out}")
     figure.update_yaxes(title="predicted price ($)")
-    _either_axes(figure, min(float(price.min()), 0.0), top, _bottom(truth, price), log=log)
-    return styled(figure, legend=True)
+    _offer_both_axes(figure, min(float(price.min()), 0.0), top, _lowest_tick(truth, price), log=log)
+    return apply_style(figure, legend=True)
 
 
-def _either_axes(figure: Any, low: float, top: float, bottom: float, *, log: bool) -> None:
-    import math
-
+def _offer_both_axes(figure: Any, low: float, top: float, bottom: float, *, log: bool) -> None:
     linear = {"type": "linear", "range": [low, top], "dtick": None}
     logarithmic = {"type": "log", "range": [math.log10(bottom), math.log10(top)], "dtick": 1}
     figure.update_xaxes(logarithmic if log else {**linear, "range": [0, top]})
     figure.update_yaxes(logarithmic if log else linear)
 
     def button(label: str, x: dict[str, Any], y: dict[str, Any]) -> dict[str, Any]:
-        parts = {f"{axis}.{name}": made[name] for axis, made in (("xaxis", x), ("yaxis", y)) for name in made}
-        return {"label": label, "method": "relayout", "args": [parts]}
+        changes = {
+            f"{axis}.{name}": value
+            for axis, layout in (("xaxis", x), ("yaxis", y))
+            for name, value in layout.items()
+        }
+        return {"label": label, "method": "relayout", "args": [changes]}
 
     buttons = [
         button("linear", {**linear, "range": [0, top]}, linear),
@@ -101,7 +114,7 @@ def _either_axes(figure: Any, low: float, top: float, bottom: float, *, log: boo
     )
 
 
-def _bottom(*prices: Any) -> float:
+def _lowest_tick(*prices: Any) -> float:
     import numpy as np
 
     above = np.concatenate(prices)
@@ -109,12 +122,12 @@ def _bottom(*prices: Any) -> float:
     return max(float(above.min()) * 0.8, 0.01) if above.size else 0.01
 
 
-def running_error(evaluation: Evaluation) -> Any:
+def draw_running_error(evaluation: Evaluation) -> Any:
     """Draw the mean absolute error after each item, in dollars, with mean ± 1.96 sd/√n around it."""
     import numpy as np
 
-    go = plotly()
-    errors = np.abs(np.array([record.error for record in evaluation.records if record.error is not None]))
+    go = import_plotly()
+    errors = np.abs([record.error for record in evaluation.scored])
     count = np.arange(1, errors.size + 1)
     mean = np.cumsum(errors) / count
     variance = np.maximum(np.cumsum(errors**2) / count - mean**2, 0.0) * count / np.maximum(count - 1, 1)
@@ -143,39 +156,48 @@ def running_error(evaluation: Evaluation) -> Any:
     )
     figure.update_xaxes(title="items")
     figure.update_yaxes(title="mean absolute error ($)", rangemode="tozero")
-    return styled(figure, legend=True)
+    return apply_style(figure, legend=True)
 
 
-def slices(parts: Sequence[Slice], title: str) -> Any:
-    """Draw the mean absolute error of each part of the items, in dollars, with its 95 % interval."""
-    go = plotly()
-    known = [(part, part.mae) for part in reversed(parts) if part.mae is not None]
+def draw_price_bands(bands: Sequence[Slice]) -> Any:
+    """Draw the mean absolute error of each price band, in dollars, with its 95 % interval."""
+    return _draw_slices(bands, "true price")
+
+
+def draw_categories(categories: Sequence[Slice]) -> Any:
+    """Draw the mean absolute error of the first categories, in dollars, with its 95 % interval."""
+    return _draw_slices(categories[:_MOST_CATEGORIES], "")
+
+
+def _draw_slices(slices: Sequence[Slice], title: str) -> Any:
+    go = import_plotly()
+    known = [(one, one.mae) for one in reversed(slices) if one.mae is not None]
     figure = go.Figure()
     figure.add_bar(
-        y=[f"{html.escape(_short(part.label))} ({part.n:,})" for part, _ in known],
+        y=[f"{html.escape(_shorten(one.label))} ({one.n:,})" for one, _ in known],
         x=[mae.value for _, mae in known],
         orientation="h",
         marker={"color": "#9ecae1"},
         error_x={
             "type": "data",
             "symmetric": False,
-            "array": [_length(mae.high - mae.value) for _, mae in known],
-            "arrayminus": [_length(mae.value - mae.low) for _, mae in known],
+            "array": [_to_length(mae.high - mae.value) for _, mae in known],
+            "arrayminus": [_to_length(mae.value - mae.low) for _, mae in known],
             "color": "#333",
         },
         hovertemplate="%{y} items: $%{x:,.2f}<extra></extra>",
     )
     figure.update_xaxes(title="MAE ($)", rangemode="tozero")
     figure.update_yaxes(title=title, automargin=True)
-    return styled(figure, height=130 + 30 * max(len(known), 3))
+    return apply_style(figure, height=130 + 30 * max(len(known), 3))
 
 
-def calibration(evaluation: Evaluation) -> Any:
+def draw_calibration(evaluation: Evaluation) -> Any:
     """Draw the mean actual price against the mean predicted one, for tenths of the items by prediction."""
     import numpy as np
 
-    go = plotly()
-    rows = np.array([(r.price, r.truth) for r in evaluation.records if r.price is not None])
+    go = import_plotly()
+    rows = np.array([(record.price, record.truth) for record in evaluation.scored])
     parts = np.array_split(rows[np.argsort(rows[:, 0], kind="stable")], min(10, len(rows)))
     predicted, actual = np.array([part.mean(axis=0) for part in parts]).T
     half = np.array(
@@ -196,27 +218,25 @@ def calibration(evaluation: Evaluation) -> Any:
     )
     figure.update_xaxes(title="mean predicted price ($)")
     figure.update_yaxes(title="mean actual price ($)")
-    return styled(figure, legend=True)
+    return apply_style(figure, legend=True)
 
 
-def ranges(evaluation: Evaluation) -> Any:
+def draw_ranges(evaluation: Evaluation) -> Any:
     """Draw price ranges and true prices of some items, in dollars on a logarithmic axis.
 
     Raises:
         EvaluationError: No prediction has a range; calibrate the predictor first.
     """
-    go = plotly()
-    found = [r for r in evaluation.records if r.low is not None and r.high is not None]
-    if not found:
+    go = import_plotly()
+    ranged = [(r, r.low, r.high) for r in evaluation.records if r.low is not None and r.high is not None]
+    if not ranged:
         raise EvaluationError("no prediction has a price range; predictor.calibrate(items) gives them")
-    chosen = _drawn(found, _MOST_RANGES)
-    chosen.sort(key=lambda record: record.price or 0.0)
+    chosen = sorted(_sample(ranged, _MOST_RANGES), key=lambda row: _price_or_last(row[0]))
     figure = go.Figure()
-    at = list(range(1, len(chosen) + 1))
     figure.add_bar(
-        x=at,
-        y=[(r.high or 0.0) - (r.low or 0.0) for r in chosen],
-        base=[r.low for r in chosen],
+        x=list(range(1, len(chosen) + 1)),
+        y=[high - low for _, low, high in chosen],
+        base=[low for _, low, _ in chosen],
         name="price range",
         marker={"color": "#c6dbef"},
         hoverinfo="skip",
@@ -226,84 +246,129 @@ def ranges(evaluation: Evaluation) -> Any:
         ("outside", False, "x", "#d73027"),
     ):
         rows = [
-            (x, r)
-            for x, r in zip(at, chosen, strict=True)
-            if ((r.low or 0.0) <= r.truth <= (r.high or 0.0)) == inside
+            (x, record)
+            for x, (record, low, high) in enumerate(chosen, start=1)
+            if (low <= record.truth <= high) == inside
         ]
         figure.add_scatter(
             x=[x for x, _ in rows],
-            y=[r.truth for _, r in rows],
+            y=[record.truth for _, record in rows],
             mode="markers",
             name=f"true price {name}",
             marker={"symbol": symbol, "color": colour},
-            text=[html.escape(r.label) for _, r in rows],
+            text=[html.escape(record.label) for _, record in rows],
             hovertemplate="%{text}<br>actual $%{y:,.2f}<extra></extra>",
         )
     figure.update_xaxes(title=f"{len(chosen)} items, by predicted price", showticklabels=False)
     figure.update_yaxes(title="price ($)", type="log")
-    return styled(figure, legend=True)
+    return apply_style(figure, legend=True)
 
 
-def error_against_error(comparison: Comparison) -> Any:
+def draw_errors(comparison: Comparison) -> Any:
     """Draw one model's absolute error against the other's, one point an item, in dollars."""
-    go = plotly()
+    import numpy as np
+
+    go = import_plotly()
     a, b = comparison.a, comparison.b
-    found = side_by_side([a, b], allow_different=True).errors
-    found = found[~(found != found).any(axis=1)][:_MOST_POINTS]  # noqa: PLR0124 - NaN is not itself
-    top = max(float(found.max()), 1.0) * 1.05
+    errors = align([a, b], allow_different=True).errors
+    errors = errors[~np.isnan(errors).any(axis=1)][:_MOST_POINTS]
+    top = max(float(errors.max()), 1.0) * 1.05
     figure = go.Figure()
     line = {"x": [0, top], "y": [0, top], "mode": "lines", "line": {"color": _GREY, "dash": "dash"}}
     figure.add_scatter(**line, name="equally far off", hoverinfo="skip")
     figure.add_scatter(
-        x=found[:, 0].round(2),
-        y=found[:, 1].round(2),
+        x=errors[:, 0].round(2),
+        y=errors[:, 1].round(2),
         mode="markers",
         name="items",
         marker={"color": _BLUE, "size": 6, "opacity": 0.5},
         hovertemplate="off by $%{x:,.2f} and $%{y:,.2f}<extra></extra>",
     )
-    figure.update_xaxes(title=f"error of {html.escape(_short(a.name, 18))} ($)", range=[0, top])
-    figure.update_yaxes(title=f"error of {html.escape(_short(b.name, 18))} ($)", range=[0, top])
-    return styled(figure, legend=True)
+    figure.update_xaxes(title=f"error of {html.escape(_shorten(a.name, 18))} ($)", range=[0, top])
+    figure.update_yaxes(title=f"error of {html.escape(_shorten(b.name, 18))} ($)", range=[0, top])
+    return apply_style(figure, legend=True)
 
 
-def gaps(comparison: Comparison) -> Any:
+def draw_differences(pairs: Sequence[Comparison]) -> Any:
     """Draw each MAE difference with its 95 % interval, in dollars; left of 0 the first model is better."""
-    go = plotly()
-    shown = (comparison, *comparison.further)[::-1]
+    go = import_plotly()
+    shown = pairs[::-1]
     figure = go.Figure()
     figure.add_scatter(
         x=[one.difference.value for one in shown],
-        y=[html.escape(_short(one.b.name)) for one in shown],
+        y=[html.escape(_shorten(one.b.name)) for one in shown],
         mode="markers",
         marker={"color": _BLUE, "size": 10},
         error_x={
             "type": "data",
             "symmetric": False,
-            "array": [_length(one.difference.high - one.difference.value) for one in shown],
-            "arrayminus": [_length(one.difference.value - one.difference.low) for one in shown],
+            "array": [_to_length(one.difference.high - one.difference.value) for one in shown],
+            "arrayminus": [_to_length(one.difference.value - one.difference.low) for one in shown],
         },
         hovertemplate="%{y}: $%{x:,.2f}<extra></extra>",
     )
     figure.add_vline(x=0, line={"color": _GREY, "dash": "dash"})
     figure.update_xaxes(title="difference of MAE ($)")
     figure.update_yaxes(automargin=True)
-    return styled(figure, height=160 + 40 * len(shown))
+    return apply_style(figure, height=160 + 40 * len(shown))
 
 
-def div(figure: Any, *, script: bool) -> str:
-    """Give a figure as a part of a page; the first on a page brings the script, whole."""
-    made = figure.to_html(
+def draw_learning_curve(forecast: Forecast, to: int) -> Any:
+    """Draw points with their 95 % intervals, each form, and the 80 % band, up to a training size."""
+    import numpy as np
+
+    go = import_plotly()
+    sizes = np.unique(
+        np.geomspace(forecast.points[0].size, max(to, forecast.largest), 40).round().astype(int)
+    )
+    bands = [forecast.mae(int(size)) for size in sizes]
+    figure = go.Figure()
+    edge = {"x": sizes, "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
+    figure.add_scatter(y=[band.high for band in bands], showlegend=False, **edge)
+    figure.add_scatter(
+        y=[band.low for band in bands],
+        fill="tonexty",
+        fillcolor="rgba(31, 119, 180, 0.2)",
+        name="80 % band",
+        **edge,
+    )
+    for one, dash in zip(forecast.fitted, ("dot", "solid", "dash", "dashdot", "longdash"), strict=False):
+        line = {"width": 1.2, "dash": dash, "color": "#555"}
+        curve = [float(one.errors(int(size))[0]) for size in sizes]
+        figure.add_scatter(x=sizes, y=curve, mode="lines", line=line, name=one.form.name, hoverinfo="skip")
+    metrics = [point.evaluation.mae for point in forecast.points]
+    figure.add_scatter(
+        x=[point.size for point in forecast.points],
+        y=[mae.value for mae in metrics],
+        mode="markers",
+        marker={"size": 10, "color": "#1f77b4"},
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": [mae.high - mae.value for mae in metrics],
+            "arrayminus": [mae.value - mae.low for mae in metrics],
+        },
+        name="evaluated, 95 % interval",
+        hovertemplate="%{x:,} examples: $%{y:,.2f}<extra></extra>",
+    )
+    figure.update_xaxes(title="training examples", type="log")
+    figure.update_yaxes(title="MAE ($)", type="log")
+    return apply_style(figure, legend=True)
+
+
+def to_div(figure: Any, *, with_script: bool) -> str:
+    """Return a figure as a part of a page; the first figure of a page brings the whole script."""
+    html_of_figure: str = figure.to_html(
         full_html=False,
-        include_plotlyjs=script,
+        include_plotlyjs=with_script,
         default_height=f"{figure.layout.height or 450}px",
         config={"displaylogo": False, "responsive": True, "displayModeBar": False},
     )
-    return f'<div class="figure">{made}</div>'
+    return html_of_figure
 
 
-def plotly() -> Any:
-    """Give plotly's figures.
+def import_plotly() -> Any:
+    """Return plotly's module of figures.
 
     Raises:
         MissingExtra: plotly is not installed.
@@ -311,14 +376,12 @@ def plotly() -> Any:
     try:
         import plotly.graph_objects as go
     except ImportError as error:
-        raise MissingExtra(
-            "the report needs plotly; install it: pip install 'finetune-pricer[plots]'"
-        ) from error
+        raise MissingExtra("figures need plotly; install it: pip install 'finetune-pricer[plots]'") from error
     return go
 
 
-def styled(figure: Any, *, legend: bool = False, height: int = 450) -> Any:
-    """Dress a figure as those of reports are."""
+def apply_style(figure: Any, *, legend: bool = False, height: int = 450) -> Any:
+    """Return a figure in the style of all figures of reports."""
     figure.update_layout(
         template="plotly_white",
         height=height,
@@ -331,20 +394,26 @@ def styled(figure: Any, *, legend: bool = False, height: int = 450) -> Any:
     return figure
 
 
-def _some(evaluation: Evaluation) -> tuple[list[Record], str]:
-    scored = [record for record in evaluation.records if record.price is not None]
-    if len(scored) <= _MOST_POINTS:
-        return scored, ""
-    return _drawn(scored, _MOST_POINTS), f"; {_MOST_POINTS:,} of {len(scored):,} items, drawn at random"
+def _sample_points(records: Sequence[ScoredRecord]) -> tuple[list[ScoredRecord], str]:
+    """Return as many records as a figure can show, and what its axis says where that is not all."""
+    if len(records) <= _MOST_POINTS:
+        return list(records), ""
+    left_out = f"; {_MOST_POINTS:,} of {len(records):,} items, drawn at random"
+    return _sample(records, _MOST_POINTS), left_out
 
 
-def _drawn(records: Sequence[Record], most: int) -> list[Record]:
-    return random.Random(42).sample(records, most) if len(records) > most else list(records)  # noqa: S311
+def _sample(rows: Sequence[Row], most: int) -> list[Row]:
+    return random.Random(42).sample(rows, most) if len(rows) > most else list(rows)  # noqa: S311
 
 
-def _short(text: str, most: int = _LABEL) -> str:
+def _price_or_last(record: Record) -> float:
+    return math.inf if record.price is None else record.price
+
+
+def _shorten(text: str, most: int = _LABEL) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def _length(length: float) -> float:
-    return 0.0 if length != length else max(length, 0.0)  # noqa: PLR0124 - NaN is not itself
+def _to_length(length: float) -> float:
+    # A bar of an unknown end has no length; rounding may leave a negative one.
+    return 0.0 if math.isnan(length) else max(length, 0.0)

@@ -1,199 +1,203 @@
-"""The report: one HTML file that people open, with no need of a network."""
+"""Reports as HTML: one file each that people open, with no need of a network.
+
+The pages stand in `templates/`. Jinja2 escapes every text that it puts into them, whatever a title may hold;
+figures alone are put in as they are, since plotly has escaped them.
+"""
 
 from __future__ import annotations
 
-import html
-from typing import TYPE_CHECKING, Any
+from html import escape
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..._files import replacing
-from ..measurement import KINDS
-from ..verdict import headline, verdicts
-from . import figures, markdown
-from .page import metric_table, page, table
+from ..._format import format_dollars
+from ...errors import MissingExtra
+from . import figures
+from .content import (
+    collect_comparison,
+    collect_evaluation,
+    cost_table,
+    difference_table,
+    manifest_table,
+    metric_table,
+    overview_table,
+    slice_table,
+)
+from .format import Table, format_interval, format_number
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Sequence
+
+    from jinja2 import Environment
 
     from ..compare import Comparison
     from ..evaluation import Evaluation
-    from ..measurement import Metric, Unit
+    from .content import ComparisonContent, EvaluationContent
 
-Section = tuple[str, str, Any]
-"""A heading, a note, and a figure."""
+_CATEGORIES = 30
 
 
-def write_html(evaluation: Evaluation, path: str | os.PathLike[str]) -> None:
+class Section(NamedTuple):
+    """A figure of a report, with what stands above it."""
+
+    heading: str
+    note: str
+    figure: Any
+    """A plotly figure."""
+
+
+def write_evaluation(evaluation: Evaluation, path: str | os.PathLike[str]) -> None:
     """Write the report of one evaluation; see `Evaluation.to_html`."""
-    made = page(f"Prices by {evaluation.name}", _body(evaluation))
-    with replacing(path) as file:
-        file.write(made.encode())
+    content = collect_evaluation(evaluation)
+    _write_page(
+        path,
+        "evaluation.html",
+        title=f"Prices by {evaluation.name}",
+        content=content,
+        overview=overview_table(content.models),
+        sections=_to_html(_draw_evaluation(content)),
+        tables=list(_evaluation_tables(content)),
+    )
 
 
 def write_comparison(comparison: Comparison, path: str | os.PathLike[str]) -> None:
     """Write the report of a comparison; see `Comparison.to_html`."""
-    compared = (comparison, *comparison.further)
-    title = f"{comparison.a.name} against {', '.join(one.b.name for one in compared)}"
-    parts = [
-        f"<h1>{html.escape(title)}</h1>",
-        _verdict(one.sentence for one in compared),
-        *(_warning(f"{one.name}: {one.warning}") for one in _models(comparison) if one.warning),
-        "<h2>Side by side</h2>",
-        metric_table(_models(comparison)),
-        "<h2>Differences</h2>",
-        table(_PAIR_HEAD, [_pair_row(one) for one in compared]),
-        f'<p class="note">{_DETECTABLE}</p>',
-        _sections(_of_comparison(comparison)),
-        _again(*_models(comparison)),
-    ]
-    with replacing(path) as file:
-        file.write(page(title, "\n".join(parts)).encode())
-
-
-def _models(comparison: Comparison) -> tuple[Evaluation, ...]:
-    return (comparison.a, comparison.b, *(one.b for one in comparison.further))
-
-
-def _body(evaluation: Evaluation) -> str:
-    parts = [
-        f"<h1>{html.escape(evaluation.name)}</h1>",
-        f'<p class="headline">{headline(evaluation).partition(" (")[0]}</p>',
-        f'<p class="note">{_evidence(evaluation)}</p>',
-        *(_warning(note) for note in markdown.notes(evaluation)),
-        _verdict(verdicts(evaluation)),
-        "<h2>Beside the baselines</h2>",
-        metric_table((evaluation, *evaluation.baselines)),
-        _sections(_of_evaluation(evaluation)),
-        *_tables(evaluation),
-        _again(evaluation),
-    ]
-    return "\n".join(parts)
-
-
-def _evidence(evaluation: Evaluation) -> str:
-    sample = f" ({html.escape(evaluation.sample)})" if evaluation.sample else ""
-    return (
-        f"Mean absolute error, 95 % interval {markdown.interval(evaluation.mae, '$')}, "
-        f"{evaluation.n:,} items scored{sample}, {evaluation.unscored:,} unscored."
+    content = collect_comparison(comparison)
+    _write_page(
+        path,
+        "comparison.html",
+        title=content.title,
+        content=content,
+        overview=overview_table(content.models),
+        differences=difference_table(content.pairs),
+        sections=_to_html(_draw_comparison(content)),
+        tables=[("To do it again", manifest_table(content.models))],
     )
 
 
-def _of_evaluation(evaluation: Evaluation) -> Iterator[Section]:
-    yield "Predicted against actual", "On the diagonal a guess is exact.", figures.scatter(evaluation)
-    yield (
+def write_table(table: Table, path: str | os.PathLike[str], *, title: str, note: str) -> None:
+    """Write a page of one table and a note below it; see `Leaderboard.to_html`."""
+    _write_page(path, "table.html", title=title, table=table, note=note)
+
+
+def render_evaluations(models: Sequence[Evaluation]) -> str:
+    """Return a part of a page for notebooks: a line per model, and the table of their metrics."""
+    return _render_part(
+        "\n".join(f"{model.name}: {model}" for model in models),
+        lines=[(model.name, str(model)) for model in models],
+        table=overview_table(models),
+    )
+
+
+def render_table(table: Table, *, note: str, text: str) -> str:
+    """Return a part of a page for notebooks: a table and a note; `text` says the same without Jinja2."""
+    return _render_part(text, table=table, note=note)
+
+
+def _write_page(path: str | os.PathLike[str], template: str, **content: Any) -> None:
+    page = _environment().get_template(template).render(content)
+    with replacing(path) as file:
+        file.write(page.encode())
+
+
+def _render_part(text: str, **content: Any) -> str:
+    try:
+        return _environment().get_template("notebook.html").render(content)
+    except MissingExtra:
+        # A notebook shows an object that was only looked at: plain text is better than an error.
+        return f"<pre>{escape(text)}</pre>"
+
+
+def _environment() -> Environment:
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError as error:
+        raise MissingExtra(
+            "reports as HTML need Jinja2; install it: pip install 'finetune-pricer[plots]'"
+        ) from error
+    return Environment(
+        loader=PackageLoader(__package__),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _to_html(sections: Iterable[Section]) -> list[Section]:
+    """Return sections with figures as HTML; the first figure brings plotly's script for the whole page."""
+    return [
+        section._replace(figure=figures.to_div(section.figure, with_script=at == 0))
+        for at, section in enumerate(sections)
+    ]
+
+
+def _draw_evaluation(content: EvaluationContent) -> Iterable[Section]:
+    evaluation = content.evaluation
+    yield Section(
+        "Predicted against actual", "On the diagonal a guess is exact.", figures.draw_scatter(evaluation)
+    )
+    yield Section(
         "Running error",
         "The mean after each item, with its 95 % band: where it has not settled, more items are needed.",
-        figures.running_error(evaluation),
+        figures.draw_running_error(evaluation),
     )
-    yield (
+    yield Section(
         "Error by price",
         "Mean absolute error of each price band with its 95 % interval; how many items are in brackets.",
-        figures.draw(evaluation, "bands"),
+        figures.draw_price_bands(content.price_bands),
     )
     if len({record.category for record in evaluation.records}) > 1:
-        yield (
+        yield Section(
             "Error by category",
             "The largest categories first; a wide interval is a small category.",
-            figures.draw(evaluation, "categories"),
+            figures.draw_categories(content.categories),
         )
-    yield (
+    yield Section(
         "Calibration",
         "Items in tenths by predicted price, with 95 % intervals. Above the diagonal guesses are too low.",
-        figures.calibration(evaluation),
+        figures.draw_calibration(evaluation),
     )
-    if evaluation.coverage is not None:
-        covered = markdown.number(evaluation.coverage.value, "%")
-        yield (
+    if (covered := evaluation.coverage) is not None:
+        share, interval = format_number(covered.value, "%"), format_interval(covered, "%")
+        yield Section(
             "Price ranges",
-            f"{covered} ({markdown.interval(evaluation.coverage, '%')}) of true prices lie in their range.",
-            figures.ranges(evaluation),
+            f"{share} ({interval}) of true prices lie in their range.",
+            figures.draw_ranges(evaluation),
         )
 
 
-def _of_comparison(comparison: Comparison) -> Iterator[Section]:
-    yield (
+def _draw_comparison(content: ComparisonContent) -> Iterable[Section]:
+    first = content.comparison.a.name
+    yield Section(
         "How sure is the difference?",
-        f"Left of 0 {html.escape(comparison.a.name)} is better; an interval that holds 0 leaves it open.",
-        figures.gaps(comparison),
+        f"Left of 0 {first} is better; an interval that holds 0 leaves it open.",
+        figures.draw_differences(content.pairs),
     )
-    yield (
+    yield Section(
         "Item by item",
-        f"Above the diagonal {html.escape(comparison.a.name)} is nearer to the true price.",
-        figures.error_against_error(comparison),
+        f"Above the diagonal {first} is nearer to the true price.",
+        figures.draw_errors(content.comparison),
     )
 
 
-def _sections(sections: Iterable[Section]) -> str:
-    # The script is put in once, with the first figure, and whole: the file must open on a train.
-    return "\n".join(
-        f'<h2>{heading}</h2><p class="note">{note}</p>{figures.div(figure, script=at == 0)}'
-        for at, (heading, note, figure) in enumerate(sections)
-    )
-
-
-def _tables(evaluation: Evaluation) -> Iterator[str]:
-    rows = [
-        (KINDS[name].label, *(write(metric, KINDS[name].unit) for write in (_value, markdown.interval)))
-        for name, metric in evaluation.metrics.items()
-    ]
-    yield f"<h2>All metrics</h2>{table(('metric', 'value', '95 % interval'), rows)}"
-    for title, slices in (("price", evaluation.by_price_band()), ("category", evaluation.by_category()[:30])):
-        yield f"<h2>Metrics by {title}</h2>{table(markdown.SLICE_HEAD, markdown.slice_rows(slices))}"
+def _evaluation_tables(content: EvaluationContent) -> Iterable[tuple[str, Table]]:
+    evaluation = content.evaluation
+    yield "All metrics", metric_table(evaluation)
+    yield "Metrics by price", slice_table(content.price_bands)
+    yield "Metrics by category", slice_table(content.categories[:_CATEGORIES])
     worst = [
-        (one.label, one.category or "", *map(markdown.dollars, (one.truth, one.price or 0, one.error or 0)))
-        for one in evaluation.worst(15)
+        (
+            one.label,
+            one.category or "",
+            *(format_dollars(amount, 2) for amount in (one.truth, one.price, one.error)),
+        )
+        for one in content.worst
     ]
-    of_misses = ("item", "category", "actual", "predicted", "off by")
-    yield f"<h2>Worst misses</h2>{table(of_misses, worst, text_columns=2)}"
-    if reasons := list(evaluation.unscored_reasons.items())[:20]:
-        counted = [(reason, f"{count:,}") for reason, count in reasons]
-        yield f"<h2>Unscored</h2>{table(('why', 'items'), counted)}"
-    yield f"<h2>Cost</h2>{table(('', ''), markdown.cost_rows(evaluation), text_columns=2)}"
-
-
-def _value(metric: Metric, unit: Unit) -> str:
-    return markdown.number(metric.value, unit)
-
-
-def _again(*evaluations: Evaluation) -> str:
-    names = list(dict.fromkeys(name for one in evaluations for name in one.manifest))
-    rows = [(name, *(one.manifest.get(name, "") for one in evaluations)) for name in names]
-    head = ("", *(one.name for one in evaluations)) if len(evaluations) > 1 else ()
-    return f"<h2>To do it again</h2>{table(head, rows, text_columns=1 + len(evaluations))}"
-
-
-_DETECTABLE = (
-    "The smallest detectable difference is what these items would show four times in five; a smaller one "
-    "could easily be missed."
-)
-_PAIR_HEAD = (
-    "against",
-    "difference",
-    "95 % interval",
-    "p",
-    "smallest detectable",
-    "nearer on",
-    "n",
-    "left out",
-)
-
-
-def _pair_row(one: Comparison) -> tuple[str, ...]:
-    return (
-        one.b.name,
-        markdown.dollars(one.difference.value),
-        markdown.interval(one.difference, "$"),
-        f"{one.p_value:.4f}",
-        markdown.number(one.smallest_detectable, "$"),
-        f"{one.win_rate:.0%}",
-        f"{one.n:,}",
-        f"{one.left_out:,}",
-    )
-
-
-def _verdict(sentences: Iterable[str]) -> str:
-    return f'<div class="verdict">{"".join(f"<p>{html.escape(line)}</p>" for line in sentences)}</div>'
-
-
-def _warning(text: str) -> str:
-    return f'<p class="warning">{html.escape(text)}</p>'
+    yield "Worst misses", Table(("item", "category", "actual", "predicted", "off by"), worst, text_columns=2)
+    if content.unscored_reasons:
+        reasons = [(reason, f"{count:,}") for reason, count in content.unscored_reasons.items()]
+        yield "Unscored", Table(("why", "items"), reasons)
+    yield "Cost", cost_table(evaluation)
+    yield "To do it again", manifest_table([evaluation])

@@ -1,0 +1,221 @@
+"""What a report says: numbers and sentences, computed once, and handed to a renderer that lays them out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..._format import format_dollars
+from ..compare import state_verdicts
+from ..metrics import METRICS
+from .format import Table, format_interval, format_number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ..compare import Comparison
+    from ..evaluation import Evaluation
+    from ..measurement import ScoredRecord, Slice
+
+_WORST = 15
+_REASONS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationContent:
+    """Everything that a report of one evaluation says."""
+
+    evaluation: Evaluation
+    headline: str
+    """The mean error in one short sentence."""
+    interval: str
+    """The interval of the mean error, in words."""
+    scored: str
+    """How many items were scored, in words."""
+    unscored: str
+    """How many items were not scored, in words."""
+    notes: tuple[str, ...]
+    """What a reader must know before believing the numbers."""
+    verdicts: tuple[str, ...]
+    """How the model stands beside its baselines."""
+    price_bands: tuple[Slice, ...]
+    categories: tuple[Slice, ...]
+    """The largest first."""
+    worst: tuple[ScoredRecord, ...]
+    """The records with the largest errors, the worst first."""
+    unscored_reasons: dict[str, int]
+    """The most common reasons for which items were not scored, and how many items each."""
+
+    @property
+    def models(self) -> tuple[Evaluation, ...]:
+        """The model and its baselines."""
+        return (self.evaluation, *self.evaluation.baselines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonContent:
+    """Everything that a report of a comparison says."""
+
+    comparison: Comparison
+    title: str
+    verdicts: tuple[str, ...]
+    warnings: tuple[str, ...]
+    """Models of which too many items are unscored."""
+
+    @property
+    def pairs(self) -> tuple[Comparison, ...]:
+        """The first model against each other one."""
+        return (self.comparison, *self.comparison.further)
+
+    @property
+    def models(self) -> tuple[Evaluation, ...]:
+        """All models, the first one first."""
+        return (self.comparison.a, *(pair.b for pair in self.pairs))
+
+
+def collect_evaluation(evaluation: Evaluation) -> EvaluationContent:
+    """Compute what a report of an evaluation says: each slice and each comparison is resampled here, once."""
+    return EvaluationContent(
+        evaluation=evaluation,
+        headline=f"Off by {format_dollars(evaluation.mae.value, 2)} on average",
+        interval=f"95 % interval {format_interval(evaluation.mae, '$')}",
+        scored=f"{evaluation.n:,} items scored",
+        unscored=f"{evaluation.unscored:,} unscored",
+        notes=tuple(_notes(evaluation)),
+        verdicts=tuple(state_verdicts(evaluation)),
+        price_bands=evaluation.by_price_band(),
+        categories=evaluation.by_category(),
+        worst=evaluation.worst(_WORST),
+        unscored_reasons=dict(list(evaluation.unscored_reasons.items())[:_REASONS]),
+    )
+
+
+def collect_comparison(comparison: Comparison) -> ComparisonContent:
+    """Gather what a report of a comparison says."""
+    pairs = (comparison, *comparison.further)
+    models = (comparison.a, *(pair.b for pair in pairs))
+    return ComparisonContent(
+        comparison=comparison,
+        title=f"{comparison.a.name} against {', '.join(pair.b.name for pair in pairs)}",
+        verdicts=tuple(pair.sentence for pair in pairs),
+        warnings=tuple(f"{one.name}: {one.warning}" for one in models if one.warning),
+    )
+
+
+def _notes(evaluation: Evaluation) -> Iterable[str]:
+    if evaluation.warning:
+        yield f"{evaluation.warning}; the numbers may describe the easy ones."
+    if evaluation.sample:
+        yield f"Evaluated on {evaluation.sample}."
+    if evaluation.is_weighted:
+        yield "Items are weighted."
+    if evaluation.negative:
+        yield (
+            f"{evaluation.negative:,} predicted prices are below $0; they are scored as they are, and RMSLE "
+            "takes them as 0."
+        )
+
+
+def overview_table(models: Iterable[Evaluation]) -> Table:
+    """Return one line per model, with the metrics that people ask for."""
+    head = "MAE|95 % interval|median error|RMSE|RMSLE|r²|green|orange|red|n|unscored"
+    rows = [
+        (
+            one.name,
+            format_dollars(one.mae.value, 2),
+            format_interval(one.mae, "$"),
+            format_dollars(one.median_absolute_error.value, 2),
+            format_dollars(one.rmse.value, 2),
+            format_number(one.rmsle.value, ""),
+            format_number(one.r2.value, "%"),
+            *(f"{share.value:.0%}" for share in (one.green, one.orange, one.red)),
+            f"{one.n:,}",
+            f"{one.unscored:,}",
+        )
+        for one in models
+    ]
+    return Table(("", *head.split("|")), rows)
+
+
+def metric_table(evaluation: Evaluation) -> Table:
+    """Return one line per metric of one evaluation."""
+    rows = [
+        (
+            METRICS[name].label,
+            format_number(metric.value, METRICS[name].unit),
+            format_interval(metric, METRICS[name].unit),
+        )
+        for name, metric in evaluation.metrics.items()
+    ]
+    return Table(("metric", "value", "95 % interval"), rows)
+
+
+def metrics_side_by_side(models: Sequence[Evaluation]) -> Table:
+    """Return one line per metric and one column per model, with values and intervals."""
+
+    def cell(model: Evaluation, name: str) -> str:
+        metric, unit = model.metrics.get(name), METRICS[name].unit
+        return f"{format_number(metric.value, unit)} ({format_interval(metric, unit)})" if metric else ""
+
+    rows = [
+        (info.label, *(cell(model, name) for model in models))
+        for name, info in METRICS.items()
+        if any(name in model.metrics for model in models)
+    ]
+    counts = ("scored / unscored", *(f"{model.n:,} / {model.unscored:,}" for model in models))
+    return Table(("", *(model.name for model in models)), [*rows, counts])
+
+
+def slice_table(slices: Iterable[Slice]) -> Table:
+    """Return one line per slice."""
+    rows = [
+        (
+            one.label,
+            format_number(one.mae.value, "$") if one.mae else "",
+            format_interval(one.mae, "$") if one.mae else "",
+            f"{one.n:,}",
+            f"{one.unscored:,}",
+            format_number(one.median_ape.value, "%") if one.median_ape else "",
+            format_number(one.bias.value, "$") if one.bias else "",
+        )
+        for one in slices
+    ]
+    return Table(("", "MAE", "95 % interval", "n", "unscored", "median % error", "bias"), rows)
+
+
+def cost_table(evaluation: Evaluation) -> Table:
+    """Return tokens, dollars and seconds, each in words where it is not known."""
+    read, written, seconds = evaluation.prompt_tokens, evaluation.completion_tokens, evaluation.seconds
+    tokens = "not counted" if read is None or written is None else f"{read:,} read, {written:,} written"
+    cost = format_dollars(evaluation.dollars, 4)
+    if evaluation.dollars is not None:
+        cost += f" ({format_dollars(1000 * evaluation.dollars / len(evaluation.records), 4)} per 1,000)"
+    time = "not measured" if seconds is None else f"{seconds:,.1f} s"
+    return Table(("", ""), [("tokens", tokens), ("dollars", cost), ("time", time)], text_columns=2)
+
+
+def manifest_table(models: Sequence[Evaluation]) -> Table:
+    """Return what it takes to repeat the evaluations, one column per model."""
+    names = list(dict.fromkeys(name for model in models for name in model.manifest))
+    rows = [(name, *(model.manifest.get(name, "") for model in models)) for name in names]
+    shown = len(models) > 1
+    return Table(("", *(model.name if shown else "" for model in models)), rows, text_columns=1 + len(models))
+
+
+def difference_table(pairs: Iterable[Comparison]) -> Table:
+    """Return one line per pair of models."""
+    head = "against|difference|95 % interval|p|smallest detectable|nearer on|n|left out"
+    rows = [
+        (
+            pair.b.name,
+            format_dollars(pair.difference.value, 2),
+            format_interval(pair.difference, "$"),
+            f"{pair.p_value:.4f}",
+            format_number(pair.smallest_detectable, "$"),
+            f"{pair.win_rate:.0%}",
+            f"{pair.n:,}",
+            f"{pair.left_out:,}",
+        )
+        for pair in pairs
+    ]
+    return Table(tuple(head.split("|")), rows)
