@@ -184,3 +184,9 @@ def test_a_file_that_is_no_training_file_is_told() -> None:
     Path("train.jsonl").write_text("{}\n")
     with pytest.raises(TrainingFileError, match="line 1"):
         estimate_cost("train.jsonl", model=MINI, epochs=1)
+
+
+@pytest.mark.parametrize("amount", [-1, float("nan"), float("inf"), "4", True])
+def test_a_price_of_tokens_that_is_no_amount_is_refused(amount: Any) -> None:
+    with pytest.raises(DataError, match="train must be a number of dollars of at least 0"):
+        TokenPricing(train=amount)

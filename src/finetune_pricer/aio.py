@@ -17,7 +17,7 @@ from .predict._base import BasePredictor, check_calibration_items
 from .predict.batch import BaseBatch
 from .predict.prediction import Prediction, Predictions
 from .predict.runners import run_in_tasks
-from .providers.connect import provider_of
+from .providers.lookup import provider_of
 from .tune._base import BaseJob, get_job_by_id, list_newest_jobs
 from .tune.journal import Journal
 from .tune.purchase import buy_job, find_job

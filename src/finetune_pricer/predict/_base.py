@@ -11,7 +11,7 @@ from .._service.requests import is_async, without_retries
 from ..chat import ChatFormatter
 from ..errors import DataError
 from ..items import Item, require_price
-from ..providers.connect import provider_of
+from ..providers.lookup import provider_of
 from .answer_store import AnswerStore
 from .conformal import Ranges, check_settings
 from .decoding import Decoding

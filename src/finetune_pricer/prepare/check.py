@@ -14,7 +14,7 @@ from orjson import dumps
 from .._chat_protocol import text_of
 from .._files import replacing
 from ..errors import FileAccessError, TrainingFileError
-from ..providers.known import PROTOCOL, get_provider
+from ..providers.lookup import get_provider
 from .jsonl import TrainingFile
 from .rules import ISSUES, Level, Messages, Occurrence, check_line, fix_line
 
@@ -103,7 +103,7 @@ class JsonlReport:
             TrainingFileError: The file has changed since it was checked, or nothing would be left.
         """
         self._as_checked().verify()
-        service = PROTOCOL if self.provider is None else get_provider(self.provider)
+        service = get_provider(self.provider)
         duplicates, fixed, removed, left_out, kept = set(self.duplicates), 0, 0, list[int](), 0
         with replacing(path) as file:
             file.write(codecs.BOM_UTF8 if service.file_encoding == "utf-8-sig" else b"")
@@ -181,7 +181,7 @@ def check_jsonl(
         >>> [(problem.code, problem.lines, problem.fix) for problem in report.problems]
         [('last', (21,), 'end with the reply to learn')]
     """
-    service = PROTOCOL if provider is None else get_provider(provider)
+    service = get_provider(provider)
     source, digest, size = Path(path), hashlib.sha256(), 0
     scan = _FileScan(service, currency)
     try:

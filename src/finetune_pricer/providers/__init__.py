@@ -1,9 +1,15 @@
 """Services that speak the protocol: what is known of them, what they charge, and `connect`."""
 
-from .connect import connect, provider_of
-from .known import PROVIDERS
+from typing import TYPE_CHECKING
+
+from .._lazy import resolve_late
+from .connect import connect
+from .lookup import provider_of
 from .pricing import TokenPricing
-from .provider import Provider, Retirement, Serving, Setting
+
+if TYPE_CHECKING:
+    from .known import PROVIDERS
+    from .provider import Provider, Retirement, Serving, Setting
 
 __all__ = [
     "PROVIDERS",
@@ -15,3 +21,8 @@ __all__ = [
     "connect",
     "provider_of",
 ]
+
+__getattr__ = resolve_late(
+    __name__,
+    {"PROVIDERS": "known"} | dict.fromkeys(("Provider", "Retirement", "Serving", "Setting"), "provider"),
+)

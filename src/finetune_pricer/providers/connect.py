@@ -1,47 +1,21 @@
-"""`connect` makes a client for a service; `provider_of` recognises the service of a client."""
+"""`connect` makes a client for a service, with the key from the environment or `.env`."""
 
 from __future__ import annotations
 
 import logging
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
 
 from .._environment import settings
 from ..errors import NotConfigured
-from .known import PROVIDERS, get_provider
-from .provider import Provider
+from .lookup import get_provider, get_providers, remember_provider
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
-    from openai import AsyncOpenAI, OpenAI
+    from openai import OpenAI
 
 _log = logging.getLogger("finetune_pricer")
-
-# Clients that `connect` made, and for which service: an address alone does not say that a server is ours.
-_PROVIDERS_OF_CLIENTS: WeakKeyDictionary[object, Provider] = WeakKeyDictionary()
-
-
-def provider_of(client: OpenAI | AsyncOpenAI, known: str | Provider | None = None) -> Provider:
-    """Return what is known of a client's service: as handed in, else by `connect`, else by its address.
-
-    A service at an unknown address, such as a loopback one, is taken to keep to the protocol.
-
-    Raises:
-        NotConfigured: There is no provider of that name.
-    """
-    if known is not None:
-        return get_provider(known)
-    if (made := _PROVIDERS_OF_CLIENTS.get(client)) is not None:
-        return made
-    host = urlsplit(str(client.base_url)).hostname or ""
-    for provider in PROVIDERS.values():
-        if any(fnmatchcase(host, pattern) for pattern in provider.hosts):
-            return provider
-    return Provider(name=host or "unknown")
 
 
 def connect(
@@ -78,7 +52,7 @@ def connect(
 
 
 def _find_configured(found: Mapping[str, str]) -> str:
-    with_key = [provider for provider in PROVIDERS.values() if provider.key_variable]
+    with_key = [provider for provider in get_providers().values() if provider.key_variable]
     names = [provider.name for provider in with_key if found.get(provider.key_variable)]
     if len(names) == 1:
         _log.info("using provider %r, the only one whose key is set", names[0])
@@ -130,5 +104,5 @@ def _make_client(name: str, found: Mapping[str, str]) -> OpenAI:
 
 
 def _remember(name: str, client: OpenAI) -> OpenAI:
-    _PROVIDERS_OF_CLIENTS[client] = PROVIDERS[name]
+    remember_provider(client, name)
     return client

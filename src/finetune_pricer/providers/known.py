@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..errors import NotConfigured
 from .provider import Provider
 
 if TYPE_CHECKING:
@@ -239,19 +238,3 @@ PROVIDERS: Mapping[str, Provider] = {
     for profile in (_OPENAI, _AZURE, _NEBIUS, _CRUSOE, _LOCAL)
 }
 """The services that we know, by name."""
-
-
-def get_provider(known: str | Provider) -> Provider:
-    """Return what is known of a service, by its name; a `Provider` is returned as it is.
-
-    Raises:
-        NotConfigured: There is no provider of that name.
-    """
-    if isinstance(known, Provider):
-        return known
-    if known not in PROVIDERS:
-        raise NotConfigured(
-            f"there is no provider {known!r}; known: {', '.join(PROVIDERS)}; or make a "
-            "Provider, or an openai.OpenAI, of your own"
-        )
-    return PROVIDERS[known]

@@ -32,7 +32,7 @@ from ..errors import (
     RequestRejected,
     ServiceError,
 )
-from ..providers.connect import provider_of
+from ..providers.lookup import provider_of
 from .deployment import deploy, undeploy
 from .events import JobEvent, read_events, stream_events
 from .job_metrics import (

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .._service.flow import LONGEST_PAUSE, run, stream
-from ..providers.connect import provider_of
+from ..providers.lookup import provider_of
 from ._base import BaseJob, get_job_by_id, list_newest_jobs
 from .journal import Journal
 from .purchase import buy_job, find_job

@@ -17,7 +17,7 @@ from ..errors import (
     RequestRejected,
     TrainingFileError,
 )
-from ..providers.known import PROVIDERS
+from ..providers.lookup import get_providers
 from .cost import estimate_cost, require_within_budget
 from .records import UploadedFile
 
@@ -176,7 +176,7 @@ def name_alternatives(provider: Provider) -> str:
     """Return a sentence that names where the same files can be trained."""
     places = [
         f"{other.name} ({', '.join(other.trains)})"
-        for other in PROVIDERS.values()
+        for other in get_providers().values()
         if other.trains and other.name != provider.name
     ]
     return f"The same file can be trained at: {', '.join(places)}"

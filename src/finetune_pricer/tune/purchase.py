@@ -32,7 +32,7 @@ from ..errors import (
     ServiceUnavailable,
     TrainingNotAvailable,
 )
-from ..providers.connect import provider_of
+from ..providers.lookup import provider_of
 from .journal import Journal
 from .preflight import name_alternatives, preflight
 from .records import JobRecord, UploadedFile
