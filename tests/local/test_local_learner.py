@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from finetune_pricer._methods.network import Hyperparameters, Training
+from finetune_pricer._methods.network import Hyperparameters, TrainingRun
 from finetune_pricer.errors import TrainingFileError
 from finetune_pricer.local.learners.sparse.dataset import Lesson
 from finetune_pricer.local.learners.sparse.model import Frame, PriceModel
@@ -99,14 +99,14 @@ def test_a_higher_learning_rate_learns_more_in_the_same_steps(trained: Any) -> N
 def test_training_goes_on_from_any_step_as_if_nothing_had_happened() -> None:
     data = Lesson.prepare(examples_of(products(100)), []).data
     chosen = Hyperparameters(n_epochs=3, batch_size=16, learning_rate_multiplier=1)
-    whole = Training(data, chosen, epochs=3, seed=5)
+    whole = TrainingRun(data, chosen, epochs=3, seed=5)
     list(whole.steps())
 
     for stop in (1, 7, 8, 20):
-        first = Training(data, chosen, epochs=3, seed=5)
+        first = TrainingRun(data, chosen, epochs=3, seed=5)
         for _ in zip(range(stop), first.steps(), strict=False):
             pass
-        again = Training(data, chosen, epochs=3, seed=5)
+        again = TrainingRun(data, chosen, epochs=3, seed=5)
         again.restore({name: array.copy() for name, array in first.state().items()})
         list(again.steps())
 
@@ -232,7 +232,7 @@ def test_a_frame_is_what_all_prompts_share_on_both_sides_in_whole_words() -> Non
     ("examples", "asked", "epochs", "batch"),
     [
         (5_000, {}, None, 32),
-        (500, {"n_epochs": "auto"}, None, 8),
+        (500, {"n_epochs": None}, None, 8),
         (10, {"n_epochs": 3, "batch_size": 2}, 3, 2),
     ],
 )

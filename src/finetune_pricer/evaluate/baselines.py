@@ -223,7 +223,7 @@ class NetworkBaseline(Baseline):
         edges = network.price_bins(logs)
         labels = network.soft_labels(logs, edges, network.softness(edges, logs))
         count = len(training.items)
-        course = network.Training(
+        course = network.TrainingRun(
             network.Data(training.rows, *labels),
             network.Hyperparameters.resolve({}, examples=count),
             epochs=min(20, max(5, 10_000 // count)),

@@ -78,7 +78,8 @@ def _train(job: dict[str, Any], told: _Told) -> None:
     validation = read_examples(Path(job["validation"]).read_bytes(), fewest=1) if job["validation"] else []
     tokens = sum(map(tokens_in, examples))
     lesson = Lesson.prepare(examples, validation)
-    chosen = Hyperparameters.resolve(job["asked"], examples=len(examples), hidden=job["hidden"])
+    asked = {name: None if value == "auto" else value for name, value in job["asked"].items()}
+    chosen = Hyperparameters.resolve(asked, examples=len(examples), hidden=job["hidden"])
     del examples, validation
 
     def tell(message: dict[str, Any]) -> None:

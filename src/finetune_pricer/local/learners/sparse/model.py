@@ -85,7 +85,7 @@ class PriceModel:
         """Return the probability of every price of `points`."""
         columns, values = self.features.row(self.frame.inside(prompt))
         summed: Floats = values @ self.network.inputs[columns]
-        probabilities: Floats = softmax(self.network.rest(summed)) @ self._kernel
+        probabilities: Floats = softmax(self.network.scores_of_sums(summed)) @ self._kernel
         return probabilities
 
     def median(self, prompt: str) -> float:

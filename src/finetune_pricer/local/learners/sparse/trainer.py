@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ...._methods.network import Check, Hyperparameters, Step, Training, measured, softmax
+from ...._methods.network import Hyperparameters, Step, TrainingRun, Validation, measure, softmax
 from .price_points import USUAL_SPREAD, best_spread, widened
 
 if TYPE_CHECKING:
@@ -85,10 +85,10 @@ class Course:
             }
         )
 
-        def check(epoch: int, network: Network) -> Check:
+        def validate(epoch: int, network: Network) -> Validation:
             return self._checked(self._lesson.checked, network, spreads[epoch] if spreads else None)
 
-        training = Training(self._lesson.data, chosen, epochs=epochs, seed=self._seed, check=check)
+        training = TrainingRun(self._lesson.data, chosen, epochs=epochs, seed=self._seed, validate=validate)
         if self._restore(training, "all"):
             self._tell_steps(training.history, training)
             for checkpoint in self._results.get("checkpoints", []):
@@ -97,7 +97,7 @@ class Course:
             self._tell_steps([step], training)
             if step.step % training.per_epoch == 0:
                 self._keep(training, step.step)
-        return self._lesson.model(training.network, training.checks[-1].spread)
+        return self._lesson.model(training.network, training.validations[-1].spread)
 
     def _rehearse(self) -> tuple[int, list[float]]:
         """Return the number of epochs, and for each how far to widen; nothing where validation tells it."""
@@ -123,35 +123,36 @@ class Course:
         held = max(len(order) // 10, min(len(order) // 4, _ENOUGH))
         aside = data.part(order[:held])
 
-        def check(_: int, network: Network) -> Check:
+        def validate(_: int, network: Network) -> Validation:
             return self._checked(aside, network, None)
 
         kept = data.part(order[held:])
-        training = Training(kept, self._chosen, epochs=epochs, seed=self._seed, check=check)
+        training = TrainingRun(kept, self._chosen, epochs=epochs, seed=self._seed, validate=validate)
         self._restore(training, str(epochs))
         for _ in self._taken(training, str(epochs)):
             pass
-        result = {"loss": training.checks[-1].loss, "spreads": [check.spread for check in training.checks]}
+        spreads = [validation.spread for validation in training.validations]
+        result = {"loss": training.validations[-1].loss, "spreads": spreads}
         self._note(str(epochs), result)
         return result
 
-    def _checked(self, data: Data, network: Network, spread: float | None) -> Check:
+    def _checked(self, data: Data, network: Network, spread: float | None) -> Validation:
         """Measure on held-out examples what would be answered: the widened distribution."""
         if not len(data.bins):
-            return Check(spread=spread or 0.0)
+            return Validation(spread=spread or 0.0)
         edges, probabilities = self._lesson.edges, softmax(network.scores(data.rows))
         spread = best_spread(probabilities, edges, data.bins) if spread is None else spread
-        return Check(*measured(widened(probabilities, edges, spread), data.labels, data.bins), spread)
+        return Validation(*measure(widened(probabilities, edges, spread), data.labels, data.bins), spread)
 
     # What outlives the process
 
-    def _taken(self, training: Training, stage: str) -> Iterator[Step]:
+    def _taken(self, training: TrainingRun, stage: str) -> Iterator[Step]:
         for step in training.steps():
             yield step
             if time.monotonic() - self._saved >= self._save_every:
                 self._save(training, stage)
 
-    def _save(self, training: Training, stage: str) -> None:
+    def _save(self, training: TrainingRun, stage: str) -> None:
         def write(path: Path) -> None:
             with path.open("wb") as file:
                 arrays: dict[str, Any] = training.state()
@@ -160,7 +161,7 @@ class Course:
         _replace(self._folder / "state.npz", write)
         self._saved = time.monotonic()
 
-    def _restore(self, training: Training, stage: str) -> bool:
+    def _restore(self, training: TrainingRun, stage: str) -> bool:
         try:
             with np.load(self._folder / "state.npz", allow_pickle=False) as archive:
                 if str(archive["stage"]) != stage:
@@ -174,11 +175,11 @@ class Course:
         self._results[name] = value
         _replace(self._folder / "results.json", lambda path: path.write_text(json.dumps(self._results)))
 
-    def _keep(self, training: Training, step: int) -> None:
+    def _keep(self, training: TrainingRun, step: int) -> None:
         # The last epoch is the model itself.
         if step == training.total:
             return
-        model = self._lesson.model(training.network, training.checks[-1].spread)
+        model = self._lesson.model(training.network, training.validations[-1].spread)
         names = f"checkpoint-{step}.npz", f"checkpoint-{step}.json"
         for name, content in zip(names, model.save(), strict=True):
             _replace(self._folder / name, lambda path, content=content: path.write_bytes(content))  # type: ignore[misc]
@@ -195,7 +196,7 @@ class Course:
         values = history[checkpoint.step - 1]
         self._tell({"kind": "checkpoint", **checkpoint._asdict(), "metrics": metrics_of(values)})
 
-    def _tell_steps(self, steps: list[Step], training: Training) -> None:
+    def _tell_steps(self, steps: list[Step], training: TrainingRun) -> None:
         for step in steps:
             self._tell({"kind": "step", "total_steps": training.total, "step": step.step, **metrics_of(step)})
 
