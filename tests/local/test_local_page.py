@@ -138,7 +138,7 @@ def test_a_file_that_has_expired_is_gone(client: openai.OpenAI, monkeypatch: pyt
     later = file.created_at + 3_600
     assert client.files.retrieve(file.id).expires_at == later
 
-    monkeypatch.setattr("finetune_pricer.local.store.now", lambda: later)
+    monkeypatch.setattr("finetune_pricer.local.database.now", lambda: later)
 
     with pytest.raises(openai.NotFoundError):
         client.files.retrieve(file.id)
@@ -151,7 +151,7 @@ def test_what_has_expired_frees_its_place_once_another_file_comes(
     with LocalServer(tmp_path) as server, server.client() as client:
         expiry: Any = {"anchor": "created_at", "seconds": 3_600}
         old = client.files.create(file=("a", b"old"), purpose="user_data", expires_after=expiry)
-        monkeypatch.setattr("finetune_pricer.local.store.now", lambda: old.created_at + 3_600)
+        monkeypatch.setattr("finetune_pricer.local.database.now", lambda: old.created_at + 3_600)
         client.files.create(file=("b", b"new"), purpose="user_data")
 
         assert len(list((tmp_path / "blobs").iterdir())) == 1
@@ -186,9 +186,9 @@ def test_a_curve_of_a_long_job_is_thinned_and_keeps_what_was_validated(
     server: LocalServer, tuned: FineTuningJob
 ) -> None:
     assert server._running is not None
-    store = server._running.service.store
+    database = server._running.service.database
 
-    some = store.some_metrics(tuned.id, 20)
+    some = database.sample_metrics(tuned.id, 20)
 
     steps = [step["step"] for step in some]
     assert 20 <= len(steps) <= 40

@@ -225,7 +225,7 @@ def test_it_starts_fast_and_leaves_no_thread_and_no_folder() -> None:
         assert call(server, "GET", "/health")[0] == 200
         assert time.perf_counter() - started < 1.5
         assert server._running is not None
-        folder = server._running.service.store.blobs.path("x").parents[1]
+        folder = server._running.service.database.blobs.path("x").parents[1]
         assert folder.exists()
 
     assert not folder.exists()

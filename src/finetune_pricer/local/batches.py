@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .completions import Answers
+    from .database import Database
     from .faults import Weather
-    from .store import Store
 
 log = logging.getLogger("finetune_pricer.local")
 
@@ -36,8 +36,10 @@ _SHOWN = 20  # bad lines that are named
 class Batches:
     """Runs batches in a thread, one after the other; an unfinished one starts anew with the server."""
 
-    def __init__(self, store: Store, answers: Answers, weather: Weather, *, strict: bool = False) -> None:
-        self._store = store
+    def __init__(
+        self, database: Database, answers: Answers, weather: Weather, *, strict: bool = False
+    ) -> None:
+        self._database = database
         self._answers = answers
         self._weather = weather
         self._strict = strict
@@ -48,7 +50,7 @@ class Batches:
 
     def start(self) -> None:
         """Start, and take up the batches that an earlier server left unfinished."""
-        for batch in reversed(self._store.batches()):
+        for batch in reversed(self._database.list_batches()):
             if batch.status not in ENDED:
                 self._waiting.put(batch.id)
         self._thread.start()
@@ -62,14 +64,14 @@ class Batches:
 
     def submit(self, batch: StoredBatch) -> None:
         """Keep a new batch and take it up."""
-        self._store.put_batch(batch)
+        self._database.save_batch(batch)
         log.info("batch %s created on %s", batch.id, batch.input_file_id)
         self._waiting.put(batch.id)
 
     def cancel(self, batch_id: str) -> StoredBatch | None:
         """Ask a batch to stop, and return it as it then stands; None where it has ended already."""
         with self._lock:
-            batch = self._store.batch(batch_id)
+            batch = self._database.find_batch(batch_id)
             if batch is None or batch.status in ENDED or batch.status == "finalizing":
                 return None
             return batch if batch.status == "cancelling" else self._enter(batch, "cancelling")
@@ -82,20 +84,20 @@ class Batches:
 
     def _enter(self, batch: StoredBatch, status: str, **changes: Any) -> StoredBatch:
         moved = replace(batch, status=status, times=batch.times | {f"{status}_at": now()}, **changes)
-        self._store.put_batch(moved)
+        self._database.save_batch(moved)
         return moved
 
     def _move(self, batch_id: str, status: str, **changes: Any) -> StoredBatch:
         """Change a batch as it stands now; a wish to cancel that came in the meantime is not overwritten."""
         with self._lock:
-            batch = self._store.batch(batch_id)
+            batch = self._database.find_batch(batch_id)
             if batch is None:
                 raise KeyError(batch_id)
             if batch.status == "cancelling" and status not in ENDED:
                 status = "cancelling"
             if status == batch.status:
                 batch = replace(batch, **changes)
-                self._store.put_batch(batch)
+                self._database.save_batch(batch)
                 return batch
             return self._enter(batch, status, **changes)
 
@@ -110,17 +112,17 @@ class Batches:
                 self._move(batch_id, "failed", errors=[problem | {"param": None, "line": None}])
 
     def _run(self, batch_id: str) -> None:
-        batch = self._store.batch(batch_id)
+        batch = self._database.find_batch(batch_id)
         if batch is None or batch.status in ENDED:
             return
-        file = self._store.file(batch.input_file_id)
+        file = self._database.find_file(batch.input_file_id)
         requests: list[dict[str, Any]] = []
         if file is None:
             message = f"The input file {batch.input_file_id} was deleted or has expired."
             missing = _problem("input_file_not_found", message, "input_file_id")
             problems = [missing | {"line": None}]
         else:
-            requests, problems = read_requests(self._store.blobs.path(file.sha256).read_bytes())
+            requests, problems = read_requests(self._database.blobs.path(file.sha256).read_bytes())
         if problems:
             self._move(batch_id, "failed", errors=problems)
             log.info("batch %s failed: %s", batch_id, problems[0]["code"])
@@ -159,13 +161,13 @@ class Batches:
         if ending == "completed":
             batch = self._move(batch_id, "finalizing", counts=results.counts)
             ending = "cancelled" if batch.status == "cancelling" else ending
-        with self._store.transaction():
+        with self._database.transaction():
             ids: dict[str, str] = {}
-            stored = self._store.batch(batch_id)
+            stored = self._database.find_batch(batch_id)
             last = None if stored is None else stored.outputs_last
             for kind, lines in (("output", results.output), ("error", results.errors)):
                 if lines:
-                    file = self._store.add_file(
+                    file = self._database.add_file(
                         b"".join(lines),
                         filename=f"{batch_id}_{kind}.jsonl",
                         purpose="batch_output",

@@ -20,8 +20,8 @@ from .learners.sparse.training_file import CONTEXT, problem_in, prompt_of
 
 if TYPE_CHECKING:
     from .api.requests import ChatBody
+    from .database import Database
     from .faults import Weather
-    from .store import Store
 
 UNTRAINED = "I have not been trained to price anything."
 _LOADED = 4  # models kept in memory; one of 5,000 listings takes about 40 MB
@@ -30,8 +30,8 @@ _LOADED = 4  # models kept in memory; one of 5,000 listings takes about 40 MB
 class Answers:
     """Answers chat requests; loads a model when it is first asked, and keeps the latest few."""
 
-    def __init__(self, store: Store, weather: Weather) -> None:
-        self._store = store
+    def __init__(self, database: Database, weather: Weather) -> None:
+        self._database = database
         self._weather = weather
         self._lock = threading.Lock()
         self._loaded: OrderedDict[str, PriceModel] = OrderedDict()
@@ -70,13 +70,13 @@ class Answers:
         if name in BASES:
             return None
         # Looked up each time: it may have been deleted, also as a checkpoint that newer ones replaced.
-        stored = self._store.model(name)
+        stored = self._database.find_model(name)
         if stored is None:
             raise model_not_found(name)
         with self._lock:
             model = self._loaded.get(name)
             if model is None:
-                arrays, rest = self._store.blobs.path(stored.arrays), self._store.blobs.path(stored.rest)
+                arrays, rest = (self._database.blobs.path(sha256) for sha256 in stored.files.values())
                 model = PriceModel.load(arrays.read_bytes(), rest.read_bytes()).warm()
                 self._loaded[name] = model
             self._loaded.move_to_end(name)

@@ -29,7 +29,7 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredJob:
-    """A fine-tuning job as it stands; changes go through `Store.move_job`."""
+    """A fine-tuning job as it stands; changes go through `Database.move_job`."""
 
     id: str
     status: str
@@ -69,14 +69,14 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredModel:
-    """A tuned model or a checkpoint of one, and the hashes of its two blobs."""
+    """A tuned model or a checkpoint of one."""
 
     id: str
     base: str
     job: str
     created_at: int
-    arrays: str
-    rest: str
+    files: dict[str, str]
+    """The hash of each of its files, by the name that its learner gave it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -234,7 +234,7 @@ class _Running:
         self._thread.start()
 
     def unfinished(self) -> int:
-        return sum(job.status not in {*FINAL, "paused"} for job in self.service.store.jobs())
+        return sum(job.status not in {*FINAL, "paused"} for job in self.service.database.list_jobs())
 
     def stop(self) -> None:
         self._server.should_exit = True

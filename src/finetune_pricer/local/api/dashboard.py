@@ -45,7 +45,11 @@ p .train { color: var(--line); } p .valid { color: var(--valid); }
 
 def index_page(service: Service) -> str:
     """Return the page as it stands; it asks for itself again as long as a job is unfinished."""
-    jobs, models, batches = service.store.jobs(), service.store.models(), service.store.batches()
+    jobs, models, batches = (
+        service.database.list_jobs(),
+        service.database.list_models(),
+        service.database.list_batches(),
+    )
     active = any(job.status not in FINAL | {"paused"} for job in jobs)
     faults = service.weather.faults.model_dump(exclude_defaults=True)
     refresh = f'<meta http-equiv="refresh" content="{2 if active else 15}">'
@@ -86,7 +90,7 @@ def _faults(faults: dict[str, Any]) -> str:
 
 
 def _job(service: Service, job: StoredJob) -> str:
-    steps = service.store.some_metrics(job.id, _MOST_POINTS)
+    steps = service.database.sample_metrics(job.id, _MOST_POINTS)
     settings = {"n_epochs": "auto", "batch_size": "auto"} | (job.hyperparameters or job.asked)
     said = f"{settings['n_epochs']} epochs, batch {settings['batch_size']}, seed {job.seed}"
     facts = [
@@ -98,7 +102,7 @@ def _job(service: Service, job: StoredJob) -> str:
     elif job.status not in FINAL:
         facts += [
             f"<p>{escape(last.message)}</p>"
-            for last in service.store.events(job.id, limit=1, after=None) or []
+            for last in service.database.list_events(job.id, limit=1, after=None) or []
         ]
     if job.estimated_finish:
         facts.append(f"<p class=quiet>done about {_when(job.estimated_finish)}</p>")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from ..batches import Batches
 from ..completions import Answers
+from ..database import Database
 from ..faults import Faults, Weather
 from ..jobs.worker import Worker
-from ..store import Store
 from .rate_limit import Rates
 from .responses import Wire
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Service:
     """A server's parts, from `open` to `close`."""
 
-    store: Store
+    database: Database
     weather: Weather
     worker: Worker
     answers: Answers
@@ -33,14 +33,14 @@ class Service:
     @classmethod
     def open(cls, folder: Path, *, faults: Faults, cores: int, strict: bool) -> Service:
         """Open what a folder keeps; raise `FileAccessError` where it cannot be used."""
-        store, weather = Store(folder), Weather(faults)
-        answers = Answers(store, weather)
+        database, weather = Database(folder), Weather(faults)
+        answers = Answers(database, weather)
         return cls(
-            store=store,
+            database=database,
             weather=weather,
-            worker=Worker(store, weather, cores=cores),
+            worker=Worker(database, weather, cores=cores),
             answers=answers,
-            batches=Batches(store, answers, weather, strict=strict),
+            batches=Batches(database, answers, weather, strict=strict),
             rates=Rates(weather),
             wire=Wire(weather),
             strict=strict,
@@ -55,4 +55,4 @@ class Service:
         """Stop them, and close the database."""
         self.worker.stop()
         self.batches.stop()
-        self.store.close()
+        self.database.close()

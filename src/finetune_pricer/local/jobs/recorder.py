@@ -11,8 +11,8 @@ from ..records import StoredCheckpoint, StoredModel, new_id, now
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ..database import Database
     from ..records import StoredJob
-    from ..store import Store
 
 _ESTIMATE_EVERY = 1.0  # seconds
 
@@ -24,11 +24,11 @@ class Progress:
     taken down twice.
     """
 
-    def __init__(self, store: Store, job: StoredJob) -> None:
-        self._store = store
+    def __init__(self, database: Database, job: StoredJob) -> None:
+        self._database = database
         self._job = job
-        self._told = store.last_step(job.id)
-        self._kept = max((checkpoint.step for checkpoint in store.checkpoints(job.id)), default=0)
+        self._told = database.find_last_step(job.id)
+        self._kept = max((checkpoint.step for checkpoint in database.list_checkpoints(job.id)), default=0)
         self._taken: list[Path] = []
         self._again = bool(self._told)
         self._began: tuple[float, float] | None = None
@@ -43,19 +43,19 @@ class Progress:
 
     def start(self) -> None:
         """Say that the training has begun."""
-        self._store.add_event(
+        self._database.add_event(
             self._job.id, "Fine-tuning job goes on" if self._again else "Fine-tuning job started"
         )
 
     @property
     def goes_on(self) -> bool:
         """Whether the job has not been stopped in the meantime."""
-        found = self._store.job(self._job.id)
+        found = self._database.find_job(self._job.id)
         return found is not None and found.status == "running"
 
     def take(self, told: list[dict[str, Any]]) -> bool:
         """Take down some messages, all of them or none; return False where the job has been stopped."""
-        with self._store.transaction():
+        with self._database.transaction():
             if not self.goes_on:
                 return False
             for message in told:
@@ -68,12 +68,12 @@ class Progress:
 
     def _on_choosing(self, _: dict[str, Any]) -> None:
         if not self._again:
-            self._store.add_event(self._job.id, "Choosing n_epochs on a held-out tenth of the examples")
+            self._database.add_event(self._job.id, "Choosing n_epochs on a held-out tenth of the examples")
 
     def _on_chosen(self, message: dict[str, Any]) -> None:
         names = ("n_epochs", "batch_size", "learning_rate_multiplier")
         self._tokens = message["tokens"] * message["n_epochs"]
-        self._store.move_job(
+        self._database.move_job(
             self._job.id,
             "running",
             only_from=("running",),
@@ -86,7 +86,7 @@ class Progress:
             return
         self._told = message["step"]
         data = _full({name: value for name, value in message.items() if name != "kind"})
-        self._store.add_event(self._job.id, _told(data), data=data)
+        self._database.add_event(self._job.id, _told(data), data=data)
 
     def _on_checkpoint(self, message: dict[str, Any]) -> None:
         step = message["step"]
@@ -95,7 +95,7 @@ class Progress:
             name = f"{self._job.name}:ckpt-step-{step}"
             self._keep_model(name, message)
             self._keep_checkpoint(step, name, message["metrics"])
-            self._store.add_event(self._job.id, f"Checkpoint created at step {step}")
+            self._database.add_event(self._job.id, f"Checkpoint created at step {step}")
 
     def _on_done(self, message: dict[str, Any]) -> None:
         self.finished = message
@@ -104,21 +104,15 @@ class Progress:
         self.error = message["error"]
 
     def _keep_model(self, name: str, message: dict[str, Any]) -> None:
-        folder = self._store.work_folder(self._job.id)
-        hashes = []
-        for path in (folder / message["arrays"], folder / message["rest"]):
+        folder = self._database.work_folder(self._job.id)
+        files = {}
+        for kind in ("arrays", "rest"):
+            path = folder / message[kind]
             with path.open("rb") as file:
-                hashes.append(self._store.blobs.keep(file)[0])
+                files[kind] = self._database.blobs.add(file)[0]
             self._taken.append(path)
-        self._store.add_model(
-            StoredModel(
-                id=name,
-                base=self._job.model,
-                job=self._job.id,
-                created_at=now(),
-                arrays=hashes[0],
-                rest=hashes[1],
-            )
+        self._database.add_model(
+            StoredModel(id=name, base=self._job.model, job=self._job.id, created_at=now(), files=files)
         )
 
     def _keep_checkpoint(self, step: int, model: str, metrics: dict[str, float]) -> None:
@@ -130,7 +124,7 @@ class Progress:
             model=model,
             metrics=_full(metrics),
         )
-        self._store.add_checkpoint(checkpoint, keep=CHECKPOINTS)
+        self._database.add_checkpoint(checkpoint, keep=CHECKPOINTS)
 
     def _estimate(self) -> None:
         clock = time.monotonic()
@@ -140,23 +134,23 @@ class Progress:
         if self.done > share and clock - self._estimated >= _ESTIMATE_EVERY:
             self._estimated = clock
             left = (clock - since) * (1 - self.done) / (self.done - share)
-            self._store.move_job(
+            self._database.move_job(
                 self._job.id, "running", only_from=("running",), estimated_finish=now() + round(left)
             )
 
     def finish(self) -> bool:
         """Keep the model and end the job well; return False where it was stopped in the meantime."""
-        job, steps = self._job, self._store.metrics(self._job.id)
-        with self._store.transaction():
+        job, steps = self._job, self._database.list_metrics(self._job.id)
+        with self._database.transaction():
             if self.finished is None or not self.goes_on:
                 return False
             self._keep_model(job.name, self.finished)
             last = {name: value for name, value in steps[-1].items() if name != "total_steps"}
             self._keep_checkpoint(steps[-1]["step"], job.name, last)
-            file = self._store.add_file(
+            file = self._database.add_file(
                 _results(steps), filename="step_metrics.csv", purpose="fine-tune-results"
             )
-            self._store.move_job(
+            self._database.move_job(
                 job.id,
                 "succeeded",
                 finished_at=now(),
@@ -165,9 +159,9 @@ class Progress:
                 trained_tokens=self._tokens,
                 result_files=[file.id],
             )
-            self._store.add_event(job.id, f"Checkpoint created at step {steps[-1]['step']}")
-            self._store.add_event(job.id, f"New fine-tuned model created: {job.name}")
-            self._store.add_event(job.id, "The job has successfully completed")
+            self._database.add_event(job.id, f"Checkpoint created at step {steps[-1]['step']}")
+            self._database.add_event(job.id, f"New fine-tuned model created: {job.name}")
+            self._database.add_event(job.id, "The job has successfully completed")
         return True
 
 

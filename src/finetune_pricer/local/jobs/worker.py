@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from pathlib import Path
 
+    from ..database import Database
     from ..faults import Weather
-    from ..store import Store
 
 log = logging.getLogger("finetune_pricer.local")
 
@@ -44,8 +44,8 @@ class _FileError(TrainingFileError):
 class Worker:
     """Runs jobs in background threads from `start` to `stop`; the next start takes up what is unfinished."""
 
-    def __init__(self, store: Store, weather: Weather, *, cores: int = 1) -> None:
-        self._store = store
+    def __init__(self, database: Database, weather: Weather, *, cores: int = 1) -> None:
+        self._database = database
         self._weather = weather
         self._stopping = threading.Event()
         self._to_check: queue.Queue[str | None] = queue.Queue()
@@ -66,14 +66,14 @@ class Worker:
 
     def start(self) -> None:
         """Start the threads, and take up the jobs that an earlier server left unfinished."""
-        self._store.sweep()
-        for job in reversed(self._store.jobs()):
+        self._database.sweep()
+        for job in reversed(self._database.list_jobs()):
             if job.status == "validating_files":
                 self._to_check.put(job.id)
             elif job.status in ("queued", "running"):
                 if job.status == "running":
-                    self._store.add_event(job.id, INTERRUPTED, level="warn")
-                    self._store.move_job(job.id, "queued")
+                    self._database.add_event(job.id, INTERRUPTED, level="warn")
+                    self._database.move_job(job.id, "queued")
                 self._to_train.put(job.id)
         for thread in self._threads:
             thread.start()
@@ -93,10 +93,10 @@ class Worker:
 
     def submit(self, job: StoredJob) -> None:
         """Keep a new job and take it up."""
-        with self._store.transaction():
-            self._store.add_job(job)
-            self._store.add_event(job.id, f"Created fine-tuning job: {job.id}")
-            self._store.add_event(job.id, f"Validating training file: {job.training_file}")
+        with self._database.transaction():
+            self._database.add_job(job)
+            self._database.add_event(job.id, f"Created fine-tuning job: {job.id}")
+            self._database.add_event(job.id, f"Validating training file: {job.training_file}")
         log.info("job %s created: %s on %s", job.id, job.model, job.training_file)
         self._to_check.put(job.id)
 
@@ -104,7 +104,7 @@ class Worker:
         """Cancel a job at once; return False if it has ended already."""
         moved = self._leave(job_id, "cancelled", None, "Fine-tuning job cancelled", finished_at=now())
         if moved:
-            self._store.drop_work(job_id)
+            self._database.drop_work_folder(job_id)
         return moved
 
     def pause(self, job_id: str) -> bool:
@@ -113,10 +113,10 @@ class Worker:
 
     def resume(self, job_id: str) -> bool:
         """Let a job that rests wait for its turn again; return False if it does not rest."""
-        with self._store.transaction():
-            moved = self._store.move_job(job_id, "queued", only_from=("paused",))
+        with self._database.transaction():
+            moved = self._database.move_job(job_id, "queued", only_from=("paused",))
             if moved:
-                self._store.add_event(job_id, "Fine-tuning job resumed, moving job to queued state")
+                self._database.add_event(job_id, "Fine-tuning job resumed, moving job to queued state")
                 log.info("job %s resumed", job_id)
         if moved:
             self._to_train.put(job_id)
@@ -125,12 +125,12 @@ class Worker:
     def _leave(
         self, job_id: str, status: str, only_from: tuple[str, ...] | None, message: str, **changes: Any
     ) -> bool:
-        with self._store.transaction():
-            moved = self._store.move_job(
+        with self._database.transaction():
+            moved = self._database.move_job(
                 job_id, status, only_from=only_from, estimated_finish=None, **changes
             )
             if moved:
-                self._store.add_event(job_id, message)
+                self._database.add_event(job_id, message)
                 log.info("job %s %s", job_id, status)
         if moved:
             for slot in self._slots:
@@ -139,7 +139,7 @@ class Worker:
 
     def _loop(self, waiting: queue.Queue[str | None], stage: Callable[[StoredJob], None]) -> None:
         while (job_id := waiting.get()) is not None and not self._stopping.is_set():
-            job = self._store.job(job_id)
+            job = self._database.find_job(job_id)
             if job is None or job.status in FINAL:
                 continue
             try:
@@ -166,12 +166,12 @@ class Worker:
             "finished_at": now(),
             "estimated_finish": None,
         }
-        with self._store.transaction():
-            if not self._store.move_job(job_id, "failed", only_from=only_from, **ending):
+        with self._database.transaction():
+            if not self._database.move_job(job_id, "failed", only_from=only_from, **ending):
                 return
-            self._store.add_event(job_id, message, level="error")
+            self._database.add_event(job_id, message, level="error")
         log.info("job %s failed: %s", job_id, code)
-        self._store.drop_work(job_id)
+        self._database.drop_work_folder(job_id)
 
     def _check(self, job: StoredJob) -> None:
         if self._weather.faults.fail_validation:
@@ -186,32 +186,32 @@ class Worker:
             except TrainingFileError as error:
                 reason = f"The job failed due to an invalid {param.replace('_', ' ')}. {error.message}"
                 raise _FileError(reason, param=param) from error
-        with self._store.transaction():
-            if self._store.move_job(job.id, "queued"):
-                self._store.add_event(job.id, "Files validated, moving job to queued state")
+        with self._database.transaction():
+            if self._database.move_job(job.id, "queued"):
+                self._database.add_event(job.id, "Files validated, moving job to queued state")
         self._to_train.put(job.id)
 
     def _path(self, job: StoredJob, param: str) -> Path | None:
         file_id = job.training_file if param == "training_file" else job.validation_file
         if file_id is None:
             return None
-        file = self._store.file(file_id)
+        file = self._database.find_file(file_id)
         if file is None:
             raise _FileError(f"The file {file_id} was deleted before the job had trained.", param=param)
-        return self._store.blobs.path(file.sha256)
+        return self._database.blobs.path(file.sha256)
 
     def _train(self, job: StoredJob, slot: _Slot) -> None:
         training, validation = self._path(job, "training_file"), self._path(job, "validation_file")
-        if not self._store.move_job(job.id, "running", only_from=("queued",)):
+        if not self._database.move_job(job.id, "running", only_from=("queued",)):
             return  # paused while it waited
-        progress = Progress(self._store, job)
+        progress = Progress(self._database, job)
         order = {
             "training": str(training),
             "validation": validation and str(validation),
             "asked": job.asked,
             "hidden": BASES[job.model],
             "seed": job.seed,
-            "folder": str(self._store.work_folder(job.id)),
+            "folder": str(self._database.work_folder(job.id)),
         }
         progress.start()
         log.info("job %s running", job.id)
@@ -225,7 +225,7 @@ class Worker:
         if progress.finished is not None:
             if progress.finish():
                 log.info("job %s succeeded: %s", job.id, job.name)
-                self._store.drop_work(job.id)
+                self._database.drop_work_folder(job.id)
         elif not slot.interrupted:
             log.error("job %s: %s", job.id, progress.error or "its training process died")
             # Not one that was paused in the same moment.

@@ -28,7 +28,7 @@ class BatchRoutes:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._store = service.store
+        self._database = service.database
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -46,13 +46,13 @@ class BatchRoutes:
             raise invalid_value(
                 f"The endpoint '{body.endpoint}' is not served; only '{ENDPOINT}' is.", "endpoint"
             )
-        file = self._store.file(body.input_file_id)
+        file = self._database.find_file(body.input_file_id)
         if file is None:
             raise ApiError(404, f"No such File object: {body.input_file_id}", param="input_file_id")
         if file.purpose != "batch":
             message = f"The file {file.id} has the purpose '{file.purpose}'; a batch needs one with 'batch'."
             raise invalid_value(message, "input_file_id", code="invalid_file_purpose")
-        if sum(batch.status not in ENDED for batch in self._store.batches()) >= MOST_UNFINISHED:
+        if sum(batch.status not in ENDED for batch in self._database.list_batches()) >= MOST_UNFINISHED:
             message = f"You have {MOST_UNFINISHED} unfinished batches; wait for one to end, or cancel one."
             raise ApiError(429, message, type_="requests", code="rate_limit_exceeded")
         created = now()
@@ -72,7 +72,7 @@ class BatchRoutes:
 
     async def list(self, request: Request) -> Response:
         """Show batches, the newest first."""
-        rows = [batch_object(batch) for batch in self._store.batches()]
+        rows = [batch_object(batch) for batch in self._database.list_batches()]
         return as_json(page_of(request, rows, most=100, usual=20))
 
     async def retrieve(self, request: Request) -> Response:
@@ -90,7 +90,7 @@ class BatchRoutes:
 
     def _batch(self, request: Request) -> StoredBatch:
         batch_id = request.path_params["batch_id"]
-        batch = self._store.batch(batch_id)
+        batch = self._database.find_batch(batch_id)
         if batch is None:
             raise ApiError(404, f"No batch found with id '{batch_id}'.", param="batch_id")
         return batch

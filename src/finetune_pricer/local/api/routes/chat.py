@@ -28,7 +28,7 @@ class ModelRoutes:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._store = service.store
+        self._database = service.database
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -42,7 +42,7 @@ class ModelRoutes:
     async def list(self, _: Request) -> Response:
         """Show all models, those that can be tuned first."""
         wire = self._service.wire
-        tuned = [wire.tuned(model) for model in self._store.models()]
+        tuned = [wire.tuned(model) for model in self._database.list_models()]
         return as_json({"object": "list", "data": [*map(wire.base, BASES), *tuned]})
 
     async def retrieve(self, request: Request) -> Response:
@@ -50,7 +50,7 @@ class ModelRoutes:
         name = request.path_params["model"]
         if name in BASES:
             return as_json(self._service.wire.base(name))
-        model = self._store.model(name)
+        model = self._database.find_model(name)
         if model is None:
             raise model_not_found(name)
         return as_json(self._service.wire.tuned(model))
@@ -60,10 +60,10 @@ class ModelRoutes:
         name = request.path_params["model"]
         if name in BASES:
             raise ApiError(403, "A base model cannot be deleted.", type_="insufficient_permissions_error")
-        model = self._store.model(name)
+        model = self._database.find_model(name)
         if model is None:
             raise model_not_found(name)
-        self._store.delete_model(model)
+        self._database.delete_model(model)
         self._service.answers.forget(name)
         return as_json({"id": name, "object": "model", "deleted": True})
 

@@ -30,7 +30,7 @@ class FileRoutes:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._store = service.store
+        self._database = service.database
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -58,20 +58,20 @@ class FileRoutes:
                 raise invalid_value(f"'{purpose}' is not one of {list(PURPOSES)} - 'purpose'", "purpose")
             if not upload.size:
                 raise invalid_value("The file is empty.", "file", code="empty_file")
-            if self._store.count_files() >= MOST_FILES:
+            if self._database.count_files() >= MOST_FILES:
                 message = f"You have {MOST_FILES:,} files; delete some before you upload more."
                 raise invalid_value(message, "file", code="too_many_files")
             expires = _expiry(form, purpose)
             name = (upload.filename or "upload").replace("\\", "/").rpartition("/")[2] or "upload"
             stored = await run_in_threadpool(
-                self._store.add_file, upload.file, filename=name, purpose=purpose, expires_at=expires
+                self._database.add_file, upload.file, filename=name, purpose=purpose, expires_at=expires
             )
         return as_json(self._service.wire.file(stored))
 
     async def list(self, request: Request) -> Response:
         """Show files, the newest first."""
         purpose, rising = request.query_params.get("purpose"), is_ascending(request)
-        files = [file for file in self._store.files() if purpose in (None, file.purpose)]
+        files = [file for file in self._database.list_files() if purpose in (None, file.purpose)]
         rows = [self._service.wire.file(file) for file in (files[::-1] if rising else files)]
         return as_json(page_of(request, rows, most=10_000, usual=10_000))
 
@@ -82,17 +82,17 @@ class FileRoutes:
     async def delete(self, request: Request) -> Response:
         """Forget one."""
         file = self._file(request)
-        self._store.delete_file(file)
+        self._database.delete_file(file)
         return as_json({"id": file.id, "object": "file", "deleted": True})
 
     async def content(self, request: Request) -> Response:
         """Give one back as it came."""
         file = self._file(request)
-        return FileResponse(self._store.blobs.path(file.sha256), media_type="application/octet-stream")
+        return FileResponse(self._database.blobs.path(file.sha256), media_type="application/octet-stream")
 
     def _file(self, request: Request) -> StoredFile:
         file_id = request.path_params["file_id"]
-        file = self._store.file(file_id)
+        file = self._database.find_file(file_id)
         if file is None:
             raise ApiError(404, f"No such File object: {file_id}", param="id")
         return file

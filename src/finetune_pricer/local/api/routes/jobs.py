@@ -35,7 +35,7 @@ class JobRoutes:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._store = service.store
+        self._database = service.database
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -62,7 +62,7 @@ class JobRoutes:
         self._check_model(body.model)
         for param in ("training_file", "validation_file"):
             self._check_file(getattr(body, param), param)
-        unfinished = sum(job.status not in FINAL for job in self._store.jobs())
+        unfinished = sum(job.status not in FINAL for job in self._database.list_jobs())
         if unfinished >= MOST_UNFINISHED:
             message = f"You have {unfinished} unfinished jobs; wait for one to end, or cancel one."
             raise ApiError(429, message, type_="requests", code="rate_limit_exceeded")
@@ -73,7 +73,7 @@ class JobRoutes:
     def _check_model(self, name: str) -> None:
         if name in BASES and not self._service.weather.is_shut_down():
             return
-        if name in BASES or self._store.model(name) is None:
+        if name in BASES or self._database.find_model(name) is None:
             raise model_not_found(name)
         message = f"Model {name} is not available for fine-tuning; choose one of {', '.join(BASES)}."
         raise invalid_value(message, "model", code="model_not_available")
@@ -81,7 +81,7 @@ class JobRoutes:
     def _check_file(self, file_id: str | None, param: str) -> None:
         if file_id is None:
             return
-        file = self._store.file(file_id)
+        file = self._database.find_file(file_id)
         if file is None:
             raise ApiError(404, f"No such File object: {file_id}", param=param)
         if file.purpose != "fine-tune":
@@ -103,7 +103,7 @@ class JobRoutes:
             raise invalid_value("'metadata' is 'null', or written metadata[key]=value.", "metadata")
         rows = [
             self._service.wire.job(job)
-            for job in self._store.jobs()
+            for job in self._database.list_jobs()
             if wanted.items() <= (job.metadata or {}).items() and not (without and job.metadata)
         ]
         return as_json(page_of(request, rows, most=100, usual=20))
@@ -135,7 +135,7 @@ class JobRoutes:
         """Show what happened, the newest first."""
         job, limit = self._job(request), limit_of(request, most=10_000, usual=20)
         after = request.query_params.get("after")
-        events = self._store.events(job.id, limit=limit + 1, after=after)
+        events = self._database.list_events(job.id, limit=limit + 1, after=after)
         if events is None:
             raise cursor_not_found(str(after))
         rows = self._service.wire.events(events[:limit])
@@ -143,12 +143,12 @@ class JobRoutes:
 
     async def checkpoints(self, request: Request) -> Response:
         """Show the models as they were at the end of the last epochs, the newest first."""
-        rows = [checkpoint_object(each) for each in self._store.checkpoints(self._job(request).id)]
+        rows = [checkpoint_object(each) for each in self._database.list_checkpoints(self._job(request).id)]
         return as_json(page_of(request, rows, most=100, usual=10))
 
     def _job(self, request: Request) -> StoredJob:
         job_id = request.path_params["fine_tuning_job_id"]
-        job = self._store.job(job_id)
+        job = self._database.find_job(job_id)
         if job is None:
             message = f"Could not find fine tune: {job_id}"
             raise ApiError(404, message, param="fine_tune_id", code="fine_tune_not_found")
