@@ -100,8 +100,8 @@ def tuned(client: openai.OpenAI, items: ItemDataset, seed: int) -> str:
 
 
 def exact_mae(server: LocalServer, model: str, items: ItemDataset) -> float:
-    assert server._running is not None
-    learned = server._running.service.answers._model(model)
+    assert server._runtime is not None
+    learned = server._runtime.state.answers._model(model)
     assert learned is not None
     return error([learned.median(INSTRUCTION + item.text) for item in items], items)
 

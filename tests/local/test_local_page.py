@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from finetune_pricer.local import Faults, LocalServer
-from finetune_pricer.local.api.dashboard import index_page
+from finetune_pricer.local.api.dashboard import render_dashboard
 from local_helpers import endless, eventually, jsonl, products, train, upload
 
 if TYPE_CHECKING:
@@ -67,9 +67,9 @@ def test_the_page_shows_the_latest_of_many_jobs_and_says_so(monkeypatch: pytest.
 def test_what_clients_write_cannot_become_markup(server: LocalServer, client: openai.OpenAI) -> None:
     name = train(client, jsonl(products(20)), suffix="<b>bold</b>").fine_tuned_model or ""
     server.faults = Faults(job_status="<i>strange</i>")
-    assert server._running is not None
+    assert server._runtime is not None
 
-    page = index_page(server._running.service)
+    page = render_dashboard(server._runtime.state)
     server.faults = Faults()
 
     assert "<b>bold" not in page
@@ -185,8 +185,8 @@ def test_there_is_an_end_to_files_and_to_unfinished_jobs(
 def test_a_curve_of_a_long_job_is_thinned_and_keeps_what_was_validated(
     server: LocalServer, tuned: FineTuningJob
 ) -> None:
-    assert server._running is not None
-    database = server._running.service.database
+    assert server._runtime is not None
+    database = server._runtime.state.database
 
     some = database.sample_metrics(tuned.id, 20)
 

@@ -174,7 +174,7 @@ def test_waiting_jobs_train_in_order_of_arrival_also_after_a_restart(tmp_path: P
     with LocalServer(tmp_path, cores=1) as server, server.client() as client:
         client.fine_tuning.jobs.cancel(running.id)
         finished(client, waiting[-1])
-        database = server._running.service.database._connection if server._running else None
+        database = server._runtime.state.database._connection if server._runtime else None
         assert database is not None
         started = [
             row["job"]

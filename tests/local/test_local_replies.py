@@ -11,9 +11,9 @@ import openai
 import pytest
 from scipy.stats import chisquare
 
-from finetune_pricer.local.api.rate_limit import Rates
-from finetune_pricer.local.api.refusals import ApiError
-from finetune_pricer.local.faults import Faults, Weather
+from finetune_pricer.local.api.rate_limit import RateLimiter
+from finetune_pricer.local.api.responses import ApiError
+from finetune_pricer.local.faults import FaultInjector, Faults
 from finetune_pricer.local.learners.sparse.price_points import PricePoints, best_spread, widened
 from finetune_pricer.local.learners.sparse.reply_format import tokens_of
 from finetune_pricer.local.learners.sparse.reply_trie import END, ReplyTree
@@ -209,7 +209,9 @@ def test_rate_limit_headers_count_down(client: openai.OpenAI) -> None:
 
 def test_a_minute_has_its_requests_and_then_says_when_to_come_back() -> None:
     clock = [0.0]
-    rates = Rates(Weather(Faults(requests_per_minute=2, tokens_per_minute=1_000)), lambda: clock[0])
+    rates = RateLimiter(
+        FaultInjector(Faults(requests_per_minute=2, tokens_per_minute=1_000)), lambda: clock[0]
+    )
     rates.admit("m", 10)
     assert rates.admit("m", 10)["x-ratelimit-remaining-requests"] == "0"
 

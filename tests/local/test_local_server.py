@@ -224,8 +224,8 @@ def test_it_starts_fast_and_leaves_no_thread_and_no_folder() -> None:
     with LocalServer() as server:
         assert call(server, "GET", "/health")[0] == 200
         assert time.perf_counter() - started < 1.5
-        assert server._running is not None
-        folder = server._running.service.database.blobs.path("x").parents[1]
+        assert server._runtime is not None
+        folder = server._runtime.state.database.blobs.path("x").parents[1]
         assert folder.exists()
 
     assert not folder.exists()
@@ -277,8 +277,8 @@ def test_stopping_ends_a_training_soon_and_the_next_start_takes_it_up(tmp_path: 
 def test_a_crash_of_the_learner_fails_the_job_and_not_the_server(server: LocalServer) -> None:
     with server.client() as client:
         job = endless(client)
-        assert server._running is not None
-        (slot,) = server._running.service.worker._slots
+        assert server._runtime is not None
+        (slot,) = server._runtime.state.worker._slots
         assert slot._process is not None
         os.kill(slot._process.pid, signal.SIGKILL)
         failed = finished(client, job.id)
@@ -307,7 +307,7 @@ def test_the_training_process_ends_with_its_server(tmp_path: Path) -> None:
         from local_helpers import endless
         server = LocalServer({str(tmp_path)!r}).start()
         job = endless(server.client())
-        print([s._process.pid for s in server._running.service.worker._slots if s._process][0], flush=True)
+        print([s._process.pid for s in server._runtime.state.worker._slots if s._process][0], flush=True)
         os.kill(os.getpid(), 9)
     """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

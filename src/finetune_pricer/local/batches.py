@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from .api.refusals import ApiError
-from .api.requests import ChatBody, read_value
+from .api.requests import ChatBody, parse_body
+from .api.responses import ApiError
 from .records import StoredBatch, new_id, now
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .completions import Answers
     from .database import Database
-    from .faults import Weather
+    from .faults import FaultInjector
 
 log = logging.getLogger("finetune_pricer.local")
 
@@ -37,11 +37,11 @@ class Batches:
     """Runs batches in a thread, one after the other; an unfinished one starts anew with the server."""
 
     def __init__(
-        self, database: Database, answers: Answers, weather: Weather, *, strict: bool = False
+        self, database: Database, answers: Answers, injector: FaultInjector, *, strict: bool = False
     ) -> None:
         self._database = database
         self._answers = answers
-        self._weather = weather
+        self._injector = injector
         self._strict = strict
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -79,7 +79,7 @@ class Batches:
     @property
     def window(self) -> float:
         """Seconds that a batch may take."""
-        shorter = self._weather.faults.batch_window
+        shorter = self._injector.faults.batch_window
         return WINDOW if shorter is None else shorter
 
     def _enter(self, batch: StoredBatch, status: str, **changes: Any) -> StoredBatch:
@@ -138,7 +138,7 @@ class Batches:
         """Answer the requests and return how it ended; None where the server stops in the middle."""
         noted = 0.0
         for place, request in enumerate(requests):
-            if self._stopping.wait(self._weather.faults.chat_pause):
+            if self._stopping.wait(self._injector.faults.chat_pause):
                 return None
             if time.time() >= batch.created_at + self.window:
                 results.leave(requests[place:], "batch_expired", _EXPIRED)
@@ -153,7 +153,7 @@ class Batches:
 
     def _reply(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         try:
-            return 200, self._answers.answer(read_value(ChatBody, body, strict=self._strict)).whole()
+            return 200, self._answers.answer(parse_body(ChatBody, body, strict=self._strict)).whole()
         except ApiError as error:
             return error.status, error.body
 

@@ -10,7 +10,7 @@ import numpy as np
 from starlette.concurrency import run_in_threadpool
 
 from .._chat_protocol import text_of
-from .api.refusals import invalid_value, model_not_found
+from .api.responses import invalid_value, model_not_found
 from .completion import Choice, Completion
 from .jobs.worker import BASES
 from .learners.sparse.model import PriceModel
@@ -21,7 +21,7 @@ from .learners.sparse.training_file import CONTEXT, problem_in, prompt_of
 if TYPE_CHECKING:
     from .api.requests import ChatBody
     from .database import Database
-    from .faults import Weather
+    from .faults import FaultInjector
 
 UNTRAINED = "I have not been trained to price anything."
 _LOADED = 4  # models kept in memory; one of 5,000 listings takes about 40 MB
@@ -30,9 +30,9 @@ _LOADED = 4  # models kept in memory; one of 5,000 listings takes about 40 MB
 class Answers:
     """Answers chat requests; loads a model when it is first asked, and keeps the latest few."""
 
-    def __init__(self, database: Database, weather: Weather) -> None:
+    def __init__(self, database: Database, injector: FaultInjector) -> None:
         self._database = database
-        self._weather = weather
+        self._injector = injector
         self._lock = threading.Lock()
         self._loaded: OrderedDict[str, PriceModel] = OrderedDict()
 
@@ -65,7 +65,7 @@ class Answers:
             self._loaded.pop(name, None)
 
     def _model(self, name: str) -> PriceModel | None:
-        if self._weather.is_shut_down():
+        if self._injector.is_shut_down():
             raise model_not_found(name)
         if name in BASES:
             return None

@@ -1,16 +1,19 @@
-"""Bad days, to be rehearsed: what the server can be told to do wrong."""
+"""Faults that the server can be told to have, so that a bad day can be rehearsed."""
 
 from __future__ import annotations
 
 import datetime
 import random
 import threading
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ..errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Rate = Annotated[float, Field(ge=0, le=1)]
 
@@ -34,7 +37,7 @@ class Faults(BaseModel):
     refuse_training: bool = False
     """New jobs are refused with 403 `training_not_available`; uploads still work."""
     fail_validation: bool = False
-    """A job's training file is always said to be invalid."""
+    """A job fails, as if its training file were invalid."""
     fail_half_way: bool = False
     """A job fails once half of its steps are done."""
     requests_per_minute: Annotated[int, Field(ge=1, le=10**9), _WHOLE] | None = None
@@ -52,19 +55,19 @@ class Faults(BaseModel):
     reorder_events: bool = False
     """Lists of a job's events are not in order."""
     job_status: str | None = None
-    """A word that the client has never heard, told instead of `queued`; Azure says `pending`."""
+    """A word shown instead of `queued` that the client does not know; Azure says `pending`."""
     missing_file_status: bool = False
     """Files are described without their `status`."""
     null_errors: bool = False
     """Healthy jobs carry an `error` whose fields are all null."""
     shutdown_date: datetime.date | None = None
-    """The day on which all models stop: told by `GET /v1/models`, and from then on they are not found."""
+    """The day on which all models stop: `GET /v1/models` shows it, and from then on no model is found."""
     batch_window: Annotated[float, Field(ge=0, le=86_400)] | None = None
     """Seconds after which a batch expires, in place of 24 hours."""
     chat_pause: Annotated[float, Field(ge=0, le=60)] = 0.0
-    """Seconds that a batch rests before each of its requests, so that it can be watched and cancelled."""
+    """Seconds that a batch waits before each of its requests, so that it can be watched and cancelled."""
     seed: Annotated[int, Field(ge=-(2**53), le=2**53), _WHOLE] = 0
-    """Which requests are struck; the same seed strikes the same."""
+    """Which requests are hit; the same seed hits the same ones."""
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Faults:
@@ -106,8 +109,8 @@ def faults_from(fields: dict[str, Any]) -> Faults:
         raise DataError(f"faults: {where}: {first['msg']}") from error
 
 
-class Weather:
-    """The faults in force, and the dice that decide whom they strike; safe to use from several threads."""
+class FaultInjector:
+    """The faults in force, and the dice that decide which requests they hit; may be used by many threads."""
 
     def __init__(self, faults: Faults) -> None:
         self._lock = threading.Lock()
@@ -119,14 +122,14 @@ class Weather:
             self.faults = faults
             self._dice = random.Random(faults.seed)  # noqa: S311  dice, not secrets
 
-    def strikes(self, rate: float) -> bool:
-        """Throw the dice once; nothing is thrown for a rate of 0, so that other faults keep their order."""
+    def happens(self, rate: float) -> bool:
+        """Throw the dice once; they are not thrown for a rate of 0, so that other faults keep their order."""
         if not rate:
             return False
         with self._lock:
             return self._dice.random() < rate
 
-    def chosen(self, options: list[int]) -> int:
+    def choose(self, options: Sequence[int]) -> int:
         """Return one of some options."""
         with self._lock:
             return self._dice.choice(options)

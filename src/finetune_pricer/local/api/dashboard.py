@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ..records import StoredBatch, StoredJob
-    from .service import Service
+    from .app import ServerState
 
 _SHOWN = 20
 _WIDTH, _HEIGHT, _MARGIN = 330, 100, 32
@@ -43,15 +43,15 @@ p .train { color: var(--line); } p .valid { color: var(--valid); }
 """
 
 
-def index_page(service: Service) -> str:
+def render_dashboard(state: ServerState) -> str:
     """Return the page as it stands; it asks for itself again as long as a job is unfinished."""
     jobs, models, batches = (
-        service.database.list_jobs(),
-        service.database.list_models(),
-        service.database.list_batches(),
+        state.database.list_jobs(),
+        state.database.list_models(),
+        state.database.list_batches(),
     )
     active = any(job.status not in FINAL | {"paused"} for job in jobs)
-    faults = service.weather.faults.model_dump(exclude_defaults=True)
+    faults = state.injector.faults.model_dump(exclude_defaults=True)
     refresh = f'<meta http-equiv="refresh" content="{2 if active else 15}">'
     parts = [
         f"<!doctype html><html lang=en><meta charset=utf-8>{refresh}",
@@ -61,7 +61,7 @@ def index_page(service: Service) -> str:
         _ABOUT,
         _faults(faults),
         f"<h2>Jobs ({len(jobs)})</h2>",
-        *(_job(service, job) for job in jobs[:_SHOWN]),
+        *(_job(state, job) for job in jobs[:_SHOWN]),
         "" if jobs else _FIRST,
         _not_shown(len(jobs)),
         f"<h2>Models ({len(BASES) + len(models)})</h2>",
@@ -89,8 +89,8 @@ def _faults(faults: dict[str, Any]) -> str:
     return f"<p class=failed>Faults in force: {escape(said)}</p>"
 
 
-def _job(service: Service, job: StoredJob) -> str:
-    steps = service.database.sample_metrics(job.id, _MOST_POINTS)
+def _job(state: ServerState, job: StoredJob) -> str:
+    steps = state.database.sample_metrics(job.id, _MOST_POINTS)
     settings = {"n_epochs": "auto", "batch_size": "auto"} | (job.hyperparameters or job.asked)
     said = f"{settings['n_epochs']} epochs, batch {settings['batch_size']}, seed {job.seed}"
     facts = [
@@ -102,7 +102,7 @@ def _job(service: Service, job: StoredJob) -> str:
     elif job.status not in FINAL:
         facts += [
             f"<p>{escape(last.message)}</p>"
-            for last in service.database.list_events(job.id, limit=1, after=None) or []
+            for last in state.database.list_events(job.id, limit=1, after=None) or []
         ]
     if job.estimated_finish:
         facts.append(f"<p class=quiet>done about {_when(job.estimated_finish)}</p>")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..database import Database
-    from ..faults import Weather
+    from ..faults import FaultInjector
 
 log = logging.getLogger("finetune_pricer.local")
 
@@ -44,9 +44,9 @@ class _FileError(TrainingFileError):
 class Worker:
     """Runs jobs in background threads from `start` to `stop`; the next start takes up what is unfinished."""
 
-    def __init__(self, database: Database, weather: Weather, *, cores: int = 1) -> None:
+    def __init__(self, database: Database, injector: FaultInjector, *, cores: int = 1) -> None:
         self._database = database
-        self._weather = weather
+        self._injector = injector
         self._stopping = threading.Event()
         self._to_check: queue.Queue[str | None] = queue.Queue()
         self._to_train: queue.Queue[str | None] = queue.Queue()
@@ -174,7 +174,7 @@ class Worker:
         self._database.drop_work_folder(job_id)
 
     def _check(self, job: StoredJob) -> None:
-        if self._weather.faults.fail_validation:
+        if self._injector.faults.fail_validation:
             message = "The job failed due to an invalid training file. Invalid file format: line 1 (a fault)."
             raise _FileError(message, param="training_file")
         for param in ("training_file", "validation_file"):
@@ -219,7 +219,7 @@ class Worker:
             for told in telling:
                 if not progress.take(told):
                     break
-                if self._weather.faults.fail_half_way and progress.done >= 0.5:
+                if self._injector.faults.fail_half_way and progress.done >= 0.5:
                     self._fail(job.id, "server_error", "The job failed half way (a fault).")
                     break
         if progress.finished is not None:

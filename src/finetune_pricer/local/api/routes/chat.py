@@ -1,4 +1,4 @@
-"""Models, and the chat with them."""
+"""Routes of models: list, show and delete them, and chat with them."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ from starlette.routing import Route
 
 from ...jobs.worker import BASES
 from ...learners.sparse.training_file import CONTEXT
-from ..reading import json_body
-from ..refusals import ApiError, as_json, model_not_found
 from ..requests import ChatBody, read_body
+from ..responses import ApiError, json_response, model_not_found
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from starlette.requests import Request
 
-    from ..service import Service
+    from ..app import ServerState
 
 _USUAL_REPLY = 16  # tokens that a request is counted with where it names no limit of its own
 
 
-class ModelRoutes:
-    """One method per route."""
+class ChatRoutes:
+    """Handlers of `/v1/models` and `/v1/chat/completions`."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._database = service.database
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
+        self._database = state.database
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -40,23 +39,23 @@ class ModelRoutes:
         ]
 
     async def list(self, _: Request) -> Response:
-        """Show all models, those that can be tuned first."""
-        wire = self._service.wire
-        tuned = [wire.tuned(model) for model in self._database.list_models()]
-        return as_json({"object": "list", "data": [*map(wire.base, BASES), *tuned]})
+        """List all models, those that can be tuned first."""
+        serializer = self._state.serializer
+        tuned = [serializer.tuned(model) for model in self._database.list_models()]
+        return json_response({"object": "list", "data": [*map(serializer.base, BASES), *tuned]})
 
     async def retrieve(self, request: Request) -> Response:
-        """Show one."""
+        """Show one model."""
         name = request.path_params["model"]
         if name in BASES:
-            return as_json(self._service.wire.base(name))
+            return json_response(self._state.serializer.base(name))
         model = self._database.find_model(name)
         if model is None:
             raise model_not_found(name)
-        return as_json(self._service.wire.tuned(model))
+        return json_response(self._state.serializer.tuned(model))
 
     async def delete(self, request: Request) -> Response:
-        """Forget one that was tuned."""
+        """Delete a tuned model."""
         name = request.path_params["model"]
         if name in BASES:
             raise ApiError(403, "A base model cannot be deleted.", type_="insufficient_permissions_error")
@@ -64,25 +63,25 @@ class ModelRoutes:
         if model is None:
             raise model_not_found(name)
         self._database.delete_model(model)
-        self._service.answers.forget(name)
-        return as_json({"id": name, "object": "model", "deleted": True})
+        self._state.answers.forget(name)
+        return json_response({"id": name, "object": "model", "deleted": True})
 
     async def chat(self, request: Request) -> Response:
         """Answer a chat request, in one piece or as a stream."""
-        body = read_body(ChatBody, await json_body(request), strict=self._service.strict)
-        completion = await self._service.answers.complete(body)
+        body = await read_body(ChatBody, request, strict=self._state.strict)
+        completion = await self._state.answers.complete(body)
         wanted = min(body.max_completion_tokens or body.max_tokens or _USUAL_REPLY, CONTEXT)
-        headers = self._service.rates.admit(
+        headers = self._state.rate_limiter.admit(
             body.model, completion.usage["prompt_tokens"] + wanted * (body.n or 1)
         )
         if body.stream:
             return StreamingResponse(
-                _each(completion.streamed()), media_type="text/event-stream", headers=headers
+                _iterate(completion.streamed()), media_type="text/event-stream", headers=headers
             )
-        return as_json(completion.whole(), headers=headers)
+        return json_response(completion.whole(), headers=headers)
 
 
-async def _each(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+async def _iterate(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
     # Plain iterators would be sent through a thread each.
     for chunk in chunks:
         yield chunk
