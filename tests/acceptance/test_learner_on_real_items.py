@@ -15,6 +15,7 @@ import pytest
 
 from finetune_pricer import ItemDataset
 from finetune_pricer.local import LocalServer
+from finetune_pricer.local.learners.sparse.model import PriceModel
 from local_helpers import finished, upload
 from ridge import ridge_mae
 
@@ -101,8 +102,8 @@ def tuned(client: openai.OpenAI, items: ItemDataset, seed: int) -> str:
 
 def exact_mae(server: LocalServer, model: str, items: ItemDataset) -> float:
     assert server._runtime is not None
-    learned = server._runtime.state.answers._model(model)
-    assert learned is not None
+    learned = server._runtime.state.chat._find_model(model)[1]
+    assert isinstance(learned, PriceModel)
     return error([learned.median(INSTRUCTION + item.text) for item in items], items)
 
 

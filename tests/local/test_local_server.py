@@ -20,7 +20,8 @@ import pytest
 from finetune_pricer import local
 from finetune_pricer.errors import MissingExtra
 from finetune_pricer.local import LocalServer
-from finetune_pricer.local.jobs.worker import _Slot
+from finetune_pricer.local.jobs.trainer_process import TrainerOrder, TrainerSlot
+from finetune_pricer.local.learners import LearnerSpec, RequestedHyperparameters, TrainingJob
 from local_helpers import ask, endless, events, eventually, finished, jsonl, products, train, upload
 
 if TYPE_CHECKING:
@@ -289,12 +290,20 @@ def test_a_crash_of_the_learner_fails_the_job_and_not_the_server(server: LocalSe
         assert train(client, jsonl(products(20))).status == "succeeded"
 
 
-def test_a_job_stopped_just_before_its_training_is_not_trained() -> None:
-    slot = _Slot()
+def test_a_job_stopped_just_before_its_training_is_not_trained(tmp_path: Path) -> None:
+    slot = TrainerSlot()
+    job = TrainingJob(
+        training=tmp_path / "none",
+        validation=None,
+        hyperparameters=RequestedHyperparameters(),
+        seed=1,
+        folder=tmp_path,
+    )
+    order = TrainerOrder(learner=LearnerSpec(path="none:None", options={}), job=job)
     try:
-        assert list(slot.run("ftjob-1", {}, lambda: False)) == []
+        assert list(slot.run("ftjob-1", order, {}, lambda: False)) == []
         assert slot._process is not None
-        assert slot._process.alive
+        assert slot._process.is_alive
     finally:
         slot.close()
 

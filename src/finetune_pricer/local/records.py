@@ -39,12 +39,12 @@ class StoredJob:
     validation_file: str | None
     seed: int
     suffix: str | None
-    asked: dict[str, Any]
-    """The hyperparameters as they were asked for."""
+    requested: dict[str, Any]
+    """The hyperparameters as they were requested."""
     name: str
     """What the model will be called."""
     hyperparameters: dict[str, Any] | None = None
-    """The same in numbers, once they are known."""
+    """The hyperparameters in numbers, once they are known."""
     metadata: dict[str, str] | None = None
     integrations: list[Any] | None = None
     finished_at: int | None = None

@@ -17,12 +17,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ..errors import DataError, MissingExtra, NotConfigured, ServiceUnavailable
 from .faults import Faults
+from .learners import describe_learner
 from .records import FINAL
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
     import openai
+
+    from .learners import Learner
 
 log = logging.getLogger("finetune_pricer.local")
 
@@ -61,10 +65,13 @@ class LocalServer:
         strict: Whether unknown parameters of requests are refused; otherwise they are ignored and logged.
         cores: How many jobs train at once; as many as the machine has cores if it is not given.
         max_bytes: How many bytes the body of a request may have.
+        bases: Base models to offer beside those that come with the server: for each name, the learner that
+            trains it.
 
     Raises:
         NotConfigured: The host needs a key, or the key is one that no header could carry.
-        DataError: A port or a number of cores is out of range.
+        DataError: A port or a number of cores is out of range, or a training process could not make one of
+            the learners.
         MissingExtra: The extra `local` is not installed.
     """
 
@@ -82,6 +89,7 @@ class LocalServer:
         strict: bool = False,
         cores: int | None = None,
         max_bytes: int = _MAX_BYTES,
+        bases: Mapping[str, Learner] | None = None,
     ) -> None:
         _require_extra()
         from .api.middleware import is_loopback  # needs the extra
@@ -100,6 +108,8 @@ class LocalServer:
             raise DataError(f"port must be from 0 to 65535, not {port}; 0 takes any free port")
         if cores is not None and cores < 1:
             raise DataError(f"cores must be at least 1, not {cores}")
+        for learner in (bases or {}).values():
+            describe_learner(learner)  # raises where a training process could not make it
         self.dir = None if dir is None else Path(dir)
         self.host = host
         self.port = port
@@ -108,6 +118,7 @@ class LocalServer:
             "strict": strict,
             "cores": cores or os.cpu_count() or 1,
             "max_bytes": max_bytes,
+            "bases": bases or {},
         }
         self._faults = faults or Faults()
         self._runtime: _Runtime | None = None
@@ -233,6 +244,7 @@ class _Runtime:
         strict: bool,
         cores: int,
         max_bytes: int,
+        bases: Mapping[str, Learner],
     ) -> None:
         import uvicorn
 
@@ -243,7 +255,7 @@ class _Runtime:
         if folder is None:
             folder = self._temporary = Path(tempfile.mkdtemp(prefix="finetune-pricer-"))
         try:
-            self.state = ServerState.open(folder, faults=faults, strict=strict, cores=cores)
+            self.state = ServerState.open(folder, bases, faults=faults, strict=strict, cores=cores)
         except BaseException:
             listener.close()
             raise

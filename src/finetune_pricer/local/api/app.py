@@ -13,10 +13,11 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
 from ..batches import Batches
-from ..completions import Answers
+from ..completions import ChatService
 from ..database import Database
 from ..faults import FaultInjector, Faults
 from ..jobs.worker import Worker
+from ..learners import load_bases
 from .middleware import Middleware
 from .rate_limit import RateLimiter
 from .responses import ApiError, Serializer
@@ -27,12 +28,14 @@ from .routes.files import FileRoutes
 from .routes.jobs import JobRoutes
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.types import ASGIApp
+
+    from ..learners import Learner
 
 log = logging.getLogger("finetune_pricer.local")
 
@@ -44,27 +47,31 @@ class ServerState:
     """The server's components, built and closed together."""
 
     database: Database
+    bases: Mapping[str, Learner]
     injector: FaultInjector
     worker: Worker
-    answers: Answers
+    chat: ChatService
     batches: Batches
     rate_limiter: RateLimiter
     serializer: Serializer
     strict: bool
 
     @classmethod
-    def open(cls, folder: Path, *, faults: Faults, cores: int, strict: bool) -> ServerState:
+    def open(
+        cls, folder: Path, more_bases: Mapping[str, Learner], *, faults: Faults, cores: int, strict: bool
+    ) -> ServerState:
         """Open a folder; raise `FileAccessError` where it cannot be used."""
-        database, injector = Database(folder), FaultInjector(faults)
-        answers = Answers(database, injector)
+        database, bases, injector = Database(folder), load_bases(more_bases), FaultInjector(faults)
+        chat = ChatService(database, bases, injector)
         return cls(
             database=database,
+            bases=bases,
             injector=injector,
-            worker=Worker(database, injector, cores=cores),
-            answers=answers,
-            batches=Batches(database, answers, injector, strict=strict),
+            worker=Worker(database, bases, injector, cores=cores),
+            chat=chat,
+            batches=Batches(database, chat, injector, strict=strict),
             rate_limiter=RateLimiter(injector),
-            serializer=Serializer(injector),
+            serializer=Serializer(bases, injector),
             strict=strict,
         )
 
@@ -74,9 +81,11 @@ class ServerState:
         self.batches.start()
 
     def close(self) -> None:
-        """Stop jobs and batches, and close the database."""
+        """Stop jobs and batches, and close the learners and the database."""
         self.worker.stop()
         self.batches.stop()
+        for learner in self.bases.values():
+            learner.close()
         self.database.close()
 
 

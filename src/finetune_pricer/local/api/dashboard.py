@@ -6,7 +6,6 @@ import datetime
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from ..jobs.worker import BASES
 from ..records import FINAL
 
 if TYPE_CHECKING:
@@ -64,11 +63,11 @@ def render_dashboard(state: ServerState) -> str:
         *(_job(state, job) for job in jobs[:_SHOWN]),
         "" if jobs else _FIRST,
         _not_shown(len(jobs)),
-        f"<h2>Models ({len(BASES) + len(models)})</h2>",
+        f"<h2>Models ({len(state.bases) + len(models)})</h2>",
         _table(
             ("model", "from", "made"),
             [(model.id, model.job, _when(model.created_at)) for model in models[:_SHOWN]]
-            + [(name, "can be tuned; untrained, it prices nothing", "") for name in BASES],
+            + [(name, "can be tuned; untrained, it prices nothing", "") for name in state.bases],
         ),
         _not_shown(len(models)),
         f"<h2>Batches ({len(batches)})</h2>" if batches else "",
@@ -91,7 +90,7 @@ def _faults(faults: dict[str, Any]) -> str:
 
 def _job(state: ServerState, job: StoredJob) -> str:
     steps = state.database.sample_metrics(job.id, _MOST_POINTS)
-    settings = {"n_epochs": "auto", "batch_size": "auto"} | (job.hyperparameters or job.asked)
+    settings = {"n_epochs": "auto", "batch_size": "auto"} | (job.hyperparameters or job.requested)
     said = f"{settings['n_epochs']} epochs, batch {settings['batch_size']}, seed {job.seed}"
     facts = [
         f"<p><code>{escape(job.id)}</code> <span class='status {job.status}'>{job.status}</span></p>",

@@ -14,11 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..faults import FaultInjector
+    from ..learners import Learner
     from ..records import StoredBatch, StoredCheckpoint, StoredEvent, StoredFile, StoredJob, StoredModel
 
 _FIRST_RELEASE = 1_790_000_000  # what a base model shows as the time at which it was created
-_UNTRAINED = "Untrained: it prices nothing until a fine-tuning job has made a model of it."
-_TUNED = "A statistical learner of prices, trained by a fine-tuning job; not a language model."
 
 
 def json_response(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -94,7 +93,8 @@ def body_too_large(limit: int) -> ApiError:
 class Serializer:
     """Turns records into the protocol's objects, with the habits of the faults in force."""
 
-    def __init__(self, injector: FaultInjector) -> None:
+    def __init__(self, bases: Mapping[str, Learner], injector: FaultInjector) -> None:
+        self._bases = bases
         self._injector = injector
 
     def file(self, file: StoredFile) -> dict[str, Any]:
@@ -116,11 +116,18 @@ class Serializer:
 
     def base(self, name: str) -> dict[str, Any]:
         """Return a model that can be tuned."""
-        return self._model(name, _FIRST_RELEASE, "finetune-pricer", _UNTRAINED)
+        learner = self._bases[name]
+        return self._model(name, _FIRST_RELEASE, learner.owned_by, learner.description)
 
     def tuned(self, model: StoredModel) -> dict[str, Any]:
         """Return a model that was tuned."""
-        return self._model(model.id, model.created_at, "org-local", _TUNED)
+        learner = self._bases.get(model.base)
+        description = (
+            f"Made of the base model {model.base}, which this server does not offer."
+            if learner is None
+            else learner.tuned_description
+        )
+        return self._model(model.id, model.created_at, "org-local", description)
 
     def _model(self, name: str, created: int, owner: str, description: str) -> dict[str, Any]:
         day = self._injector.faults.shutdown_date
@@ -139,7 +146,7 @@ class Serializer:
         settings: dict[str, Any] = dict.fromkeys(
             ("n_epochs", "batch_size", "learning_rate_multiplier"), "auto"
         )
-        settings |= job.hyperparameters or job.asked
+        settings |= job.hyperparameters or job.requested
         no_error = dict.fromkeys(("code", "message", "param")) if faults.null_errors else None
         strange = faults.job_status is not None and job.status == "queued"
         return {

@@ -49,7 +49,7 @@ class AdminRoutes:
 
     async def show_document(self, _: Request) -> Response:
         """Describe this server's routes."""
-        return json_response(document())
+        return json_response(document(tuple(self._state.bases)))
 
     async def show_faults(self, _: Request) -> Response:
         """Show the faults in force."""

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from ...jobs.worker import BASES
-from ...learners.sparse.training_file import CONTEXT
 from ..requests import ChatBody, read_body
 from ..responses import ApiError, json_response, model_not_found
 
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
     from ..app import ServerState
 
 _USUAL_REPLY = 16  # tokens that a request is counted with where it names no limit of its own
+_LONGEST_REPLY = 65_536  # tokens that a request is counted with at most
 
 
 class ChatRoutes:
@@ -42,12 +41,12 @@ class ChatRoutes:
         """List all models, those that can be tuned first."""
         serializer = self._state.serializer
         tuned = [serializer.tuned(model) for model in self._database.list_models()]
-        return json_response({"object": "list", "data": [*map(serializer.base, BASES), *tuned]})
+        return json_response({"object": "list", "data": [*map(serializer.base, self._state.bases), *tuned]})
 
     async def retrieve(self, request: Request) -> Response:
         """Show one model."""
         name = request.path_params["model"]
-        if name in BASES:
+        if name in self._state.bases:
             return json_response(self._state.serializer.base(name))
         model = self._database.find_model(name)
         if model is None:
@@ -57,28 +56,28 @@ class ChatRoutes:
     async def delete(self, request: Request) -> Response:
         """Delete a tuned model."""
         name = request.path_params["model"]
-        if name in BASES:
+        if name in self._state.bases:
             raise ApiError(403, "A base model cannot be deleted.", type_="insufficient_permissions_error")
         model = self._database.find_model(name)
         if model is None:
             raise model_not_found(name)
         self._database.delete_model(model)
-        self._state.answers.forget(name)
+        self._state.chat.forget(name)
         return json_response({"id": name, "object": "model", "deleted": True})
 
     async def chat(self, request: Request) -> Response:
         """Answer a chat request, in one piece or as a stream."""
         body = await read_body(ChatBody, request, strict=self._state.strict)
-        completion = await self._state.answers.complete(body)
-        wanted = min(body.max_completion_tokens or body.max_tokens or _USUAL_REPLY, CONTEXT)
+        completion = await self._state.chat.complete(body)
+        wanted = min(body.max_completion_tokens or body.max_tokens or _USUAL_REPLY, _LONGEST_REPLY)
         headers = self._state.rate_limiter.admit(
             body.model, completion.usage["prompt_tokens"] + wanted * (body.n or 1)
         )
         if body.stream:
             return StreamingResponse(
-                _iterate(completion.streamed()), media_type="text/event-stream", headers=headers
+                _iterate(completion.stream()), media_type="text/event-stream", headers=headers
             )
-        return json_response(completion.whole(), headers=headers)
+        return json_response(completion.to_dict(), headers=headers)
 
 
 async def _iterate(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Route
 
-from ...jobs.worker import BASES
 from ...records import FINAL, StoredJob, new_id, now
 from ..requests import JobBody, cut_page, read_body, read_limit
 from ..responses import (
@@ -77,11 +76,12 @@ class JobRoutes:
         return json_response(self._state.serializer.job(job))
 
     def _check_model(self, name: str) -> None:
-        if name in BASES and not self._state.injector.is_shut_down():
+        bases = self._state.bases
+        if name in bases and not self._state.injector.is_shut_down():
             return
-        if name in BASES or self._database.find_model(name) is None:
+        if name in bases or self._database.find_model(name) is None:
             raise model_not_found(name)
-        message = f"Model {name} is not available for fine-tuning; choose one of {', '.join(BASES)}."
+        message = f"Model {name} is not available for fine-tuning; choose one of {', '.join(bases)}."
         raise invalid_value(message, "model", code="model_not_available")
 
     def _check_file(self, file_id: str | None, param: str) -> None:
@@ -175,7 +175,7 @@ def _new_job(body: JobBody) -> StoredJob:
         seed=secrets.randbelow(2**31) if body.seed is None else body.seed,
         suffix=body.suffix,
         name=f"ft:{body.model}:local:{body.suffix or ''}:{new_id('', 8)}",
-        asked=body.requested_hyperparameters(),
+        requested=body.requested_hyperparameters(),
         metadata=body.metadata,
         integrations=integrations,
     )
