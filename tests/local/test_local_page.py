@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 import httpx2
 import openai
 import pytest
 
+from browser import Browser
 from finetune_pricer.local import Faults, LocalServer
 from finetune_pricer.local.api.dashboard import render_dashboard
 from local_helpers import endless, eventually, jsonl, products, train, upload
@@ -55,7 +57,7 @@ def test_the_page_asks_for_itself_sooner_while_a_job_trains() -> None:
 
 
 def test_the_page_shows_the_latest_of_many_jobs_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finetune_pricer.local.api.dashboard._SHOWN", 2)
+    monkeypatch.setattr("finetune_pricer.local.api.dashboard._MAX_ROWS", 2)
     with LocalServer() as server, server.client() as client:
         jobs = [train(client, b"nonsense") for _ in range(3)]
         page = httpx2.get(f"{root(server)}/").text
@@ -76,6 +78,23 @@ def test_what_clients_write_cannot_become_markup(server: LocalServer, client: op
     assert "<i>strange" not in page
     assert "&lt;b&gt;bold" in page
     assert client.models.delete(name).deleted
+
+
+def test_the_page_fits_a_wide_window_and_a_phone_and_asks_for_nothing_else(
+    server: LocalServer, tuned: FineTuningJob, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    text = httpx2.get(f"{root(server)}/").text
+    page.write_text(re.sub(r'<meta http-equiv="refresh".*?>', "", text))
+
+    with Browser() as browser:
+        for width in (1_200, 390):
+            browser.open(page, width=width)
+            assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+            assert browser.run("document.querySelectorAll('svg polyline').length") >= 2
+        assert browser.run(f"document.body.innerText.includes({tuned.id!r})")
+        assert browser.errors == []
+        assert browser.requests == [page.as_uri()] * 2
 
 
 def test_a_browser_gives_the_key_as_a_password_and_only_for_the_page() -> None:

@@ -303,7 +303,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _require_extra() -> None:
-    for name in ("starlette", "uvicorn", "python_multipart", "scipy"):
+    for name in ("starlette", "uvicorn", "python_multipart", "scipy", "jinja2"):
         try:
             importlib.import_module(name)
         except ImportError as error:

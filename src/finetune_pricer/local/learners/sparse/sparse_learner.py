@@ -27,7 +27,7 @@ class SparseLearner(Learner):
     @property
     def description(self) -> str:
         """What the base model is."""
-        return "Untrained: it prices nothing until a fine-tuning job has made a model of it."
+        return "A statistical learner of prices, not a language model; untrained, it prices nothing."
 
     @property
     def tuned_description(self) -> str:
