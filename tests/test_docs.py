@@ -14,7 +14,12 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(
     r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<output>.*?)^```$)?", re.DOTALL | re.MULTILINE
 )
-CODE_MODULES = ["finetune_pricer.prices", "finetune_pricer.evaluate.metrics"]
+CODE_MODULES = [
+    "finetune_pricer.prices",
+    "finetune_pricer.evaluate.metrics",
+    "finetune_pricer.local.faults",
+    "finetune_pricer.local.server",
+]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import json
 import math
 import re
@@ -415,6 +416,38 @@ def test_a_model_that_thinks_long_holds_up_nobody_else(keeper: openai.OpenAI, av
         asking.join(20)
         parrot.patience = None
     assert said == ["squawk !"]
+
+
+def test_the_room_s_files_import_each_other_in_one_direction() -> None:
+    room = Path(finetune_pricer.local.__file__).parent
+    imports = {path: set(imported_files(path, room)) for path in room.rglob("*.py")}
+
+    order = list(graphlib.TopologicalSorter(imports).static_order())  # raises CycleError for a circle
+    assert len(order) == len(imports) > 30
+    layers = ["learners", "jobs", "api"]
+    for path, others in imports.items():
+        layer = path.relative_to(room).parts[0]
+        below = [other for other in others if other.relative_to(room).parts[0] in layers]
+        if layer in layers:
+            assert all(layers.index(o.relative_to(room).parts[0]) <= layers.index(layer) for o in below), path
+
+
+def imported_files(path: Path, room: Path) -> Iterator[Path]:
+    """The files of the room that a file imports at run time, also inside its functions."""
+    tree = ast.parse(path.read_text())
+    typing_only = [
+        node
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    ]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level and node not in typing_only:
+            folder = path.parents[node.level - 1] / (node.module or "").replace(".", "/")
+            names = [folder / f"{alias.name}.py" for alias in node.names]
+            for file in (folder.with_suffix(".py"), folder / "__init__.py", *names):
+                if file.is_relative_to(room) and file.exists():
+                    yield file
 
 
 def test_only_the_registry_knows_a_learner_by_name() -> None:

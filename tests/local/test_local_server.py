@@ -34,7 +34,7 @@ TESTS = Path(__file__).parents[1]
 def call(
     server: LocalServer, method: str, path: str, body: bytes | None = None, **headers: str
 ) -> tuple[int, Any]:
-    """Speak HTTP without a client that would mend the request first."""
+    """Speak HTTP without a client, which would fix the request first."""
     address = urllib.parse.urlsplit(server.url)
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)
     try:
@@ -348,6 +348,26 @@ def test_a_missing_library_is_named_with_the_way_to_install_it(monkeypatch: pyte
         LocalServer()
 
 
+def test_without_the_extra_the_room_can_be_imported_and_a_server_says_what_is_missing() -> None:
+    extra = ["starlette", "uvicorn", "python_multipart", "scipy", "jinja2", "numpy"]
+    code = f"""if True:
+        import sys
+        sys.modules.update(dict.fromkeys({extra!r}))
+        from finetune_pricer.errors import MissingExtra
+        from finetune_pricer.local import Faults, LocalServer
+        try:
+            LocalServer(faults=Faults(latency=1))
+        except MissingExtra as error:
+            print(error)
+    """
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+
+    assert "starlette, which is not installed; pip install 'finetune-pricer[local]'" in done.stdout
+
+
 def test_a_server_that_nobody_stopped_ends_with_its_process() -> None:
     code = "from finetune_pricer.local import LocalServer\nwith LocalServer.shared().client() as client:\n"
     code += "    print(client.models.list())"
@@ -360,8 +380,8 @@ def test_a_server_that_nobody_stopped_ends_with_its_process() -> None:
     assert done.stderr == ""
 
 
-def test_the_room_offers_three_names() -> None:
-    assert local.__all__ == ["Faults", "LocalServer", "serve"]
+def test_the_room_offers_four_names() -> None:
+    assert local.__all__ == ["Faults", "Learner", "LocalServer", "serve"]
     assert all(hasattr(local, name) for name in local.__all__)
 
 

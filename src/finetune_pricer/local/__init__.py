@@ -11,6 +11,7 @@ It trains a small sparse network that reads a text and gives a price. This is no
 """
 
 from .faults import Faults
+from .learners import Learner
 from .server import LocalServer, serve
 
-__all__ = ["Faults", "LocalServer", "serve"]
+__all__ = ["Faults", "Learner", "LocalServer", "serve"]

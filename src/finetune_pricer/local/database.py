@@ -210,7 +210,7 @@ class Database:
     def move_job(
         self, id_: str, status: str, *, only_from: Collection[str] | None = None, **changes: Any
     ) -> bool:
-        """Give a job a status and other values; return False, changing nothing, where it may not move.
+        """Change the status and other values of a job; return False, changing nothing, where it may not move.
 
         A job may not move once it has ended, nor from another status than `only_from` names.
         """

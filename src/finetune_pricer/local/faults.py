@@ -1,4 +1,4 @@
-"""Faults that the server can be told to have, so that a bad day can be rehearsed."""
+"""Faults that the server has on request, so that a bad day can be rehearsed."""
 
 from __future__ import annotations
 
@@ -30,6 +30,12 @@ class Faults(BaseModel):
     """What goes wrong; nothing does unless it is named. Frozen: `LocalServer.faults` takes another one.
 
     Hand it in as `LocalServer(faults=...)`, set `server.faults`, or send its fields to `POST /local/faults`.
+
+    Examples:
+        >>> Faults(latency=0.5).latency
+        0.5
+        >>> Faults.preset("rate_limited", tokens_per_minute=1_000).model_dump(exclude_defaults=True)
+        {'requests_per_minute': 60, 'tokens_per_minute': 1000}
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,7 +49,7 @@ class Faults(BaseModel):
     requests_per_minute: Annotated[int, Field(ge=1, le=10**9), _WHOLE] | None = None
     """More chat requests than that are answered with 429 and a `retry-after-ms` header."""
     tokens_per_minute: Annotated[int, Field(ge=1, le=10**12), _WHOLE] | None = None
-    """The same for tokens: those of the prompt, and those that the reply may have."""
+    """The same for tokens, counting the prompt and the longest reply that was allowed."""
     server_error_rate: Rate = 0.0
     """The share of requests that are answered with a 500, 502, 503 or 504 and have no effect."""
     latency: Annotated[float, Field(ge=0, le=600)] = 0.0
@@ -94,7 +100,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "azure_like": {"job_status": "pending", "null_errors": True, "missing_file_status": True},
     "nebius_like": {"null_errors": True, "missing_file_status": True, "reorder_events": True},
 }
-"""Kinds of bad days, by name. The dates and habits are those that the services had in November 2026."""
+"""Kinds of bad days, by name, with the dates and habits of the services in November 2026."""
 
 
 def faults_from(fields: dict[str, Any]) -> Faults:

@@ -57,7 +57,7 @@ class StoredJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEvent:
-    """Something that happened to a job."""
+    """An event of a job."""
 
     id: str
     created_at: int
@@ -93,7 +93,7 @@ class StoredCheckpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredBatch:
-    """A batch as it stands; times are those at which it came into a status."""
+    """A batch as it stands; `times` says when it came into each status."""
 
     id: str
     status: str
@@ -104,7 +104,7 @@ class StoredBatch:
     expires_at: int
     metadata: dict[str, str] | None = None
     outputs_last: int | None = None
-    """Seconds after which the output and error files go; None where they stay."""
+    """Seconds after which the output and error files expire; None where they do not."""
     model: str | None = None
     output_file_id: str | None = None
     error_file_id: str | None = None

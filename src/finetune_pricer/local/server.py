@@ -46,15 +46,6 @@ class LocalServer:
 
     Nothing leaves this machine: any `host` but loopback needs a `key`.
 
-    ```pycon
-    >>> from finetune_pricer.local import LocalServer
-    >>> with LocalServer() as server:
-    ...     client = server.client()
-    ...     print([model.id for model in client.models.list()])
-    ['pricer-base', 'pricer-base-mini']
-
-    ```
-
     Args:
         dir: The folder that keeps files, jobs and models. Without one they live in a temporary folder, which
             is removed when the server stops.
@@ -65,14 +56,19 @@ class LocalServer:
         strict: Whether unknown parameters of requests are refused; otherwise they are ignored and logged.
         cores: How many jobs train at once; as many as the machine has cores if it is not given.
         max_bytes: How many bytes the body of a request may have.
-        bases: Base models to offer beside those that come with the server: for each name, the learner that
-            trains it.
+        bases: Further base models to offer: for each name, the learner that trains it.
 
     Raises:
         NotConfigured: The host needs a key, or the key is one that no header could carry.
         DataError: A port or a number of cores is out of range, or a training process could not make one of
             the learners.
         MissingExtra: The extra `local` is not installed.
+
+    Examples:
+        >>> from finetune_pricer.local import LocalServer
+        >>> with LocalServer() as server, server.client() as client:
+        ...     print([model.id for model in client.models.list()])
+        ['pricer-base', 'pricer-base-mini']
     """
 
     _shared: ClassVar[dict[Path | None, LocalServer]] = {}
@@ -143,7 +139,7 @@ class LocalServer:
 
     @property
     def faults(self) -> Faults:
-        """What goes wrong at present; other faults may be put in its place at any time."""
+        """What goes wrong at present; it may be replaced at any time."""
         return self._faults if self._runtime is None else self._runtime.state.injector.faults
 
     @faults.setter

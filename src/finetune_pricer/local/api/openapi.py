@@ -206,8 +206,8 @@ def _message() -> dict[str, Any]:
     text, other = _object(type={"const": "text"}, text=_STRING), _object(type={"enum": sorted(PARTS)})
     parts = {"type": "array", "minItems": 1, "items": {"anyOf": [text, other]}}
     content: dict[str, Any] = {"anyOf": [_STRING, parts]}
-    asked = _object(role={"enum": sorted(ROLES - {"assistant"})}, content=content)
-    said: dict[str, Any] = {
+    other_message = _object(role={"enum": sorted(ROLES - {"assistant"})}, content=content)
+    assistant_message: dict[str, Any] = {
         "type": "object",
         "properties": {
             "role": {"const": "assistant"},
@@ -215,7 +215,7 @@ def _message() -> dict[str, Any]:
         },
         "required": ["role"],
     }
-    return {"anyOf": [asked, said]}
+    return {"anyOf": [other_message, assistant_message]}
 
 
 def _chat(bases: tuple[str, ...]) -> dict[str, Any]:

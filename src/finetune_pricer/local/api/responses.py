@@ -29,7 +29,7 @@ def json_response(value: Any, *, status: int = 200, headers: Mapping[str, str] |
 
 
 class ApiError(Exception):
-    """An error that the client is told: an HTTP status, and a body with message, type, param and code."""
+    """An error for the client: an HTTP status, and a body with message, type, param and code."""
 
     def __init__(
         self,
@@ -114,12 +114,12 @@ class Serializer:
             del shown["status"]
         return shown
 
-    def base(self, name: str) -> dict[str, Any]:
+    def base_model(self, name: str) -> dict[str, Any]:
         """Return a model that can be tuned."""
         learner = self._bases[name]
         return self._model(name, _FIRST_RELEASE, learner.owned_by, learner.description)
 
-    def tuned(self, model: StoredModel) -> dict[str, Any]:
+    def tuned_model(self, model: StoredModel) -> dict[str, Any]:
         """Return a model that was tuned."""
         learner = self._bases.get(model.base)
         description = (

@@ -54,7 +54,7 @@ class TrainingFailed(BaseModel):
     error: str
     """The name of the error's class."""
     reason: str | None = None
-    """What to tell the user, if the learner said so."""
+    """What the user should know; None where the learner did not say."""
 
 
 Message = Report | TrainingDone | TrainingFailed

@@ -1,4 +1,4 @@
-"""Base models that the server can train: what each must be able to do, and those that come with it."""
+"""Base models: what each must be able to do, which there are, and the files that they train on."""
 
 from .learner import (
     CHECKPOINTS_KEPT,

@@ -159,7 +159,7 @@ class CheckpointSaved(_Frozen):
     files: dict[str, str]
     """The path of each file inside the job's folder, by the name under which `load` gets it.
 
-    The server removes these files once it has them.
+    The server removes these files once it has them, so training must not go on from them.
     """
     metrics: Metrics
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from ..app import ServerState
 
-_USUAL_REPLY = 16  # tokens that a request is counted with where it names no limit of its own
-_LONGEST_REPLY = 65_536  # tokens that a request is counted with at most
+_USUAL_REPLY = 16  # tokens counted for the reply to a request that names no limit
+_LONGEST_REPLY = 65_536  # tokens counted for a reply at most
 
 
 class ChatRoutes:
@@ -38,20 +38,22 @@ class ChatRoutes:
         ]
 
     async def list(self, _: Request) -> Response:
-        """List all models, those that can be tuned first."""
+        """List all models, the base models first."""
         serializer = self._state.serializer
-        tuned = [serializer.tuned(model) for model in self._database.list_models()]
-        return json_response({"object": "list", "data": [*map(serializer.base, self._state.bases), *tuned]})
+        tuned = [serializer.tuned_model(model) for model in self._database.list_models()]
+        return json_response(
+            {"object": "list", "data": [*map(serializer.base_model, self._state.bases), *tuned]}
+        )
 
     async def retrieve(self, request: Request) -> Response:
         """Show one model."""
         name = request.path_params["model"]
         if name in self._state.bases:
-            return json_response(self._state.serializer.base(name))
+            return json_response(self._state.serializer.base_model(name))
         model = self._database.find_model(name)
         if model is None:
             raise model_not_found(name)
-        return json_response(self._state.serializer.tuned(model))
+        return json_response(self._state.serializer.tuned_model(model))
 
     async def delete(self, request: Request) -> Response:
         """Delete a tuned model."""
