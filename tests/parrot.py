@@ -92,22 +92,22 @@ class Parrot(Learner):
         )
         batches = [replies[place : place + size] for place in range(0, len(replies), size)]
         state, total = job.folder / "state.json", epochs * len(batches)
-        heard: Counter[str] = Counter(json.loads(state.read_text())["heard"] if state.exists() else {})
-        done = json.loads(state.read_text())["done"] if state.exists() else 0
-        for step in range(done + 1, total + 1):
+        heard: Counter[str] = Counter()
+        losses: list[tuple[float, float | None]] = []
+        if state.exists():
+            saved = json.loads(state.read_text())
+            heard, losses = Counter(saved["heard"]), saved["losses"]
+            for number in range(1, len(losses) + 1):  # told again, as a learner may
+                _report(losses, number, len(batches), total, report)
+        for step in range(len(losses) + 1, total + 1):
             time.sleep(self.pause)
-            heard.update(batches[(step - 1) % len(batches)])
-            ends_epoch = step % len(batches) == 0
-            metrics = Metrics(
-                train_loss=_loss(heard, batches[(step - 1) % len(batches)]),
-                valid_loss=_loss(heard, held_out) if held_out and ends_epoch else None,
-            )
-            report(StepDone(step=step, total_steps=total, metrics=metrics))
-            if ends_epoch and step < total:
-                files = _write(heard, job.folder, f"{step}-")
-                report(CheckpointSaved(step=step, files=files, metrics=metrics))
+            batch, ends_epoch = batches[(step - 1) % len(batches)], step % len(batches) == 0
+            heard.update(batch)
+            losses.append((_loss(heard, batch), _loss(heard, held_out) if held_out and ends_epoch else None))
+            _write(heard, job.folder, f"{step}-")
+            _report(losses, step, len(batches), total, report)
             part = state.with_suffix(".part")
-            part.write_text(json.dumps({"heard": heard, "done": step}))
+            part.write_text(json.dumps({"heard": heard, "losses": losses}))
             part.replace(state)
         return _write(heard, job.folder, "")
 
@@ -148,11 +148,30 @@ def _loss(heard: Counter[str], replies: Sequence[str]) -> float:
     return -sum(math.log((heard[reply] + 1) / (heard.total() + 1)) for reply in replies) / len(replies)
 
 
+def _report(
+    losses: Sequence[tuple[float, float | None]],
+    step: int,
+    per_epoch: int,
+    total: int,
+    report: Callable[[Report], None],
+) -> None:
+    train_loss, valid_loss = losses[step - 1]
+    metrics = Metrics(train_loss=train_loss, valid_loss=valid_loss)
+    report(StepDone(step=step, total_steps=total, metrics=metrics))
+    if step % per_epoch == 0 and step < total:
+        report(CheckpointSaved(step=step, files=_file_names(f"{step}-"), metrics=metrics))
+
+
+def _file_names(prefix: str) -> dict[str, str]:
+    return {"words": f"{prefix}words.json", "more words": f"{prefix}more.json"}
+
+
 def _write(heard: Counter[str], folder: Path, prefix: str) -> dict[str, str]:
     """Two files under names of its own; the second has the same content in every model."""
-    (folder / f"{prefix}words.json").write_text(json.dumps(heard))
-    (folder / f"{prefix}more.json").write_text("{}")
-    return {"words": f"{prefix}words.json", "more words": f"{prefix}more.json"}
+    names = _file_names(prefix)
+    (folder / names["words"]).write_text(json.dumps(heard))
+    (folder / names["more words"]).write_text("{}")
+    return names
 
 
 class Repeater(Model):

@@ -403,6 +403,7 @@ def test_a_model_that_thinks_long_holds_up_nobody_else(keeper: openai.OpenAI, av
     assert aviary._runtime is not None
     parrot = aviary._runtime.state.bases["parrot"]
     assert isinstance(parrot, Parrot)
+    ask(keeper, "parrot", "?")  # loads it
     parrot.patience = threading.Event()
     said: list[str] = []
     asking = threading.Thread(target=lambda: said.append(ask(keeper, "parrot", "?")))
