@@ -165,7 +165,8 @@ def test_amazon_trains_fast_and_small_and_its_model_answers_fast(data_folder: Pa
     # In a process of its own, whose memory is not that of other tests.
     here = str(Path(__file__).parent)
     command = [sys.executable, "-c", TRAIN, here, str(data_folder / "amazon"), str(kept)]
-    environment = os.environ | {"PYTHONPATH": str(Path(here).parent)}
+    path = [str(Path(here).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
     trained = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     model, *numbers = trained.stdout.split()[-4:]
     seconds, ours, trainers = map(float, numbers)

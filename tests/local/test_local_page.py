@@ -81,10 +81,12 @@ def test_what_clients_write_cannot_become_markup(server: LocalServer, client: op
 
 
 def test_the_page_fits_a_wide_window_and_a_phone_and_asks_for_nothing_else(
-    server: LocalServer, tuned: FineTuningJob, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     page = tmp_path / "page.html"
-    text = httpx2.get(f"{root(server)}/").text
+    with LocalServer() as server, server.client() as client:
+        job = train(client, jsonl(products(40)), settings={"n_epochs": 2}, suffix="a" * 64)
+        text = httpx2.get(f"{root(server)}/").text
     page.write_text(re.sub(r'<meta http-equiv="refresh".*?>', "", text))
 
     with Browser() as browser:
@@ -92,7 +94,7 @@ def test_the_page_fits_a_wide_window_and_a_phone_and_asks_for_nothing_else(
             browser.open(page, width=width)
             assert browser.run("document.documentElement.scrollWidth <= innerWidth")
             assert browser.run("document.querySelectorAll('svg polyline').length") >= 2
-        assert browser.run(f"document.body.innerText.includes({tuned.id!r})")
+        assert browser.run(f"document.body.innerText.includes({job.id!r})")
         assert browser.errors == []
         assert browser.requests == [page.as_uri()] * 2
 

@@ -61,7 +61,7 @@ class ServerState:
         cls, folder: Path, more_bases: Mapping[str, Learner], *, faults: Faults, cores: int, strict: bool
     ) -> ServerState:
         """Open a folder; raise `FileAccessError` where it cannot be used."""
-        database, bases, injector = Database(folder), load_bases(more_bases), FaultInjector(faults)
+        bases, database, injector = load_bases(more_bases), Database(folder), FaultInjector(faults)
         chat = ChatService(database, bases, injector)
         return cls(
             database=database,

@@ -85,7 +85,7 @@ class Learner(ABC):
         """Load the base model itself, untrained. May take long."""
 
     def close(self) -> None:  # noqa: B027  most learners hold nothing
-        """Let go of what loaded models share, such as a process; called when the server stops."""
+        """Let go of what loaded models share, when the server stops; the learner may be used again."""
 
 
 # Training
