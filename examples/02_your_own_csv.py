@@ -1,7 +1,7 @@
 """From a messy CSV to a checked training file with its price, and a job within a budget.
 
-The shop's export below has foreign column names, prices as text, rows that cannot be items, twins, and a row
-whose description gives its price away. Runs on the local server: no key, no network, no cost.
+The shop's export below has foreign column names, prices as text, rows that cannot be items, duplicates, and
+a row whose description gives its price away. Runs on the local server: no key, no network, no cost.
 
     python examples/02_your_own_csv.py
     python examples/02_your_own_csv.py --csv shop.csv --columns description=summary cost=price
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"  {problem}")
     print(f"\n{items.describe()}\n")
 
-    # 2. Near-twins stay on one side of the split; what leaks is told and taken out.
+    # 2. Near-duplicates stay on one side of the split; rows that leak are named and removed.
     groups = audit(items).groups()
     train, validation, test = items.split(validation=50, test=50, seed=42, group=groups)
     report = audit(train, validation=validation, test=test)

@@ -18,13 +18,13 @@ from finetune_pricer import (
     Leaderboard,
     MadeUpCatalogue,
     Sweep,
+    TrainingFile,
     compare,
     connect,
     forecast,
 )
 from finetune_pricer.errors import PricerError
 from finetune_pricer.evaluate.sweep import Trial
-from finetune_pricer.prepare.jsonl import TrainingFile
 
 MODEL = "pricer-base"  # the one that the local server offers
 DOLLARS_PER_1000 = 0.17  # what the course paid for 1,000 examples; the local server itself costs nothing

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from finetune_pricer import Item, ItemDataset, MadeUpCatalogue, audit
 from finetune_pricer._methods import duplicates
 from finetune_pricer.errors import DataError, MissingExtra
-from finetune_pricer.prepare.findings import KINDS, AuditReport, Finding, Kind
+from finetune_pricer.prepare import AuditReport, Finding
+from finetune_pricer.prepare.audit import KINDS, Kind
 from finetune_pricer.prices import marked_prices
 
 WORDS = "alder birch cedar dogwood elm fir gum hazel ivy juniper kauri larch maple nutmeg oak pine".split()
@@ -33,19 +34,19 @@ def test_a_clean_set_is_ok_and_says_which_reply_fits() -> None:
     splits = CATALOGUE.splits(train=300, validation=50, test=50)
     report = audit(splits.train, validation=splits.validation, test=splits.test)
     assert report.ok
-    assert not report.of("twin across splits")
+    assert not report.of("duplicate across splits")
     assert str(report).startswith("ok: train 300, validation 50, test 50")
     assert "reply form: " in str(report)
     assert [list(left) for left in report.clean()] == [list(split) for split in splits]
 
 
-def test_twins_within_and_across_splits_are_told_with_ids_and_prices() -> None:
+def test_duplicates_within_and_across_splits_are_reported_with_ids_and_prices() -> None:
     train = items(
         ("An oak desk, new.", 5), ("an OAK desk -- new", 5), ("Pine shelf here", 7), ("Elm box lid", 9)
     )
     test = items(("pine  shelf, here!", 8))
     report = audit(train, test=test)
-    inside, across = one(report, "twin"), one(report, "twin across splits")
+    inside, across = one(report, "duplicate"), one(report, "duplicate across splits")
     assert str(inside) == ("train row 2 (id '2', $5.00) and train row 1 (id '1', $5.00): but for its form")
     assert (across.place and across.place.split, across.other and across.other.split) == ("train", "test")
     assert one(report, "conflicting prices").place == across.place
@@ -65,24 +66,24 @@ def test_the_test_split_loses_nothing_and_validation_only_to_test() -> None:
     assert [len(split) for split in report.clean()] == [0, 0, 2]
 
 
-def test_one_text_at_two_prices_is_told_and_kept() -> None:
+def test_one_text_at_two_prices_is_reported_and_kept() -> None:
     report = audit(items(("An oak desk", 5), ("an oak desk", 6)))
     assert one(report, "conflicting prices")
     assert report.ok
     assert len(report.clean().train) == 2
 
 
-def test_near_twins_are_told_with_their_similarity_and_become_groups_and_stay() -> None:
+def test_near_duplicates_are_reported_with_their_similarity_and_become_groups_and_stay() -> None:
     text = "solid oak desk with three drawers brass handles and a leather top made by hand"
     train = items(
         (f"{text} in small", 100), ("something else in quite other words", 3), (f"{text} in large", 250)
     )
     test = items((f"{text} in medium", 170))
     report = audit(train, test=test)
-    near = one(report, "near-twin")
+    near = one(report, "near-duplicate")
     shingles = len(text.split()) - 2 + 2
     assert near.similarity == pytest.approx((shingles - 1) / (shingles + 1))
-    assert len(report.of("near-twin across splits")) == 2
+    assert len(report.of("near-duplicate across splits")) == 2
     assert report.ok
     assert len(report.clean().train) == 3
     labels = report.groups()
@@ -116,7 +117,7 @@ def test_the_own_price_in_the_text_is_a_leak_only_with_its_currency() -> None:
     assert "by chance" in str(report)
 
 
-def test_short_and_long_texts_and_outlying_prices_are_told() -> None:
+def test_short_and_long_texts_and_outlying_prices_are_reported() -> None:
     rows = [(" ".join(np.roll(WORDS, n)) + f" number {n}", 50.0 + n % 7) for n in range(40)]
     rows += [("Oak desk", 52.0), ("word " * 2000, 52.0), ("a far too dear thing " + " ".join(WORDS), 9999.0)]
     report = audit(items(*rows))
@@ -126,7 +127,7 @@ def test_short_and_long_texts_and_outlying_prices_are_told() -> None:
     assert (outlier.place and outlier.place.row, outlier.detail) == (43, "the median of Trees is $53.00")
 
 
-def test_categories_of_one_split_only_are_told() -> None:
+def test_categories_of_one_split_only_are_reported() -> None:
     train = ItemDataset.concat(
         items(("Oak desk with drawers", 5)), items(("Tin can opener", 2), category="Tin")
     )
@@ -159,7 +160,7 @@ def test_a_thousand_texts_of_one_template_are_one_group() -> None:
     body = " ".join(WORDS * 3)
     report = audit(items(*((f"{body} item number{n}", float(n)) for n in range(1000))))
     assert len(set(report.groups().tolist())) == 1
-    assert len(report.of("near-twin")) < 50_000
+    assert len(report.of("near-duplicate")) < 50_000
 
 
 @pytest.mark.parametrize(
@@ -228,7 +229,7 @@ def test_near_pairs_are_those_of_brute_force() -> None:
     ),
     price=st.floats(1, 500),
 )
-def test_a_planted_twin_is_found_whatever_case_spacing_and_punctuation(
+def test_a_planted_duplicate_is_found_whatever_case_spacing_and_punctuation(
     words: list[str], upper: list[bool], gaps: list[str], price: float
 ) -> None:
     others = [(item.text, item.price) for item in CATALOGUE.items(20)]
@@ -236,7 +237,7 @@ def test_a_planted_twin_is_found_whatever_case_spacing_and_punctuation(
         (word.upper() if loud else word) + gap for word, loud, gap in zip(words, upper, gaps, strict=False)
     )
     report = audit(items(*others, (" ".join(words), price)), test=items((planted, price)), similarity=None)
-    finding = one(report, "twin across splits")
+    finding = one(report, "duplicate across splits")
     assert finding.place is not None
     assert (finding.place.split, finding.place.row) == ("train", 21)
     assert len(report.clean().train) == 20

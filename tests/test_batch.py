@@ -26,6 +26,8 @@ class Batches:
         self.batches: list[dict[str, Any]] = []
         self.answer: Callable[[dict[str, Any]], dict[str, Any] | None] = lambda _: ok("$5.00")
         self.away = False
+        self.headers: dict[str, str] = {}
+        """What it says while it is away."""
         self.lost = ""
         """A file or a batch that is not there any more."""
         self.after: Callable[[], httpx.Response | None] = lambda: None
@@ -61,7 +63,7 @@ class Batches:
 
     def retrieve(self, _: httpx.Request, name: str) -> httpx.Response:
         if self.away:
-            return httpx.Response(503, json={})
+            return httpx.Response(503, json={}, headers=self.headers)
         if name == self.lost:
             return httpx.Response(404, json={"error": {"message": "No batch found."}})
         return httpx.Response(200, json=self.batches[int(name[6:])])

@@ -5,11 +5,13 @@ from typing import Any
 
 import openai
 import pytest
+import respx
 
 from finetune_pricer import Predictor
 from finetune_pricer.errors import NotFound, RequestRejected
 from finetune_pricer.predict import batch as batch_module
 from finetune_pricer.providers import Provider
+from helpers import page
 from test_batch import Batches, asked, bad, batches, ok, texts
 
 __all__ = ["batches"]  # the fixture
@@ -141,3 +143,29 @@ def test_who_waits_sees_how_many_questions_are_done(
     batches.batches[0]["request_counts"] = {"total": 10, "completed": 6, "failed": 1}
     run.wait(sleep=lambda _: batches.finish())
     assert shown == [(7, 10), (10, 10)]
+
+
+def test_a_service_that_sends_its_first_page_of_batches_for_ever_is_not_followed_for_ever(
+    client: openai.OpenAI, service: respx.MockRouter
+) -> None:
+    others = [{"id": f"batch_{number}", "status": "completed", "metadata": {}} for number in range(3)]
+    listed = service.get("/batches").mock(page(others, more=True))
+    service.post("/files").respond(json={"id": "file-1"})
+    service.post("/batches").respond(json={"id": "batch_9", "status": "validating"})
+    assert Predictor(client, "m").predict_batch(texts(2)).ids == ("batch_9",)
+    assert listed.call_count == 2
+
+
+def test_waiting_for_batches_keeps_to_what_a_busy_service_asks(
+    client: openai.OpenAI, batches: Batches, naps: list[float]
+) -> None:
+    run = Predictor(client, "m").predict_batch(texts(2))
+    batches.away, batches.headers = True, {"retry-after": "17"}
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        batches.away = False
+        batches.finish()
+
+    assert [each.price for each in run.wait(sleep=nap)] == [5, 5]
+    assert naps == [17.0]

@@ -153,16 +153,16 @@ def test_a_refused_request_leaves_nothing_behind_to_be_looked_for(
 
 def test_the_journal_tells_services_and_accounts_apart(tmp_path: Path) -> None:
     with Journal(tmp_path / "j.db") as journal:
-        one = journal.of(openai.OpenAI(api_key="a", base_url=BASE_URL))
-        entry = one.intend("job", "spec")
-        one.answered(entry, "ftjob-1")
+        one = journal.for_client(openai.OpenAI(api_key="a", base_url=BASE_URL))
+        entry = one.begin("job", "spec")
+        one.complete(entry, "ftjob-1")
         for other in (
             openai.OpenAI(api_key="b", base_url=BASE_URL),
             openai.OpenAI(api_key="a", base_url="https://other.test/v1"),
             openai.OpenAI(api_key="a", base_url=BASE_URL, project="p"),
         ):
-            assert journal.of(other).find("job", "spec") is None
-        same = journal.of(openai.OpenAI(api_key="a", base_url=f"{BASE_URL}/")).find("job", "spec")
+            assert journal.for_client(other).find("job", "spec") is None
+        same = journal.for_client(openai.OpenAI(api_key="a", base_url=f"{BASE_URL}/")).find("job", "spec")
         assert same is not None
         assert same.id == "ftjob-1"
 
@@ -170,8 +170,8 @@ def test_the_journal_tells_services_and_accounts_apart(tmp_path: Path) -> None:
 def test_a_password_in_an_address_is_not_written_down(tmp_path: Path) -> None:
     with Journal(tmp_path / "j.db") as journal:
         client = openai.OpenAI(api_key="a", base_url="https://me:hunter2@service.test/v1")
-        journal.of(client).intend("job", "spec")
-        assert journal.of(openai.OpenAI(api_key="a", base_url=BASE_URL)).find("job", "spec") is None
+        journal.for_client(client).begin("job", "spec")
+        assert journal.for_client(openai.OpenAI(api_key="a", base_url=BASE_URL)).find("job", "spec") is None
     assert b"hunter2" not in b"".join(path.read_bytes() for path in tmp_path.glob("j.db*"))
 
 
@@ -179,8 +179,8 @@ def test_with_a_project_the_key_may_change(tmp_path: Path) -> None:
     with Journal(tmp_path / "j.db") as journal:
         old = openai.OpenAI(api_key="old", base_url=BASE_URL, project="p")
         new = openai.OpenAI(api_key="new", base_url=BASE_URL, project="p")
-        entry = journal.of(old).intend("file", "content")
-        assert journal.of(new).find("file", "content") == entry
+        entry = journal.for_client(old).begin("file", "content")
+        assert journal.for_client(new).find("file", "content") == entry
 
 
 def test_a_journal_that_cannot_be_written_stops_before_anything_is_sent(
@@ -206,10 +206,10 @@ def test_a_journal_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
 def test_the_journal_lies_in_the_users_state_folder_unless_said(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from finetune_pricer.tune.journal import home
+    from finetune_pricer._environment import find_state_folder
 
-    assert home() == tmp_path / "home"
+    assert find_state_folder() == tmp_path / "home"
     monkeypatch.delenv("FINETUNE_PRICER_HOME")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setattr("sys.platform", "linux")
-    assert home() == tmp_path / "state" / "finetune-pricer"
+    assert find_state_folder() == tmp_path / "state" / "finetune-pricer"

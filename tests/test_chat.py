@@ -1,6 +1,5 @@
 """An item as chat messages, the same for training and for asking."""
 
-import orjson
 import pytest
 
 from finetune_pricer import ChatFormatter, Item
@@ -93,14 +92,3 @@ def test_equal_formatters_have_equal_fingerprints_and_others_have_not() -> None:
     ]
     assert ChatFormatter().fingerprint == ChatFormatter().fingerprint
     assert len({formatter.fingerprint for formatter in [ChatFormatter(), *others]}) == 6
-
-
-@pytest.mark.parametrize(
-    "text", ['plain "quoted" \\ back', "emoji \U0001f9ea, newline\n, tab\t", "\x00\x1f <b>"]
-)
-@pytest.mark.parametrize("shots", [(), (Item(title="solved", price=2),)], ids=["no shots", "shots"])
-@pytest.mark.parametrize("instruction", ["", 'Price "this"'])
-def test_a_line_is_the_example_as_json(text: str, shots: tuple[Item, ...], instruction: str) -> None:
-    formatter = ChatFormatter(instruction=instruction, system="be brief", shots=shots)
-    item = Item(title=text, price=12.5)
-    assert formatter.line_writer()(item) == orjson.dumps({"messages": formatter.example(item)}) + b"\n"

@@ -1,4 +1,4 @@
-"""A training file is read once, and everything that is wrong with it is named with its line and its mend."""
+"""A training file is read once, and everything that is wrong with it is named with its line and its fix."""
 
 import codecs
 import json
@@ -21,6 +21,7 @@ from finetune_pricer import (
 from finetune_pricer._chat_protocol import SPECIAL_TOKEN, text_of
 from finetune_pricer.errors import DataError, FileAccessError, InvalidItem, NotConfigured, TrainingFileError
 from finetune_pricer.local.learners.sparse.dataset import read_examples
+from finetune_pricer.prepare.rules import ISSUES
 from finetune_pricer.providers import PROVIDERS, Provider
 from finetune_pricer.tune.preflight import check_count
 
@@ -31,8 +32,8 @@ def example(text: str, reply: Any = "$5.00", **more: Any) -> dict[str, Any]:
 
 
 GOOD = [json.dumps(example(f"thing {n}")).encode() for n in range(10)]
-# Each fault, on a line of its own, with the code and the JSON path that must be told.
-FAULTY: list[tuple[bytes, str, str]] = [
+# Each issue, on a line of its own, with the code and the JSON path that must be reported.
+BAD_LINES: list[tuple[bytes, str, str]] = [
     (b'{"messages": [{"role": "user", "content": "caf\xe9"}]}', "unreadable", ""),
     (b'{"messages": [', "json", ""),
     (b'["messages"]', "object", ""),
@@ -67,22 +68,23 @@ def write(lines: list[bytes], name: str = "train.jsonl") -> Path:
     return Path(name)
 
 
-def test_one_pass_names_every_fault_with_its_line_and_place(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_pass_names_every_issue_with_its_line_and_place(monkeypatch: pytest.MonkeyPatch) -> None:
     strict = Provider(name="strict", min_examples=100, max_file_bytes=1000)
     monkeypatch.setitem(PROVIDERS, "strict", strict)
-    report = check_jsonl(write([*GOOD, *(line for line, *_ in FAULTY)]), "strict")
-    told = {problem.code: problem for problem in report.problems}
-    for number, (_, code, _path) in enumerate(FAULTY, start=11):
-        assert number in told[code].lines, (code, number)
-    firsts = {code: path for _, code, path in reversed(FAULTY)}
-    assert {code: told[code].path for code in firsts} == firsts
-    assert set(told) == {*firsts, "few", "large"}
-    assert told["few"].lines == told["large"].lines == ()
+    report = check_jsonl(write([*GOOD, *(line for line, *_ in BAD_LINES)]), "strict")
+    problems = {problem.code: problem for problem in report.problems}
+    for number, (_, code, _path) in enumerate(BAD_LINES, start=11):
+        assert number in problems[code].lines, (code, number)
+    firsts = {code: path for _, code, path in reversed(BAD_LINES)}
+    assert {code: problems[code].path for code in firsts} == firsts
+    assert set(problems) == {*firsts, "few", "large"}
+    assert set(ISSUES) == {*problems, "mark"}
+    assert problems["few"].lines == problems["large"].lines == ()
     assert not report.ok
     page = str(report)
-    for number in range(11, 11 + len(FAULTY)):
+    for number in range(11, 11 + len(BAD_LINES)):
         assert str(number) in page
-    assert all(problem.mend and problem.mend in page for problem in report.problems)
+    assert all(problem.fix and problem.fix in page for problem in report.problems)
 
 
 def test_an_example_may_be_as_long_as_the_service_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,24 +96,24 @@ def test_an_example_may_be_as_long_as_the_service_says(monkeypatch: pytest.Monke
     assert "of 50" in problem.what
 
 
-@pytest.mark.parametrize(("line", "code", "path"), FAULTY, ids=lambda value: str(value)[:30])
-def test_each_fault_alone_is_the_only_one_told(line: bytes, code: str, path: str) -> None:
+@pytest.mark.parametrize(("line", "code", "path"), BAD_LINES, ids=lambda value: str(value)[:30])
+def test_each_issue_alone_is_the_only_one_reported(line: bytes, code: str, path: str) -> None:
     [problem] = check_jsonl(write([*GOOD, line])).problems
     assert (problem.code, problem.lines, problem.path, problem.count) == (code, (11,), path, 1)
 
 
-def test_a_good_file_has_nothing_to_mend_and_can_be_handed_on() -> None:
+def test_a_good_file_has_nothing_to_fix_and_can_be_handed_on() -> None:
     training = JsonlWriter().write(MadeUpCatalogue().items(50), "train.jsonl")
     report = check_jsonl("train.jsonl")
     assert report.problems == ()
     assert report.ok
-    assert str(report) == f"train.jsonl: 50 examples, {training.bytes:,} bytes: nothing to mend"
+    assert str(report) == f"train.jsonl: 50 examples, {training.bytes:,} bytes: nothing to fix"
     handed = report.training_file()
     assert (handed.examples, handed.bytes, handed.sha256) == (50, training.bytes, training.sha256)
     assert (training.formatter, handed.formatter) == (ChatFormatter().fingerprint, None)
 
 
-def test_a_fault_of_thousands_of_lines_is_one_entry() -> None:
+def test_an_issue_of_thousands_of_lines_is_one_entry() -> None:
     lines = [json.dumps(example(f"thing {n}", "soon")).encode() for n in range(3000)]
     [problem] = check_jsonl(write(lines)).problems
     assert (problem.count, problem.lines) == (3000, (1, 2, 3, 4, 5))
@@ -121,7 +123,7 @@ def test_a_fault_of_thousands_of_lines_is_one_entry() -> None:
 def test_a_file_with_warnings_only_is_fine_and_one_with_errors_is_not_handed_on() -> None:
     assert check_jsonl(write([*GOOD, GOOD[0]])).ok
     with pytest.raises(TrainingFileError, match="unknown role"):
-        check_jsonl(write([*GOOD, FAULTY[9][0]])).training_file()
+        check_jsonl(write([*GOOD, BAD_LINES[9][0]])).training_file()
 
 
 def test_messages_with_parts_names_and_tools_are_fine() -> None:
@@ -155,43 +157,43 @@ def test_azure_wants_a_byte_order_mark_and_the_writer_can_write_it() -> None:
 
 
 def test_a_corrected_file_has_lost_what_needs_no_judgement() -> None:
-    report = check_jsonl(write([*GOOD, *(line for line, *_ in FAULTY)]), "azure")
-    correction = report.write_corrected("mended.jsonl")
+    report = check_jsonl(write([*GOOD, *(line for line, *_ in BAD_LINES)]), "azure")
+    correction = report.write_corrected("corrected.jsonl")
     codes = [problem.code for problem in correction.report.problems]
     assert codes == ["price", "systems"]
     assert correction.report.ok
     assert correction.report.examples == 10 + 6
-    assert (correction.mended, correction.removed) == (4, 2)
-    told = [number for number, (_, code, _path) in enumerate(FAULTY, start=11) if code in UNMENDABLE]
-    assert list(correction.left_out) == sorted([*told, 27])  # a weight of 2 may mean either
-    content = Path("mended.jsonl").read_bytes()
+    assert (correction.fixed, correction.removed) == (4, 2)
+    unfixable = [number for number, (_, code, _path) in enumerate(BAD_LINES, start=11) if code in UNFIXABLE]
+    assert list(correction.left_out) == sorted([*unfixable, 27])  # a weight of 2 may mean either
+    content = Path("corrected.jsonl").read_bytes()
     assert content.startswith(codecs.BOM_UTF8)
     assert b"i < |endoftext| > j" in content
     assert b'"weight":1' in content
     assert "2 blank or repeated ones removed" in str(correction)
 
 
-UNMENDABLE = {
+UNFIXABLE = {
     "unreadable", "json", "object", "messages", "message", "role", "content", "last", "empty", "long"
 }  # fmt: skip
 
 
 def test_a_weight_that_is_no_switch_needs_a_person() -> None:
     report = check_jsonl(write([*GOOD, json.dumps(example("g", weight=2)).encode()]))
-    assert report.write_corrected("mended.jsonl").left_out == (11,)
+    assert report.write_corrected("corrected.jsonl").left_out == (11,)
 
 
 def test_a_file_that_changed_since_it_was_checked_is_not_corrected() -> None:
     report = check_jsonl(write([*GOOD, b""]))
     write(GOOD)
     with pytest.raises(TrainingFileError, match="has changed"):
-        report.write_corrected("mended.jsonl")
+        report.write_corrected("corrected.jsonl")
 
 
-def test_where_nothing_can_be_mended_nothing_is_written() -> None:
+def test_where_nothing_can_be_fixed_nothing_is_written() -> None:
     with pytest.raises(TrainingFileError, match="needs a person"):
-        check_jsonl(write([b"{", b"["])).write_corrected("mended.jsonl")
-    assert not Path("mended.jsonl").exists()
+        check_jsonl(write([b"{", b"["])).write_corrected("corrected.jsonl")
+    assert not Path("corrected.jsonl").exists()
 
 
 def test_unknown_services_and_missing_files_are_refused() -> None:
@@ -205,13 +207,13 @@ def test_unknown_services_and_missing_files_are_refused() -> None:
 def test_a_file_is_too_small_for_the_checker_where_it_is_for_the_job(provider: Provider) -> None:
     for count in (5, 10):
         path = write((GOOD * 2)[:count])
-        told = [problem.code for problem in check_jsonl(path, provider).problems]
+        codes = [problem.code for problem in check_jsonl(path, provider).problems]
         refused = False
         try:
             check_count(TrainingFile(path=path, examples=count, bytes=1, sha256=""), provider)
         except TrainingFileError:
             refused = True
-        assert ("few" in told) is refused
+        assert ("few" in codes) is refused
 
 
 def test_parts_of_a_text_are_joined_by_nothing_for_the_checker_the_counter_and_the_learner() -> None:

@@ -12,7 +12,11 @@ import respx
 
 from finetune_pricer import ChatFormatter, Predictor
 from finetune_pricer.errors import DataError, RequestRejected
-from finetune_pricer.predict.decoding import Distribution, evidence, of_samples
+from finetune_pricer.predict.decoding import (
+    Distribution,
+    distribution_from_logprobs,
+    distribution_from_samples,
+)
 from finetune_pricer.prices import PriceForm, parse_price
 from finetune_pricer.providers import Provider
 
@@ -37,7 +41,9 @@ def choice(*tokens: str | tuple[str, Alternatives], finish: str = "stop") -> dic
 
 def seen(*tokens: str | tuple[str, Alternatives], like: str = "$19.99", **known: Any) -> Distribution | None:
     made = choice(*tokens)
-    return evidence(made, parse_price(made["message"]["content"]), PriceForm.like(like), **known)
+    return distribution_from_logprobs(
+        made, parse_price(made["message"]["content"]), PriceForm.like(like), **known
+    )
 
 
 SMALL = {"20": 0.4, "12": 0.3, "45": 0.2, "9": 0.1}
@@ -140,7 +146,7 @@ def test_a_number_that_is_not_the_price_is_no_evidence() -> None:
     ],
 )
 def test_missing_or_strange_token_probabilities_are_no_evidence(logprobs: Any) -> None:
-    assert evidence({"logprobs": logprobs}, 20.99, PriceForm.like("$19.99")) is None
+    assert distribution_from_logprobs({"logprobs": logprobs}, 20.99, PriceForm.like("$19.99")) is None
 
 
 def test_a_price_that_is_never_meant_lies_in_no_quantile() -> None:
@@ -149,10 +155,10 @@ def test_a_price_that_is_never_meant_lies_in_no_quantile() -> None:
 
 
 def test_the_median_of_an_even_number_of_samples_is_the_middle_of_two() -> None:
-    found = of_samples([10, 40, 20, 30])
+    found = distribution_from_samples([10, 40, 20, 30])
     assert found is not None
     assert (found.median, found.mean, found.quantile(0.9), found.quantile(0)) == (25, 25, 40, 10)
-    assert of_samples([]) is None
+    assert distribution_from_samples([]) is None
 
 
 # Through a predictor

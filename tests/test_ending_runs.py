@@ -15,7 +15,7 @@ import pytest
 from finetune_pricer import KeptAnswers, Predictor
 from finetune_pricer.aio import AsyncPredictor
 from finetune_pricer.errors import DataError
-from finetune_pricer.predict.runners import in_tasks, in_threads
+from finetune_pricer.predict.runners import run_in_tasks, run_in_threads
 from stub_service import Behaviour, StubService
 
 REPLY: tuple[dict[str, Any], dict[str, str]] = ({"choices": [{"message": {"content": "$5.00"}}]}, {})
@@ -83,16 +83,16 @@ def test_an_answer_that_comes_after_anothers_bug_is_kept() -> None:
 
     def send(sending: Any) -> Any:
         both.wait()
-        if "a cup" in str(sending.messages):
+        if "a cup" in str(sending.task.question.messages):
             raise RuntimeError("a bug")
         while any(thread.name.endswith("dispatcher") for thread in threading.enumerate()):
             time.sleep(0.001)
         return REPLY
 
     with openai.OpenAI(base_url=URL, api_key="x") as client:
-        engine = Predictor(client, "m", store="kept.sqlite")._engine()
+        engine = Predictor(client, "m", store="kept.sqlite")._make_engine()
         with pytest.raises(RuntimeError, match="a bug"):
-            list(in_threads(engine, ["a mug", "a cup"], send, 2))
+            list(run_in_threads(engine, ["a mug", "a cup"], send, 2))
     with KeptAnswers("kept.sqlite") as kept:
         assert len(kept) == 1
 
@@ -101,10 +101,10 @@ def test_an_answer_that_comes_as_a_task_is_cancelled_is_kept() -> None:
     async def run() -> int:
         received = 0
         async with openai.AsyncOpenAI(base_url=URL, api_key="x") as client:
-            engine = AsyncPredictor(client, "m", store="kept.sqlite")._engine()
+            engine = AsyncPredictor(client, "m", store="kept.sqlite")._make_engine()
 
             async def ask() -> None:
-                async for _ in in_tasks(engine, texts(50), send, 4):
+                async for _ in run_in_tasks(engine, texts(50), send, 4):
                     pass
 
             async def send(_: Any) -> Any:

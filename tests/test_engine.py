@@ -68,9 +68,16 @@ def test_many_items_are_priced_in_order_within_the_concurrency(run: Run) -> None
     with StubService(Behaviour(latency=0.005)) as service:
         found = run(service.url, items, concurrency=7)
         assert [prediction.price for prediction in found] == pytest.approx(expected(items))
-        assert service.most_at_once == 7
+        assert service.most_at_once <= 7
         assert service.stats()["answered_again"] == 0
     assert all(prediction.latency >= 0.005 for prediction in found)
+
+
+def test_as_many_are_asked_at_once_as_the_concurrency_says(run: Run) -> None:
+    # Answers take so long that all seven questions are out before the first comes, on a busy machine too.
+    with StubService(Behaviour(latency=1.0)) as service:
+        run(service.url, texts(7), concurrency=7)
+        assert service.most_at_once == 7
 
 
 def test_zero_items_ask_nothing(run: Run) -> None:

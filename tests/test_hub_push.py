@@ -133,7 +133,7 @@ def test_offline_pushing_is_a_hub_error(splits: ItemSplits) -> None:
 def test_a_folder_is_loaded_with_foreign_names_and_with_rows_left_out(streaming: bool) -> None:
     bad = ItemDataset.from_items([Item(title="a", price=1.0), Item(title="b")])
     good = ItemDataset.from_items([Item(title="c", price=2.0)])
-    write_folder(ItemSplits(bad, good, good), Path("shop"), title="shop", licence=None)
+    write_folder(ItemSplits(bad, good, good)._for_hub(), Path("shop"), title="shop", licence=None)
     splits = ItemDataset.from_hub("./shop", on_error="skip", streaming=streaming)
     assert [len(split) for split in splits] == [1, 1, 1]
     assert [problem.row for problem in splits.train.skipped] == [2]
@@ -145,7 +145,7 @@ def test_a_folder_is_loaded_with_foreign_names_and_with_rows_left_out(streaming:
 
 def test_streaming_gives_the_same_items() -> None:
     items = ItemDataset.from_items(Item(title=f"thing {n}", price=n, id=str(n)) for n in range(300))
-    write_folder(items.split(validation=50, test=50), Path("shop"), title="shop", licence=None)
+    write_folder(items.split(validation=50, test=50)._for_hub(), Path("shop"), title="shop", licence=None)
     streamed, loaded = (ItemDataset.from_hub("./shop", streaming=way) for way in (True, False))
     assert [list(split) for split in streamed] == [list(split) for split in loaded]
 
@@ -157,5 +157,5 @@ def test_a_folder_of_the_same_relative_name_is_read_anew(
         (tmp_path / title).mkdir()
         monkeypatch.chdir(tmp_path / title)
         one = ItemDataset.from_items([Item(title=title, price=1.0)])
-        write_folder(ItemSplits(one, one, one), Path("shop"), title="shop", licence=None)
+        write_folder(ItemSplits(one, one, one)._for_hub(), Path("shop"), title="shop", licence=None)
         assert ItemDataset.from_hub("./shop").train[0].title == title

@@ -1,4 +1,4 @@
-"""Rows come from anywhere, in batches, and every one that cannot be an item is told."""
+"""Rows come from anywhere, in batches, and every one that cannot be an item is named."""
 
 import gzip
 import json
@@ -13,8 +13,8 @@ import pytest
 
 from finetune_pricer import Item, ItemDataset
 from finetune_pricer.errors import DataError, FileAccessError, InvalidRows
-from finetune_pricer.items.ingest import SCHEMA
 from finetune_pricer.items.spool import Spool
+from finetune_pricer.items.tables import item_schema
 
 CSV = 'sku,name,cost\na,Lamp,"$1,299.00"\nb,"Mat, ""door""",19.50\n'
 COLUMNS = {"sku": "id", "name": "title", "cost": "price"}
@@ -73,8 +73,8 @@ def test_skipped_rows_are_counted_and_shown_with_their_row(caplog: pytest.LogCap
     write("shop.csv", b"title,price\nLamp,12\nMat,call us\nRug\n,5\nPan,7\nBed,\n")
     items = ItemDataset.from_file("shop.csv", on_error="skip")
     assert [item.title for item in items] == ["Lamp", "Pan"]
-    told = [(problem.row, problem.field) for problem in items.skipped]
-    assert told == [(2, "price"), (3, "row"), (4, "text"), (6, "price")]
+    problems = [(problem.row, problem.field) for problem in items.skipped]
+    assert problems == [(2, "price"), (3, "row"), (4, "text"), (6, "price")]
     assert repr(items) == "ItemDataset(2 items, 4 rows skipped)"
     assert "4 rows of the source could not be items" in str(items.describe())
     assert items.history[1] == (
@@ -171,11 +171,11 @@ def test_a_large_set_lies_in_a_temporary_file_that_has_no_name_any_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    table = pa.table({name: [None] * 1000 for name in SCHEMA.names}, schema=SCHEMA)
+    table = pa.table({name: [None] * 1000 for name in item_schema().names}, schema=item_schema())
     text = pa.array([f"text {n} " * 20 for n in range(1000)])
-    table = table.set_column(SCHEMA.names.index("summary"), "summary", text)
+    table = table.set_column(item_schema().names.index("summary"), "summary", text)
     before = pa.total_allocated_bytes()
-    with Spool(SCHEMA, in_memory=table.nbytes * 2) as spool:
+    with Spool(item_schema(), in_memory=table.nbytes * 2) as spool:
         for _ in range(5):
             spool.write(table)
         assert len(list(tmp_path.iterdir())) == 1
@@ -189,18 +189,21 @@ def test_a_large_set_lies_in_a_temporary_file_that_has_no_name_any_more(
 
 def test_a_spool_that_fails_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    table, foreign = pa.table({name: [None] for name in SCHEMA.names}, schema=SCHEMA), pa.table({"a": [1]})
-    spool = Spool(SCHEMA, in_memory=0)
+    table, foreign = (
+        pa.table({name: [None] for name in item_schema().names}, schema=item_schema()),
+        pa.table({"a": [1]}),
+    )
+    spool = Spool(item_schema(), in_memory=0)
     spool.write(table)
     with pytest.raises(pa.ArrowInvalid), spool:
         spool.write(foreign)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_temporary_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_temporary_folder_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
-    table = pa.table({name: [None] * 10 for name in SCHEMA.names}, schema=SCHEMA)
-    spool = Spool(SCHEMA, in_memory=0)
+    table = pa.table({name: [None] * 10 for name in item_schema().names}, schema=item_schema())
+    spool = Spool(item_schema(), in_memory=0)
     with pytest.raises(FileAccessError, match="set TMPDIR"):
         spool.write(table)
 

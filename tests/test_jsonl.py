@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 
 from finetune_pricer import ChatFormatter, Item, JsonlWriter
@@ -21,6 +22,20 @@ def test_each_item_becomes_one_line_of_chat_messages(tmp_path: Path) -> None:
     assert [json.loads(line) for line in text.splitlines()] == [
         {"messages": formatter.example(item)} for item in items
     ]
+
+
+@pytest.mark.parametrize(
+    "text", ['plain "quoted" \\ back', "emoji \U0001f9ea, newline\n, tab\t", "\x00\x1f <b>"]
+)
+@pytest.mark.parametrize("shots", [(), (Item(title="solved", price=2),)], ids=["no shots", "shots"])
+@pytest.mark.parametrize("instruction", ["", 'Price "this"'])
+def test_a_line_is_the_formatters_example_as_json(
+    text: str, shots: tuple[Item, ...], instruction: str
+) -> None:
+    formatter = ChatFormatter(instruction=instruction, system="be brief", shots=shots)
+    item = Item(title=text, price=12.5)
+    training = JsonlWriter(formatter).write([item], "train.jsonl")
+    assert training.path.read_bytes() == orjson.dumps({"messages": formatter.example(item)}) + b"\n"
 
 
 def test_the_file_is_known_by_its_lines_its_size_and_its_hash(tmp_path: Path) -> None:

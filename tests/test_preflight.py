@@ -93,11 +93,11 @@ def test_the_services_own_date_wins_over_what_is_known() -> None:
     ends = Retirement(models=("m*",), training_ends=date(2030, 1, 1), source="a page")
     provider = Provider(name="own", retirements=(ends,))
     with pytest.raises(ModelRetired, match="2026-11-22, says the service"):
-        check_dates("m1", provider, said=date(2026, 11, 22), today=date(2026, 11, 22), force=False)
+        check_dates("m1", provider, announced=date(2026, 11, 22), today=date(2026, 11, 22), force=False)
     late = Provider(name="own", retirements=(ends.model_copy(update={"training_ends": date(2026, 1, 1)}),))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_dates("m1", late, said=date(2030, 1, 1), today=date(2026, 11, 22), force=False)
+        check_dates("m1", late, announced=date(2030, 1, 1), today=date(2026, 11, 22), force=False)
 
 
 @pytest.mark.parametrize(("days", "warned"), [(91, False), (90, True), (1, True)])
@@ -108,15 +108,15 @@ def test_within_ninety_days_of_its_end_a_model_is_warned_of(days: int, warned: b
     )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        check_dates("m", Provider(name="own", retirements=(ends,)), said=None, today=today, force=False)
+        check_dates("m", Provider(name="own", retirements=(ends,)), announced=None, today=today, force=False)
     assert bool(caught) is warned
 
 
 def test_a_service_that_takes_no_more_jobs_is_refused_whatever_the_model() -> None:
     with pytest.raises(ModelRetired, match="last jobs on 2027-01-06"):
-        check_dates("new", PROVIDERS["openai"], said=None, today=date(2027, 1, 7), force=False)
+        check_dates("new", PROVIDERS["openai"], announced=None, today=date(2027, 1, 7), force=False)
     with pytest.warns(UserWarning, match="last jobs on 2027-01-06"):
-        check_dates("new", PROVIDERS["openai"], said=None, today=date(2027, 1, 5), force=False)
+        check_dates("new", PROVIDERS["openai"], announced=None, today=date(2027, 1, 5), force=False)
 
 
 def test_a_tuned_model_ends_with_its_base() -> None:

@@ -186,6 +186,14 @@ def test_a_description_counts_and_draws() -> None:
     page = str(said)
     assert "5 items, 4 with a price" in page
     assert "3 categories: b 3, a 1, c 1" in page
-    assert "$      1.00 to" in page
+    assert "\n      $1.00 to " in page
     assert str(ItemDataset.from_items([]).describe()) == "0 items, 0 with a price"
     assert str(catalogue([3.0]).describe()).startswith("1 items, 1 with a price")
+
+
+def test_a_description_of_a_catalogue_without_prices_shows_the_lengths_of_its_texts() -> None:
+    assert str(catalogue([None, None]).describe()) == (
+        "2 items, 0 with a price\n\n"
+        "characters min 7  5 % 7  25 % 7  50 % 7  75 % 7  95 % 7  max 7\n\n"
+        "1 categories: thing 2"
+    )

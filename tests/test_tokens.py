@@ -20,9 +20,10 @@ O200K = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
 
 @pytest.fixture(autouse=True)
 def _fresh_counter() -> Iterator[None]:
-    tokens.counter.cache_clear()
+    tokens.token_counter.cache_clear()
+    tokens._counts.clear()
     yield
-    tokens.counter.cache_clear()
+    tokens.token_counter.cache_clear()
 
 
 @pytest.fixture(scope="session")
@@ -45,16 +46,16 @@ def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def by_tiktoken(vocabulary: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], int]:
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(vocabulary))
-    tokens.counter.cache_clear()
-    count, name = tokens.counter()
+    tokens.token_counter.cache_clear()
+    count, name = tokens.token_counter()
     assert name == "tiktoken"
     return count
 
 
 def by_bpe(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], int]:
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", "")
-    tokens.counter.cache_clear()
-    count, name = tokens.counter()
+    tokens.token_counter.cache_clear()
+    count, name = tokens.token_counter()
     assert name == "bpe_openai"
     return count
 
@@ -103,7 +104,7 @@ def test_a_file_is_counted_by_the_formula_of_the_bill() -> None:
 
 
 def test_whole_dollars_up_to_999_are_one_token() -> None:
-    count, _ = tokens.counter()
+    count, _ = tokens.token_counter()
     assert {count(str(dollars)) for dollars in range(1000)} == {1}
     assert count("1000") == 2
 
@@ -117,6 +118,34 @@ def test_memory_files_and_message_lists_count_the_same_through_many_batches() ->
     assert whole.examples == 1203
     line = Path("train.jsonl").read_text().splitlines()[whole.longest_line - 1]
     assert tokens.tokens_of(json.loads(line)["messages"]) == whole.longest
+
+
+def test_a_training_file_is_read_once_however_often_it_is_counted() -> None:
+    training = JsonlWriter().write(MadeUpCatalogue(seed=1).items(20), "train.jsonl")
+    first = count_tokens(training)
+    training.path.unlink()
+    assert count_tokens(training) == first
+    assert count_tokens(training, per_example=2).billed == first.billed + 2 * 20
+    assert count_tokens(training, per_example=2).longest == first.longest + 2
+    assert not count_tokens(training, model="meta-llama/Llama-3.1-8B-Instruct").exact
+
+
+def test_the_count_of_a_file_that_has_changed_is_not_kept() -> None:
+    training = JsonlWriter().write(MadeUpCatalogue(seed=2).items(20), "train.jsonl")
+    whole = training.path.read_bytes()
+    training.path.write_bytes(whole.splitlines(keepends=True)[0])
+    assert count_tokens(training).examples == 1
+    training.path.write_bytes(whole)
+    assert count_tokens(training).examples == 20
+
+
+def test_the_counts_that_are_kept_do_not_grow_without_bound() -> None:
+    for number in range(tokens._MAX_COUNTS + 5):
+        count_tokens(JsonlWriter().write([Item(title=f"thing {number}", price=1)], "train.jsonl"))
+    assert len(tokens._counts) == tokens._MAX_COUNTS
+    latest = JsonlWriter().write([Item(title=f"thing {tokens._MAX_COUNTS + 4}", price=1)], "train.jsonl")
+    latest.path.unlink()
+    assert count_tokens(latest).examples == 1
 
 
 def test_a_model_of_another_family_is_not_exact() -> None:
@@ -139,7 +168,7 @@ def test_without_any_vocabulary_the_count_is_an_estimate_and_says_so(monkeypatch
         offline.setattr("tiktoken.registry.ENCODINGS", {})
         count = count_tokens(training)
     assert (count.exact, count.counted_by) == (False, "estimate")
-    tokens.counter.cache_clear()
+    tokens.token_counter.cache_clear()
     assert 1 < count.billed / count_tokens(training).billed < 1.5
 
 

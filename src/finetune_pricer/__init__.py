@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    # A function that has its file's name comes from the file: from the room, the docs would show the file.
     from .chat import ChatFormatter as ChatFormatter
     from .evaluate.compare import Comparison as Comparison
     from .evaluate.compare import compare as compare
@@ -23,65 +24,66 @@ if TYPE_CHECKING:
     from .items import ItemDataset as ItemDataset
     from .items import ItemSplits as ItemSplits
     from .items import login as login
-    from .predict.answer_store import KeptAnswers as KeptAnswers
-    from .predict.prediction import Prediction as Prediction
-    from .predict.prediction import Predictions as Predictions
-    from .predict.predictor import Predictor as Predictor
+    from .predict import AnswerStore as AnswerStore
+    from .predict import Prediction as Prediction
+    from .predict import Predictions as Predictions
+    from .predict import Predictor as Predictor
+    from .prepare import AuditReport as AuditReport
+    from .prepare import JsonlReport as JsonlReport
+    from .prepare import JsonlWriter as JsonlWriter
+    from .prepare import MadeUpCatalogue as MadeUpCatalogue
+    from .prepare import TokenCount as TokenCount
+    from .prepare import TrainingFile as TrainingFile
+    from .prepare import check_jsonl as check_jsonl
+    from .prepare import count_tokens as count_tokens
     from .prepare.audit import audit as audit
-    from .prepare.check import check_jsonl as check_jsonl
-    from .prepare.faults import JsonlReport as JsonlReport
-    from .prepare.findings import AuditReport as AuditReport
-    from .prepare.jsonl import JsonlWriter as JsonlWriter
-    from .prepare.jsonl import TrainingFile as TrainingFile
-    from .prepare.synthetic import MadeUpCatalogue as MadeUpCatalogue
-    from .prepare.tokens import TokenCount as TokenCount
-    from .prepare.tokens import count_tokens as count_tokens
     from .providers import TokenPricing as TokenPricing
-    from .providers import connect as connect
-    from .tune.cost import CostEstimate as CostEstimate
-    from .tune.cost import estimate_cost as estimate_cost
-    from .tune.job import FineTuneJob as FineTuneJob
-    from .tune.upload import upload as upload
+    from .providers.connect import connect as connect
+    from .tune import CostEstimate as CostEstimate
+    from .tune import FineTuneJob as FineTuneJob
+    from .tune import estimate_cost as estimate_cost
+    from .tune.purchase import upload as upload
 
+    KeptAnswers = AnswerStore
     PriceRow = TokenPricing
 
 _HOMES = {
-    "AuditReport": "prepare.findings",
+    "AnswerStore": "predict",
+    "AuditReport": "prepare",
     "ChatFormatter": "chat",
     "Comparison": "evaluate.compare",
-    "CostEstimate": "tune.cost",
+    "CostEstimate": "tune",
     "Evaluation": "evaluate.evaluation",
     "Evaluator": "evaluate.evaluator",
-    "FineTuneJob": "tune.job",
+    "FineTuneJob": "tune",
     "Forecast": "evaluate.forecast",
     "Item": "items",
     "ItemDataset": "items",
     "ItemSplits": "items",
-    "JsonlReport": "prepare.faults",
-    "JsonlWriter": "prepare.jsonl",
-    "KeptAnswers": "predict.answer_store",
+    "JsonlReport": "prepare",
+    "JsonlWriter": "prepare",
     "Leaderboard": "evaluate.leaderboard",
-    "MadeUpCatalogue": "prepare.synthetic",
-    "Prediction": "predict.prediction",
-    "Predictions": "predict.prediction",
-    "Predictor": "predict.predictor",
+    "MadeUpCatalogue": "prepare",
+    "Prediction": "predict",
+    "Predictions": "predict",
+    "Predictor": "predict",
     "Sweep": "evaluate.sweep",
-    "TokenCount": "prepare.tokens",
+    "TokenCount": "prepare",
     "TokenPricing": "providers",
-    "TrainingFile": "prepare.jsonl",
-    "audit": "prepare.audit",
-    "check_jsonl": "prepare.check",
+    "TrainingFile": "prepare",
+    "audit": "prepare",
+    "check_jsonl": "prepare",
     "compare": "evaluate.compare",
     "connect": "providers",
-    "count_tokens": "prepare.tokens",
-    "estimate_cost": "tune.cost",
+    "count_tokens": "prepare",
+    "estimate_cost": "tune",
     "forecast": "evaluate.forecast",
     "login": "items",
-    "upload": "tune.upload",
+    "upload": "tune",
 }
 
 # Names of earlier versions, which still work: (room, today's name).
-_FORMER = {"PriceRow": ("providers", "TokenPricing")}
+_FORMER = {"KeptAnswers": ("predict", "AnswerStore"), "PriceRow": ("providers", "TokenPricing")}
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - a test holds it against the imports above
 

@@ -1,8 +1,10 @@
-"""What is configured: the environment, and the nearest `.env` file."""
+"""What is configured: the environment, the nearest `.env` file, and the folder for our state."""
 
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import NotConfigured
@@ -27,3 +29,14 @@ def settings(*, dotenv_wins: bool = False) -> Mapping[str, str]:
     from_file = {name: value for name, value in values.items() if value}
     from_environment = {name: value for name, value in os.environ.items() if value}
     return from_environment | from_file if dotenv_wins else from_file | from_environment
+
+
+def find_state_folder() -> Path:
+    """Return the folder for what must outlive a process: `FINETUNE_PRICER_HOME`, or the user's own."""
+    if chosen := settings().get("FINETUNE_PRICER_HOME"):
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "finetune-pricer"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "finetune-pricer"
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "finetune-pricer"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from .errors import FileAccessError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 # What the disk says without naming a file. Other errors inside the block are the caller's own.
@@ -29,9 +30,6 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator
     Raises:
         FileAccessError: The folder or file cannot be written.
     """
-    import tempfile
-    from pathlib import Path
-
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

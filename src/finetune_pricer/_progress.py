@@ -33,7 +33,7 @@ def track(
 
 
 def progress_bar(*, total: int | None, doing: str) -> Any:
-    """Give a tqdm bar; a silent one where nobody looks."""
+    """Return a tqdm bar; a silent one where nobody looks."""
     from tqdm.auto import tqdm
 
     return tqdm(total=total, desc=doing, disable=not somebody_looks())

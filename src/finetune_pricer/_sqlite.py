@@ -73,14 +73,6 @@ def transaction(database: sqlite3.Connection) -> Iterator[None]:
     database.execute("COMMIT")
 
 
-def temporary_database(schema: str) -> sqlite3.Connection:
-    """Open a database that lives on disk while it is large, in memory while it is small, and then is gone."""
-    database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-    database.row_factory = sqlite3.Row
-    database.executescript(schema)
-    return database
-
-
 def _unusable(place: Path, error: Exception) -> FileAccessError:
     if isinstance(error, FileAccessError):
         return error

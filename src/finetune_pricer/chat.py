@@ -18,28 +18,36 @@ if TYPE_CHECKING:
     from ._service.requests import Message
 
 COURSE = "Estimate the price of this product. Respond with the price, no explanation"
-"""The instruction of the LLM Engineering course, from which this library grew."""
-
-_TO_THE_ANSWER = b'},{"role":"assistant","content":'
+"""The instruction of the course "LLM Engineering", from which this library grew."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChatFormatter:
-    """How an item is asked about, and how a price is answered.
+    r"""How an item is asked about, and how a price is answered.
 
-    The prompt is written once: `example` is `prompt` and the answer, so a model is asked exactly as it was
-    trained.
+    The prompt is written in one place: `example` is `prompt` with the answer, so a model is asked exactly as
+    it was trained.
 
     Args:
-        instruction: Stands above the item's text.
-        system: A system message before everything, if wanted.
-        reply: A price in the form that replies shall have: `"$19.99"`, `"$1,199.99"` or `"20"`.
+        instruction: The text above the item's own text.
+        system: A system message before everything else, if wanted.
+        reply: A price that shows the form of the replies: `"$19.99"`, `"$1,199.99"` or `"20"`.
         currency: ISO code of the prices' currency.
         shots: Priced items shown as solved examples before the question.
 
     Raises:
-        DataError: `reply` does not show a form, or one that cannot be read again in `currency`.
-        InvalidItem: A shot has no price or no text.
+        DataError: `reply` shows no form, or one that cannot be read again in `currency`.
+        InvalidItem: A shot has no price.
+
+    Examples:
+        >>> from finetune_pricer import Item
+        >>> formatter = ChatFormatter("How much is it?", reply="$1,199.99")
+        >>> for message in formatter.example(Item(title="Grand piano", price=12500)):
+        ...     print(message["role"], repr(message["content"]))
+        user 'How much is it?\n\nGrand piano'
+        assistant '$12,500.00'
+        >>> formatter.read("about $12,000")
+        12000.0
     """
 
     instruction: str = COURSE
@@ -65,7 +73,7 @@ class ChatFormatter:
         put("_before", tuple(before))
 
     def prompt(self, item: Item | str) -> list[Message]:
-        """Ask for the price of an item, or of a text.
+        """Return the messages that ask for the price of an item, or of a text.
 
         Raises:
             InvalidItem: The text is empty.
@@ -75,7 +83,7 @@ class ChatFormatter:
         return [*(message.copy() for message in self._before), self._question(item)]
 
     def example(self, item: Item) -> list[Message]:
-        """Ask for the price of an item and answer with it: one training example.
+        """Return the messages of one training example: the prompt for an item, and its price as the answer.
 
         Raises:
             InvalidItem: The item has no price.
@@ -84,35 +92,11 @@ class ChatFormatter:
         messages.append(self._answer(item))
         return messages
 
-    def line_writer(self) -> Callable[[Item], bytes]:
-        """Give a function that writes an item's `example` as one line of a training file.
-
-        It gives what `orjson.dumps({"messages": formatter.example(item)})` gives and a newline, in half the
-        time: all that is the same for every item is made once.
-
-        Raises:
-            InvalidItem: When called with an item that has no price.
-            TypeError: When called with a text that cannot be written as UTF-8.
-        """
-        from orjson import dumps
-
-        write = self._write
-        # Up to the end of the instruction, where the item's text goes on in the same string.
-        start = dumps({"messages": [*self._before, {"role": "user", "content": self._lead}]})[: -len('"}]}')]
-
-        def line(item: Item) -> bytes:
-            price = item.price
-            if price is None:
-                price = require_price(item, "a training example")
-            return b"".join((start, dumps(item.text)[1:], _TO_THE_ANSWER, dumps(write(price)), b"}]}\n"))
-
-        return line
-
     def read(self, reply: str) -> float:
-        """Read the price in a reply, in dollars (or the unit of `currency`).
+        """Return the price in a reply, in dollars (or the unit of `currency`).
 
         Raises:
-            PriceNotFound: There is none.
+            PriceNotFound: The reply holds no price.
         """
         return parse_price(reply, self.currency)
 
@@ -124,17 +108,17 @@ class ChatFormatter:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     def _require_readable(self) -> None:
-        # Found now, and not when a model that was paid for answers in a form that nobody can read.
+        # Noticed here, and not when a model that was paid for answers in a form that cannot be read.
         for price in (7.0, 1234.0):
             reply = self._write(price)
             try:
-                found = self.read(reply)
+                read = self.read(reply)
             except PriceNotFound as error:
                 raise DataError(
                     f"reply={self.reply!r} with currency={self.currency!r} cannot be read again: {error}"
                 ) from error
-            if found != price:
-                raise DataError(f"reply={self.reply!r}: {reply!r} would be read as {found:g}, not {price:g}")
+            if read != price:
+                raise DataError(f"reply={self.reply!r}: {reply!r} would be read as {read:g}, not {price:g}")
 
     def _question(self, item: Item | str) -> Message:
         if not isinstance(item, str):

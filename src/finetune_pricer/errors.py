@@ -2,7 +2,7 @@
 
 ```text
 PricerError
-├── DataError(ValueError)                 mend your data
+├── DataError(ValueError)                 fix your data
 │   ├── InvalidItem                       one product cannot be an item
 │   ├── InvalidRows                       rows of a table or file cannot be items
 │   ├── PriceNotFound                     a text holds no price
@@ -15,7 +15,7 @@ PricerError
 ├── HubError(OSError)                     a data set cannot be loaded from the Hub or a folder
 ├── ServiceError                          what a service answered
 │   ├── ServiceUnavailable(ConnectionError)   try later
-│   ├── AccessDenied(PermissionError)         mend the key or its rights
+│   ├── AccessDenied(PermissionError)         fix the key or its rights
 │   │   └── TrainingNotAvailable              ... this account trains no more here
 │   ├── RequestRejected(ValueError)           change the request
 │   └── NotFound(LookupError)                 the service has no such thing
@@ -36,8 +36,9 @@ draw it in the tree above, keep everything but the message keyword-only.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +53,13 @@ class PricerError(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+    def with_message(self, message: str) -> Self:
+        """Return the same error with other words; its attributes stay."""
+        error = copy.copy(self)
+        error.args = (message,)
+        error.message = message
+        return error
 
 
 class DataError(PricerError, ValueError):

@@ -1,12 +1,13 @@
-"""Price to text and text to price: the only place that knows both.
+"""Prices written as text and read from text: the only place that knows both.
 
 The rules by which `parse_price` reads a text, in order:
 
 1. A number is *marked* when a currency stands at it: a symbol (`$19.99`, `19,99 €`), a code (`USD 20`) or a
    word (`20 dollars`). Marked numbers win over bare ones: `Pack of 2: $30` is 30.
-2. A marked number of another currency is no price here; nothing is converted.
-3. Of several marked numbers the first is the price, but one that is said to be past or nominal (`was $50`,
-   `MSRP $50`) stands back. A range (`$20-$30`, `$20 to $30`) is its middle; `5 dollars and 20 cents` is 5.2.
+2. A marked number of another currency is not read as a price; nothing is converted.
+3. Of several marked numbers the first is the price, but a past or nominal one (`was $50`, `MSRP $50`) is
+   read only where there is no other. A range (`$20-$30`, `$20 to $30`) is read as its middle, and
+   `5 dollars and 20 cents` as 5.2.
 4. A bare number is a price only if the text says nothing else but words such as "the price is about".
    `iPhone 15` holds no price.
 5. Separators: groups of three are thousands (also the Indian `12,34,567`); two digits after the last
@@ -16,7 +17,8 @@ The rules by which `parse_price` reads a text, in order:
 6. A negative number is no price, nor is one that stops in the middle (`$1,` and `$1,1`).
 7. A text of more than 10,000 characters is not read.
 
-A known price in a table is held to more than a reply: `parse_amount` wants one amount and nothing beside it.
+For a known price in a table the rules are stricter than for a reply: `parse_amount` accepts one amount and
+nothing beside it.
 """
 
 from __future__ import annotations
@@ -90,7 +92,7 @@ _DOLLARS = {"\\": None, "\ufe69": "$", "\uff04": "$"}
 _PLAIN = str.maketrans(_DOLLARS)
 _MARKUP = str.maketrans(_DOLLARS | {"*": " ", "`": " ", "_": " "})
 _LOOK_BACK = 24  # characters before an amount in which "was" and "list price" are looked for
-_LONGEST = 10_000  # characters; what is longer is no reply with a price, and reading it would cost seconds
+_LONGEST = 10_000  # characters; a longer text is no reply with a price, and reading it would take seconds
 _SCALES = {"k": 1e3, "thousand": 1e3, "m": 1e6, "mn": 1e6, "million": 1e6}
 
 
@@ -100,7 +102,8 @@ def format_price(price: float, like: str = "$19.99") -> str:
     Args:
         price: Dollars (or whatever the currency's unit is), finite and not negative.
         like: Any price in the wanted form. A comma before three digits asks for grouped thousands
-            (`"$1,199.99"`), digits after a point for that many decimals; what stands before and after stays.
+            (`"$1,199.99"`), digits after a point for that many decimals. Text before and after the number is
+            written too.
 
     Raises:
         DataError: The price is negative or not finite, or `like` shows no form.
@@ -125,10 +128,10 @@ class PriceForm:
 
     @classmethod
     def like(cls, example: str) -> PriceForm:
-        """Take the form from one price written in it.
+        """Return the form of an example.
 
         Raises:
-            DataError: The example is not one number with at most something before and after it.
+            DataError: The example is not one number, with or without text before and after it.
         """
         match = re.fullmatch(r"(\D*?)(\d{1,3}(?:,\d{3})+|\d+)(?:\.(\d+))?(\D*)", example)
         if match is None:
@@ -160,7 +163,7 @@ class _Amount(NamedTuple):
 
 
 def parse_price(text: str, currency: str = "USD") -> float:
-    """Read the price in a text, by the rules at the top of this module.
+    """Return the price in a text, by the rules at the top of this module.
 
     Args:
         text: A reply, a table cell, a sentence.
@@ -181,26 +184,26 @@ def parse_price(text: str, currency: str = "USD") -> float:
             f"a text of {len(text):,} characters is not read as a price", text=text[:_LONGEST]
         )
     plain = text.translate(_MARKUP)
-    amounts = list(_amounts(plain, currency))
+    amounts = list(_find_amounts(plain, currency))
     ours = [amount for amount in amounts if currency in amount.marks]
     if ours:
         first = next((amount for amount in ours if not amount.nominal), ours[0])
-        return _settled(first, amounts, plain, text)
+        return _resolve_amount(first, amounts, plain, text)
     if foreign := [amount for amount in amounts if amount.marks]:
         raise PriceNotFound(
-            f"the price is in {foreign[0].marks[0]}, not in {currency}: {_shown(text)}", text=text
+            f"the price is in {foreign[0].marks[0]}, not in {currency}: {_quote(text)}", text=text
         )
-    if amounts and _says_only_a_number(plain):
-        return _settled(amounts[0], amounts, plain, text)
-    raise PriceNotFound(f"no price in {_shown(text)}", text=text)
+    if amounts and _is_bare_price(plain):
+        return _resolve_amount(amounts[0], amounts, plain, text)
+    raise PriceNotFound(f"no price in {_quote(text)}", text=text)
 
 
 def parse_amount(text: str, currency: str = "USD") -> float:
-    """Read a cell that is one amount of money, by the rules at the top of this module, and nothing else.
+    """Return the price in a cell that is one amount of money and nothing else.
 
-    What a product costs is trained on and scored against, so nothing is chosen, averaged or left out here: a
-    range, a price for a number of pieces, "from $5" and "approx. 5" are refused, where `parse_price` takes
-    the most likely reading of a reply.
+    Models are trained on a product's price and scored against it, so nothing is chosen, averaged or left out
+    here: a range, a price for a number of pieces, "from $5" and "approx. 5" are refused, where `parse_price`
+    takes the most likely reading of a reply. Otherwise the rules at the top of this module apply.
 
     Args:
         text: A cell: an amount, with its currency or without (`1,299.00`, `$1,299.00`, `19,99 USD`).
@@ -218,16 +221,16 @@ def parse_amount(text: str, currency: str = "USD") -> float:
     """
     price = parse_price(text, currency)  # refuses what holds no price, and says why
     plain = text.translate(_PLAIN).strip()
-    match = _number().fullmatch(plain.removesuffix("."))
+    match = _number_pattern().fullmatch(plain.removesuffix("."))
     if match and _is_amount(match, currency):
         return price
-    numbers = list(_number().finditer(plain))
+    numbers = list(_number_pattern().finditer(plain))
     between = (numbers[0].end(), numbers[1].start()) if len(numbers) == 2 else (0, 0)
     if _RANGE.fullmatch(plain, *between) and not _AND.fullmatch(plain, *between):
-        raise PriceNotFound(f"a range is not a price: {_shown(text)}", text=text)
+        raise PriceNotFound(f"a range is not a price: {_quote(text)}", text=text)
     if len(numbers) > 1:
-        raise PriceNotFound(f"{len(numbers)} numbers are not one price: {_shown(text)}", text=text)
-    raise PriceNotFound(f"a price is one amount and nothing beside it: {_shown(text)}", text=text)
+        raise PriceNotFound(f"{len(numbers)} numbers are not one price: {_quote(text)}", text=text)
+    raise PriceNotFound(f"a price is one amount and nothing beside it: {_quote(text)}", text=text)
 
 
 def _is_amount(match: re.Match[str], currency: str) -> bool:
@@ -244,20 +247,20 @@ def _is_amount(match: re.Match[str], currency: str) -> bool:
 
 
 def marked_prices(text: str, currency: str = "USD") -> Iterator[tuple[float, str]]:
-    """Give every number in a text at which this currency stands, and how it stands there.
+    """Yield every number in a text that this currency marks, and how the text shows it.
 
-    A long text is read whole: this looks for prices in descriptions, and not for the one in a reply.
+    A text of any length is read whole: this looks for prices in descriptions, not for the price in a reply.
     """
     plain = text.translate(_MARKUP)
-    if not _any_mark().search(plain):  # as in most descriptions, and found far sooner than all numbers
+    if not _mark_pattern().search(plain):  # true of most descriptions, and found far sooner than all numbers
         return
-    for amount in _amounts(plain, currency):
+    for amount in _find_amounts(plain, currency):
         if currency in amount.marks and not amount.cut:
             yield amount.value, plain[amount.start : amount.end].strip()
 
 
 @cache
-def _nominal() -> re.Pattern[str]:
+def _nominal_pattern() -> re.Pattern[str]:
     return re.compile(
         r"(?:\bwas|\bwere|\blist(?: price)?|\bmsrp|\brrp|\boriginal(?:ly)?|\bregular(?:ly)?"
         r"|\bretails? (?:for|at)|\binstead of|\bdown from|\bsave)[\s:*_~(]*$|~~$",
@@ -266,13 +269,13 @@ def _nominal() -> re.Pattern[str]:
 
 
 @cache
-def _any_mark() -> re.Pattern[str]:
+def _mark_pattern() -> re.Pattern[str]:
     return re.compile(rf"(?<![A-Za-z])(?:{_AFTER})(?![A-Za-z])|\d(?:{_AFTER})", re.IGNORECASE)
 
 
 @cache
-def _number() -> re.Pattern[str]:
-    # Made when first used: compiling it costs a tenth of what the whole package costs to import.
+def _number_pattern() -> re.Pattern[str]:
+    # Compiled when first used: it takes a tenth of the time in which the whole package is imported.
     return re.compile(
         rf"""
     (?P<sign>(?<![\w$€£.,)])[-\u2212])?
@@ -290,13 +293,13 @@ def _number() -> re.Pattern[str]:
     )
 
 
-def _amounts(text: str, currency: str) -> Iterator[_Amount]:
-    for match in _number().finditer(text):
+def _find_amounts(text: str, currency: str) -> Iterator[_Amount]:
+    for match in _number_pattern().finditer(text):
         before, after = match["before"], match["after"]
         mark = _MARKS.get((before or after or "").lower(), ())
         if match["sign"] or match["inner"] or (match["rest"] and not before):
             continue
-        if match["rest"] in {"e", "E"}:  # "$1e5" is no dollar
+        if match["rest"] in {"e", "E"}:  # "$1e5" is not one dollar
             continue
         value = _value(match["digits"], mark[0] if mark and currency not in mark else currency)
         value *= _SCALES.get((match["scale"] or "").lower(), 1.0)
@@ -304,8 +307,8 @@ def _amounts(text: str, currency: str) -> Iterator[_Amount]:
             value /= 100
         if math.isinf(value):  # hundreds of digits
             continue
-        nominal = bool(_nominal().search(text, max(0, match.start() - _LOOK_BACK), match.start()))
-        cut = _is_cut(match, text) or _stops_in_the_middle(match["digits"])
+        nominal = bool(_nominal_pattern().search(text, max(0, match.start() - _LOOK_BACK), match.start()))
+        cut = _ends_with_separator(match, text) or _ends_in_half_a_group(match["digits"])
         yield _Amount(value, mark, match.start(), match.end(), nominal, cut, cents)
 
 
@@ -331,21 +334,21 @@ def _is_decimal(separators: str, whole: str, tail: str, currency: str) -> bool:
     return last == "." and currency not in _COMMA_DECIMALS
 
 
-def _is_cut(match: re.Match[str], text: str) -> bool:
-    """Whether a number ends with a separator; a quotation mark that was opened before it is none."""
+def _ends_with_separator(match: re.Match[str], text: str) -> bool:
+    """Whether a number ends with a separator; the closing mark of a quotation is none."""
     cut = (match["cut"] or "").strip()
     closes = cut in {"'", "\u2019"} and len(re.findall("['\u2018\u2019]", text[: match.start()])) % 2 == 1
     return bool(cut) and not closes
 
 
-def _stops_in_the_middle(digits: str) -> bool:
+def _ends_in_half_a_group(digits: str) -> bool:
     """Whether a comma is followed by one digit, or by two after another comma: a group of three, cut."""
     return bool(re.search(r",\d$|,\d{3},\d\d$", digits))
 
 
-def _settled(amount: _Amount, amounts: list[_Amount], plain: str, text: str) -> float:
+def _resolve_amount(amount: _Amount, amounts: list[_Amount], plain: str, text: str) -> float:
     if amount.cut:
-        raise PriceNotFound(f"the price stops in the middle: {_shown(text)}", text=text)
+        raise PriceNotFound(f"the price stops in the middle: {_quote(text)}", text=text)
     following = next((other for other in amounts if other.start >= amount.end), None)
     if following is None or following.cut:
         return amount.value
@@ -356,9 +359,9 @@ def _settled(amount: _Amount, amounts: list[_Amount], plain: str, text: str) -> 
     return amount.value
 
 
-def _says_only_a_number(text: str) -> bool:
-    words = re.findall(r"[^\W\d_][\w'\u2019]*", _number().sub(" ", text).lower())
-    numbers = list(_number().finditer(text))
+def _is_bare_price(text: str) -> bool:
+    words = re.findall(r"[^\W\d_][\w'\u2019]*", _number_pattern().sub(" ", text).lower())
+    numbers = list(_number_pattern().finditer(text))
     if any(number["rest"] for number in numbers):
         return False
     in_range = len(numbers) == 2 and _RANGE.fullmatch(text, numbers[0].end(), numbers[1].start())
@@ -367,6 +370,6 @@ def _says_only_a_number(text: str) -> bool:
     return (len(numbers) == 1 or bool(in_range)) and _FILLER.issuperset(words)
 
 
-def _shown(text: str) -> str:
-    """A reply, shortened: long enough to recognise, too short to spill a prompt."""
+def _quote(text: str) -> str:
+    """Return a reply, shortened: long enough to recognise, too short to reveal a prompt."""
     return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -9,9 +9,9 @@ from finetune_pricer import ItemDataset, JsonlWriter, audit, check_jsonl
 pytestmark = [pytest.mark.acceptance, pytest.mark.data]
 
 
-def test_a_good_file_of_fifty_thousand_lines_has_nothing_to_mend(data_folder: object) -> None:
+def test_a_good_file_of_fifty_thousand_lines_has_nothing_to_fix(data_folder: object) -> None:
     train, validation, _ = ItemDataset.from_hub(f"{data_folder}/diamonds")
-    # Twins of these diamonds are told as repeated examples: one text of each is written.
+    # Duplicates among these diamonds would be reported as repeated examples: each text is written once.
     items = list({item.text: item for item in [*train, *validation]}.values())
     training = JsonlWriter().write(items, "train.jsonl")
     report = check_jsonl("train.jsonl")
@@ -26,6 +26,6 @@ def test_fifty_thousand_items_are_audited_within_a_minute(data_folder: object) -
     seconds = time.perf_counter() - started
     print(f"{seconds:.1f} s\n{report}")
     assert seconds < 60
-    assert report.of("twin across splits")
+    assert report.of("duplicate across splits")
     cleaned = report.clean()
     assert audit(cleaned.train, validation=cleaned.validation, test=cleaned.test, similarity=None).ok

@@ -1,4 +1,9 @@
-"""Texts that say the same: exactly, but for case and punctuation, or nearly."""
+"""Duplicates: texts that are the same but for case, spacing and punctuation, or nearly the same.
+
+Near-duplicates are found in three steps. A text becomes the set of its shingles, three consecutive words
+each. MinHash and locality-sensitive hashing (Broder 1997; Indyk and Motwani 1998) choose candidate pairs
+without comparing all. The exact Jaccard similarity of their shingles decides.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +11,12 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..errors import DataError, MissingExtra
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    import numpy as np
     import numpy.typing as npt
 
     Ints = npt.NDArray[np.int64]
@@ -23,27 +27,33 @@ _SHINGLE = 3  # words
 # 32 bands of 4: a pair that shares 60 % of its shingles becomes a candidate with a probability of 98.8 %.
 _BANDS, _ROWS = 32, 4
 _SLACK = 0.15  # 3.5 standard deviations of the estimate by 128 hashes
-_CROWD = 30  # rows in one bucket beyond which only neighbours are compared
-_TOGETHER = 200_000  # candidates that are estimated at once
-_MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], dtype=np.uint64)
+_CROWD = 30  # rows in one bucket beyond which only adjacent ones are compared
+_BATCH = 200_000  # candidates that are estimated at a time
+_MULTIPLIERS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)  # odd, with well mixed bits
 
 
 def words_of(text: str) -> list[str]:
-    """Give a text's words as they are compared, whatever its case, spacing and punctuation."""
+    """Return a text's words in the form in which they are compared, without case and punctuation."""
     plain = text if text.isascii() else unicodedata.normalize("NFKC", text)
     return _WORD.findall(plain.casefold())
 
 
-def same(keys: Sequence[Any]) -> Ints:
-    """Give equal keys equal numbers."""
+def group_ids(labels: Sequence[Any] | npt.NDArray[Any]) -> Ints:
+    """Return a number for each label, equal for equal labels, in the order of their first appearance."""
+    import numpy as np
+
     numbers: dict[Any, int] = {}
-    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+    values = labels.tolist() if isinstance(labels, np.ndarray) else labels
+    return np.array([numbers.setdefault(label, len(numbers)) for label in values], dtype=np.int64)
 
 
 class Shingles:
     """The sets of three consecutive words of each text, as sorted hashes in one flat array."""
 
     def __init__(self, texts: Iterable[Sequence[str]]) -> None:
+        import numpy as np
+
+        multipliers = np.array(_MULTIPLIERS, dtype=np.uint64)
         numbers: dict[str, int] = {}
         flat: list[int] = []
         lengths: list[int] = []
@@ -57,7 +67,7 @@ class Shingles:
         words_flat = np.array(flat, dtype=np.uint64)
         mixed = np.zeros(max(len(words_flat) - _SHINGLE + 1, 0), dtype=np.uint64)
         for place in range(_SHINGLE):
-            mixed = (mixed ^ (words_flat[place : place + len(mixed)] * _MIX[place])) * _MIX[0]
+            mixed = (mixed ^ (words_flat[place : place + len(mixed)] * multipliers[place])) * multipliers[0]
             mixed ^= mixed >> np.uint64(29)
         pieces = [
             np.unique(mixed[start : end - _SHINGLE + 1]) for start, end in zip(starts, ends, strict=True)
@@ -66,7 +76,7 @@ class Shingles:
         self.hashes: Hashes = np.concatenate([np.zeros(0, dtype=np.uint64), *pieces])
 
     def jaccard(self, first: int, second: int) -> float:
-        """Give the exact share of common shingles of two texts."""
+        """Return the exact share of common shingles of two texts."""
         a, b = self._of(first), self._of(second)
         common = len(a & b)
         return common / (len(a) + len(b) - common)
@@ -76,18 +86,20 @@ class Shingles:
 
 
 def near_pairs(shingles: Shingles, similarity: float) -> Iterator[tuple[int, int, float]]:
-    """Give pairs of rows whose exact Jaccard similarity is at least this.
+    """Yield pairs of rows whose exact Jaccard similarity is at least `similarity`, and that similarity.
 
-    Candidates come from MinHash and locality-sensitive hashing, so about one pair in a hundred right at a
-    similarity of 0.6 is missed, and fewer above it. Where many rows crowd into one bucket, each is compared
-    with its neighbours there only: enough to join them into one group.
+    About one pair in a hundred with a similarity of exactly 0.6 is missed, and fewer above it, as the
+    candidates are chosen by hashes. Where many rows share one bucket, each is compared with the rows before
+    and after it only: enough to connect them into one group.
 
     Raises:
         MissingExtra: Without the extra `audit`.
         DataError: The similarity is not between 0.4 and 1.
     """
     if not 0.4 <= similarity <= 1:
-        raise DataError(f"similarity must be from 0.4 to 1, not {similarity!r}; None leaves near-twins out")
+        raise DataError(
+            f"similarity must be from 0.4 to 1, not {similarity!r}; None leaves near-duplicates out"
+        )
     signatures = _signatures(shingles)
     for part in _candidates(signatures):
         alike = (signatures[part[:, 0]] == signatures[part[:, 1]]).mean(axis=1)
@@ -98,11 +110,13 @@ def near_pairs(shingles: Shingles, similarity: float) -> Iterator[tuple[int, int
 
 
 def _signatures(shingles: Shingles) -> npt.NDArray[np.uint32]:
+    import numpy as np
+
     try:
         from rensa import RMinHash
     except ImportError as error:
         raise MissingExtra(
-            "finding near-twins needs an extra: pip install 'finetune-pricer[audit]'; or similarity=None"
+            "finding near-duplicates needs an extra: pip install 'finetune-pricer[audit]'; or similarity=None"
         ) from error
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(
         shingles.hashes, shingles.offsets.astype(np.uint64), num_perm=_BANDS * _ROWS, seed=42
@@ -110,50 +124,58 @@ def _signatures(shingles: Shingles) -> npt.NDArray[np.uint32]:
     return np.array(matrix.to_rows(), dtype=np.uint32).reshape(-1, _BANDS * _ROWS)
 
 
-def _candidates(signatures: npt.NDArray[np.uint32]) -> Iterator[npt.NDArray[np.int64]]:
-    count, found = len(signatures), [np.zeros(0, dtype=np.int64)]
+def _candidates(signatures: npt.NDArray[np.uint32]) -> Iterator[Ints]:
+    """Yield arrays of candidate pairs, each pair once, its smaller row first."""
+    import numpy as np
+
+    count, codes_of_bands = len(signatures), [np.zeros(0, dtype=np.int64)]
     for band in range(_BANDS):
         part = np.ascontiguousarray(signatures[:, band * _ROWS : (band + 1) * _ROWS])
         keys = part.view(np.dtype((np.void, part.dtype.itemsize * _ROWS))).ravel()
-        _, numbers = np.unique(keys, return_inverse=True)
-        pairs = _pairs_of_buckets(numbers.astype(np.int64))
+        _, buckets = np.unique(keys, return_inverse=True)
+        pairs = _pairs_within(buckets.astype(np.int64))
         # A pair as one number, its smaller row times the count plus its larger: sorted fast, repeats dropped.
-        found.append(pairs[:, 0] * count + pairs[:, 1])
-    codes = np.sort(np.concatenate(found))
+        codes_of_bands.append(pairs[:, 0] * count + pairs[:, 1])
+    codes = np.sort(np.concatenate(codes_of_bands))
     codes = codes[np.diff(codes, prepend=-1) != 0]
-    for start in range(0, len(codes), _TOGETHER):
-        piece = codes[start : start + _TOGETHER]
-        yield np.stack([piece // count, piece % count], axis=1)
+    for start in range(0, len(codes), _BATCH):
+        batch = codes[start : start + _BATCH]
+        yield np.stack([batch // count, batch % count], axis=1)
 
 
-def _pairs_of_buckets(numbers: Ints) -> Ints:
-    order = np.argsort(numbers, kind="stable")
-    sizes = np.bincount(numbers)
-    made: list[Ints] = [np.zeros((0, 2), dtype=np.int64)]
+def _pairs_within(buckets: Ints) -> Ints:
+    """Return the pairs of rows that share a bucket; in a crowded one, only those of adjacent rows."""
+    import numpy as np
+
+    order = np.argsort(buckets, kind="stable")
+    sizes = np.bincount(buckets)
+    pairs: list[Ints] = [np.zeros((0, 2), dtype=np.int64)]
     starts = np.cumsum(sizes) - sizes
     for bucket in np.flatnonzero(sizes > 1):
         rows = order[starts[bucket] : starts[bucket] + sizes[bucket]]
         if len(rows) == 2:
-            made.append(rows.reshape(1, 2))
+            pairs.append(rows.reshape(1, 2))
         elif len(rows) <= _CROWD:
             first, second = np.triu_indices(len(rows), 1)
-            made.append(np.stack([rows[first], rows[second]], axis=1))
+            pairs.append(np.stack([rows[first], rows[second]], axis=1))
         else:
-            made.append(np.stack([rows[:-1], rows[1:]], axis=1))
-    return np.concatenate(made)
+            pairs.append(np.stack([rows[:-1], rows[1:]], axis=1))
+    return np.concatenate(pairs)
 
 
-def joined(count: int, pairs: Iterable[tuple[int, int]]) -> Ints:
-    """Give rows that are connected by pairs equal numbers: the smallest row of each group."""
+def connected_groups(count: int, pairs: Iterable[tuple[int, int]]) -> Ints:
+    """Return a number for each of `count` rows, equal where pairs connect them: the group's smallest row."""
+    import numpy as np
+
     parent = list(range(count))
 
-    def root(row: int) -> int:
+    def root_of(row: int) -> int:
         while parent[row] != row:
             parent[row] = parent[parent[row]]
             row = parent[row]
         return row
 
     for first, second in pairs:
-        a, b = sorted((root(first), root(second)))
+        a, b = sorted((root_of(first), root_of(second)))
         parent[b] = a
-    return np.array([root(row) for row in range(count)], dtype=np.int64)
+    return np.array([root_of(row) for row in range(count)], dtype=np.int64)

@@ -1,8 +1,9 @@
 """Text to sparse features: a fitted TF-IDF of words and of characters within words.
 
-Two blocks stand side by side: single words and pairs of neighbours, and three and four characters in a row
-inside a word with its edges. Each is weighted by `1 + log(count)` and by how rare a term is, and then scaled
-to length 1, so that neither block drowns the other. Only numpy and scipy are needed.
+There are two blocks of terms: words and word bigrams (two words in a row), and character n-grams (three and
+four characters in a row inside a word with its edges). Each term is weighted by `1 + log(count)` and by how
+rare it is, and each block is then scaled to length 1, so that neither drowns the other. Only numpy and scipy
+are needed.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 # Decimals stay whole: the "1.12" of "1.12 carat" says more than a "1" and a "12".
 _WORD = re.compile(r"\d+(?:\.\d+)+|\w+")
 _CHUNK = 2_000  # texts at a time, so that memory follows the chunk and not the collection
-_REMEMBERED = 200_000  # words whose character terms are kept at hand
+_CACHED = 200_000  # words whose character n-grams are kept
 
 
 class _Occurrences(NamedTuple):
-    """Where terms stand: the i-th occurrence is of term `terms[i]` in text `texts[i]`."""
+    """Where terms occur: the i-th occurrence is of term `terms[i]` in text `texts[i]`."""
 
     texts: Ints
     terms: Ints
@@ -45,7 +46,7 @@ class TextFeatures:
     def fit(cls, texts: Sequence[str], *, max_terms: int = 200_000) -> Self:
         """Choose the terms worth keeping, at most `max_terms` in each block, the most frequent first.
 
-        A word or pair must stand in two texts and a run of characters in three. Where that would leave a
+        A word or bigram must occur in two texts and a character n-gram in three. Where that would leave a
         block empty, as with a handful of texts, one text is enough.
         """
         words, word_counts = _Words.fit(texts, max_terms)
@@ -97,12 +98,12 @@ class TextFeatures:
     @classmethod
     def from_state(cls, arrays: Mapping[str, npt.NDArray[Any]], terms: Mapping[str, Sequence[str]]) -> Self:
         """Rebuild the features that `state` described."""
-        words = _Words(_numbered(terms["words"]), arrays["pairs"])
-        return cls(words, _Characters(_numbered(terms["characters"])), arrays["weights"])
+        words = _Words(_index(terms["words"]), arrays["pairs"])
+        return cls(words, _Characters(_index(terms["characters"])), arrays["weights"])
 
 
 class _Words:
-    """Single words, then pairs of neighbours as sorted codes `left * words + right`."""
+    """Single words, then bigrams as sorted codes `left * words + right`."""
 
     def __init__(self, ids: dict[str, int], pairs: Ints) -> None:
         self.ids = ids
@@ -111,12 +112,12 @@ class _Words:
 
     @classmethod
     def fit(cls, texts: Sequence[str], max_terms: int) -> tuple[Self, Ints]:
-        every = cls(_numbered(dict.fromkeys(w for text in texts for w in _WORD.findall(text.lower()))), _NONE)
-        counts = _text_counts(every.occurrences, texts, every.width)
-        kept = _kept(counts, 2, max_terms)
+        every = cls(_index(dict.fromkeys(w for text in texts for w in _WORD.findall(text.lower()))), _NONE)
+        counts = _count_texts(every.occurrences, texts, every.width)
+        kept = _most_frequent(counts, 2, max_terms)
         names = list(every.ids)
-        single = cls(_numbered(names[i] for i in kept), _NONE)
-        distinct = [_distinct(single.neighbours(chunk)) for chunk in _chunks(texts)]
+        single = cls(_index(names[i] for i in kept), _NONE)
+        distinct = [_drop_repeats(single.bigrams(chunk)) for chunk in _chunks(texts)]
         pairs, pair_counts = np.unique(np.concatenate([_NONE, *distinct]), return_counts=True)
         kept_pairs = np.flatnonzero(pair_counts >= 2)
         if len(kept_pairs) > max_terms:
@@ -129,8 +130,8 @@ class _Words:
         terms = np.array([term for ids in found for term in ids], dtype=np.int64)
         return _Occurrences(np.repeat(np.arange(len(found)), [len(ids) for ids in found]), terms)
 
-    def neighbours(self, texts: Sequence[str], at: _Occurrences | None = None) -> _Occurrences:
-        """Return the codes of all pairs of known words that stand next to each other."""
+    def bigrams(self, texts: Sequence[str], at: _Occurrences | None = None) -> _Occurrences:
+        """Return the codes of all bigrams of known words."""
         at = at or self._positions(texts)
         left, right = at.terms[:-1], at.terms[1:]
         known = (left >= 0) & (right >= 0) & (at.texts[:-1] == at.texts[1:])
@@ -141,7 +142,7 @@ class _Words:
         known = at.terms >= 0
         if not len(self.pairs):
             return _Occurrences(at.texts[known], at.terms[known])
-        pairs = self.neighbours(texts, at)
+        pairs = self.bigrams(texts, at)
         places = np.minimum(np.searchsorted(self.pairs, pairs.terms), len(self.pairs) - 1)
         kept = self.pairs[places] == pairs.terms
         return _Occurrences(
@@ -151,7 +152,7 @@ class _Words:
 
 
 class _Characters:
-    """Runs of three and four characters inside a word; a blank stands for each edge of the word."""
+    """Character n-grams of three and four inside a word; a blank stands for each edge of the word."""
 
     def __init__(self, ids: dict[str, int]) -> None:
         self.ids = ids
@@ -161,18 +162,20 @@ class _Characters:
     @classmethod
     def fit(cls, texts: Sequence[str], max_terms: int) -> tuple[Self, Ints]:
         distinct = dict.fromkeys(word for text in texts for word in text.lower().split())
-        every = cls(_numbered(dict.fromkeys(run for word in distinct for run in _runs(word))))
-        counts = _text_counts(every.occurrences, texts, every.width)
-        kept = _kept(counts, 3, max_terms)
+        every = cls(_index(dict.fromkeys(ngram for word in distinct for ngram in _character_ngrams(word))))
+        counts = _count_texts(every.occurrences, texts, every.width)
+        kept = _most_frequent(counts, 3, max_terms)
         names = list(every.ids)
-        return cls(_numbered(names[i] for i in kept)), counts[kept]
+        return cls(_index(names[i] for i in kept)), counts[kept]
 
     def _terms(self, word: str) -> Ints:
         terms = self._of_word.get(word)
         if terms is None:
             ids = self.ids
-            terms = np.array([ids[run] for run in _runs(word) if run in ids], dtype=np.int64)
-            if len(self._of_word) >= _REMEMBERED:
+            terms = np.array(
+                [ids[ngram] for ngram in _character_ngrams(word) if ngram in ids], dtype=np.int64
+            )
+            if len(self._of_word) >= _CACHED:
                 self._of_word.clear()
             self._of_word[word] = terms
         return terms
@@ -187,16 +190,16 @@ class _Characters:
 _NONE: Ints = np.empty(0, dtype=np.int64)
 
 
-def _runs(word: str) -> Iterator[str]:
+def _character_ngrams(word: str) -> Iterator[str]:
     padded = f" {word} "
     for length in (3, 4):
         for start in range(max(len(padded) - length + 1, 1)):
             yield padded[start : start + length]
         if len(padded) <= length:
-            break  # a short word is one run, not the same run twice
+            break  # a short word is one n-gram, not the same one twice
 
 
-def _numbered(terms: Any) -> dict[str, int]:
+def _index(terms: Any) -> dict[str, int]:
     return {term: number for number, term in enumerate(terms)}
 
 
@@ -205,24 +208,24 @@ def _chunks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
         yield texts[start : start + _CHUNK]
 
 
-def _distinct(found: _Occurrences) -> Ints:
-    """Return each term as often as there are texts that hold it."""
-    order = np.lexsort((found.terms, found.texts))
-    texts, terms = found.texts[order], found.terms[order]
+def _drop_repeats(occurrences: _Occurrences) -> Ints:
+    """Drop repeats of a term inside a text: each term is returned once for each text that holds it."""
+    order = np.lexsort((occurrences.terms, occurrences.texts))
+    texts, terms = occurrences.texts[order], occurrences.terms[order]
     first = np.ones(len(terms), dtype=bool)
     first[1:] = (texts[1:] != texts[:-1]) | (terms[1:] != terms[:-1])
     return terms[first]
 
 
-def _text_counts(occurrences: Any, texts: Sequence[str], width: int) -> Ints:
+def _count_texts(occurrences: Any, texts: Sequence[str], width: int) -> Ints:
     counts = np.zeros(width, dtype=np.int64)
     for chunk in _chunks(texts):
-        counts += np.bincount(_distinct(occurrences(chunk)), minlength=width)
+        counts += np.bincount(_drop_repeats(occurrences(chunk)), minlength=width)
     return counts
 
 
-def _kept(counts: Ints, fewest: int, most: int) -> Ints:
-    """Return the terms that stand in enough texts, in their order; all of them where none does."""
+def _most_frequent(counts: Ints, fewest: int, most: int) -> Ints:
+    """Return the terms that occur in enough texts, in their order; all of them where none does."""
     kept = np.flatnonzero(counts >= fewest)
     if not len(kept):
         kept = np.arange(len(counts))

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from ..chat import ChatFormatter
 from ..errors import EvaluationError, MissingExtra
 from ..items import Item
-from ..predict.predictor import Prediction, Predictions, Predictor
+from ..predict.prediction import Prediction, Predictions
+from ..predict.predictor import Predictor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

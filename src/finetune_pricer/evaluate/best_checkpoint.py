@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from ..chat import ChatFormatter
     from ..items import Item
-    from ..tune.checkpoints import JobCheckpoint
     from ..tune.job import FineTuneJob
+    from ..tune.records import JobCheckpoint
     from .evaluation import Evaluation
 
 _BETTER_WHEN_HIGH = frozenset({"r2", "green"})

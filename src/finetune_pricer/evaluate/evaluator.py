@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from .._progress import track
 from ..errors import EvaluationError, PriceNotFound, ServiceError
 from ..items import Item, ItemDataset, require_price
-from ..predict.predictor import Prediction, Predictor
+from ..predict.prediction import Prediction
+from ..predict.predictor import Predictor  # noqa: TC001 - in an alias that is read at run time
 from ..prices import parse_price
 
 if TYPE_CHECKING:  # they cost a tenth of importing all public names, and are needed when all is answered

@@ -1,19 +1,24 @@
-"""Products: one `Item`, many in an `ItemDataset`, and the three splits that a road needs.
+"""Products: one `Item`, many in an `ItemDataset`, and the three `ItemSplits` of a data set.
 
 ```text
 item          one product, checked when it is made
-spool         rows put aside, in memory or in a mapped file
-reading       foreign rows -> rows of items, with every bad one told
-sources       files -> foreign rows
-rows          tables made, joined, taken from, written
+spool         rows in memory or in a mapped file, whichever fits
+tables        tables of items: made, put together, taken from, written
+ingest        foreign rows -> rows of items, with every bad row named
+file_formats  files -> foreign rows
 sampling      which rows to draw, and how to split
-describing    what a set looks like
-hub           the Hugging Face Hub, in and out
-dataset       ItemDataset and ItemSplits, which stand on all of these
+description   what a set looks like
+hub           the Hugging Face Hub: load, push, log in
+splits        ItemSplits
+dataset       ItemDataset, which stands on all of these
 ```
 """
 
-from .dataset import ItemDataset, ItemSplits, login
-from .item import Item, require_price
+from .dataset import ItemDataset
+from .description import Description
+from .hub import login
+from .item import Item
+from .item import require_price as require_price
+from .splits import ItemSplits
 
-__all__ = ["Item", "ItemDataset", "ItemSplits", "login", "require_price"]
+__all__ = ["Description", "Item", "ItemDataset", "ItemSplits", "login"]

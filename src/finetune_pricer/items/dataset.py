@@ -1,12 +1,19 @@
-"""Many items in an Arrow table, and the three splits that a road needs."""
+"""Many items, kept in an Arrow table."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
+from .._methods.duplicates import group_ids
 from ..errors import DataError, RowProblem
-from .item import ITEM_FIELDS, Item, require_price, trusted_items
+from . import hub, tables
+from .description import Description, describe
+from .file_formats import read_file
+from .ingest import IngestResult, OnError, ingest, read_frame
+from .item import ITEM_FIELDS, Item, build_items, require_price
+from .sampling import count_of, price_strata, sample_evenly, split_rows
+from .splits import ItemSplits
 
 if TYPE_CHECKING:
     import os
@@ -16,23 +23,31 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from .description import Description
-    from .ingest import Loaded
-
-OnError = Literal["raise", "skip"]
-_BATCH = 1000  # items that are made together when a set is walked through
+_BATCH = 1000  # items that are made at a time when a set is iterated over
 
 
 class ItemDataset(Sequence[Item]):
-    """An immutable sequence of items, kept in an Arrow table; items are made when looked at.
+    """An immutable sequence of items, kept in an Arrow table; an `Item` is made when it is asked for.
 
     A slice is an `ItemDataset` too. Make one with `from_hub`, `from_file`, `from_items` or `from_pandas`.
-    What is larger than 16 MB lies in a temporary file that is mapped, so memory does not grow with it.
+    A table of more than 16 MB lies in a temporary file that is mapped, so memory does not grow with it.
 
     Attributes:
         table: The rows, as Arrow holds them.
         history: Where the rows come from and what was done to them, a sentence each.
-        skipped: The rows of the source that could not be items, where they were not refused.
+        skipped: The rows of the source that could not be items, with `on_error="skip"`.
+
+    Examples:
+        >>> items = ItemDataset.from_items(
+        ...     Item(title=f"shelf of {boards} boards", price=10.0 * boards) for boards in range(1, 101)
+        ... )
+        >>> items[4].title, items[-1].price
+        ('shelf of 5 boards', 1000.0)
+        >>> train, validation, test = items.split(validation=10, test=0.1, seed=42)
+        >>> train
+        ItemDataset(80 items)
+        >>> test.history
+        ('made in Python', 'split from 100 items, seed 42: test')
     """
 
     __slots__ = ("history", "skipped", "table")
@@ -46,10 +61,8 @@ class ItemDataset(Sequence[Item]):
 
     @classmethod
     def from_items(cls, items: Iterable[Item]) -> ItemDataset:
-        """Gather items that exist already, or that a generator makes."""
-        from .tables import gathered
-
-        return cls(gathered(items), history=("made in Python",))
+        """Make a set of items, from a list or from a generator."""
+        return cls(tables.from_items(items), history=("made in Python",))
 
     @classmethod
     def from_hub(
@@ -73,16 +86,14 @@ class ItemDataset(Sequence[Item]):
             revision: Branch, tag or commit.
             columns: Foreign column names and ours, as in `from_file`.
             on_error: What happens to rows that cannot be items, as in `from_file`.
-            streaming: Read over the network as it comes, without a copy in the Hub's cache: for sets larger
-                than memory or than the cache's disk.
+            streaming: Read the rows while they are downloaded, without a copy in the Hub's cache: for sets
+                larger than memory or than the cache's disk.
 
         Raises:
             HubError: It cannot be loaded, or a split or column is missing.
             InvalidRows: Rows cannot be items; all of them are listed.
         """
-        from . import hub
-
-        splits = hub.hub_splits(
+        results = hub.load_splits(
             str(name),
             token=token,
             revision=revision,
@@ -90,7 +101,7 @@ class ItemDataset(Sequence[Item]):
             on_error=on_error,
             streaming=streaming,
         )
-        return ItemSplits(*(cls._loaded(split) for split in splits))
+        return ItemSplits(*map(cls._from_result, results))
 
     @classmethod
     def from_file(
@@ -108,17 +119,14 @@ class ItemDataset(Sequence[Item]):
             columns: Foreign column names and ours, such as `{"description": "summary", "cost": "price"}`.
             priced: Whether each row must have a price. With False a missing price is fine.
             on_error: `"raise"` refuses the file when rows cannot be items; `"skip"` leaves these rows out,
-                says so in the log, and keeps them in `skipped`.
+                logs a warning, and lists them in `skipped`.
 
         Raises:
             FileAccessError: The file cannot be read.
             InvalidRows: A column is missing, or rows cannot be items; all of them are listed.
         """
-        from . import ingest
-        from .file_formats import file_rows
-
-        rows = file_rows(path, columns)
-        return cls._loaded(ingest.load(rows, columns=columns, priced=priced, on_error=on_error))
+        source = read_file(path, columns)
+        return cls._from_result(ingest(source, columns=columns, priced=priced, on_error=on_error))
 
     @classmethod
     def from_pandas(
@@ -129,36 +137,29 @@ class ItemDataset(Sequence[Item]):
         priced: bool = True,
         on_error: OnError = "raise",
     ) -> ItemDataset:
-        """Take the rows of a frame; `columns`, `priced` and `on_error` as in `from_file`.
+        """Read the rows of a frame; `columns`, `priced` and `on_error` as in `from_file`.
 
         Raises:
             InvalidRows: A column is missing, or rows cannot be items; all of them are listed.
         """
-        from . import ingest
-        from .tables import frame_rows
-
-        rows = frame_rows(frame)
-        return cls._loaded(ingest.load(rows, columns=columns, priced=priced, on_error=on_error))
+        source = read_frame(frame)
+        return cls._from_result(ingest(source, columns=columns, priced=priced, on_error=on_error))
 
     @classmethod
-    def _loaded(cls, loaded: Loaded) -> ItemDataset:
-        return cls(loaded.table, history=loaded.history, skipped=loaded.skipped)
+    def _from_result(cls, result: IngestResult) -> ItemDataset:
+        return cls(result.table, history=result.history, skipped=result.skipped)
 
     @classmethod
     def concat(cls, *sets: ItemDataset) -> ItemDataset:
         """Put sets one behind the other."""
-        from .tables import joined
-
         history = dict.fromkeys(line for items in sets for line in items.history)
         skipped = [problem for items in sets for problem in items.skipped]
-        return cls(joined([items.table for items in sets]), history=history, skipped=skipped)
+        return cls(tables.concat([items.table for items in sets]), history=history, skipped=skipped)
 
     @property
     def prices(self) -> npt.NDArray[np.float64]:
         """All prices in dollars, `nan` where unknown; shape `(len(self),)`."""
-        import numpy as np
-
-        return np.asarray(self.table["price"].to_numpy(zero_copy_only=False), dtype=np.float64)
+        return tables.numbers_of(self.table, "price")
 
     @property
     def stands_for(self) -> npt.NDArray[np.float64]:
@@ -168,7 +169,7 @@ class ItemDataset(Sequence[Item]):
         """
         import numpy as np
 
-        weights = np.asarray(self.table["stands_for"].to_numpy(zero_copy_only=False), dtype=np.float64)
+        weights = tables.numbers_of(self.table, tables.STANDS_FOR)
         return np.where(np.isnan(weights), 1.0, weights)
 
     def filter(self, keep: Callable[[Item], bool]) -> ItemDataset:
@@ -176,19 +177,19 @@ class ItemDataset(Sequence[Item]):
         import numpy as np
 
         kept = np.fromiter((bool(keep(item)) for item in self), dtype=bool, count=len(self))
-        return self._rows(np.flatnonzero(kept), f"filtered: {int(kept.sum()):,} of {len(self):,} kept")
+        return self._take_rows(np.flatnonzero(kept), f"filtered: {int(kept.sum()):,} of {len(self):,} kept")
 
     def take(self, rows: Iterable[int]) -> ItemDataset:
-        """Give the items at these places, in this order."""
+        """Return the items at these positions, counted from 0, in this order."""
         import numpy as np
 
-        return self._rows(np.fromiter(rows, dtype=np.int64))
+        return self._take_rows(np.fromiter(rows, dtype=np.int64))
 
     def shuffle(self, seed: int = 42) -> ItemDataset:
         """Put the items into random order; the same seed gives the same order."""
         import numpy as np
 
-        return self._rows(np.random.default_rng(seed).permutation(len(self)), f"shuffled, seed {seed}")
+        return self._take_rows(np.random.default_rng(seed).permutation(len(self)), f"shuffled, seed {seed}")
 
     def sample(
         self, n: int, seed: int = 42, *, by: Literal["price", "category"] | None = None
@@ -199,18 +200,16 @@ class ItemDataset(Sequence[Item]):
             n: How many.
             seed: The same seed draws the same items.
             by: `"price"` draws as many from each tenth of the range of log prices, `"category"` as many from
-                each category, so that rare prices or kinds are seen; what a stratum lacks the others give.
-                `stands_for` keeps the natural mix.
+                each category, so that rare prices and categories are seen too. Where a stratum has too few
+                items, the others give more. `stands_for` keeps the natural mix.
 
         Raises:
             DataError: There are fewer than `n`, or an item has no price and `by="price"`.
         """
-        from .sampling import even_sample, part_size
-
-        rows, stand = even_sample(self._strata(by), part_size("n", int(n), len(self)), seed)
+        rows, stands_for = sample_evenly(self._strata(by), count_of("n", int(n), len(self)), seed)
         how = f" evenly by {by}" if by else ""
         done = f"{len(rows):,} of {len(self):,} drawn{how}, seed {seed}"
-        return self._rows(rows, done, stands_for=stand * self.stands_for[rows])
+        return self._take_rows(rows, done, stands_for=stands_for * self.stands_for[rows])
 
     def split(
         self,
@@ -226,35 +225,30 @@ class ItemDataset(Sequence[Item]):
             validation: A share below 1, or a count.
             test: A share below 1, or a count.
             seed: The same seed gives the same splits.
-            group: Items of one group stay in one split, so that near-twins cannot be learned from and judged
-                by: a field's name, a function of an item, or a label for each item, as
-                `audit(items).groups()` gives them. A part may then stay a little smaller than asked for.
+            group: Items of one group stay in one split, so that no near-duplicate of a test item is learned
+                from: a field's name, a function of an item, or a label for each item, such as
+                `audit(items).groups()`. A part may then be a little smaller than its size.
 
         Raises:
-            DataError: A size cannot be, or there is not one label for each item.
+            DataError: A size is out of range, or there is not one label for each item.
         """
         import numpy as np
 
-        from .sampling import numbered, part_size, parts
-
-        sizes = (part_size("validation", validation, len(self)), part_size("test", test, len(self)))
+        sizes = (count_of("validation", validation, len(self)), count_of("test", test, len(self)))
         if sum(sizes) > len(self):
             raise DataError(f"validation and test take {sum(sizes):,} of {len(self):,} items")
-        groups = np.arange(len(self)) if group is None else numbered(self._labels(group))
+        groups = np.arange(len(self)) if group is None else group_ids(self._labels(group))
         together = "" if group is None else ", groups kept together"
-        said = f"split from {len(self):,} items, seed {seed}{together}: "
-        divided = parts(groups, sizes, seed)
-        names = ItemSplits._fields
-        return ItemSplits(*(self._rows(rows, said + name) for rows, name in zip(divided, names, strict=True)))
+        done = f"split from {len(self):,} items, seed {seed}{together}: "
+        parts = zip(ItemSplits._fields, split_rows(groups, sizes, seed), strict=True)
+        return ItemSplits(*(self._take_rows(rows, done + name) for name, rows in parts))
 
     def describe(self) -> Description:
-        """Count items, categories and characters, and take quantiles of the prices; `str()` shows a page."""
-        from .description import describe
-
-        return describe(self)
+        """Return counts of items and categories, and quantiles of prices and lengths; `str()` is a page."""
+        return describe(self.table, skipped=self._rows_skipped())
 
     def to_pandas(self) -> pd.DataFrame:
-        """Give all columns as a frame."""
+        """Return all columns as a frame."""
         frame: pd.DataFrame = self.table.to_pandas()
         return frame
 
@@ -264,19 +258,15 @@ class ItemDataset(Sequence[Item]):
         Raises:
             FileAccessError: The path cannot be written.
         """
-        from .tables import write_parquet
-
-        write_parquet(self.table, path)
+        tables.write_parquet(self.table, path)
 
     def _strata(self, by: str | None) -> npt.NDArray[np.int64]:
         import numpy as np
 
-        from .sampling import numbered, price_strata
-
         if by is None:
             return np.zeros(len(self), dtype=np.int64)
         if by == "category":
-            return numbered(self.table["category"].to_pylist())
+            return group_ids(self.table["category"].to_pylist())
         if by != "price":
             raise DataError(f"by is 'price' or 'category', not {by!r}")
         prices = self.prices
@@ -284,7 +274,9 @@ class ItemDataset(Sequence[Item]):
             require_price(self[int(row)], "sampling by price", int(row) + 1)
         return price_strata(prices)
 
-    def _labels(self, group: Any) -> Sequence[Any] | npt.NDArray[Any]:
+    def _labels(
+        self, group: str | Sequence[Any] | npt.NDArray[Any] | Callable[[Item], Any]
+    ) -> Sequence[Any] | npt.NDArray[Any]:
         if callable(group):
             return [group(item) for item in self]
         if isinstance(group, str):
@@ -294,21 +286,18 @@ class ItemDataset(Sequence[Item]):
             return labels
         if len(group) != len(self):
             raise DataError(f"{len(group):,} group labels for {len(self):,} items; give one for each")
-        found: Sequence[Any] = group
-        return found
+        return group
 
-    def _rows(
+    def _take_rows(
         self,
         rows: npt.NDArray[np.int64],
         done: str | None = None,
         *,
         stands_for: npt.NDArray[np.float64] | None = None,
     ) -> ItemDataset:
-        from .tables import taken, weighted
-
         history = self.history if done is None else (*self.history, done)
-        table = taken(self.table, rows)
-        table = table if stands_for is None else weighted(table, stands_for)
+        table = tables.take(self.table, rows)
+        table = table if stands_for is None else tables.with_weights(table, stands_for)
         return ItemDataset(table, history=history, skipped=self.skipped)
 
     def __len__(self) -> int:
@@ -326,72 +315,23 @@ class ItemDataset(Sequence[Item]):
                 return ItemDataset(table, history=self.history, skipped=self.skipped)
             import numpy as np
 
-            return self._rows(np.arange(start, stop, step))
+            return self._take_rows(np.arange(start, stop, step))
         at = index + len(self) if index < 0 else index
         if not 0 <= at < len(self):
             raise IndexError(f"item {index} of {len(self)}")
-        return next(_items_of(self.table.slice(at, 1)))
+        return next(_build_items(self.table.slice(at, 1)))
 
     def __iter__(self) -> Iterator[Item]:
         for start in range(0, len(self), _BATCH):
-            yield from _items_of(self.table.slice(start, _BATCH))
+            yield from _build_items(self.table.slice(start, _BATCH))
 
     def __repr__(self) -> str:
-        skipped = len({problem.row for problem in self.skipped})
+        skipped = self._rows_skipped()
         return f"ItemDataset({len(self):,} items" + (f", {skipped:,} rows skipped)" if skipped else ")")
 
-
-class ItemSplits(NamedTuple):
-    """What is learned from, what is watched meanwhile, and what is judged by in the end."""
-
-    train: ItemDataset
-    validation: ItemDataset
-    test: ItemDataset
-
-    def push_to_hub(
-        self,
-        repo: str,
-        *,
-        private: bool = True,
-        token: str | None = None,
-        licence: str | None = None,
-    ) -> str:
-        """Upload the splits to the Hugging Face Hub, with a card that says where the rows came from.
-
-        The card names what was removed on the way, from the sets' `history`. `ItemDataset.from_hub(repo)`
-        reads the splits again.
-
-        Args:
-            repo: Such as `"owner/name"`; made when it is not there.
-            private: Whether only you see it. A repository that is there already stays as it is.
-            token: As in `from_hub`; it must be allowed to write.
-            licence: The licence's name for the card, such as `"mit"`; none is claimed without it.
-
-        Returns:
-            The address of the data set.
-
-        Raises:
-            HubError: The Hub refuses, or does not answer.
-        """
-        from .hub import push
-
-        return push(self, repo, private=private, token=token, licence=licence)
+    def _rows_skipped(self) -> int:
+        return len({problem.row for problem in self.skipped})
 
 
-def login(token: str | None = None, *, add_to_git_credential: bool = False) -> None:
-    """Log in to the Hugging Face Hub and save the login for the next time.
-
-    Args:
-        token: The Hub token; else `HF_TOKEN` of the environment or `.env`, else asked for.
-        add_to_git_credential: Also keep it where git looks for passwords.
-
-    Raises:
-        AccessDenied: The Hub does not accept the token.
-    """
-    from .hub import hub_login
-
-    hub_login(token, add_to_git_credential=add_to_git_credential)
-
-
-def _items_of(table: pa.Table) -> Iterator[Item]:
-    return trusted_items(table[name].to_pylist() for name in ITEM_FIELDS)
+def _build_items(table: pa.Table) -> Iterator[Item]:
+    return build_items(table[name].to_pylist() for name in ITEM_FIELDS)

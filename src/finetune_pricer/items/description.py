@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-import pyarrow.compute as pc
+from .._format import format_dollars
+from .item import TEXT_FIELDS
+from .tables import numbers_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-    from .dataset import ItemDataset
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
 
-_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-_NAMES = ("min", "5 %", "25 %", "50 %", "75 %", "95 %", "max")
+_QUANTILES = {"min": 0.0, "5 %": 0.05, "25 %": 0.25, "50 %": 0.5, "75 %": 0.75, "95 %": 0.95, "max": 1.0}
 _BARS = 10
 _WIDTH = 40  # characters of the longest bar
 _SHOWN = 8  # categories that are spelled out
@@ -25,7 +27,7 @@ class Description:
     """What a set of items looks like; `str()` of it is a page of text."""
 
     n: int
-    """How many items."""
+    """How many items there are."""
     priced: int
     """How many of them have a price."""
     prices: Mapping[str, float]
@@ -33,82 +35,88 @@ class Description:
     categories: Mapping[str, int]
     """How many items each category has, the largest first; `""` is no category."""
     characters: Mapping[str, float]
-    """Quantiles of the texts' lengths."""
+    """Quantiles of the texts' lengths; empty where there are no items."""
     histogram: tuple[tuple[float, float, int], ...]
     """From, to (dollars) and how many, over equal steps of the log price."""
     skipped: int
     """Rows of the source that could not be items."""
 
     def __str__(self) -> str:
-        lines = [f"{self.n:,} items, {self.priced:,} with a price"]
-        if self.skipped:
-            lines[0] += f"; {self.skipped:,} rows of the source could not be items"
+        sections = [self._counts(), self._quantiles(), self._bars(), self._categories()]
+        return "\n\n".join("\n".join(lines) for lines in map(list, sections) if lines)
+
+    def _counts(self) -> Iterator[str]:
+        skipped = f"; {self.skipped:,} rows of the source could not be items" if self.skipped else ""
+        yield f"{self.n:,} items, {self.priced:,} with a price{skipped}"
+
+    def _quantiles(self) -> Iterator[str]:
         if self.prices:
-            lines += ["", "price      " + _row(self.prices, "$")]
-        if self.n:
-            lines += ["" if not self.prices else "characters " + _row(self.characters, "")]
-        if self.histogram:
-            most = max(count for *_, count in self.histogram) or 1
-            lines += [""]
-            for low, high, count in self.histogram:
-                bar = "#" * max(round(_WIDTH * count / most), 1 if count else 0)
-                lines.append(f"${low:>10,.2f} to ${high:>10,.2f} {count:>8,} {bar}".rstrip())
+            shown = (f"{name} {format_dollars(value)}" for name, value in self.prices.items())
+            yield "price      " + "  ".join(shown)
+        if self.characters:
+            shown = (f"{name} {value:,.0f}" for name, value in self.characters.items())
+            yield "characters " + "  ".join(shown)
+
+    def _bars(self) -> Iterator[str]:
+        most = max((count for *_, count in self.histogram), default=0) or 1
+        for low, high, count in self.histogram:
+            bar = "#" * max(round(_WIDTH * count / most), 1 if count else 0)
+            prices = f"{format_dollars(low):>11} to {format_dollars(high):>11}"
+            yield f"{prices} {count:>8,} {bar}".rstrip()
+
+    def _categories(self) -> Iterator[str]:
         if self.categories:
             first = list(self.categories.items())[:_SHOWN]
             named = ", ".join(f"{name or '(none)'} {count:,}" for name, count in first)
             more = len(self.categories) - len(first)
-            lines += [
-                "",
-                f"{len(self.categories):,} categories: {named}" + (f", {more:,} more" if more else ""),
-            ]
-        return "\n".join(lines)
+            yield f"{len(self.categories):,} categories: {named}" + (f", {more:,} more" if more else "")
 
 
-def _row(quantiles: Mapping[str, float], unit: str) -> str:
-    shown = "{:,.2f}" if unit else "{:,.0f}"
-    return "  ".join(f"{name} {unit}{shown.format(value)}" for name, value in quantiles.items())
+def describe(table: pa.Table, *, skipped: int) -> Description:
+    """Describe a table of items, of whose source so many rows could not be items."""
+    import numpy as np
+    import pyarrow.compute as pc
 
-
-def describe(items: ItemDataset) -> Description:
-    """Look at a set of items once."""
-    table = items.table
-    prices = items.prices
+    prices = numbers_of(table, "price")
     known = prices[~np.isnan(prices)]
-    text = pc.coalesce(*(_or_null(table[name]) for name in ("summary", "full", "title")))
-    lengths = pc.utf8_length(text).to_numpy() if len(items) else np.zeros(0)
-    counts = table["category"].value_counts().to_pylist()
-    counted = sorted(
-        ((entry["values"] or "", entry["counts"]) for entry in counts), key=lambda each: (-each[1], each[0])
-    )
+    text = pc.coalesce(*(_blank_to_null(table[name]) for name in TEXT_FIELDS))
+    lengths = pc.utf8_length(text).to_numpy() if table.num_rows else np.zeros(0)
+    counts = {
+        entry["values"] or "": entry["counts"] for entry in table["category"].value_counts().to_pylist()
+    }
     return Description(
-        n=len(items),
+        n=table.num_rows,
         priced=len(known),
-        prices=_quantiles(known),
-        categories=dict(counted),
-        characters=_quantiles(lengths),
-        histogram=_histogram(known),
-        skipped=len({problem.row for problem in items.skipped}),
+        prices=_quantiles_of(known),
+        categories=dict(sorted(counts.items(), key=lambda each: (-each[1], each[0]))),
+        characters=_quantiles_of(lengths),
+        histogram=_histogram_of(known),
+        skipped=skipped,
     )
 
 
-def _or_null(column: object) -> object:
+def _blank_to_null(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    import pyarrow.compute as pc
+
     return pc.if_else(pc.equal(pc.utf8_trim_whitespace(column), ""), None, column)
 
 
-def _quantiles(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> dict[str, float]:
+def _quantiles_of(values: npt.NDArray[np.float64]) -> dict[str, float]:
+    import numpy as np
+
     if not len(values):
         return {}
-    return {name: float(value) for name, value in zip(_NAMES, np.quantile(values, _QUANTILES), strict=True)}
+    quantiles = np.quantile(values, list(_QUANTILES.values())).tolist()
+    return dict(zip(_QUANTILES, quantiles, strict=True))
 
 
-def _histogram(prices: np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[tuple[float, float, int], ...]:
+def _histogram_of(prices: npt.NDArray[np.float64]) -> tuple[tuple[float, float, int], ...]:
+    import numpy as np
+
     if not len(prices) or prices.min() == prices.max():
         return ()
     edges = np.expm1(np.linspace(np.log1p(prices.min()), np.log1p(prices.max()), _BARS + 1))
     # Rounding must not push the smallest or the largest price out of its bar.
     edges[0], edges[-1] = prices.min(), prices.max()
     counts, _ = np.histogram(prices, edges)
-    return tuple(
-        (float(low), float(high), int(count))
-        for low, high, count in zip(edges, edges[1:], counts, strict=False)
-    )
+    return tuple(zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True))

@@ -9,24 +9,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import pyarrow as pa
+import orjson
 
 from ..errors import FileAccessError, InvalidRows, RowProblem
-from .ingest import BATCH, STANDS_FOR, Rows
+from .ingest import Source
 from .item import ITEM_FIELDS
+from .tables import BATCH, STANDS_FOR
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Mapping
 
-_READ = 1 << 20  # bytes of a CSV that are parsed together
+    import pyarrow as pa
+
+_BLOCK = 1 << 20  # bytes of a CSV that are parsed together
 
 
-def file_rows(path: str | os.PathLike[str], columns: Mapping[str, str] | None) -> Rows:
-    """Look at a file's ending and give its rows in batches; problems with reading it come while they do.
+def read_file(path: str | os.PathLike[str], columns: Mapping[str, str] | None) -> Source:
+    """Return a file's rows in batches, in the format that its ending names.
+
+    Nothing is read before the first batch is asked for, so errors of reading are raised by the batches.
 
     Raises:
-        InvalidRows: The ending is none that we know.
+        InvalidRows: The ending names no format that is known here.
     """
     source = Path(path)
     packed = source.suffix.lower() == ".gz"
@@ -44,10 +49,14 @@ def file_rows(path: str | os.PathLike[str], columns: Mapping[str, str] | None) -
             f"{source.name!r} is none of .csv, .tsv, .jsonl and .parquet, also with .gz; convert it, or use "
             "from_pandas"
         )
-    return Rows(source=repr(source.name), batches=_told(source, batches), unreadable=unreadable)
+    return Source(
+        name=repr(source.name), batches=_name_file_in_errors(source, batches), unreadable=unreadable
+    )
 
 
-def _told(path: Path, batches: Iterator[pa.Table]) -> Iterator[pa.Table]:
+def _name_file_in_errors(path: Path, batches: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    import pyarrow as pa
+
     try:
         yield from batches
     except (OSError, EOFError) as error:
@@ -58,7 +67,7 @@ def _told(path: Path, batches: Iterator[pa.Table]) -> Iterator[pa.Table]:
 
 
 @contextmanager
-def _opened(path: Path, *, packed: bool) -> Iterator[IO[bytes]]:
+def _open(path: Path, *, packed: bool) -> Iterator[IO[bytes]]:
     with path.open("rb") as file:
         if not packed:
             yield file
@@ -70,29 +79,32 @@ def _opened(path: Path, *, packed: bool) -> Iterator[IO[bytes]]:
 def _csv_batches(
     path: Path, delimiter: str, unreadable: list[RowProblem], *, packed: bool
 ) -> Iterator[pa.Table]:
+    import pyarrow as pa
     import pyarrow.csv
 
-    def told(row: Any) -> str:
+    def on_bad_row(row: Any) -> str:
         reason = f"has {row.actual_columns} cells where the head has {row.expected_columns}"
         number = row.number - 1 if row.number else 0
         unreadable.append(RowProblem(row=number, field="row", value=repr(row.text)[:60], reason=reason))
         return "skip"
 
-    parse = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=told)
-    # Without threads, since only then the rows that cannot be read know their number.
-    read = pyarrow.csv.ReadOptions(use_threads=False, block_size=_READ)
-    with _opened(path, packed=packed) as file:
-        head = file.read(_READ)
+    parse = pyarrow.csv.ParseOptions(
+        delimiter=delimiter, newlines_in_values=True, invalid_row_handler=on_bad_row
+    )
+    # Without threads, as only then an unreadable row knows its number.
+    read = pyarrow.csv.ReadOptions(use_threads=False, block_size=_BLOCK)
+    with _open(path, packed=packed) as file:
+        head = file.read(_BLOCK)
         if not head.strip():
             raise InvalidRows(f"{path.name!r} is empty")
         names = pyarrow.csv.open_csv(pa.BufferReader(_first_line(head)), parse_options=parse).schema.names
-    # Cells stay text here: a column of prices such as "$12" and "12" must not change type half way.
+    # Cells stay text here: a column of prices such as "$12" and "12" must not change its type halfway.
     convert = pyarrow.csv.ConvertOptions(
         column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
     )
     unreadable.clear()
     with (
-        _opened(path, packed=packed) as file,
+        _open(path, packed=packed) as file,
         pyarrow.csv.open_csv(file, read_options=read, parse_options=parse, convert_options=convert) as reader,
     ):
         for batch in reader:
@@ -110,9 +122,7 @@ def _first_line(head: bytes) -> bytes:
 def _jsonl_batches(
     path: Path, wanted: set[str], unreadable: list[RowProblem], *, packed: bool
 ) -> Iterator[pa.Table]:
-    import orjson
-
-    with _opened(path, packed=packed) as file:
+    with _open(path, packed=packed) as file:
         rows: list[Mapping[str, Any]] = []
         number = 0
         for line in file:
@@ -131,22 +141,26 @@ def _jsonl_batches(
                 continue
             rows.append(row)
             if len(rows) == BATCH:
-                yield _table_of(rows, wanted)
+                yield _from_objects(rows, wanted)
                 rows = []
         if rows or not number:
-            yield _table_of(rows, wanted)
+            yield _from_objects(rows, wanted)
 
 
-def _table_of(rows: list[Mapping[str, Any]], wanted: set[str]) -> pa.Table:
+def _from_objects(rows: list[Mapping[str, Any]], wanted: set[str]) -> pa.Table:
+    import pyarrow as pa
+
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {}
     for name in names:
         values = [row.get(name) for row in rows] if name in wanted else [None] * len(rows)
-        columns[name] = _column_of(name, values)
+        columns[name] = _from_values(name, values)
     return pa.table(columns)
 
 
-def _column_of(name: str, values: list[Any]) -> pa.Array:
+def _from_values(name: str, values: list[Any]) -> pa.Array:
+    import pyarrow as pa
+
     numeric = all(value is None or (isinstance(value, int | float) and value is not True) for value in values)
     if numeric and not any(value is False for value in values):
         return pa.array([None if value is None else float(value) for value in values], pa.float64())
@@ -156,20 +170,20 @@ def _column_of(name: str, values: list[Any]) -> pa.Array:
 
 
 def _parquet_batches(path: Path, wanted: set[str], *, packed: bool) -> Iterator[pa.Table]:
+    import pyarrow as pa
     import pyarrow.parquet
 
     if packed:
         # Parquet is read from its end, which a gzip stream cannot give.
         with tempfile.TemporaryDirectory(prefix="finetune_pricer-") as folder:
             unpacked = Path(folder) / "unpacked.parquet"
-            with _opened(path, packed=True) as file, unpacked.open("wb") as target:
+            with _open(path, packed=True) as file, unpacked.open("wb") as target:
                 shutil.copyfileobj(file, target)
             yield from _parquet_batches(unpacked, wanted, packed=False)
         return
     with pyarrow.parquet.ParquetFile(path, memory_map=True, pre_buffer=False) as file:
-        every = file.schema_arrow.names
-        found = [name for name in every if name in wanted]
-        if not found:
+        present = [name for name in file.schema_arrow.names if name in wanted]
+        if not present:
             yield file.schema_arrow.empty_table()
-        for batch in file.iter_batches(batch_size=BATCH, columns=found, use_threads=False):
+        for batch in file.iter_batches(batch_size=BATCH, columns=present, use_threads=False):
             yield pa.Table.from_batches([batch])

@@ -1,26 +1,35 @@
-"""The Hugging Face Hub: logging in, loading splits, publishing them with a card that says what they are."""
+"""The Hugging Face Hub: log in, load splits, and publish splits with a card that says what they are."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._environment import settings
 from ..errors import AccessDenied, HubError, InvalidRows
-from .ingest import BATCH, Loaded, OnError, Rows, listed, load
+from .ingest import IngestResult, OnError, Source, ingest, quote_names
+from .tables import BATCH, write_parquet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from .dataset import ItemDataset, ItemSplits
+    import pyarrow as pa
 
 _SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid", "dev"), "test": ("test",)}
 
 
-def hub_splits(
+class HubSplit(NamedTuple):
+    """One split as the Hub gets it."""
+
+    table: pa.Table
+    history: tuple[str, ...]
+    """Where the rows come from and what was done to them, a sentence each."""
+    description: str
+    """A page of text about the rows."""
+
+
+def load_splits(
     name: str,
     *,
     token: str | None,
@@ -28,27 +37,30 @@ def hub_splits(
     columns: Mapping[str, str] | None,
     on_error: OnError,
     streaming: bool,
-) -> list[Loaded]:
-    """Load the three splits of a Hub repository or of a local folder."""
-    found = _load(name, token or settings().get("HF_TOKEN"), revision, streaming=streaming)
-    loaded = []
+) -> list[IngestResult]:
+    """Load the three splits of a Hub repository or of a local folder: training, validation and test."""
+    loaded = _load(name, token or settings().get("HF_TOKEN"), revision, streaming=streaming)
+    results = []
     for split, names in _SPLITS.items():
-        present = next((candidate for candidate in names if candidate in found), None)
+        present = next((candidate for candidate in names if candidate in loaded), None)
         if present is None:
             raise HubError(
-                f"{name!r} has no split {split!r}; it has {listed(found)}; split it first, or load files"
+                f"{name!r} has no split {split!r}; it has {quote_names(loaded)}; "
+                "split it first, or load files"
             )
-        rows = Rows(source=f"split {split!r} of {name!r}", batches=_batches(name, found[present]))
+        source = Source(name=f"split {split!r} of {name!r}", batches=_batches(name, loaded[present]))
         try:
-            loaded.append(load(rows, columns=columns, on_error=on_error))
+            results.append(ingest(source, columns=columns, on_error=on_error))
         except InvalidRows as error:
             if error.problems:
                 raise
             raise HubError(str(error)) from error
-    return loaded
+    return results
 
 
 def _batches(name: str, data: Any) -> Iterator[pa.Table]:
+    import pyarrow as pa
+
     try:
         any_rows = False
         for batch in data.with_format("arrow").iter(batch_size=BATCH):
@@ -66,7 +78,7 @@ def _load(name: str, token: str | None, revision: str | None, *, streaming: bool
     import datasets
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    # A path that is meant as a folder must not be looked up on the Hub when it is missing.
+    # A missing folder must not be looked up on the Hub.
     path = Path(name).expanduser()
     looks_local = path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
     if looks_local and not path.is_dir():
@@ -75,8 +87,8 @@ def _load(name: str, token: str | None, revision: str | None, *, streaming: bool
         )
     here = path.is_dir()
     try:
-        # A folder is streamed past the cache of `datasets`, which takes two folders of one name, each with a
-        # card that lists its files, for the same and gives the rows of the first.
+        # A folder is streamed past the cache of `datasets`. The cache takes two folders of one name, each
+        # with a card that lists its files, for the same, and returns the rows of the first.
         loaded = datasets.load_dataset(
             str(path) if here else name, token=token, revision=revision, streaming=streaming or here
         )
@@ -88,7 +100,7 @@ def _load(name: str, token: str | None, revision: str | None, *, streaming: bool
     except (OSError, ValueError, HFValidationError, datasets.exceptions.DatasetsError) as error:
         raise HubError(f"cannot load {name!r}: {_first_line(error)}") from error
     if not isinstance(loaded, dict):
-        raise HubError(f"{name!r} has no splits")
+        raise HubError(f"{name!r} has no splits; split it first, or load files")
     return dict(loaded)
 
 
@@ -96,8 +108,17 @@ def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def hub_login(token: str | None, *, add_to_git_credential: bool) -> None:
-    """Save a Hub login, by token or by asking."""
+def login(token: str | None = None, *, add_to_git_credential: bool = False) -> None:
+    """Log in to the Hugging Face Hub and save the login for the next time.
+
+    Args:
+        token: The Hub token; else `HF_TOKEN` of the environment or `.env`, else asked for.
+        add_to_git_credential: Also save it where git looks for passwords.
+
+    Raises:
+        AccessDenied: The Hub does not accept the token.
+        HubError: The Hub cannot be reached.
+    """
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -114,14 +135,14 @@ def hub_login(token: str | None, *, add_to_git_credential: bool) -> None:
 
 
 def push(
-    splits: ItemSplits,
+    splits: Mapping[str, HubSplit],
     repo: str,
     *,
     private: bool,
     token: str | None,
     licence: str | None,
 ) -> str:
-    """Upload the splits and their card; give the address of the data set."""
+    """Upload splits and their card, and return the address of the data set."""
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
@@ -146,18 +167,18 @@ def push(
     return str(where)
 
 
-def write_folder(splits: ItemSplits, folder: Path, *, title: str, licence: str | None) -> None:
-    """Write the splits in the Hub's layout, with a `README.md` that is the data set's card."""
-    for name, items in zip(splits._fields, splits, strict=True):
-        items.to_parquet(folder / "data" / f"{name}-00000-of-00001.parquet")
-    (folder / "README.md").write_text(card(splits, title=title, licence=licence), encoding="utf-8")
+def write_folder(splits: Mapping[str, HubSplit], folder: Path, *, title: str, licence: str | None) -> None:
+    """Write splits in the Hub's layout, with a `README.md` that is the data set's card."""
+    for name, split in splits.items():
+        write_parquet(split.table, folder / "data" / f"{name}-00000-of-00001.parquet")
+    (folder / "README.md").write_text(_write_card(splits, title=title, licence=licence), encoding="utf-8")
 
 
-def card(splits: ItemSplits, *, title: str, licence: str | None) -> str:
-    """Say where the rows came from, what was removed and what the prices look like."""
+def _write_card(splits: Mapping[str, HubSplit], *, title: str, licence: str | None) -> str:
+    """Return a card that says where the rows came from, what was removed, and what the prices look like."""
     head = ["---", *([f"license: {licence}"] if licence else []), "configs:", "- config_name: default"]
     head += ["  data_files:"]
-    for name in splits._fields:
+    for name in splits:
         head += [f"  - split: {name}", f"    path: data/{name}-*.parquet"]
     body = [f"# {title.partition('/')[2] or title}", ""]
     body += [
@@ -166,13 +187,10 @@ def card(splits: ItemSplits, *, title: str, licence: str | None) -> str:
         "| split | items |",
         "|---|---|",
     ]
-    body += [f"| {name} | {len(items):,} |" for name, items in zip(splits._fields, splits, strict=True)]
-    for name, items in zip(splits._fields, splits, strict=True):
+    body += [f"| {name} | {split.table.num_rows:,} |" for name, split in splits.items()]
+    for name, split in splits.items():
         body += ["", f"## {name}", "", "Where its rows come from, and what was done to them:", ""]
-        body += [f"{number}. {line}" for number, line in enumerate(_history(items), start=1)]
-        body += ["", "```text", str(items.describe()), "```"]
+        history = split.history or ("made in Python",)
+        body += [f"{number}. {line}" for number, line in enumerate(history, start=1)]
+        body += ["", "```text", split.description, "```"]
     return "\n".join([*head, "---", "", *body, ""])
-
-
-def _history(items: ItemDataset) -> tuple[str, ...]:
-    return items.history or ("made in Python",)

@@ -1,4 +1,4 @@
-"""Rows of any origin become rows of items, batch by batch: columns found, values read, bad rows told."""
+"""Rows of any origin become rows of items, batch by batch, and every row that cannot be an item is named."""
 
 from __future__ import annotations
 
@@ -9,144 +9,157 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from ..errors import DataError, InvalidRows, RowProblem
-from .item import ITEM_FIELDS, TEXT_FIELDS, as_price, content_id
+from .item import ID_FIELDS, ITEM_FIELDS, TEXT_FIELDS, content_id, read_price
 from .spool import Spool
+from .tables import BATCH, STANDS_FOR, item_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    import pandas as pd
+    import pyarrow as pa
+
 _log = logging.getLogger("finetune_pricer")
 
 OnError = Literal["raise", "skip"]
-BATCH = 10_000
-"""Rows that are looked at together."""
+"""What happens to rows that cannot be items: the source is refused, or they are left out."""
 
 _STRINGS = ("title", "category", "summary", "full", "id")
-STANDS_FOR = "stands_for"
-SCHEMA = pa.schema(
-    [(name, pa.float64() if name in {"price", "weight"} else pa.string()) for name in ITEM_FIELDS]
-    + [(STANDS_FOR, pa.float64())]
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
-    """What comes in: batches of foreign rows, and the rows that could not even be split into cells."""
+class Source:
+    """Batches of foreign rows, and the rows that could not be parsed."""
 
-    source: str
+    name: str
+    """What messages call it."""
     batches: Iterable[pa.Table]
     unreadable: list[RowProblem] = field(default_factory=list)
-    """Filled while the batches are read; these rows are in no batch."""
+    """Rows that could not be split into cells: filled while the batches are read, and in no batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
-    """What came of it."""
+class IngestResult:
+    """The accepted rows, their history, and the rejected rows."""
 
     table: pa.Table
     history: tuple[str, ...]
     skipped: tuple[RowProblem, ...]
 
 
-def load(
-    rows: Rows,
+def ingest(
+    source: Source,
     *,
     columns: Mapping[str, str] | None = None,
     priced: bool = True,
     on_error: OnError = "raise",
-) -> Loaded:
-    """Check rows and bring them into `SCHEMA`; their memory does not grow with their number.
+) -> IngestResult:
+    """Check foreign rows and bring them into `item_schema()`; memory does not grow with their number.
 
     Raises:
         InvalidRows: A column is missing; or, unless they are skipped, rows cannot be items: `problems` holds
-            each.
+            every one.
     """
     if on_error not in {"raise", "skip"}:
         raise DataError(f"on_error is 'raise' or 'skip', not {on_error!r}")
     seen, problems = 0, list[RowProblem]()
-    with Spool(SCHEMA) as spool:
-        for batch in rows.batches:
-            named = _renamed(batch, rows.source, columns or {})
-            if twice := [name for name in SCHEMA.names if named.column_names.count(name) > 1]:
-                raise InvalidRows(f"{rows.source} has more than one column {twice[0]!r}; keep one")
+    with Spool(item_schema()) as spool:
+        for batch in source.batches:
+            named = _rename_columns(batch, source.name, columns or {})
             if not seen:
-                _require_columns(named, rows.source, priced=priced)
-            items, bad = _item_batch(named, priced=priced, first=seen + 1)
+                _require_columns(named, source.name, priced=priced)
+            items, bad = _check_batch(named, priced=priced, first=seen + 1)
             seen += batch.num_rows
             problems += bad
             if on_error == "skip" or not problems:
                 spool.write(items)
-        problems = _in_file_order(problems, rows.unreadable)
-        bad_rows = len({problem.row for problem in problems})
-        total = seen + len(rows.unreadable)
+        problems = _sort_by_row(problems, source.unreadable)
+        total = seen + len(source.unreadable)
         if problems and on_error == "raise":
             raise InvalidRows(
-                f"{bad_rows:,} of {total:,} rows of {rows.source} cannot be items:", problems=problems
+                f"{_count_rows(problems):,} of {total:,} rows of {source.name} cannot be items:",
+                problems=problems,
             )
-        history = [f"{total:,} rows read from {rows.source}"]
-        if problems:
-            why = Counter(problem.field for problem in problems).most_common()
-            fields = ", ".join(f"{name} ({count:,})" for name, count in why)
-            history.append(f"{bad_rows:,} rows skipped that cannot be items, because of their {fields}")
-            _log.warning("%s: %s", rows.source, history[-1])
-        return Loaded(table=spool.table(), history=tuple(history), skipped=tuple(problems))
+        history = _write_history(source.name, total, problems)
+        return IngestResult(table=spool.table(), history=history, skipped=tuple(problems))
 
 
-def _in_file_order(problems: list[RowProblem], unreadable: list[RowProblem]) -> list[RowProblem]:
-    # Rows were counted without those that could not be read: count these in.
+def _write_history(source: str, total: int, skipped: list[RowProblem]) -> tuple[str, ...]:
+    read = f"{total:,} rows read from {source}"
+    if not skipped:
+        return (read,)
+    why = Counter(problem.field for problem in skipped).most_common()
+    fields = ", ".join(f"{name} ({count:,})" for name, count in why)
+    left_out = f"{_count_rows(skipped):,} rows skipped that cannot be items, because of their {fields}"
+    _log.warning("%s: %s", source, left_out)
+    return read, left_out
+
+
+def _count_rows(problems: list[RowProblem]) -> int:
+    return len({problem.row for problem in problems})
+
+
+def _sort_by_row(problems: list[RowProblem], unreadable: list[RowProblem]) -> list[RowProblem]:
+    # So far the unreadable rows were not counted: shift the rows behind them.
     gaps = sorted(problem.row for problem in unreadable)
     gaps = [row - index for index, row in enumerate(gaps)]
     moved = [replace(each, row=each.row + bisect_right(gaps, each.row)) for each in problems]
     return sorted([*moved, *unreadable], key=lambda problem: problem.row)
 
 
-def _item_batch(table: pa.Table, *, priced: bool, first: int) -> tuple[pa.Table, list[RowProblem]]:
+def _check_batch(table: pa.Table, *, priced: bool, first: int) -> tuple[pa.Table, list[RowProblem]]:
+    import pyarrow as pa
+
+    schema = item_schema()
     problems: list[RowProblem] = []
-    found = {name: _text_column(table, name) for name in _STRINGS}
-    found["price"] = _price_column(table, priced=priced, problems=problems)
-    found["weight"] = _number_column(table, "weight")
-    found[STANDS_FOR] = _number_column(table, STANDS_FOR)
-    problems.extend(_without_text(found))
-    found["id"] = _with_ids(found)
-    made = pa.table([found[name] for name in SCHEMA.names], schema=SCHEMA)
+    read = {name: _text_column(table, name) for name in _STRINGS}
+    read["price"] = _price_column(table, priced=priced, problems=problems)
+    read["weight"] = _number_column(table, "weight")
+    read[STANDS_FOR] = _number_column(table, STANDS_FOR)
+    problems.extend(_find_rows_without_text(read))
+    read["id"] = _fill_ids(read)
+    items = pa.table([read[name] for name in schema.names], schema=schema)
     if problems:
         bad = {problem.row for problem in problems}
-        made = made.filter(pa.array([row not in bad for row in range(1, made.num_rows + 1)], pa.bool_()))
-    return made, [replace(problem, row=problem.row + first - 1) for problem in problems]
+        items = items.filter(pa.array([row not in bad for row in range(1, items.num_rows + 1)], pa.bool_()))
+    return items, [replace(problem, row=problem.row + first - 1) for problem in problems]
 
 
-def _renamed(table: pa.Table, source: str, columns: Mapping[str, str]) -> pa.Table:
+def _rename_columns(table: pa.Table, source: str, columns: Mapping[str, str]) -> pa.Table:
     if absent := [name for name in columns if name not in table.column_names]:
-        raise InvalidRows(f"{source} has no column {absent[0]!r}; it has {listed(table.column_names)}")
+        raise InvalidRows(f"{source} has no column {absent[0]!r}; it has {quote_names(table.column_names)}")
     if unknown := [name for name in columns.values() if name not in ITEM_FIELDS]:
-        raise InvalidRows(f"an item has no field {unknown[0]!r}; it has {listed(ITEM_FIELDS)}")
-    # A foreign column that takes one of our names pushes aside what had the name before.
+        raise InvalidRows(f"an item has no field {unknown[0]!r}; it has {quote_names(ITEM_FIELDS)}")
+    # A foreign column that takes one of our names replaces the column that had the name before.
     kept = [name for name in table.column_names if name in columns or name not in columns.values()]
     at = [index for index, name in enumerate(table.column_names) if name in kept]
-    return table.select(at).rename_columns([columns.get(name, name) for name in kept])
+    renamed = table.select(at).rename_columns([columns.get(name, name) for name in kept])
+    if twice := [name for name in item_schema().names if renamed.column_names.count(name) > 1]:
+        raise InvalidRows(f"{source} has more than one column {twice[0]!r}; keep one")
+    return renamed
 
 
 def _require_columns(table: pa.Table, source: str, *, priced: bool) -> None:
     names = table.column_names
     hint = "map foreign names with columns={'theirs': 'ours'}"
     if priced and "price" not in names:
-        raise InvalidRows(f"{source} has no column 'price'; it has {listed(names)}; {hint}")
+        raise InvalidRows(f"{source} has no column 'price'; it has {quote_names(names)}; {hint}")
     if not any(name in names for name in TEXT_FIELDS):
         raise InvalidRows(
-            f"{source} has none of the text columns {listed(TEXT_FIELDS)}; it has {listed(names)}; {hint}"
+            f"{source} has none of the text columns {quote_names(TEXT_FIELDS)}; "
+            f"it has {quote_names(names)}; {hint}"
         )
 
 
-def listed(names: Iterable[object]) -> str:
-    """Name things in a message."""
+def quote_names(names: Iterable[object]) -> str:
+    """Return names as a message shows them."""
     return ", ".join(repr(name) for name in names) or "no columns"
 
 
 def _text_column(table: pa.Table, name: str) -> pa.ChunkedArray:
+    import pyarrow as pa
+
     if name not in table.column_names:
         return pa.chunked_array([pa.nulls(table.num_rows, pa.string())])
     column = table[name]
@@ -156,12 +169,16 @@ def _text_column(table: pa.Table, name: str) -> pa.ChunkedArray:
 
 
 def _number_column(table: pa.Table, name: str) -> pa.ChunkedArray:
+    import pyarrow as pa
+
     if name not in table.column_names:
         return pa.chunked_array([pa.nulls(table.num_rows, pa.float64())])
-    return pa.chunked_array([pa.array([_as_number(cell) for cell in table[name].to_pylist()], pa.float64())])
+    return pa.chunked_array(
+        [pa.array([_read_number(cell) for cell in table[name].to_pylist()], pa.float64())]
+    )
 
 
-def _as_number(cell: Any) -> float | None:
+def _read_number(cell: Any) -> float | None:
     # Nothing is computed from a weight, so a weight that is no number is no reason to refuse the row.
     try:
         number = float(cell)
@@ -171,6 +188,9 @@ def _as_number(cell: Any) -> float | None:
 
 
 def _price_column(table: pa.Table, *, priced: bool, problems: list[RowProblem]) -> pa.ChunkedArray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     if "price" not in table.column_names:
         return pa.chunked_array([pa.array(_read_prices([None] * table.num_rows, priced, problems))]).cast(
             pa.float64()
@@ -189,7 +209,7 @@ def _read_prices(values: Iterable[Any], priced: bool, problems: list[RowProblem]
     for row, value in enumerate(values, start=1):
         price = None
         try:
-            price = as_price(value)
+            price = read_price(value)
             reason = "has no price" if price is None and priced else ""
         except ValueError as error:
             reason = str(error)
@@ -198,10 +218,12 @@ def _read_prices(values: Iterable[Any], priced: bool, problems: list[RowProblem]
         yield price
 
 
-def _without_text(found: Mapping[str, pa.ChunkedArray]) -> Iterator[RowProblem]:
+def _find_rows_without_text(columns: Mapping[str, pa.ChunkedArray]) -> Iterator[RowProblem]:
+    import pyarrow.compute as pc
+
     filled = None
     for name in TEXT_FIELDS:
-        has = pc.fill_null(pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(found[name])), 0), False)
+        has = pc.fill_null(pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(columns[name])), 0), False)
         filled = has if filled is None else pc.or_(filled, has)
     if filled is None or pc.all(filled).as_py() is not False:
         return
@@ -210,11 +232,45 @@ def _without_text(found: Mapping[str, pa.ChunkedArray]) -> Iterator[RowProblem]:
             yield RowProblem(row=row, field="text", value="''", reason="has no summary, full text or title")
 
 
-def _with_ids(found: Mapping[str, pa.ChunkedArray]) -> pa.ChunkedArray:
-    ids = found["id"]
+def _fill_ids(columns: Mapping[str, pa.ChunkedArray]) -> pa.ChunkedArray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    ids = columns["id"]
     if ids.null_count == 0 and pc.all(pc.not_equal(ids, "")).as_py() is not False:
         return ids
-    names = ("id", "title", "category", "summary", "full", "weight")
-    columns = [found[name].to_pylist() for name in names]
-    rows = (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
+    names = ("id", *ID_FIELDS)
+    values = [columns[name].to_pylist() for name in names]
+    rows = (dict(zip(names, row, strict=True)) for row in zip(*values, strict=True))
     return pa.chunked_array([pa.array([row["id"] or content_id(row) for row in rows], pa.string())])
+
+
+def read_frame(frame: pd.DataFrame) -> Source:
+    """Return a frame's rows in batches."""
+
+    def batches() -> Iterator[pa.Table]:
+        import pyarrow as pa
+
+        for start in range(0, max(len(frame), 1), BATCH):
+            part = frame.iloc[start : start + BATCH]
+            names = [str(name) for name in part.columns]
+            arrays = [_frame_column(name, part.iloc[:, at]) for at, name in enumerate(names)]
+            yield pa.table(arrays, names=names)
+
+    return Source(name="the frame", batches=batches())
+
+
+def _frame_column(name: str, column: pd.Series[Any]) -> pa.Array:
+    import pyarrow as pa
+
+    # What pandas calls missing (NaN, NA, NaT) is no value.
+    cells = [None if missing else cell for cell, missing in zip(column, column.isna(), strict=True)]
+    try:
+        return pa.array(cells)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        # Cells of mixed types, such as "$12" and 12, are read as text.
+        texts = [None if cell is None else str(cell) for cell in cells]
+        try:
+            return pa.array(texts, pa.string())
+        except ValueError:
+            raise InvalidRows(f"column {name!r} of the frame cannot be read: {error}") from error

@@ -13,29 +13,37 @@ from ..prices import parse_amount
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-TEXT_FIELDS = ("summary", "full", "title")
 ITEM_FIELDS = ("title", "category", "price", "summary", "full", "weight", "id")
+TEXT_FIELDS = ("summary", "full", "title")
+"""Where an item's text is looked for: the first of these that is not blank."""
+ID_FIELDS = ("title", "category", "summary", "full", "weight")
+"""What the id of an item without one is made of."""
 
 
+# A dataclass and not a pydantic model, so that hundreds of thousands of them are made quickly.
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
     """One product, with its price or without.
 
-    A plain frozen dataclass, and not a pydantic model, so that importing it costs no more than it must and
-    hundreds of thousands of them are made quickly; what comes in is checked all the same.
-
     Attributes:
-        title: What it is called.
-        category: What kind of thing it is.
+        title: The product's name.
+        category: The kind of product.
         price: Dollars (or another currency's unit), finite and at least 0; None when nobody knows it.
-            Text such as `"$1,299.00"` is read as `parse_amount` reads it: one amount, no range.
-        summary: The text to price it by, if there is one.
+            Text such as `"$1,299.00"` is read by `parse_amount`: one amount, no range.
+        summary: The text to price the product by, if there is one.
         full: The whole listing.
-        weight: As the source gives it.
+        weight: The weight as the source gives it, in the source's unit.
         id: Text; numbers are converted. Without one, a hash of everything but the price.
 
     Raises:
-        InvalidItem: A field cannot be what it should be, or there is no text at all.
+        InvalidItem: A field has a value that it cannot have, or there is no text at all.
+
+    Examples:
+        >>> lamp = Item(title="Brass lamp", summary="A brass desk lamp with a switch.", price=59.9)
+        >>> lamp.text
+        'A brass desk lamp with a switch.'
+        >>> Item(title="Brass lamp").price is None
+        True
     """
 
     title: str | None = None
@@ -55,7 +63,7 @@ class Item:
             if value is not None and not _is_unicode(value):
                 raise InvalidItem(f"{name}: {field}: holds half a character (a lone surrogate)")
         object.__setattr__(self, "id", "" if self.id is None else str(self.id))
-        for field, read in (("price", as_price), ("weight", _as_weight)):
+        for field, read in (("price", read_price), ("weight", _read_weight)):
             try:
                 object.__setattr__(self, field, read(getattr(self, field)))
             except ValueError as error:
@@ -67,13 +75,11 @@ class Item:
 
     @property
     def text(self) -> str:
-        """What the price is asked for: the summary, else the full text, else the title."""
-        if (text := self.summary) and not text.isspace():
-            return text
-        if (text := self.full) and not text.isspace():
-            return text
-        if (text := self.title) and not text.isspace():
-            return text
+        """What the item is priced by: the summary, else the full listing, else the title."""
+        for field in TEXT_FIELDS:
+            text: str | None = getattr(self, field)
+            if text and not text.isspace():
+                return text
         return ""
 
     @property
@@ -83,8 +89,8 @@ class Item:
         return first if len(first) <= 80 else first[:77] + "..."
 
 
-def as_price(value: Any) -> float | None:
-    """Turn a cell into a price, or None where it is empty; `ValueError` says why it cannot be one."""
+def read_price(value: Any) -> float | None:
+    """Return a cell's price, or None where the cell is empty; `ValueError` says why it is no price."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     if type(value).__name__ in {"bool", "bool_"}:  # Python's and numpy's
@@ -104,7 +110,11 @@ def as_price(value: Any) -> float | None:
 
 
 def require_price(item: Item, what_for: str, row: int | None = None) -> float:
-    """Give the item's price, or raise `InvalidItem` naming the item, its row and the step that needs it."""
+    """Return the item's price.
+
+    Raises:
+        InvalidItem: The item has no price; the message names the item, its row, and the step that needs it.
+    """
     if item.price is None:
         where = "" if row is None else f"row {row}, "
         raise InvalidItem(f"{where}item {item.id!r} ({item.label}) has no price, which {what_for} needs")
@@ -112,14 +122,12 @@ def require_price(item: Item, what_for: str, row: int | None = None) -> float:
 
 
 def content_id(fields: Mapping[str, Any]) -> str:
-    """Hash everything but the price, so that a product keeps its id when its price becomes known."""
-    content = "\x1f".join(
-        str(fields.get(name) or "") for name in ("title", "category", *TEXT_FIELDS[:2], "weight")
-    )
+    """Return a hash of everything but the price: a product keeps its id when its price becomes known."""
+    content = "\x1f".join(str(fields.get(name) or "") for name in ID_FIELDS)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def _as_weight(value: Any) -> float | None:
+def _read_weight(value: Any) -> float | None:
     if value is None:
         return None
     try:
@@ -135,11 +143,11 @@ def _is_unicode(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def trusted_items(columns: Iterable[Iterable[Any]]) -> Iterator[Item]:
-    """Make items of columns that were checked when their table was read, in the order of `Item`'s fields."""
-    put = [getattr(Item, name).__set__ for name in ITEM_FIELDS]  # the way past `frozen`, found once
+def build_items(columns: Iterable[Iterable[Any]]) -> Iterator[Item]:
+    """Yield items from columns in the order of `ITEM_FIELDS`, whose values were checked before."""
+    set_fields = [getattr(Item, name).__set__ for name in ITEM_FIELDS]  # writes to a frozen item
     for row in zip(*columns, strict=True):
         item = object.__new__(Item)
-        for set_field, value in zip(put, row, strict=True):
+        for set_field, value in zip(set_fields, row, strict=True):
             set_field(item, value)
         yield item

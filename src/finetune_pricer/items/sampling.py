@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
+from .._methods.duplicates import group_ids
 from ..errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    import numpy as np
     import numpy.typing as npt
 
-    Rows = npt.NDArray[np.int64]
+    Ints = npt.NDArray[np.int64]
 
 PRICE_STRATA = 10
 """Into how many parts the range of log prices is cut."""
 
 
-def price_strata(prices: npt.NDArray[np.float64]) -> Rows:
-    """Cut the range of log(1 + price) into parts of equal width and say in which part each price lies."""
+def price_strata(prices: npt.NDArray[np.float64]) -> Ints:
+    """Cut the range of log(1 + price) into parts of equal width, and return the part of each price."""
+    import numpy as np
+
     logs = np.log1p(prices)
     low, high = (float(logs.min()), float(logs.max())) if len(logs) else (0.0, 0.0)
     if high == low:
@@ -28,19 +28,14 @@ def price_strata(prices: npt.NDArray[np.float64]) -> Rows:
     return np.minimum(((logs - low) / (high - low) * PRICE_STRATA).astype(np.int64), PRICE_STRATA - 1)
 
 
-def numbered(labels: Sequence[Any] | npt.NDArray[Any]) -> Rows:
-    """Give equal labels equal numbers, in the order in which they appear."""
-    numbers: dict[Any, int] = {}
-    found = labels.tolist() if isinstance(labels, np.ndarray) else labels
-    return np.array([numbers.setdefault(label, len(numbers)) for label in found], dtype=np.int64)
-
-
-def even_sample(strata: Rows, n: int, seed: int) -> tuple[Rows, npt.NDArray[np.float64]]:
+def sample_evenly(strata: Ints, n: int, seed: int) -> tuple[Ints, npt.NDArray[np.float64]]:
     """Draw `n` rows, as many from each stratum as from any other while it has some.
 
     Returns:
         The rows in random order, and for each the number of rows of its stratum that it stands for.
     """
+    import numpy as np
+
     draw = np.random.default_rng(seed)
     order = draw.permutation(len(strata))
     sizes = np.bincount(strata, minlength=1)
@@ -55,7 +50,9 @@ def even_sample(strata: Rows, n: int, seed: int) -> tuple[Rows, npt.NDArray[np.f
     return rows, (sizes / np.maximum(quota, 1))[strata[rows]]
 
 
-def _even_quota(sizes: Rows, n: int, draw: np.random.Generator) -> Rows:
+def _even_quota(sizes: Ints, n: int, draw: np.random.Generator) -> Ints:
+    import numpy as np
+
     quota = np.zeros_like(sizes)
     left = n
     while left:
@@ -69,15 +66,17 @@ def _even_quota(sizes: Rows, n: int, draw: np.random.Generator) -> Rows:
     return quota
 
 
-def parts(groups: Rows, sizes: tuple[int, int], seed: int) -> tuple[Rows, Rows, Rows]:
-    """Divide rows into what is left, validation and test, in random order, no group in two parts.
+def split_rows(groups: Ints, sizes: tuple[int, int], seed: int) -> tuple[Ints, Ints, Ints]:
+    """Divide rows into training, validation and test, in random order, no group in two parts.
 
-    A part is filled group by group, in random order; a group that would make it too large is passed over, so
-    a part may stay a little smaller than was asked for, never larger.
+    Validation and test are filled group by group, in random order. A group that would make the part larger
+    than its size in `sizes` is passed over, so a part may stay a little smaller, but is never larger.
     """
+    import numpy as np
+
     draw = np.random.default_rng(seed)
     order = draw.permutation(len(groups))
-    in_random_order = numbered(groups[order])
+    in_random_order = group_ids(groups[order])
     members = np.bincount(in_random_order, minlength=1)
     part_of = np.zeros(len(members), dtype=np.int64)
     for part, wanted in ((2, sizes[1]), (1, sizes[0])):
@@ -89,11 +88,11 @@ def parts(groups: Rows, sizes: tuple[int, int], seed: int) -> tuple[Rows, Rows, 
                 if not left:
                     break
     where = part_of[in_random_order]
-    rest, validation, test = (order[where == part] for part in (0, 1, 2))
-    return rest, validation, test
+    train, validation, test = (order[where == part] for part in (0, 1, 2))
+    return train, validation, test
 
 
-def part_size(name: str, asked: float, rows: int) -> int:
+def count_of(name: str, asked: float, rows: int) -> int:
     """Turn a share below 1, or a count, into a count.
 
     Raises:

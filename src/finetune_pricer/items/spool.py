@@ -1,4 +1,4 @@
-"""Rows put aside while they are read: in memory while they are few, else in a mapped temporary file."""
+"""A place for rows while they are read: in memory while they are few, else in a mapped temporary file."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from ..errors import FileAccessError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    import pyarrow as pa
+
 IN_MEMORY = 16 * 2**20
-"""Bytes of rows that stay in memory; what is more goes to a file of the system's temporary folder."""
+"""Bytes of rows that stay in memory; beyond that, all rows go to a file of the system's temporary folder."""
 
 
 class Spool:
-    """Collects tables of one schema into one, whose memory does not grow with the number of rows.
+    """Collects tables of one schema into one table, whose memory does not grow with the number of rows.
 
-    The temporary file has no name any more once the table is made (where the system allows it), so nothing
+    Once the table is made, the temporary file has lost its name (where the system allows that), so nothing
     is left behind, however the process ends.
     """
 
@@ -44,7 +44,7 @@ class Spool:
             self._writer.close()
             self._writer = None
         if self._path is not None:
-            _forget(self._path)
+            _delete(self._path)
 
     def write(self, table: pa.Table) -> None:
         """Add rows.
@@ -52,6 +52,8 @@ class Spool:
         Raises:
             FileAccessError: The temporary folder is full or cannot be written.
         """
+        import pyarrow as pa
+
         self._bytes += table.nbytes
         self._kept.append(table)
         if self._bytes <= self._limit:
@@ -65,35 +67,37 @@ class Spool:
             for kept in self._kept:
                 self._writer.write_table(kept)
         except OSError as error:
-            raise _full(error) from error
+            raise _disk_error(error) from error
         self._kept = []
 
     def table(self) -> pa.Table:
-        """Give all rows; nothing can be added afterwards.
+        """Return all rows; nothing can be added afterwards.
 
         Raises:
             FileAccessError: The temporary folder is full.
         """
+        import pyarrow as pa
+
         if self._writer is None or self._path is None:
             return pa.concat_tables([self._schema.empty_table(), *self._kept])
         try:
             self._writer.close()
         except OSError as error:
-            raise _full(error) from error
+            raise _disk_error(error) from error
         self._writer = None
         return pa.ipc.open_file(pa.memory_map(str(self._path))).read_all()
 
 
-def _forget(path: Path) -> None:
+def _delete(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError:
-        # Windows keeps a mapped file; by the end of the process nothing maps it any more.
+        # Windows does not delete a file that is mapped; when the process ends, it no longer is.
         atexit.register(lambda: path.unlink(missing_ok=True))
 
 
-def _full(error: OSError) -> FileAccessError:
+def _disk_error(error: OSError) -> FileAccessError:
     return FileAccessError(
-        f"cannot put rows aside in {tempfile.gettempdir()!r}: {error.strerror or error}; "
+        f"cannot write rows to the temporary folder {tempfile.gettempdir()!r}: {error.strerror or error}; "
         "make room there, or set TMPDIR to another folder"
     )

@@ -1,93 +1,94 @@
-"""Tables of items, made, joined, taken from and written, without holding them twice."""
+"""Arrow tables of items: their schema, and what is done with whole tables, without holding them twice."""
 
 from __future__ import annotations
 
+from functools import cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from .._files import replacing
-from ..errors import InvalidRows
-from .ingest import BATCH, SCHEMA, STANDS_FOR, Rows
 from .item import ITEM_FIELDS
 from .spool import Spool
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     import numpy as np
     import numpy.typing as npt
-    import pandas as pd
+    import pyarrow as pa
 
     from .item import Item
 
-_fields = attrgetter(*ITEM_FIELDS)
+BATCH = 10_000
+"""How many rows are worked on at a time."""
+STANDS_FOR = "stands_for"
+"""The column that says how many items of the natural mix a row stands for; empty where nothing was drawn."""
+
+_fields_of = attrgetter(*ITEM_FIELDS)
 
 
-def gathered(items: Iterable[Item]) -> pa.Table:
+@cache
+def item_schema() -> pa.Schema:
+    """Return the columns of a table of items: the fields of `Item`, and `STANDS_FOR`."""
+    import pyarrow as pa
+
+    numbers = {"price", "weight", STANDS_FOR}
+    names = (*ITEM_FIELDS, STANDS_FOR)
+    return pa.schema([(name, pa.float64() if name in numbers else pa.string()) for name in names])
+
+
+def from_items(items: Iterable[Item]) -> pa.Table:
     """Put items into a table."""
-    with Spool(SCHEMA) as spool:
+    with Spool(item_schema()) as spool:
         rows: list[tuple[Any, ...]] = []
         for item in items:
-            rows.append(_fields(item))
+            rows.append(_fields_of(item))
             if len(rows) == BATCH:
-                spool.write(_table(rows))
+                spool.write(_from_rows(rows))
                 rows = []
         if rows:
-            spool.write(_table(rows))
+            spool.write(_from_rows(rows))
         return spool.table()
 
 
-def _table(rows: Sequence[tuple[Any, ...]]) -> pa.Table:
+def _from_rows(rows: Sequence[tuple[Any, ...]]) -> pa.Table:
+    import pyarrow as pa
+
+    schema = item_schema()
     columns: dict[str, Any] = dict(zip(ITEM_FIELDS, zip(*rows, strict=True), strict=True))
     columns[STANDS_FOR] = [None] * len(rows)
-    return pa.table({name: pa.array(columns[name], SCHEMA.field(name).type) for name in SCHEMA.names})
+    return pa.table({name: pa.array(columns[name], schema.field(name).type) for name in schema.names})
 
 
-def frame_rows(frame: pd.DataFrame) -> Rows:
-    """Give a frame's rows in batches."""
-
-    def batches() -> Iterator[pa.Table]:
-        for start in range(0, max(len(frame), 1), BATCH):
-            part = frame.iloc[start : start + BATCH]
-            names = [str(name) for name in part.columns]
-            arrays = [_frame_column(name, part.iloc[:, at]) for at, name in enumerate(names)]
-            yield pa.table(arrays, names=names)
-
-    return Rows(source="the frame", batches=batches())
-
-
-def _frame_column(name: str, column: pd.Series[Any]) -> pa.Array:
-    # What pandas calls missing (NaN, NA, NaT) is no value.
-    cells = [None if missing else cell for cell, missing in zip(column, column.isna(), strict=True)]
-    try:
-        return pa.array(cells)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-        # A column of prices such as "$12" and 12; what is of no kind that a table holds is read as text.
-        texts = [None if cell is None else str(cell) for cell in cells]
-        try:
-            return pa.array(texts, pa.string())
-        except ValueError:
-            raise InvalidRows(f"column {name!r} of the frame cannot be read: {error}") from error
-
-
-def joined(tables: Sequence[pa.Table]) -> pa.Table:
+def concat(tables: Sequence[pa.Table]) -> pa.Table:
     """Put tables one behind the other; nothing is copied."""
-    return pa.concat_tables([SCHEMA.empty_table(), *tables])
+    import pyarrow as pa
+
+    return pa.concat_tables([item_schema().empty_table(), *tables])
 
 
-def taken(table: pa.Table, rows: npt.NDArray[np.int64]) -> pa.Table:
-    """Give the rows at these places, in this order."""
-    with Spool(SCHEMA) as spool:
+def take(table: pa.Table, rows: npt.NDArray[np.int64]) -> pa.Table:
+    """Return the rows at these places, in this order."""
+    import pyarrow as pa
+
+    with Spool(item_schema()) as spool:
         for start in range(0, len(rows), BATCH):
             spool.write(table.take(pa.array(rows[start : start + BATCH])).combine_chunks())
         return spool.table()
 
 
-def weighted(table: pa.Table, stands_for: npt.NDArray[np.float64]) -> pa.Table:
-    """Say of each row how many it stands for."""
+def numbers_of(table: pa.Table, column: str) -> npt.NDArray[np.float64]:
+    """Return a column of numbers as an array, `nan` where a row has none."""
+    import numpy as np
+
+    return np.asarray(table[column].to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def with_weights(table: pa.Table, stands_for: npt.NDArray[np.float64]) -> pa.Table:
+    """Return the table with how many items each row stands for."""
+    import pyarrow as pa
+
     at = table.column_names.index(STANDS_FOR)
     return table.set_column(at, STANDS_FOR, pa.array(stands_for, pa.float64()))
 
@@ -96,6 +97,6 @@ def write_parquet(table: pa.Table, path: str | os.PathLike[str]) -> None:
     """Write a table as Parquet, in batches."""
     import pyarrow.parquet
 
-    with replacing(path) as file, pyarrow.parquet.ParquetWriter(file, SCHEMA) as writer:
+    with replacing(path) as file, pyarrow.parquet.ParquetWriter(file, item_schema()) as writer:
         for start in range(0, table.num_rows, BATCH):
             writer.write_table(table.slice(start, BATCH))

@@ -1,121 +1,43 @@
-"""What the two predictors share: settings that are checked, and the parts that decide."""
+"""What `Predictor` and `AsyncPredictor` share: settings that are checked, and the dialogue with the model."""
 
 from __future__ import annotations
 
 import copy
 import math
-import time
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, get_args
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar, get_args
 
-from .._service import requests
+from .._service.requests import is_async, without_retries
 from ..chat import ChatFormatter
-from ..errors import DataError, ServiceError
+from ..errors import DataError
 from ..items import Item, require_price
+from ..providers.connect import provider_of
+from .answer_store import AnswerStore
 from .conformal import Ranges, check_settings
 from .decoding import Decoding
-from .dialogue import Abilities, Question, Questioner
-from .engine import Engine, id_of
-from .rate_limit import MOST, Pace
+from .dialogue import Dialogue, ModelParameters
+from .engine import Engine
+from .rate_limit import MAX_IN_FLIGHT, RateLimit
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from openai import AsyncOpenAI, OpenAI
 
-    from .._service.requests import Answer, Message
     from ..providers.provider import Provider
-    from .answer_store import Kept, KeptAnswers
     from .conformal import By
     from .prediction import Prediction
 
 Client = TypeVar("Client", "OpenAI", "AsyncOpenAI")
-
-Request = tuple["Sequence[Message]", dict[str, Any]]
-"""What to send: messages, and parameters beside them and the model."""
 
 _MOST_SAMPLES = 128  # by the protocol
 _TIMEOUT = 60.0  # seconds; a reply of a dozen tokens that takes longer is not on its way any more
 _THINKING_TIMEOUT = 600.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Exchange:
-    """What to ask one model, what was learned about it, and what it said already."""
-
-    model: str
-    questioner: Questioner
-    abilities: Abilities
-    service: Provider
-    store: KeptAnswers | None
-
-    def dialogue(self, item: Item | str) -> Generator[Question, Answer, Prediction]:
-        """Yield the questions to ask about an item, take their answers, and return the prediction."""
-        return self.questioner.about(item, id_of(item))
-
-    def conversation(self, item: Item | str) -> Generator[Request, Answer, Prediction]:
-        """Yield the requests that an item needs, take the answers or errors, and return the prediction.
-
-        Answers that are kept are not asked for, and new ones are kept.
-
-        Raises:
-            InvalidItem: The text is empty.
-            ServiceError: What was thrown in, where nothing can be learned from it.
-        """
-        dialogue, latency = self.dialogue(item), 0.0
-        question = next(dialogue)
-        while True:
-            answer, took = self.kept(question) or (yield from self._asked(question, id_of(item)))
-            latency += took
-            try:
-                question = dialogue.send(answer)
-            except StopIteration as done:
-                found: Prediction = done.value
-                return replace(found, latency=latency)
-
-    def _asked(self, question: Question, item_id: str) -> Generator[Request, Answer, Kept]:
-        from .answer_store import Kept
-
-        while True:
-            parameters, asked = self.parameters(question), time.perf_counter()
-            try:
-                answer = yield question.messages, parameters
-            except ServiceError as error:
-                if not self.learned(question, parameters, error):
-                    raise
-            else:
-                took = time.perf_counter() - asked
-                self.abilities.confirm()
-                self.keep(question, item_id, answer, took)
-                return Kept(answer, took)
-
-    def key(self, question: Question) -> str:
-        """Give what tells a question from others."""
-        return self.questioner.key(self.model, question)
-
-    def kept(self, question: Question) -> Kept | None:
-        """Give the answer that is there already."""
-        return None if self.store is None else self.store.find(self.key(question))
-
-    def keep(self, question: Question, item_id: str, answer: Answer, took: float) -> None:
-        """Keep an answer, if there is a store."""
-        if self.store is not None and answer.get("choices"):
-            self.store.keep(self.key(question), self.model, item_id, answer, took)
-            self.store.commit()
-
-    def parameters(self, question: Question) -> dict[str, Any]:
-        """Give what goes into the request beside model and messages."""
-        return self.abilities.parameters(question, self.questioner.budget)
-
-    def learned(self, question: Question, parameters: dict[str, Any], error: ServiceError) -> bool:
-        """Learn from a refusal; say whether to ask again, with other parameters."""
-        self.abilities.learn(error)
-        return self.parameters(question) != parameters
-
-
-class Asking(Generic[Client]):
-    """A client, a model, and how to ask it; the public classes describe the arguments."""
+class BasePredictor(Generic[Client]):
+    """A client, a model, and the dialogue with it; the public classes describe the arguments."""
 
     _awaits: ClassVar[bool]
 
@@ -138,7 +60,7 @@ class Asking(Generic[Client]):
             raise DataError(
                 "a predictor needs a model; job.fine_tuned_model is None until job.wait() has returned"
             )
-        if requests.is_async(client) is not self._awaits:
+        if is_async(client) is not self._awaits:
             raise DataError("Predictor takes an openai.OpenAI, aio.AsyncPredictor an openai.AsyncOpenAI")
         if decoding not in get_args(Decoding):
             raise DataError(f"decoding must be one of {', '.join(get_args(Decoding))}, not {decoding!r}")
@@ -148,64 +70,55 @@ class Asking(Generic[Client]):
             raise DataError(f"concurrency must be at least 1, not {concurrency}")
         _above_zero(highest=highest, requests_per_minute=requests_per_minute)
         _above_zero(tokens_per_minute=tokens_per_minute)
-        from ..providers.connect import provider_of
-
         service = provider_of(client, provider)
         self._client: Client = client
         self.model = model
         self.formatter = formatter or ChatFormatter()
         self.concurrency = concurrency
         self._limits = {"requests_per_minute": requests_per_minute, "tokens_per_minute": tokens_per_minute}
-        self._exchange = Exchange(
+        self._dialogue = Dialogue(
             model=model,
-            questioner=Questioner(
-                formatter=self.formatter, decoding=decoding, samples=samples, highest=highest
-            ),
-            abilities=Abilities(model, service),
-            service=service,
-            store=None if store is None else _opened(store),
+            provider=service,
+            formatter=self.formatter,
+            decoding=decoding,
+            samples=samples,
+            highest=highest,
+            parameters=ModelParameters(model, service),
+            store=None if store is None else AnswerStore(store),
         )
 
     @property
     def ranges(self) -> Ranges | None:
         """What gives predictions their `low` and `high`; None before `calibrate`."""
-        return self._exchange.questioner.ranges
+        return self._dialogue.ranges
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.model!r}, decoding={self._exchange.questioner.decoding!r})"
+        return f"{type(self).__name__}({self.model!r}, decoding={self._dialogue.decoding!r})"
 
     @property
-    def _most(self) -> int:
-        return self.concurrency or MOST
+    def _max_in_flight(self) -> int:
+        return self.concurrency or MAX_IN_FLIGHT
 
-    def _engine(self) -> Engine:
-        pace = Pace(most=self.concurrency, **self._limits)
-        ours = self._exchange
-        return Engine(self.model, ours.questioner, ours.abilities, pace, store=ours.store)
+    def _make_engine(self) -> Engine:
+        return Engine(self._dialogue, RateLimit(most=self.concurrency, **self._limits))
 
-    def _patient(self) -> Client:
-        seconds = _THINKING_TIMEOUT if self._exchange.abilities.reasons else _TIMEOUT
-        patient: Client = requests.patient(self._client, seconds)
-        return patient
+    def _client_for_many(self) -> Client:
+        # The engine repeats requests itself: only so it sees the refusals, and keeps under a limit.
+        seconds = _THINKING_TIMEOUT if self._dialogue.parameters.reasons else _TIMEOUT
+        client: Client = without_retries(self._client, seconds)
+        return client
 
-    def _calibrated(
+    def _with_ranges(
         self, predictions: Sequence[Prediction], items: Sequence[Item], coverage: float, by: By | None
     ) -> Self:
         ranges = Ranges.learn(predictions, items, coverage=coverage, by=by)
         made = copy.copy(self)
-        questioner = replace(self._exchange.questioner, ranges=ranges)
-        made._exchange = replace(self._exchange, questioner=questioner)  # noqa: SLF001 - of the same class
+        made._dialogue = replace(self._dialogue, ranges=ranges)  # noqa: SLF001 - of the same class
         return made
 
 
-def _opened(path: str | os.PathLike[str]) -> KeptAnswers:
-    from .answer_store import KeptAnswers
-
-    return KeptAnswers(path)
-
-
-def priced(items: Iterable[Item], coverage: float, by: By | None) -> list[Item]:
-    """Give the items, or raise before anything is asked what calibrating on them would raise after it.
+def check_calibration_items(items: Iterable[Item], coverage: float, by: By | None) -> list[Item]:
+    """Return the items; raise, before anything is asked, what calibrating on them would raise after it.
 
     Raises:
         InvalidItem: An item has no price.

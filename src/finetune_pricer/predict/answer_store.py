@@ -1,4 +1,4 @@
-"""Kept answers: each is on disk when it is received, so that a run that was killed goes on where it was."""
+"""Answers on disk: each is there when it is received, so that a run that was killed goes on where it was."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._sqlite import open_database
 from ..errors import FileAccessError
-from .dialogue import reply_of, usage_of
+from .completion import read_first_text, read_usage
 
 if TYPE_CHECKING:
     import os
@@ -39,14 +39,15 @@ _MIGRATIONS = [
 _COLUMNS = "item_id, model, reply, prompt_tokens, completion_tokens, latency, received_at"
 
 
-class Kept(NamedTuple):
-    """An answer that is there already."""
+class StoredAnswer(NamedTuple):
+    """An answer, and how long it took."""
 
     answer: Answer
     latency: float
+    """Seconds from question to answer."""
 
 
-class KeptAnswers:
+class AnswerStore:
     """Answers kept in an SQLite file, by model, messages and parameters; failures are not kept.
 
     Several threads and processes may use one file. The table `answers` can be read with any SQLite tool.
@@ -67,8 +68,8 @@ class KeptAnswers:
             # Outlives a killed process. A power cut may cost the last answers; a sync for each costs more.
             self._database.execute("PRAGMA synchronous = NORMAL")
 
-    def find(self, key: str) -> Kept | None:
-        """Give the answer to a question, if it was ever received and can be read."""
+    def find(self, key: str) -> StoredAnswer | None:
+        """Return the answer to a question; None if it was never received or cannot be read."""
         import orjson
 
         with self._usable():
@@ -76,7 +77,11 @@ class KeptAnswers:
                 "SELECT answer, latency FROM answers WHERE key = ?", (key,)
             ).fetchone()
         try:
-            return None if row is None else Kept(orjson.loads(zlib.decompress(row["answer"])), row["latency"])
+            return (
+                None
+                if row is None
+                else StoredAnswer(orjson.loads(zlib.decompress(row["answer"])), row["latency"])
+            )
         except (zlib.error, orjson.JSONDecodeError):
             return None  # somebody has written into it; asked again, and then replaced
 
@@ -84,13 +89,13 @@ class KeptAnswers:
         """Write an answer; it is on disk after `commit`."""
         import orjson
 
-        used = usage_of(answer)
+        used = read_usage(answer)
         lasting = {name: answer[name] for name in ("choices", "usage") if name in answer}
         row: tuple[Any, ...] = (
             key,
             model,
             item_id,
-            reply_of(answer),
+            read_first_text(answer),
             used.prompt_tokens,
             used.completion_tokens,
             latency,
@@ -112,7 +117,7 @@ class KeptAnswers:
                 self._database.execute("COMMIT")
 
     def to_frame(self) -> pd.DataFrame:
-        """Give one row per answer: item_id, model, reply, tokens, latency (s), received_at (UTC)."""
+        """Return one row per answer: item_id, model, reply, tokens, latency (s), received_at (UTC)."""
         import pandas as pd
 
         with self._usable():
@@ -122,7 +127,7 @@ class KeptAnswers:
         return frame
 
     def close(self) -> None:
-        """Put everything on disk and let go of the file."""
+        """Put everything on disk and close the file."""
         self.commit()
         self._database.close()
 
@@ -130,14 +135,14 @@ class KeptAnswers:
         with self._usable():
             return int(self._database.execute("SELECT count(*) FROM answers").fetchone()[0])
 
-    def __enter__(self) -> KeptAnswers:
+    def __enter__(self) -> AnswerStore:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
-        return f"KeptAnswers({str(self._path)!r})"
+        return f"AnswerStore({str(self._path)!r})"
 
     @contextmanager
     def _usable(self) -> Iterator[None]:

@@ -66,33 +66,39 @@ class Ranges:
         """
         check_settings(coverage, by, len(items))
         truths = [require_price(item, "calibrating", row) for row, item in enumerate(items, start=1)]
-        priced = [each for each in zip(predictions, items, truths, strict=True) if each[0].price is not None]
+        priced = [
+            (prediction, prediction.price, item.category, truth)
+            for prediction, item, truth in zip(predictions, items, truths, strict=True)
+            if prediction.price is not None
+        ]
         _require_enough(coverage, len(priced), len(truths))
-        edges = _edges([found.price or 0.0 for found, _, _ in priced]) if by == "price" else ()
+        edges = _band_edges([price for _, price, _, _ in priced]) if by == "price" else ()
         blank = cls(coverage=coverage, by=by, n=len(priced), widths={}, edges=edges)
         groups: dict[str, list[float]] = defaultdict(list)
-        for found, item, truth in priced:
-            score = abs(math.log1p(truth) - math.log1p(found.price or 0.0)) / _spread(found)
-            groups[blank.group_of(found, item.category)].append(score)
+        for prediction, price, category, truth in priced:
+            score = abs(math.log1p(truth) - math.log1p(price)) / _spread(prediction)
+            groups[blank.group_of(prediction, category)].append(score)
         return replace(blank, widths=_widths(groups, coverage))
 
-    def group_of(self, found: Prediction, category: str | None) -> str:
-        """Name the group whose width a prediction gets, if there are enough of its kind."""
+    def around(self, prediction: Prediction, category: str | None = None) -> Prediction:
+        """Return the prediction with `low` and `high` in dollars; without a price it stays as it is."""
+        price = prediction.price
+        if price is None:
+            return prediction
+        width = self.widths.get(self.group_of(prediction, category), self.widths[_OTHERS])
+        middle, reach = math.log1p(price), width * _spread(prediction)
+        high = math.expm1(middle + reach) if middle + reach < 700 else math.inf
+        return replace(prediction, low=max(0.0, math.expm1(middle - reach)), high=high)
+
+    def group_of(self, prediction: Prediction, category: str | None) -> str:
+        """Return the group whose width a prediction gets, if there are enough of its kind."""
         if self.by == "category":
             return f"category {category}"
         if self.by == "price":
-            return f"band {bisect.bisect_right(self.edges, found.price or 0.0)}"
-        # Where the model tells its spread and where it does not, scores are of two kinds.
-        return "told" if found.distribution is not None else "not told"
-
-    def around(self, found: Prediction, category: str | None = None) -> Prediction:
-        """Give the prediction with `low` and `high` in dollars; without a price it stays as it is."""
-        if found.price is None:
-            return found
-        width = self.widths.get(self.group_of(found, category), self.widths[_OTHERS])
-        middle, reach = math.log1p(found.price), width * _spread(found)
-        high = math.expm1(middle + reach) if middle + reach < 700 else math.inf
-        return replace(found, low=max(0.0, math.expm1(middle - reach)), high=high)
+            price = prediction.price
+            return _OTHERS if price is None else f"band {bisect.bisect_right(self.edges, price)}"
+        # Scores are of two kinds: with the model's own spread, and without.
+        return "with a distribution" if prediction.distribution is not None else "without one"
 
 
 def check_settings(coverage: float, by: By | None, count: int) -> None:
@@ -105,7 +111,7 @@ def check_settings(coverage: float, by: By | None, count: int) -> None:
 
 
 def _require_enough(coverage: float, count: int, of: int) -> None:
-    needed = _needed(coverage)
+    needed = _count_needed(coverage)
     if count < needed:
         raise DataError(
             f"ranges of {100 * coverage:.6g}% need at least {needed} predictions with a price, "
@@ -113,8 +119,8 @@ def _require_enough(coverage: float, count: int, of: int) -> None:
         )
 
 
-def _needed(coverage: float) -> int:
-    """Give the fewest scores of which one is the k-th: fewer would make every range endless."""
+def _count_needed(coverage: float) -> int:
+    """Return the fewest scores of which one is the k-th: fewer would make every range endless."""
     # Rounded, since 1 / (1 - 0.9) is a little more than 10.
     return max(1, math.ceil(round(1 / (1 - coverage), 9)) - 1)
 
@@ -125,7 +131,7 @@ def _kth_smallest(scores: Sequence[float], coverage: float) -> float:
 
 
 def _widths(groups: Mapping[str, Sequence[float]], coverage: float) -> dict[str, float]:
-    needed = _needed(coverage)
+    needed = _count_needed(coverage)
     large = {name: scores for name, scores in groups.items() if len(scores) >= needed}
     rest = [score for name, scores in groups.items() if name not in large for score in scores]
     if len(rest) < needed:
@@ -135,11 +141,11 @@ def _widths(groups: Mapping[str, Sequence[float]], coverage: float) -> dict[str,
     }
 
 
-def _edges(prices: Sequence[float]) -> tuple[float, ...]:
-    """Give the predicted prices that part the predictions into bands of as many items each."""
+def _band_edges(prices: Sequence[float]) -> tuple[float, ...]:
+    """Return the predicted prices that divide the predictions into bands of equally many items."""
     ordered = sorted(prices)
     return tuple(ordered[len(ordered) * band // _BANDS] for band in range(1, _BANDS))
 
 
-def _spread(found: Prediction) -> float:
-    return 1.0 if found.distribution is None else found.distribution.spread + _SMALLEST_SPREAD
+def _spread(prediction: Prediction) -> float:
+    return 1.0 if prediction.distribution is None else prediction.distribution.spread + _SMALLEST_SPREAD

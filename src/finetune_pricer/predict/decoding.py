@@ -1,6 +1,6 @@
 """Decoding: from token probabilities, or from several replies, to the price with the smallest expected error.
 
-The rules by which `evidence` reads the token probabilities of a reply, in order:
+The rules by which `distribution_from_logprobs` reads the token probabilities of a reply, in order:
 
 1. The *dollar token* is the reply's first token with a digit. It must be nothing but one to three digits,
    with at most a currency mark or spaces before them (`123`, ` 123`, `$123`), and the price that was read
@@ -63,7 +63,10 @@ class Distribution:
     def of(
         cls, weighted: Iterable[tuple[float, float]], *, source: Literal["logprobs", "samples"]
     ) -> Distribution:
-        """Gather prices with weights; equal prices become one, and the weights' sum becomes the mass."""
+        """Return the distribution of prices with weights; the sum of the weights becomes the mass.
+
+        Equal prices become one.
+        """
         weights: dict[float, float] = {}
         for price, weight in weighted:
             if weight:  # a price that is never meant lies in no quantile
@@ -88,7 +91,7 @@ class Distribution:
         return math.fsum(map(math.prod, zip(self.prices, self.probabilities, strict=True)))
 
     def quantile(self, q: float) -> float:
-        """Give the price below which a share `q` lies: the first that is reached, or the middle of two."""
+        """Return the price below which a share `q` lies: the first that is reached, or the middle of two."""
         below = 0.0
         for place, (price, probability) in enumerate(zip(self.prices, self.probabilities, strict=True)):
             below += probability
@@ -112,7 +115,7 @@ class _Token:
     mark: str
 
 
-def evidence(
+def distribution_from_logprobs(
     choice: Mapping[str, Any], price: float, form: PriceForm, *, highest: float | None = None
 ) -> Distribution | None:
     """Read the distribution in a choice's token probabilities, by the rules at the top of this module.
@@ -135,7 +138,7 @@ def evidence(
     whole = str(int(price))
     if whole != own.digits and not (thousands and whole[:-3] == own.digits):
         return None
-    if not thousands and _going_on(content[place + 1 : place + 2], own, form) > _GOES_ON:
+    if not thousands and _probability_of_more(content[place + 1 : place + 2], own, form) > _GOES_ON:
         return None
     nearest: list[tuple[float, float]] = []
     other: list[tuple[float, float]] = []
@@ -152,14 +155,14 @@ def evidence(
     return found if medians[1] <= _SAME_MEDIAN * medians[0] else None
 
 
-def of_samples(prices: Sequence[float]) -> Distribution | None:
-    """Take each of several replies' prices as equally likely; None without any."""
+def distribution_from_samples(prices: Sequence[float]) -> Distribution | None:
+    """Return the prices of several replies as equally likely; None without any."""
     return Distribution.of(((price, 1.0) for price in prices), source="samples") if prices else None
 
 
 def _content(choice: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    told = choice.get("logprobs")
-    content = told.get("content") if isinstance(told, dict) else None
+    logprobs = choice.get("logprobs")
+    content = logprobs.get("content") if isinstance(logprobs, dict) else None
     return [token for token in content if isinstance(token, dict)] if isinstance(content, list) else []
 
 
@@ -183,7 +186,7 @@ def _all_tokens(content: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _likeliest(token: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Give a token's alternatives and their probabilities; what is not of the protocol is passed over."""
+    """Yield a token's alternatives and their probabilities; malformed ones are left out."""
     listed = token.get("top_logprobs")
     for alternative in listed if isinstance(listed, list) else []:
         if isinstance(alternative, dict) and (probability := _probability(alternative)) is not None:
@@ -192,23 +195,23 @@ def _likeliest(token: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 def _probability(token: Mapping[str, Any]) -> float | None:
     logprob = token.get("logprob")
-    # A service that clips writes -9999 for "almost never", and exp of it is 0.
+    # A service that clips writes -9999 for "almost never"; exp of that is 0.
     return math.exp(min(0.0, float(logprob))) if isinstance(logprob, int | float) else None
 
 
 def _alternatives(token: Mapping[str, Any], own: _Token) -> Iterator[tuple[_Token, float]]:
-    """Give the amounts among the likeliest tokens, and their probabilities; the reply's own, if told."""
+    """Yield the amounts among the likeliest tokens, with their probabilities, and the reply's own."""
     seen: set[str] = set()
-    told = _probability(token)
-    for text, probability in [*_likeliest(token), *([] if told is None else [(own.text, told)])]:
+    of_own = _probability(token)
+    for text, probability in [*_likeliest(token), *([] if of_own is None else [(own.text, of_own)])]:
         amount = _as_amount(text)
         if amount is not None and text not in seen and amount.mark == own.mark:
             seen.add(text)
             yield amount, probability
 
 
-def _going_on(following: Sequence[Mapping[str, Any]], own: _Token, form: PriceForm) -> float:
-    """Give the probability that the amount goes on after the reply's dollar token, as far as it was told."""
+def _probability_of_more(following: Sequence[Mapping[str, Any]], own: _Token, form: PriceForm) -> float:
+    """Return the probability, as far as it is known, that the amount goes on after the dollar token."""
     if not following:
         return 0.0
     marks = tuple("0123456789,") if form.grouped else tuple("0123456789")
@@ -220,7 +223,7 @@ def _going_on(following: Sequence[Mapping[str, Any]], own: _Token, form: PriceFo
 
 
 def _readings(digits: str, form: PriceForm, highest: float | None) -> list[float]:
-    """Give what an alternative may stand for: itself, or the amount that goes on after it."""
+    """Return the amounts that an alternative may stand for: itself, or one that goes on after it."""
     half = 0.5 if form.decimals else 0.0
     readings = [float(digits) + half]
     if digits != "0":

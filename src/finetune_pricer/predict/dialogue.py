@@ -1,30 +1,40 @@
-"""What to ask a model about one item, and what its answer means; decided here for every way of asking."""
+"""The dialogue with one model about one item: what to ask, which answers are kept, and what a reply means.
+
+It is decided here for every way of asking: one question, many at once, and batches.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from .._chat_protocol import text_of
-from ..errors import PriceNotFound, ServiceError
+from .._service.flow import Flow, ask
+from .._service.requests import ask_model
+from ..errors import InvalidItem, PriceNotFound, ServiceError
 from ..items import Item
 from ..prices import PriceForm
-from .decoding import ENOUGH_MASS, evidence, of_samples
+from .answer_store import StoredAnswer
+from .completion import read_choices, read_message, read_text, read_usage
+from .decoding import ENOUGH_MASS, distribution_from_logprobs, distribution_from_samples
 from .prediction import Prediction, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
-    from .._service.requests import Answer, Message
+    from .._service.requests import Answer, Message, Request
     from ..chat import ChatFormatter
     from ..providers.provider import Provider
+    from .answer_store import AnswerStore
+    from .completion import Choice
     from .conformal import Ranges
     from .decoding import Decoding, Distribution
 
 _HIGHEST = 999_999.99  # dollars, where nobody says more: the reply's budget must have an end
-_THINKING = 4096  # tokens that a reasoning model may think before its reply
+_THINKING_TOKENS = 4096  # that a reasoning model may spend before its reply
 _REASONING = re.compile(r"(?:ft:)?(?:\w+/)?(?:o\d|gpt-[5-9](?!.*-chat))")
 _REFUSED = {400, 403, 422}
 _ABOUT_SIZE = re.compile(r"context|too (?:large|long|many)|exceed|maximum|minimum|at (?:least|most)|than")
@@ -33,51 +43,51 @@ _SPARE_TOKENS = 2  # one for the end, which some services count, and one for a s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """One request's worth: the words, and the kind of answer wanted, not yet in a service's names."""
+    """The words of one request, and the kind of answer wanted; not yet in a service's names."""
 
     messages: Sequence[Message]
     kind: Literal["greedy", "logprobs", "samples"] = "greedy"
     replies: int = 1
     """How many samples."""
     turn: int = 0
-    """Tells questions about one item apart that ask for the same."""
+    """Distinguishes questions about one item that ask for the same."""
 
 
-class Abilities:
-    """Which parameters a model takes: by its service's profile and its name, mended by what is refused."""
+class ModelParameters:
+    """Which parameters a model takes: by its service's profile and its name, corrected by what it refuses."""
 
-    def __init__(self, model: str, service: Provider) -> None:
+    def __init__(self, model: str, provider: Provider) -> None:
         self.reasons = _REASONING.match(model) is not None
-        self.limit = "max_completion_tokens" if self.reasons else service.reply_limit
-        self.top_logprobs = 0 if self.reasons else min(service.logprobs, 20)
-        self.several = True
+        self.limit = "max_completion_tokens" if self.reasons else provider.reply_limit
+        self.top_logprobs = 0 if self.reasons else min(provider.logprobs, 20)
+        self.takes_n = True
         """Whether a request may ask for several samples."""
-        self._limit_is_learned = False
+        self._limit_is_sure = False
 
-    def parameters(self, question: Question, budget: int) -> dict[str, Any]:
-        """Give what goes into the request beside model and messages."""
-        chosen: dict[str, Any] = {self.limit: budget + (_THINKING if self.reasons else 0)}
+    def choose(self, question: Question, reply_tokens: int) -> dict[str, Any]:
+        """Return what goes into the request beside model and messages."""
+        chosen: dict[str, Any] = {self.limit: reply_tokens + (_THINKING_TOKENS if self.reasons else 0)}
         if not self.reasons:
             chosen["temperature"] = 1 if question.kind == "samples" else 0
         if question.kind == "logprobs" and self.top_logprobs:
             chosen |= {"logprobs": True, "top_logprobs": self.top_logprobs}
-        if question.kind == "samples" and question.replies > 1 and self.several:
+        if question.kind == "samples" and question.replies > 1 and self.takes_n:
             chosen["n"] = question.replies
         return chosen
 
     def confirm(self) -> None:
-        """Take from an answer that the reply's limit is called as it was."""
-        self._limit_is_learned = True
+        """Conclude from an answer that the reply's limit has the right name."""
+        self._limit_is_sure = True
 
     def learn(self, error: ServiceError) -> None:
-        """Take from a refusal which parameter to leave out or to name otherwise from now on."""
+        """Conclude from a refusal which parameter to leave out or to name otherwise from now on."""
         if error.status not in _REFUSED:
             return
         blamed = f"{error.param} {error.message}"
         if "max_tokens" in blamed or "max_completion_tokens" in blamed:
             # A prompt that leaves no room is refused by the same name, and says nothing about the others.
-            if not self._limit_is_learned and not _ABOUT_SIZE.search(error.message):
-                self._limit_is_learned = True
+            if not self._limit_is_sure and not _ABOUT_SIZE.search(error.message):
+                self._limit_is_sure = True
                 self.limit = (
                     "max_tokens" if self.limit == "max_completion_tokens" else "max_completion_tokens"
                 )
@@ -87,155 +97,207 @@ class Abilities:
         elif "temperature" in blamed:
             self.reasons, self.top_logprobs = True, 0
         elif error.param == "n" or re.search(r"['\"`]n['\"`]", error.message):
-            self.several = False
+            self.takes_n = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Questioner:
-    """Asks in a formatter's words and reads answers by a decoding rule; sends nothing itself."""
+@dataclass(frozen=True, kw_only=True)
+class Dialogue:
+    """Asks one model in a formatter's words and reads its answers by a decoding rule; sends nothing itself.
 
+    `questions` is the heart of it: a generator that yields one question after the other about an item, is
+    sent the answers, and returns the prediction.
+    """
+
+    model: str
+    provider: Provider
     formatter: ChatFormatter
     decoding: Decoding
     samples: int
     highest: float | None
+    parameters: ModelParameters
+    store: AnswerStore | None = None
     ranges: Ranges | None = None
 
-    @property
-    def budget(self) -> int:
-        """Tokens that a reply may have: as many as the longest price has characters, so none is ever cut."""
-        longest = self.form.write(_HIGHEST if self.highest is None else self.highest)
-        return len(longest) + _SPARE_TOKENS
-
-    @property
+    @cached_property
     def form(self) -> PriceForm:
         """How the model writes prices."""
         return PriceForm.like(self.formatter.reply)
 
-    def key(self, model: str, question: Question) -> str:
-        """Give what tells a question from others; a service's names for parameters do not count."""
+    @cached_property
+    def reply_tokens(self) -> int:
+        """Tokens that a reply may have: as many as the longest price has characters, so none is ever cut."""
+        longest = self.form.write(_HIGHEST if self.highest is None else self.highest)
+        return len(longest) + _SPARE_TOKENS
+
+    def ask(self, item: Item | str) -> Flow[Prediction]:
+        """Ask about one item until there is a prediction.
+
+        Answers that are kept are not asked for, and new ones are kept.
+
+        Raises:
+            InvalidItem: The text is empty, or it is no item.
+            ServiceError: The service refuses or does not answer, and nothing can be learned from that.
+        """
+        item_id = id_of(item)
+        questions, latency = self.questions(item, item_id), 0.0
+        question = next(questions)
+        while True:
+            stored = self.find_answer(self.key_of(question)) or (yield from self._ask(question, item_id))
+            latency += stored.latency
+            try:
+                question = questions.send(stored.answer)
+            except StopIteration as end:
+                prediction: Prediction = end.value
+                return replace(prediction, latency=latency)
+
+    def _ask(self, question: Question, item_id: str) -> Flow[StoredAnswer]:
+        while True:
+            request, chosen = self.make_request(question)
+            began = time.perf_counter()
+            try:
+                answer = yield from ask(request)
+            except ServiceError as error:
+                if not self.learn(question, chosen, error):
+                    raise
+            else:
+                stored = StoredAnswer(answer, time.perf_counter() - began)
+                self.keep_answer(self.key_of(question), item_id, stored)
+                self.flush()
+                return stored
+
+    def make_request(self, question: Question) -> tuple[Request, dict[str, Any]]:
+        """Return the request of a question, and the parameters that were chosen for it."""
+        chosen = self.choose_parameters(question)
+        return ask_model(self.model, question.messages, chosen), chosen
+
+    def choose_parameters(self, question: Question) -> dict[str, Any]:
+        """Return what goes into the request beside model and messages."""
+        return self.parameters.choose(question, self.reply_tokens)
+
+    def learn(self, question: Question, sent: Mapping[str, Any], error: ServiceError) -> bool:
+        """Learn from a refusal; return whether to ask again, with other parameters than were sent."""
+        self.parameters.learn(error)
+        return self.choose_parameters(question) != sent
+
+    def key_of(self, question: Question) -> str:
+        """Return a hash that is equal for equal questions; a service's names for parameters do not count."""
         import orjson
 
         replies = question.replies if question.kind == "samples" else 1
-        parts = [model, question.messages, question.kind, replies, question.turn, self.budget]
+        parts = [self.model, question.messages, question.kind, replies, question.turn, self.reply_tokens]
         return hashlib.sha256(orjson.dumps(parts)).hexdigest()
 
-    def about(self, item: Item | str, item_id: str) -> Generator[Question, Answer, Prediction]:
-        """Yield question after question, each to be answered by `send`; return what came of it.
+    def find_answer(self, key: str) -> StoredAnswer | None:
+        """Return the answer to a question that was received before; None where there is none."""
+        return None if self.store is None else self.store.find(key)
+
+    def keep_answer(self, key: str, item_id: str, received: StoredAnswer) -> None:
+        """Take note of an answer; it is on disk, where there is a store, after `flush`."""
+        self.parameters.confirm()
+        if self.store is not None and received.answer.get("choices"):
+            self.store.keep(key, self.model, item_id, received.answer, received.latency)
+
+    def flush(self) -> None:
+        """Put on disk what was kept since the last time."""
+        if self.store is not None:
+            self.store.commit()
+
+    def questions(self, item: Item | str, item_id: str) -> Generator[Question, Answer, Prediction]:
+        """Yield question after question, each to be answered by `send`; return the prediction.
 
         Raises:
             InvalidItem: The text is empty.
         """
-        found = yield from self._asked(item, item_id)
+        prediction = yield from self._ask_by_decoding(item, item_id)
         if self.ranges is None:
-            return found
-        return self.ranges.around(found, item.category if isinstance(item, Item) else None)
+            return prediction
+        return self.ranges.around(prediction, item.category if isinstance(item, Item) else None)
 
-    def _asked(self, item: Item | str, item_id: str) -> Generator[Question, Answer, Prediction]:
+    def _ask_by_decoding(self, item: Item | str, item_id: str) -> Generator[Question, Answer, Prediction]:
         messages = self.formatter.prompt(item)
         if self.samples > 1 and self.decoding in {"median", "mean"}:
-            return (yield from self._sampled(messages, item_id, spent=Usage()))
+            return (yield from self._sample(messages, item_id, spent=Usage()))
         answer = yield Question(messages=messages, kind="greedy" if self.decoding == "greedy" else "logprobs")
-        found = self._greedy(answer, item_id)
-        if found.distribution is None and self.samples > 1:
-            return (yield from self._sampled(messages, item_id, spent=found.usage))
-        return found
+        prediction = self._read_greedy(answer, item_id)
+        if prediction.distribution is None and self.samples > 1:
+            return (yield from self._sample(messages, item_id, spent=prediction.usage))
+        return prediction
 
-    def _greedy(self, answer: Answer, item_id: str) -> Prediction:
-        choice = (_choices(answer) or [{}])[0]
-        price, error = self._price_in(choice)
-        seen = None
+    def _read_greedy(self, answer: Answer, item_id: str) -> Prediction:
+        choice = (read_choices(answer) or [{}])[0]
+        price, error = self._read_price(choice)
+        distribution = None
         if price is not None and self.decoding != "greedy":
-            seen = evidence(choice, price, self.form, highest=self.highest)
-        if seen is not None and seen.mass < ENOUGH_MASS:
-            seen = None
-        return _prediction(item_id, choice, self._decided(price, seen), usage_of(answer), error)
+            distribution = distribution_from_logprobs(choice, price, self.form, highest=self.highest)
+        if distribution is not None and distribution.mass < ENOUGH_MASS:
+            distribution = None
+        return self._decide(item_id, choice, distribution, price=price, usage=read_usage(answer), error=error)
 
-    def _sampled(
+    def _sample(
         self, messages: Sequence[Message], item_id: str, *, spent: Usage
     ) -> Generator[Question, Answer, Prediction]:
-        choices: list[Mapping[str, Any]] = []
+        choices: list[Choice] = []
         while len(choices) < self.samples:
             wanted = self.samples - len(choices)
             answer = yield Question(messages=messages, kind="samples", replies=wanted, turn=len(choices))
-            spent = spent + usage_of(answer)
+            spent = spent + read_usage(answer)
             # A service that knows no `n` gives one reply a time; one that gives none is not asked for ever.
-            choices += _choices(answer)[:wanted] or [{}] * wanted
-        read = [self._price_in(choice) for choice in choices]
+            choices += read_choices(answer)[:wanted] or [{}] * wanted
+        read = [self._read_price(choice) for choice in choices]
         prices = [price for price, _ in read if price is not None]
         first = next((place for place, (price, _) in enumerate(read) if price is not None), 0)
-        decided = self._decided(read[first][0], of_samples(prices))
-        return _prediction(item_id, choices[first], decided, spent, read[first][1])
+        price, error = read[first]
+        distribution = distribution_from_samples(prices)
+        return self._decide(item_id, choices[first], distribution, price=price, usage=spent, error=error)
 
-    def _decided(
-        self, price: float | None, seen: Distribution | None
-    ) -> tuple[float | None, str, Distribution | None]:
-        if seen is None:
-            return price, "greedy", None
-        if self.decoding == "mean":
-            return seen.mean, "mean", seen
-        return seen.median, "median", seen
+    def _decide(
+        self,
+        item_id: str,
+        choice: Choice,
+        distribution: Distribution | None,
+        *,
+        price: float | None,
+        usage: Usage,
+        error: str | None,
+    ) -> Prediction:
+        decoding = "greedy"
+        if distribution is not None:
+            decoding = "mean" if self.decoding == "mean" else "median"
+            price = distribution.mean if decoding == "mean" else distribution.median
+        return Prediction(
+            item_id=item_id,
+            price=price,
+            text=read_text(choice),
+            decoding=decoding,
+            distribution=distribution,
+            usage=usage,
+            error=error if price is None else None,
+        )
 
-    def _price_in(self, choice: Mapping[str, Any]) -> tuple[float | None, str | None]:
-        text, cut = _text(choice), choice.get("finish_reason") == "length"
+    def _read_price(self, choice: Choice) -> tuple[float | None, str | None]:
+        """Return the price in a reply, or why there is none."""
+        text, is_cut = read_text(choice), choice.get("finish_reason") == "length"
         if not text or text.isspace():
-            said = _message(choice).get("refusal")
-            return None, str(said) if said else (
-                "the reply is empty: it was cut before it began" if cut else "the reply is empty"
-            )
-        if cut and text.rstrip()[-1:] in "0123456789.,":
+            refusal = read_message(choice).get("refusal")
+            if refusal:
+                return None, str(refusal)
+            return None, "the reply is empty: it was cut before it began" if is_cut else "the reply is empty"
+        if is_cut and text.rstrip()[-1:] in "0123456789.,":
             return None, f"the reply was cut inside a number: {text[-60:]!r}"
         try:
             return self.formatter.read(text), None
-        except PriceNotFound as unread:
-            return None, str(unread)
+        except PriceNotFound as error:
+            return None, str(error)
 
 
-def usage_of(answer: Answer) -> Usage:
-    """Read what an answer cost."""
-    told = answer.get("usage")
-    used = told if isinstance(told, dict) else {}
-    prompt, completion = used.get("prompt_tokens"), used.get("completion_tokens")
-    return Usage(
-        prompt_tokens=prompt if isinstance(prompt, int) else 0,
-        completion_tokens=completion if isinstance(completion, int) else 0,
-    )
+def id_of(item: Item | str) -> str:
+    """Return the item's id; a text has that of an item with this title.
 
-
-def reply_of(answer: Answer) -> str | None:
-    """Read an answer's first reply; None where there is none."""
-    return _text((_choices(answer) or [{}])[0])
-
-
-def _choices(answer: Answer) -> list[Mapping[str, Any]]:
-    found = answer.get("choices")
-    return [choice for choice in found if isinstance(choice, dict)] if isinstance(found, list) else []
-
-
-def _message(choice: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = choice.get("message")
-    return found if isinstance(found, dict) else {}
-
-
-def _text(choice: Mapping[str, Any]) -> str | None:
-    message = _message(choice)
-    # No content at all is no reply, and not an empty one. Some services send it in parts.
-    return text_of(message) if isinstance(message.get("content"), str | list) else None
-
-
-def _prediction(
-    item_id: str,
-    choice: Mapping[str, Any],
-    decided: tuple[float | None, str, Distribution | None],
-    usage: Usage,
-    error: str | None,
-) -> Prediction:
-    price, decoding, distribution = decided
-    return Prediction(
-        item_id=item_id,
-        price=price,
-        text=_text(choice),
-        decoding=decoding,
-        distribution=distribution,
-        usage=usage,
-        error=error if price is None else None,
-    )
+    Raises:
+        InvalidItem: It is neither an item nor a text.
+    """
+    if isinstance(item, Item):
+        return item.id
+    if not isinstance(item, str):
+        raise InvalidItem(f"an Item or a text is wanted, not {type(item).__name__}")
+    return Item(title=item).id if item.strip() else ""

@@ -1,4 +1,4 @@
-"""What comes of asking: one `Prediction` per item, many in `Predictions`."""
+"""`Prediction`: a model's answer about one item; `Predictions`: many of them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """What a model said about one item."""
+    """A model's answer about one item: its price, and how sure it is."""
 
     item_id: str
     price: float | None
@@ -49,7 +49,7 @@ class Prediction:
     """How the price was taken from the model: `greedy` is its most likely reply, `median` and `mean` those of
     `distribution`."""
     distribution: Distribution | None = None
-    """What the model holds possible, where it told: prices, probabilities, `quantile`."""
+    """The prices that the model holds possible, with their probabilities; None where it did not show them."""
     usage: Usage = field(default_factory=Usage)
     latency: float = 0.0
     """Seconds from question to answer."""
@@ -64,7 +64,7 @@ class Predictions(Sequence[Prediction]):
         self._predictions = tuple(predictions)
 
     def to_frame(self) -> pd.DataFrame:
-        """Give a frame with one row per prediction, and one column per field but the distribution."""
+        """Return a frame with one row per prediction, and one column per field but the distribution."""
         import pandas as pd
 
         return pd.DataFrame([_row(prediction) for prediction in self], columns=_COLUMNS)

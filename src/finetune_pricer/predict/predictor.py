@@ -1,28 +1,27 @@
-"""Asking a model for prices: one item, or many at once."""
+"""`Predictor`: ask a model for prices, of one item or of many at once."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Literal, Self
 
 from .._progress import track
-from .._service import requests
-from .._service.driving import drive
-from ._base import Asking, priced
+from .._service.flow import run
+from .._service.requests import Reply, send
+from ._base import BasePredictor, check_calibration_items
+from .batch import BatchRun
 from .prediction import Prediction, Predictions
+from .runners import run_in_threads
 
 if TYPE_CHECKING:
     from openai import OpenAI  # noqa: F401 - the base's parameter
 
     from ..items import Item
-    from ._base import Request
-    from .batch import BatchRun
     from .engine import Sending
 
-__all__ = ["Prediction", "Predictions", "Predictor"]
 
-
-class Predictor(Asking["OpenAI"]):
+class Predictor(BasePredictor["OpenAI"]):
     """Asks a model for prices, in the words that it was trained on.
 
     Args:
@@ -52,6 +51,18 @@ class Predictor(Asking["OpenAI"]):
             is out of range.
         NotConfigured: There is no provider of that name.
         FileAccessError: The store cannot be opened.
+
+    Example:
+        >>> from finetune_pricer import FineTuneJob, JsonlWriter, MadeUpCatalogue, Predictor, connect
+        >>> client = connect("local")
+        >>> train, _, test = MadeUpCatalogue().splits(train=30, validation=1, test=2)
+        >>> training = JsonlWriter().write(train, "train.jsonl")
+        >>> job = FineTuneJob.create(client, training, model="pricer-base", epochs=1, seed=42).wait()
+        >>> predictor = Predictor(client, job.fine_tuned_model)
+        >>> predictor.predict(test[0]).price > 0
+        True
+        >>> predictor.predict_many(test)
+        Predictions(2 items, 0 without a price)
     """
 
     _awaits = False
@@ -66,14 +77,10 @@ class Predictor(Asking["OpenAI"]):
             InvalidItem: The text is empty.
             ServiceError: The service refuses (such as `ModelNotFound`) or does not answer.
         """
-
-        def send(request: Request) -> requests.Answer:
-            return requests.ask(self._client, self.model, *request)[0]
-
-        return drive(self._exchange.conversation(item), send)
+        return run(self._client, self._dialogue.ask(item), time.sleep)
 
     def __call__(self, item: Item | str) -> float | None:
-        """Give just the price in dollars, or None where the reply holds none."""
+        """Return just the price in dollars, or None where the reply holds none."""
         return self.predict(item).price
 
     def predict_many(self, items: Iterable[Item | str]) -> Predictions:
@@ -85,7 +92,7 @@ class Predictor(Asking["OpenAI"]):
 
         Raises:
             ServiceError: The model does not exist or the key is refused, and not one answer was received.
-                After the first answer such an error is kept with the items that it struck.
+                After the first answer such an error is kept with the items that it concerns.
             FileAccessError: The store cannot be written any more; nothing further was asked.
         """
         total = len(items) if isinstance(items, Sized) else None
@@ -93,25 +100,23 @@ class Predictor(Asking["OpenAI"]):
         return Predictions(found)
 
     def iter_predict(self, items: Iterable[Item | str]) -> Iterator[Prediction]:
-        """Do the same one after the other as answers come, in order; memory does not grow with the items.
+        """Yield predictions as answers come, in the items' order; memory does not grow with the items.
 
         Eight items for each question at once are taken in ahead of the first that is not done. When the
         caller stops, nothing more is asked, and answers that are under way are waited for and kept; after a
         Ctrl-C for five seconds at most.
         """
-        from .runners import in_threads  # asyncio costs as much to import as all else here
+        client = self._client_for_many()
 
-        client = self._patient()
+        def carry_out(sending: Sending) -> Reply:
+            return send(client, sending.request)
 
-        def send(sending: Sending) -> requests.Reply:
-            return requests.ask(client, self.model, sending.messages, sending.parameters)
-
-        return in_threads(self._engine(), items, send, self._most)
+        return run_in_threads(self._make_engine(), items, carry_out, self._max_in_flight)
 
     def calibrate(
         self, items: Iterable[Item], *, coverage: float = 0.9, by: Literal["category", "price"] | None = None
     ) -> Self:
-        """Ask for prices that are known, and give a predictor whose predictions have price ranges.
+        """Ask for prices that are known, and return a predictor whose predictions have price ranges.
 
         Use items that the model was neither trained nor chosen on. If new items are like these, the range
         from `low` to `high` holds the true price of at least the share `coverage` of them; with `by`, of each
@@ -128,8 +133,8 @@ class Predictor(Asking["OpenAI"]):
                 of the predictions have a price.
             ServiceError: As `predict_many`.
         """
-        known = priced(items, coverage, by)
-        return self._calibrated(self.predict_many(known), known, coverage, by)
+        known = check_calibration_items(items, coverage, by)
+        return self._with_ranges(self.predict_many(known), known, coverage, by)
 
     def predict_batch(self, items: Iterable[Item | str]) -> BatchRun:
         """Hand the questions to the Batch API, which answers within a day, at about half the price.
@@ -141,9 +146,7 @@ class Predictor(Asking["OpenAI"]):
             NotSupported: The service has no Batch API.
             ServiceError: The service refuses, or does not answer.
         """
-        from .batch import BatchRun
-
-        return BatchRun(self._client, self._exchange, items)
+        return BatchRun(self._client, self._dialogue, items)
 
 
 def _is_unpriced(prediction: Prediction) -> bool:

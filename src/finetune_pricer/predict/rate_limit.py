@@ -1,10 +1,10 @@
-"""Pace: how many requests may be under way, and when the next may go; learned from what the service says.
+"""The rate limit: how many requests may be in flight, and when the next may go; learned from the service.
 
-Decides only: it is told of time and of what happened, and neither waits nor sends, so that it serves threads
-and coroutines alike and can be tried by simulation.
+It decides only: time and events are handed in, and it neither waits nor sends, so that it serves threads and
+coroutines alike and can be tried by simulation.
 
 1. It starts with a few requests at once and makes room for more with each answer, up to `most`. Where nobody
-   said how many, it stops growing when answers take twice as long as the fastest did.
+   gave a number, it stops growing when answers take twice as long as the fastest did.
 2. On a refusal (HTTP 429) it halves the rate at which it was sending, and lets it grow again. A later refusal
    tells the service's rate: what was accepted between the two, for at both the allowance was used up. From
    then on it stays just below, and rises slowly at first.
@@ -17,17 +17,18 @@ and coroutines alike and can be tried by simulation.
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
+
+from .._service.headers import parse_number, parse_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FIRST = 32
+INITIAL_IN_FLIGHT = 32
 """Requests at once in the beginning."""
 _MORE = 0.5  # room for more that each answer makes
-MOST = 64
+MAX_IN_FLIGHT = 64
 """Requests at once where nobody says how many, at most."""
 
 _HALF = 0.5
@@ -39,19 +40,19 @@ _CATCH_UP = 0.05  # seconds' worth of requests that may go at once after a late 
 _REFUSED_IN_A_ROW = 3
 _LONGEST_HOLD = 60.0  # seconds; a service that asks for more is asked now and then whether it means it
 _PLENTY = 0.2  # share of the limit that must be left for a burst
-_PART = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(ms|h|m|s)")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class Ticket(NamedTuple):
-    """One request on its way: the how manieth it is, and when it went."""
+    """A request in flight."""
 
     number: int
+    """Its place among all requests, counted from 1."""
     at: float
+    """When it was sent, in seconds of the caller's clock."""
 
 
-class Pace:
-    """When may the next request go?
+class RateLimit:
+    """Decides when the next request may go.
 
     Args:
         most: Requests at once, at most; None adapts.
@@ -66,16 +67,16 @@ class Pace:
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
     ) -> None:
-        self._most = most or MOST
+        self._most = most or MAX_IN_FLIGHT
         self._adapts = most is None
-        self._window = float(min(FIRST, self._most))
+        self._window = float(min(INITIAL_IN_FLIGHT, self._most))
         self._stated = math.inf if requests_per_minute is None else requests_per_minute / 60
         self._stated_tokens = math.inf if tokens_per_minute is None else tokens_per_minute / 60
         self._tokens_each = 0.0
-        self._is_priced = tokens_per_minute is None  # how many tokens a request takes is known
+        self._tokens_are_known = tokens_per_minute is None  # how many tokens a request takes is known
         self._fastest = math.inf
-        self._told = _Told()
-        self._told_tokens = _Told()
+        self._header_requests = _HeaderLimit()
+        self._header_tokens = _HeaderLimit()
         self.in_flight = 0
         self.sent = 0
         self.refusals = 0
@@ -89,48 +90,48 @@ class Pace:
         self._in_a_row = 0
 
     def delay(self, now: float) -> float:
-        """Give the seconds until the next request may go: 0 for now, `inf` for not before an answer comes."""
-        if self.in_flight >= (int(self._window) if self._is_priced else 1):
+        """Return the seconds until the next request may go; `inf`: not before an answer comes."""
+        if self.in_flight >= (int(self._window) if self._tokens_are_known else 1):
             return math.inf
         at = self._held_until
-        if self._allowed(now) < math.inf:
+        if self._allowed_rate(now) < math.inf:
             at = max(at, self._next)
         return max(0.0, at - now)
 
     def send(self, now: float) -> Ticket:
-        """Take note that a request goes now."""
+        """Take note that a request is sent now."""
         if not self.sent:
             self._first_at = now
         self.sent += 1
         self.in_flight += 1
-        self._told.left -= 1
-        self._told_tokens.left -= self._tokens_each
-        rate = self._allowed(now)
+        self._header_requests.left -= 1
+        self._header_tokens.left -= self._tokens_each
+        rate = self._allowed_rate(now)
         self._next = max(self._next, now - _CATCH_UP) + 1 / rate if rate < math.inf else now
         return Ticket(self.sent, now)
 
-    def answered(
+    def take_answer(
         self, ticket: Ticket, now: float, *, tokens: float = 0, headers: Mapping[str, str] | None = None
     ) -> None:
         """Take note of an answer and of the tokens that it cost."""
         self.in_flight -= 1
         if ticket.number > self._slowed_at:
             self._in_a_row = 0
-        self._is_priced = True
+        self._tokens_are_known = True
         self._tokens_each = tokens if not self._tokens_each else 0.9 * self._tokens_each + 0.1 * tokens
         took = now - ticket.at
         self._fastest = min(self._fastest, took)
         if not self._adapts or took < 2 * self._fastest + 0.05:
             self._window = min(self._window + _MORE, self._most)
         if headers:
-            self._told.hear(headers, "requests", now)
-            self._told_tokens.hear(headers, "tokens", now)
+            self._header_requests.update(headers, "requests", now)
+            self._header_tokens.update(headers, "tokens", now)
 
-    def failed(self) -> None:
+    def take_failure(self) -> None:
         """Take note that a request came to nothing: a fault of the service or of the connection."""
         self.in_flight -= 1
 
-    def refused(self, ticket: Ticket, now: float, *, wait: float) -> None:
+    def take_refusal(self, ticket: Ticket, now: float, *, wait: float) -> None:
         """Take note of a 429 that asks to wait so many seconds."""
         self.in_flight -= 1
         self.refusals += 1
@@ -140,14 +141,14 @@ class Pace:
         self._in_a_row += 1
         if self._in_a_row >= _REFUSED_IN_A_ROW:
             self._held_until = max(self._held_until, now + min(wait, _LONGEST_HOLD))
-        rate = self._rate_told_by(ticket, now)
+        rate = self._rate_after(ticket, now)
         self._rate, self._rate_since = max(rate, 0.01), now
         self._next = now + _PAUSE
         self._mark, self._slowed_at = ticket, self.sent
         self._refused = [number for number in self._refused if number > ticket.number]
         self._window = float(self._most)
 
-    def _rate_told_by(self, ticket: Ticket, now: float) -> float:
+    def _rate_after(self, ticket: Ticket, now: float) -> float:
         if self._mark is None:
             return _HALF * ticket.number / max(ticket.at - self._first_at, 0.1)
         between = ticket.number - self._mark.number - 1
@@ -155,16 +156,16 @@ class Pace:
         if accepted >= _ENOUGH:
             self._is_sure = True
             return _JUST_BELOW * accepted / (ticket.at - self._mark.at)
-        return (_LESS if self._is_sure else _HALF) * self._allowed(now)
+        return (_LESS if self._is_sure else _HALF) * self._allowed_rate(now)
 
-    def _allowed(self, now: float) -> float:
-        """Give the requests per second that may go now."""
+    def _allowed_rate(self, now: float) -> float:
+        """Return the requests per second that may go now."""
         each = self._tokens_each
-        tokens = min(self._stated_tokens, self._told_tokens.rate()) / each if each else math.inf
-        return min(self._grown(now), self._stated, self._told.rate(), tokens)
+        tokens = min(self._stated_tokens, self._header_tokens.rate()) / each if each else math.inf
+        return min(self._risen_rate(now), self._stated, self._header_requests.rate(), tokens)
 
-    def _grown(self, now: float) -> float:
-        """Give the rate that refusals left, risen since: fast while it is a guess, else ever less slowly."""
+    def _risen_rate(self, now: float) -> float:
+        """Return the rate since the last refusal: it rises fast while it is a guess, else slowly at first."""
         age = now - self._rate_since
         if self._is_sure:
             return self._rate * (1 + 0.004 * age + 0.0015 * age**2)
@@ -172,41 +173,25 @@ class Pace:
 
 
 @dataclass(slots=True)
-class _Told:
-    """What the service's headers last said of one of its limits."""
+class _HeaderLimit:
+    """One of the service's limits, as its headers stated it last."""
 
     limit: float = math.inf
     left: float = math.inf
     reset: float = 0.0
 
-    def hear(self, headers: Mapping[str, str], what: str, now: float) -> None:
-        limit, left = (_number(headers.get(f"x-ratelimit-{word}-{what}")) for word in ("limit", "remaining"))
+    def update(self, headers: Mapping[str, str], what: str, now: float) -> None:
+        limit, left = (
+            parse_number(headers.get(f"x-ratelimit-{word}-{what}")) for word in ("limit", "remaining")
+        )
         if not limit or left is None:  # a limit of 0 on what was answered is none
             return
         # Answers overtake each other: of what is left, the smaller number is the later one, until the reset.
         self.limit = limit
         self.left = left if now >= self.reset else min(self.left, left)
-        self.reset = now + (seconds_in(headers.get(f"x-ratelimit-reset-{what}")) or 0.0)
+        self.reset = now + (parse_seconds(headers.get(f"x-ratelimit-reset-{what}")) or 0.0)
 
     def rate(self) -> float:
         if self.limit == math.inf or self.left > _PLENTY * self.limit:
             return math.inf
         return max(_JUST_BELOW * self.limit / 60, 0.01)
-
-
-def seconds_in(text: str | None) -> float | None:
-    """Read a wait such as `20`, `1.5`, `6m0s` or `120ms`; None where there is none that can be read."""
-    if not text:
-        return None
-    if (plain := _number(text)) is not None:
-        return plain
-    parts = _PART.findall(text)
-    return sum(float(number) * _SECONDS[unit] for number, unit in parts) if parts else None
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) and value >= 0 else None

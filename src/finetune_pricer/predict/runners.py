@@ -1,8 +1,11 @@
-"""Running the engine: in threads for a sync client, in tasks for an async one; only the waiting."""
+"""Run the engine: in threads for a sync client, in tasks for an async one; only the waiting is here.
+
+asyncio is imported where tasks run: it costs a third of what importing the public names does, and most
+programs have no use for it.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import math
 import queue
@@ -13,11 +16,13 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .._service.requests import Reply
 from ..errors import DataError, FileAccessError, ServiceError
 from .engine import Engine, Sending
 
 if TYPE_CHECKING:
+    import asyncio
+
+    from .._service.requests import Reply
     from ..items import Item
     from .prediction import Prediction
 
@@ -27,12 +32,12 @@ _AHEAD = 8  # items taken in for each worker, so that one slow answer at the hea
 _PATIENCE = 5.0  # seconds that a Ctrl-C leaves to answers that are under way
 
 Event = Callable[[float], None]
-"""What has happened, to be told to the engine with the time."""
-Send = Callable[[Sending], Reply]
-AsyncSend = Callable[[Sending], Awaitable[Reply]]
+"""Hands the engine something that has happened, with the time."""
+Send = Callable[[Sending], "Reply"]
+AsyncSend = Callable[[Sending], Awaitable["Reply"]]
 
 
-def _several(items: Iterable[Item | str]) -> Iterator[Item | str]:
+def _require_many(items: Iterable[Item | str]) -> Iterator[Item | str]:
     # A text would be asked about letter by letter, a frame by the names of its columns; each is paid for.
     if isinstance(items, str):
         raise DataError("many items are wanted, not one text; use predict() for that")
@@ -41,24 +46,24 @@ def _several(items: Iterable[Item | str]) -> Iterator[Item | str]:
     return iter(items)
 
 
-class _Line:
-    """Items on their way into the engine, and their predictions, given on in the items' order."""
+class _OrderedOutput:
+    """Items on their way into the engine, and their predictions in the items' order."""
 
     def __init__(self, engine: Engine, items: Iterable[Item | str], workers: int) -> None:
         self._engine = engine
         self._ahead = _AHEAD * workers
-        self._items = _several(items)
+        self._items = _require_many(items)
         self._waiting: dict[int, Prediction] = {}
         self._taken = self._given = 0
         self._more = True
 
     def feed(self, put: Callable[[Callable[[float], None]], Any], is_idle: Callable[[], bool]) -> bool:
-        """Hand items to the engine while nothing has come back; say whether any prediction is due."""
+        """Hand items to the engine while nothing has come back; return whether any prediction is due."""
         while self._more and self._taken - self._given < self._ahead and is_idle():
             item: Any = next(self._items, _END)
             self._more = item is not _END
             if self._more:
-                put(_adding(self._engine, self._taken, item))
+                put(_make_add(self._engine, self._taken, item))
                 self._taken += 1
         return self._more or self._given < self._taken
 
@@ -71,15 +76,17 @@ class _Line:
             yield self._waiting.pop(self._given - 1)
 
 
-def in_threads(engine: Engine, items: Iterable[Item | str], send: Send, workers: int) -> Iterator[Prediction]:
-    """Ask about all items from threads; give predictions in the items' order, as they come.
+def run_in_threads(
+    engine: Engine, items: Iterable[Item | str], send: Send, workers: int
+) -> Iterator[Prediction]:
+    """Ask about all items from threads; yield predictions in the items' order, as they come.
 
     Items are taken from the caller's thread. When the caller stops, nothing more is sent, and answers that
     are under way are waited for and kept; after a Ctrl-C for a few seconds only.
     """
     events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
     results: queue.SimpleQueue[list[tuple[int, Prediction]] | BaseException] = queue.SimpleQueue()
-    line = _Line(engine, items, workers)
+    output = _OrderedOutput(engine, items, workers)
     threads = _Threads()
     dispatcher = threading.Thread(
         target=_dispatch,
@@ -93,20 +100,20 @@ def in_threads(engine: Engine, items: Iterable[Item | str], send: Send, workers:
         dispatcher.join(patience)
         if not dispatcher.is_alive():
             threads.end()
-            _keep(engine, iter(events.get_nowait, _END))
+            _flush_received(engine, events)
 
     # For a program that ends while it holds a stream half read: the threads must neither keep it from ending
-    # nor be cut off before what is under way is kept.
+    # nor be cut off before the answers that are under way are kept.
     atexit.register(stop)
     dispatcher.start()
     patience = None
     try:
-        while line.feed(events.put, results.empty):
+        while output.feed(events.put, results.empty):
             found = results.get()
             if isinstance(found, BaseException):
                 raise found
-            line.add(found)
-            yield from line.ready()
+            output.add(found)
+            yield from output.ready()
     except KeyboardInterrupt as interrupt:
         patience = _PATIENCE
         interrupt.add_note(engine.how_to_go_on())
@@ -150,19 +157,19 @@ class _Threads:
             work()
 
 
-def _keep(engine: Engine, events: Iterator[Event | None]) -> None:
-    """Put on disk what was received and not taken note of, as a run ends before its time."""
-    with suppress(queue.Empty, asyncio.QueueEmpty):
-        for event in events:
-            # What went wrong with another answer was raised already.
-            with suppress(Exception):
-                if event is not None:
-                    event(time.monotonic())
+def _flush_received(engine: Engine, events: queue.SimpleQueue[Event | None] | asyncio.Queue[Event]) -> None:
+    """Put on disk the answers that were received before a run ended early."""
+    while not events.empty():
+        event = events.get_nowait()
+        # What went wrong with another answer was raised already.
+        with suppress(Exception):
+            if event is not None:
+                event(time.monotonic())
     with suppress(FileAccessError):
         engine.flush()
 
 
-def _adding(engine: Engine, index: int, item: Item | str) -> Event:
+def _make_add(engine: Engine, index: int, item: Item | str) -> Event:
     return lambda now: engine.add(index, item, now)
 
 
@@ -173,19 +180,19 @@ def _dispatch(
     events: queue.SimpleQueue[Event | None],
     results: queue.SimpleQueue[list[tuple[int, Prediction]] | BaseException],
 ) -> None:
-    """Send what the engine says and tell it what comes, until None is among the events."""
+    """Send the engine's requests and hand it the outcomes, until None is among the events."""
 
     def work(sending: Sending) -> None:
         events.put(_outcome(engine, sending, send))
 
     closing = False
     try:
-        while not (closing and not engine.pace.in_flight):
+        while not (closing and not engine.rate_limit.in_flight):
             step = math.inf if closing else engine.next(time.monotonic())
             if isinstance(step, Sending):
-                submit(partial(work, step), engine.pace.in_flight)
+                submit(partial(work, step), engine.rate_limit.in_flight)
                 continue
-            for event in _some(events, step):
+            for event in _drain(events, step):
                 if event is None:
                     closing = True
                 else:
@@ -197,8 +204,8 @@ def _dispatch(
         results.put(error)
 
 
-def _some(events: queue.SimpleQueue[Event | None], wait: float) -> Iterator[Event | None]:
-    """Give the events that are there, at least one, or none after so many seconds."""
+def _drain(events: queue.SimpleQueue[Event | None], wait: float) -> Iterator[Event | None]:
+    """Yield the events that are there, at least one, or none after so many seconds."""
     try:
         yield events.get(timeout=None if wait == math.inf else wait)
         while True:
@@ -212,10 +219,10 @@ def _outcome(engine: Engine, sending: Sending, send: Send) -> Event:
         reply = send(sending)
     except ServiceError as error:
         failure = error
-        return lambda now: engine.failed(sending, failure, now)
+        return lambda now: engine.take_error(sending, failure, now)
     except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, which raises it
         return _raising(error)
-    return lambda now: engine.answered(sending, reply, now)
+    return lambda now: engine.take_answer(sending, reply, now)
 
 
 def _raising(error: BaseException) -> Event:
@@ -225,32 +232,34 @@ def _raising(error: BaseException) -> Event:
     return fail
 
 
-async def in_tasks(
+async def run_in_tasks(
     engine: Engine, items: Iterable[Item | str], send: AsyncSend, workers: int
 ) -> AsyncIterator[Prediction]:
-    """Ask about all items from tasks of the running loop; give predictions in the items' order, as they come.
+    """Ask about all items from tasks of the running loop; yield predictions in the items' order.
 
     When the caller stops or is cancelled, requests under way are cancelled with it.
     """
+    import asyncio
+
     events: asyncio.Queue[Event] = asyncio.Queue()
     results: asyncio.Queue[list[tuple[int, Prediction]] | BaseException] = asyncio.Queue()
     under_way: set[asyncio.Task[None]] = set()
-    line = _Line(engine, items, workers)
+    output = _OrderedOutput(engine, items, workers)
     dispatcher = asyncio.create_task(_adispatch(engine, send, under_way, events, results))
     try:
-        while line.feed(events.put_nowait, results.empty):
+        while output.feed(events.put_nowait, results.empty):
             found = await results.get()
             if isinstance(found, BaseException):
                 raise found
-            line.add(found)
-            for prediction in line.ready():
+            output.add(found)
+            for prediction in output.ready():
                 yield prediction
     finally:
         left = [dispatcher, *under_way]
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        _keep(engine, iter(events.get_nowait, _END))
+        _flush_received(engine, events)
 
 
 async def _adispatch(
@@ -260,6 +269,8 @@ async def _adispatch(
     events: asyncio.Queue[Event],
     results: asyncio.Queue[list[tuple[int, Prediction]] | BaseException],
 ) -> None:
+    import asyncio
+
     async def work(sending: Sending) -> None:
         events.put_nowait(await _aoutcome(engine, sending, send))
 
@@ -294,7 +305,7 @@ async def _aoutcome(engine: Engine, sending: Sending, send: AsyncSend) -> Event:
         reply = await send(sending)
     except ServiceError as error:
         failure = error
-        return lambda now: engine.failed(sending, failure, now)
+        return lambda now: engine.take_error(sending, failure, now)
     except Exception as error:  # noqa: BLE001 - handed to the caller, who raises it
         return _raising(error)
-    return lambda now: engine.answered(sending, reply, now)
+    return lambda now: engine.take_answer(sending, reply, now)

@@ -1,25 +1,188 @@
-"""Looking at items before money is spent on them: twins, leaks between splits, prices in texts, odd rows."""
+"""Audits of items before money is spent on them: duplicates, leaks, prices in texts, odd rows."""
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from collections import Counter
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from itertools import accumulate, chain
+from typing import TYPE_CHECKING, Literal, get_args
 
-import numpy as np
-
-from .._methods import duplicates
+from .._format import format_dollars
+from .._methods.duplicates import Shingles, connected_groups, near_pairs, words_of
 from ..items import ItemDataset, ItemSplits
-from . import leakage
-from .findings import KINDS, AuditReport, Finding, Kind, Place, Split
+from .leakage import count_expected_by_chance, find_numbers, find_own_price, rows_with_own_price
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    import numpy as np
     import numpy.typing as npt
+    import pandas as pd
+
+    Prices = npt.NDArray[np.float64]
+
+Split = Literal["train", "validation", "test"]
+Kind = Literal[
+    "duplicate across splits",
+    "own price in text",
+    "conflicting prices",
+    "duplicate",
+    "near-duplicate across splits",
+    "near-duplicate",
+    "short text",
+    "long text",
+    "outlying price",
+    "category in one split",
+    "number equal to price",
+]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+_ERRORS = frozenset({"duplicate across splits", "own price in text"})
+_BACKWARDS: tuple[Split, ...] = ("test", "validation", "train")
+_SHOWN = 3  # findings of a kind that the report spells out
 
 _LONG = 8_000  # characters; what stands behind them is rarely about the product
 _SHORT = 2  # words
-_BACKWARDS: tuple[Split, ...] = ("test", "validation", "train")
+_FAR = 4 * 1.4826  # four robust standard deviations, in median absolute deviations
+_ENOUGH = 20  # items of a category; in a smaller one nothing is called an outlier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where an item stands."""
+
+    split: Split
+    row: int
+    """Counted from 1."""
+    id: str
+    price: float | None
+    """In dollars; None where it is unknown."""
+
+    def __str__(self) -> str:
+        price = "no price" if self.price is None else format_dollars(self.price)
+        return f"{self.split} row {self.row:,} (id {self.id[:24]!r}, {price})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that the audit found."""
+
+    kind: Kind
+    place: Place | None = None
+    """The item; of a pair, the one on the side that is learned from. None for a whole category."""
+    other: Place | None = None
+    """The second of a pair; of duplicates, the first item with that text."""
+    similarity: float | None = None
+    """Of near-duplicates: the share of common word triples."""
+    detail: str = ""
+
+    def __str__(self) -> str:
+        parts = [str(self.place)] if self.place else []
+        parts += [f"and {self.other}"] if self.other else []
+        parts += [f"share {self.similarity:.0%} of their word triples"] if self.similarity is not None else []
+        return " ".join(parts) + (f": {self.detail}" if self.detail and parts else self.detail)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditReport:
+    """What `audit` found; `str()` of it is worth reading before paying for a job."""
+
+    splits: ItemSplits
+    findings: tuple[Finding, ...]
+    """Everything, the gravest kinds first."""
+    chance: float
+    """How many texts would hold a number equal to their price if prices were dealt out at random."""
+    reply: str
+    """Which form of a reply fits the training prices."""
+    labels: npt.NDArray[np.int64]
+    """A number for each item of all splits in their order, equal for duplicates and near-duplicates."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing leaks: between the splits, or from the price into the text."""
+        return not any(finding.kind in _ERRORS for finding in self.findings)
+
+    def of(self, kind: Kind) -> tuple[Finding, ...]:
+        """Return the findings of one kind."""
+        return tuple(finding for finding in self.findings if finding.kind == kind)
+
+    def groups(self, split: Split = "train") -> npt.NDArray[np.int64]:
+        """Return a label for each item of a split, equal for duplicates and near-duplicates of all splits.
+
+        For `ItemDataset.split(group=)`, and for intervals that must not count near-duplicates as independent.
+        """
+        index = ItemSplits._fields.index(split)
+        start = sum(map(len, self.splits[:index]))
+        return self.labels[start : start + len(self.splits[index])]
+
+    def clean(self) -> ItemSplits:
+        """Return the splits without the rows that spoil them; each set's `history` says how many and why.
+
+        Rows are taken from the side that is learned from: training rows with the text of a validation or test
+        row, validation rows with the text of a test row, repetitions at the same price, and training rows
+        whose text gives their price. Near-duplicates stay, as their prices usually differ: keep them on one
+        side with `split(group=report.groups())`.
+        """
+        reasons: dict[tuple[str, int], str] = {}
+        for finding in self.findings:
+            if (reason := _reason_to_remove(finding)) and finding.place is not None:
+                reasons.setdefault((finding.place.split, finding.place.row), reason)
+        return ItemSplits(*(_without(items, name, reasons) for name, items in self.splits._asdict().items()))
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the findings as a frame, one row each."""
+        import pandas as pd
+
+        def cells(prefix: str, place: Place | None) -> dict[str, object]:
+            fields = ("split", "row", "id", "price")
+            return {f"{prefix}{field}": getattr(place, field) if place else None for field in fields}
+
+        return pd.DataFrame(
+            [
+                dict[str, object](kind=each.kind, error=each.kind in _ERRORS)
+                | cells("", each.place)
+                | cells("other_", each.other)
+                | {"similarity": each.similarity, "detail": each.detail}
+                for each in self.findings
+            ]
+        )
+
+    def __str__(self) -> str:
+        sizes = ", ".join(f"{name} {len(items):,}" for name, items in self.splits._asdict().items())
+        counts = Counter(finding.kind for finding in self.findings)
+        lines = [f"{'ok' if self.ok else 'NOT OK'}: {sizes}"]
+        for kind in KINDS:
+            if not counts[kind]:
+                continue
+            level = "error" if kind in _ERRORS else "note"
+            by_chance = f" ({self.chance:.1f} by chance)" if kind == "number equal to price" else ""
+            lines.append(f"{level}: {kind}: {counts[kind]:,}{by_chance}")
+            lines += [f"    {finding}" for finding in self.of(kind)[:_SHOWN]]
+        grouped = len(self.labels) - len(set(self.labels.tolist()))
+        lines.append(f"groups for split(group=): {grouped:,} items stand in a group with an earlier one")
+        return "\n".join([*lines, f"reply form: {self.reply}"])
+
+
+def _reason_to_remove(finding: Finding) -> str:
+    if finding.place is None or finding.place.split == "test":
+        return ""
+    if finding.kind == "duplicate across splits" and finding.other is not None:
+        return f"say the same as a {finding.other.split} row"
+    if finding.kind == "duplicate":
+        return "say the same as an earlier row, at the same price"
+    if finding.kind == "own price in text" and finding.place.split == "train":
+        return "give their own price in the text"
+    return ""
+
+
+def _without(items: ItemDataset, split: str, reasons: Mapping[tuple[str, int], str]) -> ItemDataset:
+    counts = Counter(reason for (name, _), reason in reasons.items() if name == split)
+    if not counts:
+        return items
+    kept = items.take([row for row in range(len(items)) if (split, row + 1) not in reasons])
+    done = [f"audit removed {count:,} rows that {reason}" for reason, count in counts.most_common()]
+    return ItemDataset(kept.table, history=(*items.history, *done), skipped=items.skipped)
 
 
 def audit(
@@ -30,136 +193,195 @@ def audit(
     similarity: float | None = 0.6,
     currency: str = "USD",
 ) -> AuditReport:
-    """Look for what spoils training and judging: twins, leaks between splits, prices in texts, odd rows.
+    """Look for what spoils training and evaluation: duplicates, leaks, prices in texts, odd rows.
 
     Args:
-        train: What is to be learned from.
+        train: What a model is to learn from.
         validation: What is watched meanwhile.
-        test: What is judged by in the end.
-        similarity: From which share of common word triples on texts are near-twins; None leaves them out.
+        test: What the model is judged by in the end.
+        similarity: The share of common word triples from which on texts are near-duplicates; None leaves
+            near-duplicates out.
         currency: Of the prices.
 
     Raises:
-        MissingExtra: Near-twins need the extra `audit`.
+        MissingExtra: Near-duplicates need the extra `audit`.
         DataError: The similarity is out of range.
+
+    Examples:
+        >>> from finetune_pricer import Item, ItemDataset
+        >>> shelf = Item(id="a", summary="An oak shelf of four boards", price=80)
+        >>> lamp = Item(id="b", summary="A brass lamp, list price $45.00", price=45)
+        >>> again = Item(id="c", summary="an OAK shelf of four boards.", price=75)
+        >>> train, test = ItemDataset.from_items([shelf, lamp]), ItemDataset.from_items([again])
+        >>> report = audit(train, test=test)
+        >>> report.ok
+        False
+        >>> print(report.of("duplicate across splits")[0])
+        train row 1 (id 'a', $80.00) and test row 1 (id 'c', $75.00): but for its form
+        >>> print(report.of("own price in text")[0])
+        train row 2 (id 'b', $45.00): says '$45.00'
+        >>> [len(items) for items in report.clean()]
+        [0, 0, 1]
     """
     none = ItemDataset.from_items([])
     splits = ItemSplits(train, none if validation is None else validation, none if test is None else test)
-    look = _Look(splits, currency)
-    found = [*look.twins(), *look.texts(), *look.prices(), *look.categories()]
-    pairs = [] if similarity is None else [*look.near_twins(similarity)]
-    found += [look.near_finding(*pair) for pair in pairs]
-    ordered = sorted(found, key=lambda finding: KINDS.index(finding.kind))
+    auditor = _Auditor(splits, currency)
+    findings = [
+        *auditor.find_duplicates(),
+        *auditor.check_texts(),
+        *auditor.check_prices(),
+        *auditor.check_categories(),
+    ]
+    pairs = [] if similarity is None else auditor.find_near_pairs(similarity)
+    findings += [auditor.near_duplicate(*pair) for pair in pairs]
     return AuditReport(
         splits=splits,
-        findings=tuple(ordered),
-        chance=look.chance,
-        reply=leakage.fitting_reply(train.prices),
-        labels=look.labels([(first, second) for first, second, _ in pairs]),
+        findings=tuple(sorted(findings, key=lambda finding: KINDS.index(finding.kind))),
+        chance=auditor.expected_by_chance(),
+        reply=_advise_reply(train.prices),
+        labels=auditor.group_items([(first, second) for first, second, _ in pairs]),
     )
 
 
-class _Look:
-    """The items of all splits in one row, test first, and what is looked at again and again.
+class _Auditor:
+    """All splits concatenated (test, validation, train), with texts, words and numbers computed once.
 
-    Test stands first so that of two twins it is the one on the training side that is told to go.
+    Test stands first, so that of two duplicates the one on the side that is learned from is the second one,
+    which is removed.
     """
 
     def __init__(self, splits: ItemSplits, currency: str) -> None:
-        self.currency = currency
-        self.splits = splits
-        self.sizes = [len(items) for items in reversed(splits)]
-        self.ends = np.cumsum(self.sizes)
+        self._splits = splits
+        self._currency = currency
+        self._sizes = [len(items) for items in reversed(splits)]
+        self._ends = list(accumulate(self._sizes))
         items = ItemDataset.concat(*reversed(splits))
-        self.prices_of = items.prices
-        self.texts_of = [item.text for item in items]
-        self.ids: list[str] = items.table["id"].to_pylist()
-        self.kinds: list[str | None] = items.table["category"].to_pylist()
-        self.words = [duplicates.words_of(text) for text in self.texts_of]
+        self._prices = items.prices
+        self._texts = [item.text for item in items]
+        self._ids: list[str] = items.table["id"].to_pylist()
+        self._categories: list[str | None] = items.table["category"].to_pylist()
+        self._words = [words_of(text) for text in self._texts]
+        self._numbers = find_numbers(self._texts)
         # A text of signs only has no words; it is its own key.
-        keys = [" ".join(words) or text for words, text in zip(self.words, self.texts_of, strict=True)]
-        self.same = duplicates.same(keys)
-        self.chance = 0.0
+        keys = (" ".join(words) or text for words, text in zip(self._words, self._texts, strict=True))
+        first_rows: dict[str, int] = {}
+        self._first_rows = [first_rows.setdefault(key, row) for row, key in enumerate(keys)]
+        """For each row the first one with the same words."""
 
-    def place(self, row: int) -> Place:
-        """Say where a row of all splits stands in its own."""
-        part = int(np.searchsorted(self.ends, row, side="right"))
-        price = float(self.prices_of[row])
-        return Place(
-            split=_BACKWARDS[part],
-            row=row - int(self.ends[part]) + self.sizes[part] + 1,
-            id=self.ids[row],
-            price=None if np.isnan(price) else price,
-        )
-
-    def twins(self) -> Iterator[Finding]:
-        """Find texts that say the same but for case, spacing and punctuation."""
-        first_of: dict[int, int] = {}
-        for row, key in enumerate(self.same.tolist()):
-            first = first_of.setdefault(key, row)
+    def find_duplicates(self) -> Iterator[Finding]:
+        """Yield texts that are the same but for case, spacing and punctuation."""
+        for row, first in enumerate(self._first_rows):
             if first == row:
                 continue
-            one, other = self.place(row), self.place(first)
-            how = "the very same text" if self.texts_of[row] == self.texts_of[first] else "but for its form"
+            one, other = self._place(row), self._place(first)
+            detail = "the very same text" if self._texts[row] == self._texts[first] else "but for its form"
             if one.split != other.split:
-                yield Finding(kind="twin across splits", place=one, other=other, detail=how)
+                yield Finding(kind="duplicate across splits", place=one, other=other, detail=detail)
             if one.price != other.price:
-                yield Finding(kind="conflicting prices", place=one, other=other, detail=how)
+                yield Finding(kind="conflicting prices", place=one, other=other, detail=detail)
             elif one.split == other.split:
-                yield Finding(kind="twin", place=one, other=other, detail=how)
+                yield Finding(kind="duplicate", place=one, other=other, detail=detail)
 
-    def near_twins(self, similarity: float) -> list[tuple[int, int, float]]:
-        """Find pairs that are nearly the same, one text of each set of twins standing for all of them."""
-        _, firsts = np.unique(self.same, return_index=True)
-        rows = np.sort(firsts)
-        shingles = duplicates.Shingles(self.words[row] for row in rows)
-        pairs = duplicates.near_pairs(shingles, similarity)
-        found = [(int(rows[one]), int(rows[other]), share) for one, other, share in pairs]
-        return sorted(found, key=lambda pair: (-pair[2], pair[0], pair[1]))
+    def find_near_pairs(self, similarity: float) -> list[tuple[int, int, float]]:
+        """Return pairs of nearly the same texts, each by its first row, the most similar pair first."""
+        rows = sorted(set(self._first_rows))
+        shingles = Shingles(self._words[row] for row in rows)
+        pairs = [(rows[one], rows[other], share) for one, other, share in near_pairs(shingles, similarity)]
+        return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))
 
-    def near_finding(self, first: int, second: int, share: float) -> Finding:
-        """Tell of a pair of near-twins, the one on the training side first."""
-        one, other = self.place(second), self.place(first)
-        kind: Kind = "near-twin" if one.split == other.split else "near-twin across splits"
+    def near_duplicate(self, first: int, second: int, share: float) -> Finding:
+        """Return the finding of a pair of rows, the one on the training side first."""
+        one, other = self._place(second), self._place(first)
+        kind: Kind = "near-duplicate" if one.split == other.split else "near-duplicate across splits"
         return Finding(kind=kind, place=one, other=other, similarity=share)
 
-    def texts(self) -> Iterator[Finding]:
-        """Find texts that give their price away, or are hardly any or too much text."""
-        for row, (text, words) in enumerate(zip(self.texts_of, self.words, strict=True)):
-            price = float(self.prices_of[row])
-            if not np.isnan(price) and (shown := leakage.own_price_in_text(text, price, self.currency)):
-                yield Finding(kind="own price in text", place=self.place(row), detail=f"says {shown!r}")
+    def check_texts(self) -> Iterator[Finding]:
+        """Yield texts that give their price away, and texts that are very short or very long."""
+        prices = self._prices.tolist()
+        for row, (text, words, price) in enumerate(zip(self._texts, self._words, prices, strict=True)):
+            if not math.isnan(price) and (shown := find_own_price(text, price, self._currency)):
+                yield Finding(kind="own price in text", place=self._place(row), detail=f"says {shown!r}")
             if len(words) <= _SHORT:
-                yield Finding(kind="short text", place=self.place(row), detail=f"{len(words)} words")
+                yield Finding(kind="short text", place=self._place(row), detail=f"{len(words)} words")
             if len(text) > _LONG:
-                yield Finding(kind="long text", place=self.place(row), detail=f"{len(text):,} characters")
+                yield Finding(kind="long text", place=self._place(row), detail=f"{len(text):,} characters")
 
-    def prices(self) -> Iterator[Finding]:
-        """Find prices far from their kind's, and bare numbers that equal the price."""
-        for row, middle in leakage.outliers(self.prices_of, self.kinds):
-            detail = f"the median of {self.kinds[row] or 'all'} is ${middle:,.2f}"
-            yield Finding(kind="outlying price", place=self.place(row), detail=detail)
-        numbers = leakage.bare_numbers(self.texts_of)
-        self.chance = leakage.by_chance(numbers, self.prices_of)
-        for row in leakage.equal_to_price(numbers, self.prices_of):
-            yield Finding(kind="number equal to price", place=self.place(row))
+    def check_prices(self) -> Iterator[Finding]:
+        """Yield prices far from those of their category, and prices that equal a number in their text."""
+        for row, median in _find_outliers(self._prices, self._categories):
+            detail = f"the median of {self._categories[row] or 'all'} is {format_dollars(median)}"
+            yield Finding(kind="outlying price", place=self._place(row), detail=detail)
+        for row in rows_with_own_price(self._numbers, self._prices):
+            yield Finding(kind="number equal to price", place=self._place(row))
 
-    def categories(self) -> Iterator[Finding]:
-        """Find categories that only one of several splits has."""
-        kinds_of = {
+    def expected_by_chance(self) -> float:
+        """Return how many texts would hold a number equal to their price by chance."""
+        return count_expected_by_chance(self._numbers, self._prices)
+
+    def check_categories(self) -> Iterator[Finding]:
+        """Yield categories that only one of several splits has."""
+        counts_of = {
             name: Counter(items.table["category"].to_pylist())
-            for name, items in self.splits._asdict().items()
+            for name, items in self._splits._asdict().items()
             if len(items)
         }
-        for name, kinds in kinds_of.items() if len(kinds_of) > 1 else ():
-            others = set[str | None]().union(*(kinds_of[other] for other in kinds_of if other != name))
-            for kind in sorted(kind for kind in kinds.keys() - others if kind):
-                detail = f"{kind!r}: {kinds[kind]:,} items, all in {name}"
+        for name, counts in counts_of.items() if len(counts_of) > 1 else ():
+            others = set[str | None]().union(*(counts_of[other] for other in counts_of if other != name))
+            for category in sorted(category for category in counts.keys() - others if category):
+                detail = f"{category!r}: {counts[category]:,} items, all in {name}"
                 yield Finding(kind="category in one split", detail=detail)
 
-    def labels(self, near: Sequence[tuple[int, int]]) -> npt.NDArray[np.int64]:
-        """Give the group of each row, in the order training, validation, test."""
-        first_of: dict[int, int] = {}
-        same = [(first_of.setdefault(key, row), row) for row, key in enumerate(self.same.tolist())]
-        groups = duplicates.joined(len(self.same), [*same, *near])
-        return np.concatenate(np.split(groups, self.ends[:-1])[::-1])
+    def group_items(self, near: Iterable[tuple[int, int]]) -> npt.NDArray[np.int64]:
+        """Return the group of each item, in the order training, validation, test."""
+        import numpy as np
+
+        same = zip(self._first_rows, range(len(self._first_rows)), strict=True)
+        groups = connected_groups(len(self._first_rows), chain(same, near))
+        return np.concatenate(np.split(groups, self._ends[:-1])[::-1])
+
+    def _place(self, row: int) -> Place:
+        part = bisect_right(self._ends, row)
+        price = float(self._prices[row])
+        return Place(
+            split=_BACKWARDS[part],
+            row=row - self._ends[part] + self._sizes[part] + 1,
+            id=self._ids[row],
+            price=None if math.isnan(price) else price,
+        )
+
+
+def _find_outliers(prices: Prices, categories: Sequence[str | None]) -> Iterator[tuple[int, float]]:
+    """Yield rows whose log price lies far from their category's median, and that median in dollars."""
+    import numpy as np
+
+    rows_of: dict[str | None, list[int]] = {}
+    for row, category in enumerate(categories):
+        if not np.isnan(prices[row]):
+            rows_of.setdefault(category, []).append(row)
+    for rows in rows_of.values():
+        logs = np.log1p(prices[rows])
+        median = np.median(logs)
+        spread = np.median(np.abs(logs - median))
+        if len(rows) >= _ENOUGH and spread > 0:
+            for at in np.flatnonzero(np.abs(logs - median) > _FAR * spread).tolist():
+                yield rows[at], float(np.expm1(median))
+
+
+def _advise_reply(prices: Prices) -> str:
+    """Return which form of a reply fits these prices, and why."""
+    import numpy as np
+
+    known = prices[~np.isnan(prices)]
+    if not len(known):
+        return "no prices are known, so no form of a reply can be advised"
+    above, median = float((known >= 999.5).mean()), float(np.median(known))
+    if median < 10:
+        shown = format_dollars(median)
+        return f"'$19.99' (the default): half of the prices are below {shown}, where cents matter"
+    if above == 0:
+        return (
+            "'20': all prices are at most $999, so whole dollars are one token, and all of it is seen at once"
+        )
+    if above <= 0.01:
+        return f"'20': all prices but {above:.1%} are at most $999 and so one token; the dearer ones take two"
+    return f"'$19.99' (the default) or '$1,199.99': {above:.0%} of the prices take more than one token"

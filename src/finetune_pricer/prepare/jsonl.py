@@ -1,11 +1,14 @@
-"""Training files: written line by line, and sealed by their hash before they leave."""
+"""Training files: written line by line, and known by their hash from then on."""
 
 from __future__ import annotations
 
 import codecs
 import hashlib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+from orjson import OPT_APPEND_NEWLINE, dumps
 
 from .._chat_protocol import SPECIAL_TOKEN
 from .._files import replacing
@@ -14,12 +17,9 @@ from ..errors import DataError, FileAccessError, InvalidItem, TrainingFileError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
+    from collections.abc import Iterable
 
     from ..items import Item
-
-_TOGETHER = 256  # lines that are hashed and written together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,13 +28,13 @@ class TrainingFile:
 
     path: Path
     examples: int
-    """How many lines."""
+    """How many lines it has."""
     bytes: int
     """Its size."""
     sha256: str
     """Hash of its content, in hexadecimal."""
     formatter: str | None = None
-    """Fingerprint of the formatter that wrote it; None for a file of somebody else's."""
+    """Fingerprint of the formatter that wrote it; None for a file from elsewhere."""
 
     def verify(self) -> None:
         """Make sure that the file on disk is still the one that was written.
@@ -45,16 +45,16 @@ class TrainingFile:
         """
         try:
             with self.path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+                on_disk = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise FileAccessError(f"cannot read {str(self.path)!r}: {error.strerror or error}") from error
-        if found != self.sha256:
+        if on_disk != self.sha256:
             raise TrainingFileError(f"{str(self.path)!r} has changed since it was written; write it again")
 
 
 @dataclass(frozen=True, slots=True)
 class JsonlWriter:
-    """Writes items as chat examples, one JSON object a line, each line with a newline.
+    r"""Writes items as chat examples, one JSON object a line, each line with a newline.
 
     Args:
         formatter: How an item is asked about and answered.
@@ -62,6 +62,15 @@ class JsonlWriter:
 
     Raises:
         DataError: The encoding is another one.
+
+    Examples:
+        >>> from finetune_pricer import ChatFormatter, Item
+        >>> writer = JsonlWriter(ChatFormatter("How much?"))
+        >>> training = writer.write([Item(title="Lamp", price=59.9)], "jsonl/train.jsonl")
+        >>> print(training.path.read_text().strip())
+        {"messages":[{"role":"user","content":"How much?\n\nLamp"},{"role":"assistant","content":"$59.90"}]}
+        >>> training.examples, training.bytes
+        (1, 101)
     """
 
     formatter: ChatFormatter = field(default_factory=ChatFormatter)
@@ -75,82 +84,61 @@ class JsonlWriter:
         """Write one example per item; memory does not grow with their number.
 
         Missing folders are made. The file is written beside its place and renamed when it is whole: on any
-        error what stood at `path` stays as it was.
+        error the file that stood at `path` stays as it was.
 
         Args:
             items: Priced items, from any iterable.
-            path: Where to, such as `"jsonl/train.jsonl"`.
+            path: Where to write, such as `"jsonl/train.jsonl"`.
 
         Raises:
             InvalidItem: An item has no price or cannot be written, or its text holds a special token of the
-                tokenizers (`<|endoftext|>` and kin), on which jobs fail after the upload; the message names
-                its row.
+                tokenizers (`<|endoftext|>` and the like), on which jobs fail after the upload; the message
+                names its row.
             TrainingFileError: There are no items.
             FileAccessError: The path cannot be written.
         """
-        from concurrent.futures import Future, ThreadPoolExecutor
-        from pathlib import Path
-
-        digest, size, examples = hashlib.sha256(), 0, 0
-        mark = codecs.BOM_UTF8 if self.encoding == "utf-8-sig" else b""
-        # Not durable: whoever uploads it looks at its hash first. A thread hashes and writes one block while
-        # the next is made, as neither needs the interpreter.
-        with replacing(path, durable=False) as file, ThreadPoolExecutor(1) as thread:
-            sealing = Future[None]()
-            sealing.set_result(None)
-
-            def seal(block: bytes) -> None:
-                digest.update(block)
-                file.write(block)
-
-            for lines in self._batches(items, path):
-                block = b"".join(lines)
-                sealing.result()
-                sealing = thread.submit(seal, block if examples else mark + block)
-                size += len(block)
-                examples += len(lines)
-            sealing.result()
-            if not examples:
+        self._require_writable_formatter()
+        digest, size, row = hashlib.sha256(), 0, 0
+        # Not durable: every upload compares the hash first.
+        with replacing(path, durable=False) as file:
+            if self.encoding == "utf-8-sig":
+                size += file.write(codecs.BOM_UTF8)
+                digest.update(codecs.BOM_UTF8)
+            for row, item in enumerate(items, start=1):
+                try:
+                    line = self._line(item)
+                except (InvalidItem, TypeError) as error:
+                    raise InvalidItem(f"row {row}: {error}; {str(path)!r} was not written") from error
+                size += file.write(line)
+                digest.update(line)
+            if not row:
                 raise TrainingFileError(f"no items to write; {str(path)!r} was not written")
         return TrainingFile(
             path=Path(path),
-            examples=examples,
-            bytes=size + len(mark),
+            examples=row,
+            bytes=size,
             sha256=digest.hexdigest(),
             formatter=self.formatter.fingerprint,
         )
 
-    def _batches(self, items: Iterable[Item], path: str | os.PathLike[str]) -> Iterator[list[bytes]]:
+    def _require_writable_formatter(self) -> None:
+        own = (self.formatter.instruction, self.formatter.system, self.formatter.reply)
         try:
-            written = self.formatter.line_writer()
+            dumps(own)
         except TypeError as error:
             raise InvalidItem(f"the formatter's own text cannot be written: {error}") from error
-        lines: list[bytes] = []
-        for row, item in enumerate(items, start=1):
-            try:
-                line = written(item)
-            except (InvalidItem, TypeError) as error:
-                raise InvalidItem(f"row {row}: {error}; {str(path)!r} was not written") from error
-            # The single letter is looked for first, as that takes a tenth of the time.
-            if b"<" in line and b"<|" in line:
-                _refuse_special_tokens(row, line, path)
-            lines.append(line)
-            if len(lines) == _TOGETHER:
-                yield lines
-                lines = []
-        if lines:
-            yield lines
+
+    def _line(self, item: Item) -> bytes:
+        line = dumps({"messages": self.formatter.example(item)}, option=OPT_APPEND_NEWLINE)
+        # The single letter is looked for first, as that takes a quarter of the time.
+        if b"<" in line and b"<|" in line and (token := find_special_token(line.decode())):
+            raise InvalidItem(
+                f"the text holds {token!r}, a special token on which jobs fail; take it out of the text"
+            )
+        return line
 
 
-def _refuse_special_tokens(row: int, line: bytes, path: str | os.PathLike[str]) -> None:
-    if token := special_token_in(line.decode()):
-        raise InvalidItem(
-            f"row {row}: the text holds {token!r}, a special token on which jobs fail; take it out of the "
-            f"text; {str(path)!r} was not written"
-        )
-
-
-def special_token_in(text: str) -> str | None:
-    """Find a special token of the tokenizers in a text, such as `<|endoftext|>`."""
-    found = SPECIAL_TOKEN.search(text)
-    return found.group() if found else None
+def find_special_token(text: str) -> str | None:
+    """Return the first special token of the tokenizers in a text, such as `<|endoftext|>`, or None."""
+    match = SPECIAL_TOKEN.search(text)
+    return match.group() if match else None

@@ -1,96 +1,154 @@
-"""Everything that can be wrong with one line of a training file, and the mends that need no judgement."""
+"""What can be wrong with a line of a training file, and the fixes that need no judgement.
+
+The local server has a checker of its own (`local/learners/sparse/training_file.py`), so that each of the two
+can find the other's errors; both stand on the facts of `_chat_protocol`.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from orjson import JSONDecodeError, dumps, loads
 
 from .._chat_protocol import LINE_KEYS, MESSAGE_KEYS, ROLES, SPECIAL_TOKEN, text_of
 from ..errors import PriceNotFound
 from ..prices import parse_price
-from .jsonl import special_token_in
+from .jsonl import find_special_token
 from .tokens import tokens_of
 
 if TYPE_CHECKING:
-    from ..providers.provider import Provider
+    from ..providers import Provider
 
-_SURELY_A_PRICE = re.compile(r"\$?\d+(?:\.\d\d)?\Z")  # what nearly all replies are; the rest is parsed
-_WEIGHTS = {True: 1, False: 0, "0": 0, "1": 1}
-
+Level = Literal["error", "warning"]
 Messages = list[dict[str, Any]]
 
+_PLAIN_PRICE = re.compile(r"\$?\d+(?:\.\d\d)?\Z")  # what nearly all replies are; others are parsed
+_WEIGHTS = {True: 1, False: 0, "0": 0, "1": 1}
 
-class Flaw(NamedTuple):
-    """One fault at one place."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issue:
+    """One kind of thing that can be wrong with a training file."""
+
+    level: Level
+    """`"error"`: a service refuses the file, or learns something else. `"warning"`: worth a look."""
+    what: str
+    """What is wrong."""
+    fix: str
+    """What to do about it."""
+
+
+ISSUES = {
+    "unreadable": Issue(level="error", what="is not UTF-8", fix="save the file as UTF-8"),
+    "json": Issue(level="error", what="is not JSON", fix="write each line with a JSON library"),
+    "object": Issue(level="error", what="is not an object", fix='write {"messages": [...]}'),
+    "blank": Issue(level="warning", what="is blank", fix="remove the line"),
+    "messages": Issue(level="error", what="missing, not a list, or empty", fix="give at least two messages"),
+    "key": Issue(level="error", what="unknown key", fix="remove the key"),
+    "message": Issue(level="error", what="is not an object", fix='write {"role": ..., "content": ...}'),
+    "role": Issue(level="error", what="unknown role", fix="use system, developer, user, assistant or tool"),
+    "content": Issue(level="error", what="is not text", fix="give a string, or a list of text parts"),
+    "last": Issue(
+        level="error", what="the last message is not the assistant's", fix="end with the reply to learn"
+    ),
+    "empty": Issue(level="error", what="the reply is empty", fix="give the price as the reply"),
+    "price": Issue(
+        level="warning", what="the reply holds no price", fix="write the price in the form of the formatter"
+    ),
+    "weight": Issue(level="error", what="is neither 0 nor 1", fix="write 0 or 1, or leave it out"),
+    "special": Issue(
+        level="error",
+        what="special token of the tokenizer in the text",
+        fix="take it out; jobs fail on it after the upload",
+    ),
+    "long": Issue(
+        level="error",
+        what="more tokens than the service reads",
+        fix="shorten the text; it is cut at the end, where the price stands",
+    ),
+    "duplicate": Issue(level="warning", what="the same example again", fix="keep one of them"),
+    "systems": Issue(
+        level="warning", what="a system message unlike the first line's", fix="use one for all examples"
+    ),
+    "mark": Issue(level="warning", what="byte order mark", fix="write it as the service asks"),
+    "few": Issue(level="error", what="too few examples", fix="add examples"),
+    "large": Issue(level="error", what="the file is too large", fix="use fewer or shorter examples"),
+}
+
+
+class Occurrence(NamedTuple):
+    """An issue at one place."""
 
     code: str
+    """Its key in `ISSUES`."""
     path: str = ""
+    """The JSON path within the line, such as `messages[1].content`."""
     detail: str = ""
 
 
-def look_at(line: bytes, service: Provider, currency: str) -> tuple[Messages | None, list[Flaw]]:
-    """Find what is wrong with a line; the messages come too, unless they cannot be told apart."""
-    from orjson import JSONDecodeError, loads
-
-    flaws: list[Flaw] = []
+def check_line(line: bytes, service: Provider, currency: str) -> tuple[Messages | None, list[Occurrence]]:
+    """Return a line's messages, or None where they cannot be told apart, and everything wrong with it."""
+    found: list[Occurrence] = []
     try:
         row = loads(line)
     except JSONDecodeError as error:
-        return None, [_unreadable(line, error.msg)]
+        return None, [_explain_unreadable(line, error.msg)]
     if not isinstance(row, dict):
-        return None, [Flaw("object", "", type(row).__name__)]
+        return None, [Occurrence("object", "", type(row).__name__)]
     if len(row) != 1:
-        flaws += [Flaw("key", key) for key in row.keys() - LINE_KEYS]
+        found += [Occurrence("key", key) for key in row.keys() - LINE_KEYS]
     messages = row.get("messages")
     if not isinstance(messages, list) or not messages:
-        return None, [*flaws, Flaw("messages", "messages")]
-    before = len(flaws)
+        return None, [*found, Occurrence("messages", "messages")]
+    before = len(found)
     for place, message in enumerate(messages):
-        _look_at_message(place, message, flaws)
-    if len(flaws) > before and any(flaw.code in {"message", "role", "content"} for flaw in flaws):
-        return None, flaws
-    _look_at_reply(len(messages) - 1, messages[-1], currency, flaws)
+        _check_message(place, message, found)
+    if len(found) > before and any(each.code in {"message", "role", "content"} for each in found):
+        return None, found
+    _check_reply(len(messages) - 1, messages[-1], currency, found)
     # A token has at least one byte, so most lines need no counting.
     most = service.max_example_tokens
     if len(line) > most and (tokens := tokens_of(messages)) > most:
-        flaws.append(Flaw("long", "messages", f"{tokens:,} of {most:,}"))
-    return messages, flaws
+        found.append(Occurrence("long", "messages", f"{tokens:,} of {most:,}"))
+    return messages, found
 
 
-def _unreadable(line: bytes, reason: str) -> Flaw:
+def _explain_unreadable(line: bytes, reason: str) -> Occurrence:
     if not line.strip():
-        return Flaw("blank")
+        return Occurrence("blank")
     try:
         line.decode()
     except UnicodeDecodeError as error:
-        return Flaw("unreadable", "", f"byte {line[error.start]:#04x} at column {error.start + 1}")
-    return Flaw("json", "", reason)
+        return Occurrence("unreadable", "", f"byte {line[error.start]:#04x} at column {error.start + 1}")
+    return Occurrence("json", "", reason)
 
 
-def _look_at_message(place: int, message: Any, flaws: list[Flaw]) -> None:
+def _check_message(place: int, message: Any, found: list[Occurrence]) -> None:
     if not isinstance(message, dict):
-        flaws.append(Flaw("message", f"messages[{place}]", type(message).__name__))
+        found.append(Occurrence("message", f"messages[{place}]", type(message).__name__))
         return
     role, content = message.get("role"), message.get("content")
     if len(message) != 2:
-        _look_at_keys(place, message, flaws)
+        _check_keys(place, message, found)
     if not isinstance(role, str) or role not in ROLES:
-        flaws.append(Flaw("role", f"messages[{place}].role", repr(role)[:40]))
+        found.append(Occurrence("role", f"messages[{place}].role", repr(role)[:40]))
     if isinstance(content, str):
         text = content
     elif _is_parts(content) or (content is None and role == "assistant" and "tool_calls" in message):
         text = text_of(message)
     else:
-        flaws.append(Flaw("content", f"messages[{place}].content", type(content).__name__))
+        found.append(Occurrence("content", f"messages[{place}].content", type(content).__name__))
         return
-    if "<|" in text and (token := special_token_in(text)):
-        flaws.append(Flaw("special", f"messages[{place}].content", token))
+    if "<|" in text and (token := find_special_token(text)):
+        found.append(Occurrence("special", f"messages[{place}].content", token))
 
 
-def _look_at_keys(place: int, message: dict[str, Any], flaws: list[Flaw]) -> None:
-    flaws += [Flaw("key", f"messages[{place}].{key}") for key in message.keys() - MESSAGE_KEYS]
+def _check_keys(place: int, message: dict[str, Any], found: list[Occurrence]) -> None:
+    found += [Occurrence("key", f"messages[{place}].{key}") for key in message.keys() - MESSAGE_KEYS]
     if "weight" in message and (isinstance(message["weight"], bool) or message["weight"] not in (0, 1)):
-        flaws.append(Flaw("weight", f"messages[{place}].weight", repr(message["weight"])[:40]))
+        found.append(Occurrence("weight", f"messages[{place}].weight", repr(message["weight"])[:40]))
 
 
 def _is_parts(content: Any) -> bool:
@@ -100,59 +158,58 @@ def _is_parts(content: Any) -> bool:
     )
 
 
-def _look_at_reply(place: int, message: dict[str, Any], currency: str, flaws: list[Flaw]) -> None:
+def _check_reply(place: int, message: dict[str, Any], currency: str, found: list[Occurrence]) -> None:
     if message["role"] != "assistant":
-        flaws.append(Flaw("last", f"messages[{place}].role", repr(message["role"])))
+        found.append(Occurrence("last", f"messages[{place}].role", repr(message["role"])))
         return
     text = text_of(message)
-    if _SURELY_A_PRICE.match(text):
+    if _PLAIN_PRICE.match(text):
         return
     if not text.strip():
-        flaws.append(Flaw("empty", f"messages[{place}].content"))
+        found.append(Occurrence("empty", f"messages[{place}].content"))
         return
     try:
         parse_price(text, currency)
     except PriceNotFound:
-        flaws.append(Flaw("price", f"messages[{place}].content", repr(text[:40])))
+        found.append(Occurrence("price", f"messages[{place}].content", repr(text[:40])))
 
 
-def mended(line: bytes) -> bytes:
-    """Mend what needs no judgement: unknown keys go, weights become 0 or 1, special tokens are broken up.
+def fix_line(line: bytes) -> bytes:
+    """Return a line with everything fixed that needs no judgement.
 
-    A line that cannot be read, or in which nothing is to be mended, stays as it is.
+    Unknown keys are removed, weights become 0 or 1, and special tokens are broken up by spaces. A line that
+    is no JSON, or in which there is nothing to fix, is returned as it is.
     """
-    from orjson import JSONDecodeError, dumps, loads
-
     try:
         row = loads(line)
     except JSONDecodeError:
         return line
     if not isinstance(row, dict) or not isinstance(row.get("messages"), list):
         return line
-    new = {key: value for key, value in row.items() if key in LINE_KEYS}
-    new["messages"] = [
-        _mended_message(message) if isinstance(message, dict) else message for message in row["messages"]
+    fixed = {key: value for key, value in row.items() if key in LINE_KEYS}
+    fixed["messages"] = [
+        _fix_message(message) if isinstance(message, dict) else message for message in row["messages"]
     ]
-    return line if new == row and not _true_for_one(row) else dumps(new)
+    return line if fixed == row and not _has_boolean_weight(row) else dumps(fixed)
 
 
-def _true_for_one(row: dict[str, Any]) -> bool:
-    # To Python `true` equals 1, to a service it does not.
+def _has_boolean_weight(row: dict[str, Any]) -> bool:
+    # To Python `true` equals 1, so that the comparison does not see the fix; a service refuses `true`.
     return any(isinstance(m, dict) and isinstance(m.get("weight"), bool) for m in row["messages"])
 
 
-def _mended_message(message: dict[str, Any]) -> dict[str, Any]:
-    new = {key: value for key, value in message.items() if key in MESSAGE_KEYS}
-    weight = new.get("weight")
+def _fix_message(message: dict[str, Any]) -> dict[str, Any]:
+    fixed = {key: value for key, value in message.items() if key in MESSAGE_KEYS}
+    weight = fixed.get("weight")
     if isinstance(weight, bool | str) and weight in _WEIGHTS:
-        new["weight"] = _WEIGHTS[weight]
-    content = new.get("content")
+        fixed["weight"] = _WEIGHTS[weight]
+    content = fixed.get("content")
     if isinstance(content, str):
-        new["content"] = _broken_up(content)
-    elif _is_parts(content):
-        new["content"] = [part | {"text": _broken_up(part["text"])} for part in new["content"]]
-    return new
+        fixed["content"] = _break_up_special_tokens(content)
+    elif isinstance(content, list) and _is_parts(content):
+        fixed["content"] = [part | {"text": _break_up_special_tokens(part["text"])} for part in content]
+    return fixed
 
 
-def _broken_up(text: str) -> str:
+def _break_up_special_tokens(text: str) -> str:
     return SPECIAL_TOKEN.sub(lambda token: f"< {token.group()[1:-1]} >", text) if "<|" in text else text

@@ -1,6 +1,7 @@
 """A made-up catalogue whose prices follow a stated rule, so that the best possible error is known.
 
-Nothing in it exists: kinds, brands and prices are ours. Use it to rehearse and to test, not to price things.
+Nothing in it exists: kinds, brands and prices are invented. Use it to rehearse and to test, not to price
+real products.
 
 The rule. Each product is a kind of thing with features, and its middle price is
 
@@ -123,17 +124,17 @@ class MadeUpCatalogue:
             raise DataError(f"noise must be finite and at least 0, not {self.noise!r}")
 
     def splits(self, train: int = 2000, validation: int = 200, test: int = 200) -> ItemSplits:
-        """Make that many products for each split; no product stands in two."""
-        first = (0, train, train + validation)
+        """Make that many products for each split; no product is in two of them."""
+        starts = (0, train, train + validation)
         sizes = (train, validation, test)
-        return ItemSplits(*(self.items(size, start=start) for start, size in zip(first, sizes, strict=True)))
+        return ItemSplits(*(self.items(size, start=start) for start, size in zip(starts, sizes, strict=True)))
 
     def items(self, count: int, *, start: int = 0) -> ItemDataset:
         """Make `count` products, from number `start` on."""
         return ItemDataset.from_items(self._item(number) for number in range(start, start + count))
 
     def middle_price(self, item: Item) -> float:
-        """Give the rule's price of one of this catalogue's own products, in dollars, before noise.
+        """Return the price in dollars that the rule gives one of this catalogue's products, before noise.
 
         Raises:
             DataError: The item is not of this catalogue.
@@ -144,7 +145,7 @@ class MadeUpCatalogue:
         return self._draw(int(number))[1]
 
     def best_possible_mae(self, items: Iterable[Item]) -> float:
-        """Give the MAE in dollars that a guesser who knows the rule, but not the noise, must expect.
+        """Return the MAE in dollars that a guesser must expect who knows the rule, but not the noise.
 
         Raises:
             DataError: An item is not of this catalogue, or there is none.
@@ -167,7 +168,7 @@ class MadeUpCatalogue:
         )
 
     def _draw(self, number: int) -> tuple[dict[str, str], float, float]:
-        # A generator per product: any of them can be made again without those before it.
+        # A random generator per product: any product can be made again without the ones before it.
         draw = random.Random(f"{self.seed}/{number}")  # noqa: S311 - no secret
         kind = draw.choice(_KINDS)
         brand, material, condition = (

@@ -1,11 +1,11 @@
-"""Counting tokens as services bill them for training.
+"""Tokens, counted as services bill them for training.
 
 ```text
 tokens of an epoch = sum over examples of ( per_example + sum over messages of (3 + role + content) )
 ```
 
 The 3 are the tokens that open, divide and close a message; `role` and `content` are counted by the encoding.
-`o200k_base` is what the gpt-4o and gpt-4.1 families bill by. Other families have encodings of their own: for
+The gpt-4o and gpt-4.1 families are billed by `o200k_base`. Other families have encodings of their own: for
 them the count is near, and says `exact=False`.
 """
 
@@ -16,10 +16,12 @@ import os
 import tempfile
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from orjson import JSONDecodeError, loads
 
 from .._chat_protocol import text_of
 from ..errors import FileAccessError, TrainingFileError
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 
     Example = Sequence[Mapping[str, Any]]
+    CountText = Callable[[str], int]
 
 ENCODING = "o200k_base"
 PER_MESSAGE = 3
@@ -38,9 +41,13 @@ REPLY_OPENS = 3
 
 _SAME_ENCODING = ("gpt-4o", "gpt-4.1", "gpt-4.5", "gpt-5", "chatgpt-4o", "o1", "o3", "o4")
 _VOCABULARY = "https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken"
-_TOGETHER = 500  # examples that one thread counts at a time
-_SHORT = 24  # characters up to which a text's count is remembered: roles and replies repeat
+_BATCH = 500  # examples that one thread counts at a time
+_SHORT = 24  # characters up to which a text's count is kept: roles and replies repeat
 _BYTES_PER_TOKEN = 4
+
+_MAX_COUNTS = 100
+_counts: dict[tuple[str, str], TokenCount] = {}
+"""Counts of the training files that were counted last, by the file's hash and the library that counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,23 +88,53 @@ def count_tokens(
 ) -> TokenCount:
     """Count the tokens of one epoch, in batches and in threads.
 
+    A `TrainingFile` is counted once: its count is kept by the file's hash.
+
     Args:
         training: What `JsonlWriter.write` returned, the path of a JSONL file, or lists of messages.
-        model: The base model; the count is exact only for models of the same encoding. None asks for no more
-            than the encoding's own count.
-        per_example: Tokens that a service adds to each example; services do not say that they add any.
+        model: The base model; the count is exact only for models of the same encoding. None asks for the
+            encoding's own count.
+        per_example: Tokens that a service adds to each example; no service documents any.
 
     Raises:
         FileAccessError: The file cannot be read.
         TrainingFileError: A line is no chat example; `check_jsonl` names all that are wrong.
     """
-    count_text, counted_by = counter()
-    examples = _examples_of(training)
+    count_text, counted_by = token_counter()
+    if isinstance(training, TrainingFile):
+        count = _count_file(training, count_text, counted_by)
+    elif isinstance(training, str | os.PathLike):
+        count = _count_examples(_read_examples(Path(training)), count_text, counted_by)
+    else:
+        count = _count_examples(iter(training), count_text, counted_by)
+    return replace(
+        count,
+        billed=count.billed + per_example * count.examples,
+        longest=count.longest + per_example if count.examples else 0,
+        exact=count.exact and (model is None or has_this_encoding(model)),
+    )
+
+
+def _count_file(training: TrainingFile, count_text: CountText, counted_by: str) -> TokenCount:
+    key = (training.sha256, counted_by)
+    if (count := _counts.get(key)) is not None:
+        return count
+    digest = hashlib.sha256()
+    count = _count_examples(_read_examples(training.path, digest), count_text, counted_by)
+    # A file that is no longer the one that was written is counted as it is, and its count is not kept.
+    if digest.hexdigest() == training.sha256:
+        if len(_counts) >= _MAX_COUNTS:
+            _counts.pop(next(iter(_counts)), None)
+        _counts[key] = count
+    return count
+
+
+def _count_examples(examples: Iterator[Example], count_text: CountText, counted_by: str) -> TokenCount:
     billed = prompts = replies = longest = longest_line = line = 0
-    for counted in _in_threads(lambda batch: [_count(example, count_text) for example in batch], examples):
-        for before, role, reply in counted:
+    for counts in _map_in_threads(lambda batch: [_count(each, count_text) for each in batch], examples):
+        for before, role, reply in counts:
             line += 1
-            whole = before + PER_MESSAGE + role + reply + per_example
+            whole = before + PER_MESSAGE + role + reply
             billed += whole
             prompts += before + REPLY_OPENS
             replies += reply
@@ -110,7 +147,7 @@ def count_tokens(
         replies=replies,
         longest=longest,
         longest_line=longest_line,
-        exact=counted_by != "estimate" and (model is None or has_this_encoding(model)),
+        exact=counted_by != "estimate",
         counted_by=counted_by,
     )
 
@@ -121,12 +158,15 @@ def has_this_encoding(model: str) -> bool:
 
 
 @cache
-def counter() -> tuple[Callable[[str], int], str]:
-    """Give a function that counts a text's tokens, and its library's name.
+def token_counter() -> tuple[CountText, str]:
+    """Return a function that counts a text's tokens, and its library's name.
 
-    `tiktoken` fetches its vocabulary over the network when it is first used. So: `tiktoken` where the
-    vocabulary is here already; else `bpe_openai`, which carries it; else `tiktoken`, which fetches it; and
-    where that fails an estimate of one token per 4 bytes, which is on the high side for English.
+    `tiktoken` fetches its vocabulary over the network when it is first used. The first of these is taken:
+
+    1. `tiktoken`, where the vocabulary is on this machine already;
+    2. `bpe_openai`, which carries the vocabulary;
+    3. `tiktoken`, which fetches it;
+    4. an estimate of one token per 4 bytes, which is on the high side for English.
     """
     if _vocabulary_is_here():
         return _tiktoken(), "tiktoken"
@@ -140,14 +180,14 @@ def counter() -> tuple[Callable[[str], int], str]:
         return _estimate, "estimate"
 
 
-def _tiktoken() -> Callable[[str], int]:
+def _tiktoken() -> CountText:
     import tiktoken
 
     encode = tiktoken.get_encoding(ENCODING).encode_ordinary
-    return _remembering(encode)
+    return _make_counter(encode)
 
 
-def _bpe_openai() -> Callable[[str], int]:
+def _bpe_openai() -> CountText:
     import warnings
 
     with warnings.catch_warnings():
@@ -156,31 +196,32 @@ def _bpe_openai() -> Callable[[str], int]:
         from bpe_openai import get_encoding
 
         encode = get_encoding(ENCODING).encode_ordinary
-    return _remembering(encode)
+    return _make_counter(encode)
 
 
 def _vocabulary_is_here() -> bool:
-    # Where tiktoken keeps what it fetched; asked before it is, since it would fetch without a time limit.
+    # Looks where tiktoken keeps what it fetched, since tiktoken itself would fetch without a time limit.
     folder = os.environ.get("TIKTOKEN_CACHE_DIR", os.environ.get("DATA_GYM_CACHE_DIR"))
-    kept = Path(tempfile.gettempdir()) / "data-gym-cache" if folder is None else Path(folder)
+    cache_folder = Path(tempfile.gettempdir()) / "data-gym-cache" if folder is None else Path(folder)
     name = hashlib.sha1(_VOCABULARY.encode(), usedforsecurity=False).hexdigest()
-    return folder != "" and (kept / name).exists()
+    return folder != "" and (cache_folder / name).exists()
 
 
-def _remembering(encode: Callable[[str], Sized]) -> Callable[[str], int]:
-    short = cache(lambda text: len(encode(text)))
+def _make_counter(encode: Callable[[str], Sized]) -> CountText:
+    count_short = cache(lambda text: len(encode(text)))
 
-    def counted(text: str) -> int:
-        return short(text) if len(text) <= _SHORT else len(encode(text))
+    def count(text: str) -> int:
+        return count_short(text) if len(text) <= _SHORT else len(encode(text))
 
-    return counted
+    return count
 
 
 def _estimate(text: str) -> int:
     return -(-len(text.encode()) // _BYTES_PER_TOKEN)
 
 
-def _count(example: Example, count_text: Callable[[str], int]) -> tuple[int, int, int]:
+def _count(example: Example, count_text: CountText) -> tuple[int, int, int]:
+    """Return the tokens before the reply's role, those of the role, and those of the reply's text."""
     before = role = reply = 0
     for message in example:
         before += role + reply + PER_MESSAGE
@@ -192,40 +233,38 @@ def _count(example: Example, count_text: Callable[[str], int]) -> tuple[int, int
 
 def tokens_of(example: Example) -> int:
     """Count the tokens of one example, as they are billed."""
-    before, role, reply = _count(example, counter()[0])
+    before, role, reply = _count(example, token_counter()[0])
     return before + PER_MESSAGE + role + reply
 
 
-def _examples_of(training: TrainingFile | str | os.PathLike[str] | Iterable[Example]) -> Iterator[Example]:
-    if isinstance(training, TrainingFile):
-        return _read(training.path)
-    if isinstance(training, str | os.PathLike):
-        return _read(Path(training))
-    return iter(training)
-
-
-def _read(path: Path) -> Iterator[Example]:
-    from orjson import JSONDecodeError, loads
-
+def _read_examples(path: Path, digest: hashlib._Hash | None = None) -> Iterator[Example]:
+    """Yield the messages of each line; all bytes that are read go into `digest`."""
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
+                if digest is not None:
+                    digest.update(line)
                 if not line.isspace():
-                    try:
-                        messages = loads(line.removeprefix(b"\xef\xbb\xbf"))["messages"]
-                        messages[-1]["role"]
-                    except (JSONDecodeError, KeyError, TypeError, IndexError) as error:
-                        raise TrainingFileError(
-                            f"line {number:,} of {str(path)!r} is no chat example; check_jsonl says why"
-                        ) from error
-                    yield messages
+                    yield _read_example(line, number, path)
     except OSError as error:
         raise FileAccessError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
 
 
-def _in_threads(
+def _read_example(line: bytes, number: int, path: Path) -> Example:
+    try:
+        messages: Example = loads(line.removeprefix(b"\xef\xbb\xbf"))["messages"]
+        messages[-1]["role"]
+    except (JSONDecodeError, KeyError, TypeError, IndexError) as error:
+        raise TrainingFileError(
+            f"line {number:,} of {str(path)!r} is no chat example; check_jsonl says why"
+        ) from error
+    return messages
+
+
+def _map_in_threads(
     work: Callable[[list[Example]], list[tuple[int, int, int]]], examples: Iterator[Example]
 ) -> Iterator[list[tuple[int, int, int]]]:
+    """Yield the work's result for each batch of examples, in order."""
     threads = min(4, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool:
         waiting = deque[Any]()
@@ -242,7 +281,7 @@ def _batches(examples: Iterator[Example]) -> Iterator[list[Example]]:
     batch: list[Example] = []
     for example in examples:
         batch.append(example)
-        if len(batch) == _TOGETHER:
+        if len(batch) == _BATCH:
             yield batch
             batch = []
     if batch:

@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 _log = logging.getLogger("finetune_pricer")
 
 # Clients that `connect` made, and for which service: an address alone does not say that a server is ours.
-_MADE: WeakKeyDictionary[object, Provider] = WeakKeyDictionary()
+_PROVIDERS_OF_CLIENTS: WeakKeyDictionary[object, Provider] = WeakKeyDictionary()
 
 
-def provider_of(client: OpenAI | AsyncOpenAI, said: str | Provider | None = None) -> Provider:
-    """Give what is known of a client's service: what was said, else by `connect` or by its address.
+def provider_of(client: OpenAI | AsyncOpenAI, known: str | Provider | None = None) -> Provider:
+    """Return what is known of a client's service: as handed in, else by `connect`, else by its address.
 
-    An address that nobody is known by, such as a loopback one, is a service that keeps to the protocol.
+    A service at an unknown address, such as a loopback one, is taken to keep to the protocol.
 
     Raises:
         NotConfigured: There is no provider of that name.
     """
-    if said is not None:
-        return get_provider(said)
-    if (made := _MADE.get(client)) is not None:
+    if known is not None:
+        return get_provider(known)
+    if (made := _PROVIDERS_OF_CLIENTS.get(client)) is not None:
         return made
     host = urlsplit(str(client.base_url)).hostname or ""
     for provider in PROVIDERS.values():
@@ -67,17 +67,17 @@ def connect(
         MissingExtra: `"local"` without the extra `local`.
     """
     found = settings(dotenv_wins=dotenv_wins)
-    chosen = name or found.get("FINETUNE_PRICER_PROVIDER") or _only_configured(found)
+    chosen = name or found.get("FINETUNE_PRICER_PROVIDER") or _find_configured(found)
     if chosen == "local":
         from ..local import LocalServer
 
-        return _made("local", LocalServer.shared(dir).client())
+        return _remember("local", LocalServer.shared(dir).client())
     if dir is not None:
         raise NotConfigured(f"dir= belongs to the provider 'local', not to {chosen!r}")
-    return _client(chosen, found)
+    return _make_client(chosen, found)
 
 
-def _only_configured(found: Mapping[str, str]) -> str:
+def _find_configured(found: Mapping[str, str]) -> str:
     with_key = [provider for provider in PROVIDERS.values() if provider.key_variable]
     names = [provider.name for provider in with_key if found.get(provider.key_variable)]
     if len(names) == 1:
@@ -95,7 +95,7 @@ def _only_configured(found: Mapping[str, str]) -> str:
     )
 
 
-def _client(name: str, found: Mapping[str, str]) -> OpenAI:
+def _make_client(name: str, found: Mapping[str, str]) -> OpenAI:
     provider = get_provider(name)
     key = found.get(provider.key_variable)
     if not key:
@@ -109,8 +109,8 @@ def _client(name: str, found: Mapping[str, str]) -> OpenAI:
             "copy the key again"
         )
     base_url = provider.base_url
-    if provider.base_url_variable and (said := found.get(provider.base_url_variable)):
-        base_url = said.rstrip("/") + provider.base_url_path if provider.base_url_path else said
+    if provider.base_url_variable and (chosen := found.get(provider.base_url_variable)):
+        base_url = chosen.rstrip("/") + provider.base_url_path if provider.base_url_path else chosen
     if base_url is None and provider.base_url_path:
         raise NotConfigured(
             f"provider {name!r} needs {provider.base_url_variable}: the address of your resource"
@@ -126,9 +126,9 @@ def _client(name: str, found: Mapping[str, str]) -> OpenAI:
         organization=found.get("OPENAI_ORG_ID") if ours else None,
         project=found.get("OPENAI_PROJECT_ID") if ours else None,
     )
-    return _made(name, client)
+    return _remember(name, client)
 
 
-def _made(name: str, client: OpenAI) -> OpenAI:
-    _MADE[client] = PROVIDERS[name]
+def _remember(name: str, client: OpenAI) -> OpenAI:
+    _PROVIDERS_OF_CLIENTS[client] = PROVIDERS[name]
     return client

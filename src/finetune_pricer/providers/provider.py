@@ -30,8 +30,8 @@ class Setting(_Fact):
     scale: float | None = None
     """What our factor is multiplied by, where the service wants an absolute number."""
 
-    def checked(self, ours: str, value: float, *, at: str) -> float:
-        """Give the value as the service wants it.
+    def check(self, ours: str, value: float, *, at: str) -> float:
+        """Return the value as the service wants it.
 
         Raises:
             DataError: It is out of the service's range; the message names the range.
@@ -182,7 +182,7 @@ class Provider(_Fact):
     def with_lora(
         self, *, rank: int | None = None, alpha: float | None = None, dropout: float | None = None
     ) -> Self:
-        """Give the same provider, with these LoRA settings sent under the service's own names.
+        """Return the same provider, with these LoRA settings sent under the service's own names.
 
         Raises:
             DataError: One is out of the service's range, or the service does not let it be chosen.
@@ -195,11 +195,11 @@ class Provider(_Fact):
             if ours not in self.lora:
                 raise DataError(f"the LoRA's {ours} cannot be chosen at {self.name!r}")
             theirs = self.lora[ours]
-            chosen[theirs.name] = theirs.checked(f"the LoRA's {ours}", value, at=f"at {self.name!r}")
+            chosen[theirs.name] = theirs.check(f"the LoRA's {ours}", value, at=f"at {self.name!r}")
         return self.model_copy(update={"always": {**self.always, **chosen}})
 
     def retirement(self, model: str) -> Retirement | None:
-        """Give what is known of a base model's end; a tuned model's is its base's."""
+        """Return what is known of a base model's end; a tuned model's end is its base's."""
         base = model.split(":")[1] if model.startswith("ft:") and ":" in model[3:] else model
         for known in self.retirements:
             if any(fnmatchcase(base, pattern) for pattern in known.models):

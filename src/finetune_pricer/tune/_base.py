@@ -1,13 +1,26 @@
-"""What is known of a job, and what can be done with it: the half that both doors share."""
+"""What `FineTuneJob` and `AsyncFineTuneJob` share: the facts of a job, and a flow for each of its methods."""
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+import logging
+import time
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
-from .._service import requests
-from .._service.flow import Flow, ask
-from .._service.polling import polled
+from .._progress import somebody_looks
+from .._service.flow import Flow, Pages, ask, poll
+from .._service.requests import (
+    act_on_job,
+    delete_file,
+    delete_model,
+    get_file_content,
+    get_job,
+    get_path,
+    list_checkpoints,
+    list_events,
+    list_jobs,
+)
 from ..errors import (
     DataError,
     JobCancelled,
@@ -19,39 +32,42 @@ from ..errors import (
     RequestRejected,
     ServiceError,
 )
+from ..providers.connect import provider_of
+from .deployment import deploy, undeploy
+from .events import JobEvent, read_events, stream_events
+from .job_metrics import (
+    JobMetric,
+    JobMetrics,
+    read_event_metric,
+    read_metrics_answer,
+    read_metrics_file,
+)
+from .records import JobRecord, ResultFile, read_checkpoints
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from .._service.error_mapping import Client
+    from .._service.requests import Request
     from ..providers.provider import Provider
-    from .checkpoints import JobCheckpoint
     from .deployment import Deployment
-    from .events import JobEvent
-    from .job_metrics import JobMetric, JobMetrics
-    from .records import JobProblem, JobRecord
+    from .records import JobCheckpoint, JobProblem
+
+    Show = Callable[[JobRecord, JobMetric | None], None]
+
+_log = logging.getLogger("finetune_pricer")
 
 # A word that is not here means "not finished": services have words of their own, such as `paused`.
 _FINAL = frozenset({"succeeded", "failed", "cancelled"})
 
 
-class ResultFile:
-    """A file that a job made, such as the table of its losses."""
+class BaseJob:
+    """A job as it was when it was last looked at, and a flow for everything that can be done with it."""
 
-    def __init__(self, id_: str, content: bytes) -> None:
-        self.id = id_
-        self.content = content
-
-    def __repr__(self) -> str:
-        return f"ResultFile({self.id!r}, {len(self.content):,} bytes)"
-
-
-class JobFacts:
-    """A job as it was when it was last looked at, and the steps of everything that can be done with it."""
-
-    def __init__(self, record: JobRecord, provider: Provider) -> None:
+    def __init__(self, client: Client, record: JobRecord, provider: str | Provider | None = None) -> None:
         self.record = record
-        """Everything the service said about it."""
-        self.provider = provider
+        """Everything that the service says about it."""
+        self.provider = provider_of(client, provider)
         """What is known of the service."""
 
     @property
@@ -92,48 +108,43 @@ class JobFacts:
         model = f", model={self.fine_tuned_model!r}" if self.fine_tuned_model else ""
         return f"{type(self).__name__}({self.id!r}, status={self.status!r}{model})"
 
-    # Flows: each is carried out by a method of the same meaning in both doors.
+    # Flows: each is carried out by the method of the same name in both classes.
 
-    def _refreshing(self) -> Flow[JobRecord]:
-        self.record = yield from read_job(requests.job(self.id))
+    def _refresh_flow(self) -> Flow[JobRecord]:
+        self.record = yield from read_job(get_job(self.id))
         return self.record
 
-    def _ended(self) -> Flow[bool]:
-        yield from self._refreshing()
+    def _is_final_flow(self) -> Flow[bool]:
+        yield from self._refresh_flow()
         return self.is_final
 
-    def _waiting(self, timeout: float | None, poll: float) -> Flow[None]:
+    def _wait_flow(self, timeout: float | None, longest_pause: float) -> Flow[None]:
         if not self.is_final:
-            from .watch import bar
-
-            with bar(self.id) as show:
-                yield from polled(
-                    lambda: self._looking(show),
+            with _show_progress(self.id) as show:
+                yield from poll(
+                    lambda: self._look_flow(show),
                     done=lambda ended: ended,
                     timeout=timeout,
                     late=lambda: self._late(timeout),
-                    poll=poll,
+                    longest_pause=longest_pause,
                 )
         if self._state == "failed":
             raise self._failure()
         if self._state == "cancelled":
             raise JobCancelled(f"job {self.id!r} was cancelled", job_id=self.id)
 
-    def _looking(self, show: Callable[[JobRecord, JobMetric | None], None] | None) -> Flow[bool]:
-        ended = yield from self._ended()
+    def _look_flow(self, show: Show | None) -> Flow[bool]:
+        ended = yield from self._is_final_flow()
         if show is not None:
             show(self.record, (yield from self._newest_metric()))
         return ended
 
     def _newest_metric(self) -> Flow[JobMetric | None]:
-        from .events import JobEvent
-        from .job_metrics import metric_in
-
         try:
-            page = yield from ask(requests.events(self.id, 20, None))
+            rows = yield from Pages(partial(list_events, self.id, limit=20), most=1).read_next()
+            metrics = [read_event_metric(JobEvent.read(row)) for row in rows]
         except ServiceError:
             return None  # a bar is not worth an error
-        metrics = [metric_in(JobEvent.read(row)) for row in page.get("data") or []]
         return max((m for m in metrics if m is not None), key=lambda m: m.step, default=None)
 
     def _failure(self) -> JobFailed:
@@ -160,52 +171,40 @@ class JobFacts:
     def _how_to_attach(self) -> str:
         return f"find it again with {type(self).__name__}.attach(client, {self.id!r})"
 
-    def _left_alone(self, error: BaseException) -> None:
-        """Say, to somebody who has interrupted the waiting, that the job goes on."""
-        import logging
-
+    def _say_that_it_goes_on(self, error: BaseException) -> None:
+        """Tell somebody who has interrupted the waiting that the job goes on."""
         message = f"job {self.id!r} goes on; {self._how_to_attach()}"
         error.add_note(message)
-        logging.getLogger("finetune_pricer").warning("stopped waiting: %s", message)
+        _log.warning("stopped waiting: %s", message)
 
-    def _streaming(self, after: str | None) -> Flow[None]:
-        from .events import streamed
+    def _stream_events_flow(self, after: str | None) -> Flow[None]:
+        return stream_events(
+            self.id, look=self._is_final_flow, in_order=self.provider.events_in_order, after=after
+        )
 
-        return streamed(self.id, look=self._ended, in_order=self.provider.events_in_order, after=after)
+    def _events_flow(self) -> Flow[list[JobEvent]]:
+        return read_events(self.id, in_order=self.provider.events_in_order)
 
-    def _events(self) -> Flow[list[JobEvent]]:
-        from .events import read_all
-
-        found: list[JobEvent] = []
-        yield from read_all(self.id, found.append, in_order=self.provider.events_in_order)
-        return found
-
-    def _deploying(self, name: str | None, timeout: float | None) -> Flow[Deployment]:
-        from .deployment import deployed
-
+    def _deploy_flow(self, name: str | None, timeout: float | None) -> Flow[Deployment]:
         if self._state != "succeeded":
-            yield from self._refreshing()
+            yield from self._refresh_flow()
         if self._state != "succeeded":
             raise JobError(
                 f"job {self.id!r} is {self.status!r}; there is nothing to deploy until it has succeeded",
                 job_id=self.id,
             )
-        return (yield from deployed(self.record, self.provider, name=name, timeout=timeout))
+        return (yield from deploy(self.record, self.provider, name=name, timeout=timeout))
 
-    def _undeploying(self, name: str | None) -> Flow[None]:
-        from .deployment import undeployed
+    def _undeploy_flow(self, name: str | None) -> Flow[None]:
+        return undeploy(self.record, self.provider, name=name)
 
-        return undeployed(self.record, self.provider, name=name)
-
-    def _acting(self, action: str) -> Flow[JobRecord]:
+    def _act_flow(self, action: Literal["cancel", "pause", "resume"]) -> Flow[JobRecord]:
         if action != "cancel" and not self.provider.pause:
             raise NotSupported(f"{self.provider.name!r} cannot {action} a job; cancel() stops it for good")
-        self.record = yield from read_job(requests.act_on_job(self.id, action))
+        self.record = yield from read_job(act_on_job(self.id, action))
         return self.record
 
-    def _measuring(self) -> Flow[JobMetrics]:
-        from .job_metrics import JobMetrics
-
+    def _metrics_flow(self) -> Flow[JobMetrics]:
         sources: dict[str, Callable[[], Flow[list[JobMetric]]]] = {
             "events": self._metrics_of_events,
             "result_files": self._metrics_of_files,
@@ -219,69 +218,54 @@ class JobFacts:
         return JobMetrics([])
 
     def _metrics_of_events(self) -> Flow[list[JobMetric]]:
-        from .events import read_all
-        from .job_metrics import metric_in
-
-        found: list[JobMetric] = []
-
-        def keep(event: Any) -> None:
-            metric = metric_in(event)
-            if metric is not None:
-                found.append(metric)
-
-        yield from read_all(self.id, keep, in_order=self.provider.events_in_order)
-        return found
+        events = yield from self._events_flow()
+        return [metric for event in events if (metric := read_event_metric(event)) is not None]
 
     def _metrics_of_files(self) -> Flow[list[JobMetric]]:
-        from .job_metrics import metrics_in_file
-
-        for file in (yield from self._results()):
-            found = metrics_in_file(file.content)
+        for file in (yield from self._result_files_flow()):
+            found = read_metrics_file(file.content)
             if found:
                 return found
         return []
 
     def _metrics_of_endpoint(self) -> Flow[list[JobMetric]]:
-        from .job_metrics import metrics_in_answer
-
         if self.provider.metrics_path is None:
             return []
         try:
-            answer = yield from ask(requests.thing(self.provider.metrics_path.format(job=self.id)))
+            answer = yield from ask(get_path(self.provider.metrics_path.format(job=self.id)))
         except NotFound:
             return []
-        return metrics_in_answer(answer)
+        return read_metrics_answer(answer)
 
     def _metrics_of_checkpoints(self) -> Flow[list[JobMetric]]:
-        return [checkpoint.metrics for checkpoint in (yield from self._checkpoints())]
+        return [checkpoint.metrics for checkpoint in (yield from self._checkpoints_flow())]
 
-    def _checkpoints(self) -> Flow[list[JobCheckpoint]]:
-        from .checkpoints import listed
+    def _checkpoints_flow(self) -> Flow[list[JobCheckpoint]]:
+        rows = yield from Pages(partial(list_checkpoints, self.id)).read_all()
+        return read_checkpoints(rows, self.provider)
 
-        return (yield from listed(self.id, self.provider))
-
-    def _results(self) -> Flow[list[ResultFile]]:
-        yield from self._refreshing()
+    def _result_files_flow(self) -> Flow[list[ResultFile]]:
+        yield from self._refresh_flow()
         found = []
         for id_ in self.record.result_files:
-            answer = yield from ask(requests.file_content(id_))
+            answer = yield from ask(get_file_content(id_))
             found.append(ResultFile(id_, answer["content"]))
         return found
 
-    def _deleting(self, *, files: bool, model: bool) -> Flow[list[str]]:
-        """Delete what was asked for; gives the names of what is gone now."""
-        yield from self._refreshing()
+    def _delete_flow(self, *, files: bool, model: bool) -> Flow[list[str]]:
+        """Delete the files and the model; return the names of those that are gone now."""
+        yield from self._refresh_flow()
         if not self.is_final:
             raise RequestRejected(
                 f"job {self.id!r} is {self.status!r}; cancel() it before deleting its things"
             )
         job, gone = self.record, []
-        wanted: list[tuple[str, requests.Request]] = []
+        wanted: list[tuple[str, Request]] = []
         if files:
             names = [job.training_file, job.validation_file, *job.result_files]
-            wanted += [(name, requests.delete_file(name)) for name in names if name]
+            wanted += [(name, delete_file(name)) for name in names if name]
         if model and job.fine_tuned_model:
-            wanted.append((job.fine_tuned_model, requests.delete_model(job.fine_tuned_model)))
+            wanted.append((job.fine_tuned_model, delete_model(job.fine_tuned_model)))
         for name, request in wanted:
             with suppress(NotFound):  # gone already, which is what was wanted
                 yield from ask(request)
@@ -289,15 +273,55 @@ class JobFacts:
         return gone
 
 
-def found_by_id(job_id: str) -> Flow[JobRecord]:
-    """Find a job by its id."""
+def get_job_by_id(job_id: str) -> Flow[JobRecord]:
+    """Return the job of an id.
+
+    Raises:
+        DataError: The id is empty.
+        NotFound: The service has no such job.
+    """
     if not job_id:
         raise DataError("job_id is empty; FineTuneJob.list(client) gives the newest jobs")
-    return (yield from read_job(requests.job(job_id)))
+    return (yield from read_job(get_job(job_id)))
 
 
-def read_job(request: requests.Request) -> Flow[JobRecord]:
-    """Ask for something that is answered with a job."""
-    from .records import JobRecord
+def list_newest_jobs(limit: int) -> Flow[list[JobRecord]]:
+    """Return the newest jobs of whatever spec, newest first, at most `limit`."""
+    pages, jobs = Pages(partial(list_jobs, limit=min(limit, 100))), list[JobRecord]()
+    while len(jobs) < limit and (rows := (yield from pages.read_next())):
+        jobs += map(JobRecord.read, rows)
+    return jobs[:limit]
 
+
+def read_job(request: Request) -> Flow[JobRecord]:
+    """Send a request that is answered with a job."""
     return JobRecord.read((yield from ask(request)))
+
+
+@contextmanager
+def _show_progress(job_id: str) -> Iterator[Show | None]:
+    """Show status, step, loss and the estimated finish in a bar; yield None where nobody looks."""
+    if not somebody_looks():
+        yield None
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(desc=job_id, unit="step") as bar:
+
+        def show(job: JobRecord, metric: JobMetric | None) -> None:
+            if metric is not None:
+                bar.total, bar.n = metric.total_steps, metric.step
+            bar.set_postfix_str(_describe(job, metric))
+
+        yield show
+
+
+def _describe(job: JobRecord, metric: JobMetric | None) -> str:
+    words = [job.status]
+    if metric is not None and metric.train_loss is not None:
+        words.append(f"loss {metric.train_loss:.3f}")
+    if metric is not None and metric.valid_loss is not None:
+        words.append(f"validation {metric.valid_loss:.3f}")
+    if job.estimated_finish:
+        words.append(f"done about {time.strftime('%H:%M', time.localtime(job.estimated_finish))}")
+    return ", ".join(words)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from .._format import format_dollars
 from ..errors import DataError, OverBudget
 from ..prepare.tokens import TokenCount, count_tokens
+from ..providers.pricing import TokenPricing, find_pricing
 
 if TYPE_CHECKING:
     import os
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..prepare.jsonl import TrainingFile
-    from ..providers.pricing import TokenPricing
 
     Training = TrainingFile | TokenCount | str | os.PathLike[str] | Iterable[Sequence[Mapping[str, Any]]]
 
@@ -98,8 +98,6 @@ def estimate_cost(
         FileAccessError: A file cannot be read.
         TrainingFileError: A line is no chat example.
     """
-    from ..providers.pricing import TokenPricing, find_pricing
-
     for name, value, least in (
         ("epochs", epochs, 1),
         ("predictions", predictions, 0),
@@ -107,8 +105,8 @@ def estimate_cost(
     ):
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise DataError(f"{name} must be a number of at least {least} to work out a cost, not {value!r}")
-    tokens = _counted(training, model)
-    watched = None if validation is None else _counted(validation, model).billed
+    tokens = _count(training, model)
+    watched = None if validation is None else _count(validation, model).billed
     row = (
         TokenPricing(train=price)
         if isinstance(price, int | float)
@@ -164,7 +162,7 @@ def require_within_budget(estimate: CostEstimate, budget: float) -> None:
         )
 
 
-def _counted(training: Training, model: str) -> TokenCount:
+def _count(training: Training, model: str) -> TokenCount:
     return training if isinstance(training, TokenCount) else count_tokens(training, model=model)
 
 

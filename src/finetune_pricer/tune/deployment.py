@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from .._service import requests
-from .._service.flow import Flow, ask
-from .._service.polling import polled
+from .._service.flow import Flow, Pages, ask, poll
+from .._service.requests import delete_path, get_path, list_checkpoints, post_path
 from ..errors import NotFound, NotSupported, RequestRejected, ServiceUnavailable
-from .checkpoints import listed
+from .records import read_checkpoints
 
 if TYPE_CHECKING:
     from ..providers.provider import Provider
@@ -43,7 +43,7 @@ class Deployment:
         return f"{self.steps or f'{self.model} answers'}{cost}"
 
 
-def deployed(
+def deploy(
     job: JobRecord, provider: Provider, *, name: str | None, timeout: float | None
 ) -> Flow[Deployment]:
     """Make a tuned model answer, or say how."""
@@ -65,11 +65,11 @@ def deployed(
     if serving.how == "by_hand":
         steps = serving.steps.format(model=job.fine_tuned_model, name=name)
         return Deployment(name=name, model=None, steps=steps, **facts)
-    served = yield from _custom_model(job, provider, name, timeout)
+    served = yield from _serve_custom_model(job, provider, name, timeout)
     return Deployment(name=name, model=served, **facts)
 
 
-def _custom_model(job: JobRecord, provider: Provider, name: str, timeout: float | None) -> Flow[str]:
+def _serve_custom_model(job: JobRecord, provider: Provider, name: str, timeout: float | None) -> Flow[str]:
     bases = provider.serving.bases
     if bases and job.model not in bases:
         raise NotSupported(
@@ -78,9 +78,10 @@ def _custom_model(job: JobRecord, provider: Provider, name: str, timeout: float 
         )
     place = f"{_MODELS}/{quote(name, safe='')}"
     try:
-        yield from ask(requests.thing(place))
+        yield from ask(get_path(place))
     except NotFound:
-        checkpoints = yield from listed(job.id, provider)
+        rows = yield from Pages(partial(list_checkpoints, job.id)).read_all()
+        checkpoints = read_checkpoints(rows, provider)
         if not checkpoints:
             raise NotFound(f"job {job.id!r} has no checkpoint that could be deployed") from None
         body = {
@@ -89,9 +90,9 @@ def _custom_model(job: JobRecord, provider: Provider, name: str, timeout: float 
             "source": f"{job.id}:{checkpoints[-1].id}",
             "description": f"fine-tuned by job {job.id}",
         }
-        yield from ask(requests.create_thing(_MODELS, body))
-    state = yield from polled(
-        lambda: ask(requests.thing(place)),
+        yield from ask(post_path(_MODELS, body))
+    state = yield from poll(
+        lambda: ask(get_path(place)),
         done=lambda answer: answer.get("status") == "active" or answer.get("status") in _DEAD,
         timeout=timeout,
         late=lambda: ServiceUnavailable(
@@ -108,7 +109,7 @@ def _usual_name(job: JobRecord) -> str:
     return f"pricer-{job.id.rpartition('-')[2][-8:].lower()}"
 
 
-def undeployed(job: JobRecord, provider: Provider, *, name: str | None) -> Flow[None]:
+def undeploy(job: JobRecord, provider: Provider, *, name: str | None) -> Flow[None]:
     """Take a model down; nothing happens where it is down already."""
     name = name or _usual_name(job)
     if provider.serving.how == "at_once":
@@ -118,6 +119,6 @@ def undeployed(job: JobRecord, provider: Provider, *, name: str | None) -> Flow[
             f"take {name!r} down where you deployed it: {provider.name!r} has a control plane of its own"
         )
     try:
-        yield from ask(requests.delete_thing(f"{_MODELS}/{quote(name, safe='')}"))
+        yield from ask(delete_path(f"{_MODELS}/{quote(name, safe='')}"))
     except NotFound:
         return

@@ -1,4 +1,4 @@
-"""A job's events: taken as they come, given in order and each once."""
+"""A job's events: in order, and each once, however the service lists them."""
 
 from __future__ import annotations
 
@@ -6,25 +6,21 @@ import hashlib
 import json
 import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from .._service import requests
-from .._service.flow import Flow, Give, ask
-from .._service.polling import polled
-from .._sqlite import temporary_database, transaction
-from ..errors import NotFound
-from .records import Said
+from .._service.flow import Flow, Give, Pages, poll
+from .._service.requests import list_events
+from ..errors import JobTimeout, NotFound
+from .records import ServiceRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from types import TracebackType
-
-_PAGE = 100
+    from collections.abc import Callable, Sequence
 
 
-class JobEvent(Said):
+class JobEvent(ServiceRecord):
     """Something that happened to a job; further fields are kept.
 
     Attributes:
@@ -69,155 +65,94 @@ class JobEvent(Said):
         return f"{time:%H:%M:%S} {level}{self.message}"
 
 
-def streamed(job_id: str, *, look: Callable[[], Flow[bool]], in_order: bool, after: str | None) -> Flow[None]:
+def stream_events(
+    job_id: str, *, look: Callable[[], Flow[bool]], in_order: bool, after: str | None
+) -> Flow[None]:
     """Hand out a job's events as they happen, oldest first, each once, until it has ended.
 
     Args:
         job_id: The job.
-        look: Looks at the job; whether it has come to its end.
+        look: Asks for the job's status; whether it is final.
         in_order: Whether the service lists one second's events newest first; else their ids decide.
         after: The event after which to begin.
 
     Raises:
         NotFound: The job has no event `after`.
     """
-    with _Spool(in_order=in_order) as spool:
-        ended = fresh = False
-        # Once the job has ended, until a whole reading has brought nothing: the last events may come late.
-        while fresh or not ended:
-            # The status is asked for first: events that come after a final one are then in the list.
-            ended = yield from polled(
-                lambda: _round(job_id, spool, look),
-                done=lambda final: final or spool.waiting,
-                timeout=None,
-                late=_never,
-            )
-            if after is not None:
-                spool.skip_to(after)
-                after = None
-            fresh = spool.waiting
-            for event in spool.taken():
-                yield Give(event)
+    log = EventLog(in_order=in_order)
+
+    def read_round() -> Flow[tuple[bool, list[JobEvent]]]:
+        # The status is asked for first: events that come after a final one are then in the list.
+        is_final = yield from look()
+        return is_final, (yield from _read_new(job_id, log, everything=is_final))
+
+    # Once the job has ended, until a whole reading has brought nothing: the last events may come late.
+    ended, fresh = False, list[JobEvent]()
+    while fresh or not ended:
+        ended, fresh = yield from poll(
+            read_round,
+            done=any,  # the job has ended, or there are new events
+            timeout=None,
+            late=lambda: JobTimeout(f"job {job_id!r} goes on", job_id=job_id),
+        )
+        if after is not None:
+            fresh, after = log.skip_to(after, fresh), None
+        for event in fresh:
+            yield Give(event)
 
 
-def _never() -> NotFound:
-    raise AssertionError("without a timeout there is no end")
+def read_events(job_id: str, *, in_order: bool) -> Flow[list[JobEvent]]:
+    """Return every event that the service has now, the oldest first, each once."""
+    return (yield from _read_new(job_id, EventLog(in_order=in_order), everything=True))
 
 
-def _round(job_id: str, spool: _Spool, look: Callable[[], Flow[bool]]) -> Flow[bool]:
-    ended = yield from look()
-    yield from collected(job_id, spool, everything=ended)
-    return ended
-
-
-def collected(job_id: str, spool: _Spool, *, everything: bool) -> Flow[None]:
+def _read_new(job_id: str, log: EventLog, *, everything: bool) -> Flow[list[JobEvent]]:
     """Read the list of events until nothing new is in it; with `everything`, to its end."""
-    after: str | None = None
-    spool.begin()
-    while True:
-        page = yield from ask(requests.events(job_id, _PAGE, after))
-        events = [JobEvent.read(row) for row in page.get("data") or [] if isinstance(row, dict)]
-        # Ids that this very round has brought are a list that runs in a circle.
-        news = spool.add(events)
-        if not events or not page.get("has_more") or not news.of_this_round:
+    pages, round_ = Pages(partial(list_events, job_id)), list[JobEvent]()
+    while rows := (yield from pages.read_next()):
+        events = [JobEvent.read(row) for row in rows]
+        round_ += events
+        if not everything and all(event.id in log for event in events):
             break
-        if not everything and not news.unsettled:
-            break
-        after = events[-1].id
-    spool.settle()
+    return log.add(round_)
 
 
-class _News:
-    def __init__(self, *, of_this_round: bool, unsettled: bool) -> None:
-        self.of_this_round = of_this_round
-        self.unsettled = unsettled
+class EventLog:
+    """Which of a job's events are known, and the order of those that are new.
 
-
-class _Spool:
-    """Events that wait to be given, and the ids of all: on disk, so that memory is bounded."""
+    Held in memory: a job has some thousand events.
+    """
 
     def __init__(self, *, in_order: bool) -> None:
-        self._database = temporary_database(
-            "CREATE TABLE events (id TEXT PRIMARY KEY, created_at INTEGER, first INTEGER, seen INTEGER,"
-            " position INTEGER, settled INTEGER DEFAULT 0, body TEXT) WITHOUT ROWID;"
-            "CREATE INDEX waiting ON events (created_at) WHERE body IS NOT NULL"
-        )
-        # Within one second: later rounds are later, and within a round the service's order is turned round.
-        self._order = "created_at, first, position DESC" if in_order else "created_at, id"
-        self._number = 0  # of rounds, also those that broke off
-        self._whole = 0  # of whole ones
-        self._position = 0
+        self._in_order = in_order
+        self._known: set[str] = set()
         self._from = -1
 
-    def __enter__(self) -> Self:
-        return self
+    def __contains__(self, event_id: str) -> bool:
+        return event_id in self._known
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._database.close()
+    def add(self, events: Sequence[JobEvent]) -> list[JobEvent]:
+        """Return those of a whole reading that are new, oldest first; they count as known from now on.
 
-    @property
-    def waiting(self) -> bool:
-        """Whether there is something to give."""
-        return self._database.execute("SELECT 1 FROM events WHERE body IS NOT NULL").fetchone() is not None
+        Args:
+            events: In the service's order.
+        """
+        fresh = {event.id: event for event in events if event.id not in self._known}
+        self._known |= fresh.keys()
+        wanted = [event for event in fresh.values() if event.created_at >= self._from]
+        if self._in_order:  # newest first, also within one second
+            wanted.reverse()
+            return sorted(wanted, key=lambda event: event.created_at)
+        return sorted(wanted, key=lambda event: (event.created_at, event.id))
 
-    def begin(self) -> None:
-        """Begin a round, or one anew that broke off."""
-        self._number += 1
+    def skip_to(self, event_id: str, events: Sequence[JobEvent]) -> list[JobEvent]:
+        """Return those of the first reading that come after an event; older ones never count as new again.
 
-    def add(self, events: Sequence[JobEvent]) -> _News:
-        """Take a page; says whether it held anything that this round, or an earlier whole one, had not."""
-        fresh = unsettled = False
-        with transaction(self._database):
-            for event in events:
-                row = self._database.execute(
-                    "SELECT seen, settled FROM events WHERE id = ?", (event.id,)
-                ).fetchone()
-                fresh = fresh or row is None or row["seen"] != self._number
-                unsettled = unsettled or row is None or not row["settled"]
-                if row is not None:
-                    self._database.execute(
-                        "UPDATE events SET seen = ? WHERE id = ?", (self._number, event.id)
-                    )
-                    continue
-                self._position += 1
-                body = event.model_dump_json() if event.created_at >= self._from else None
-                self._database.execute(
-                    "INSERT INTO events (id, created_at, first, seen, position, body)"
-                    " VALUES (?, ?, ?, ?, ?, ?)",
-                    (event.id, event.created_at, self._whole, self._number, self._position, body),
-                )
-        return _News(of_this_round=fresh, unsettled=unsettled)
-
-    def settle(self) -> None:
-        """End a round that went well: what it brought counts as known."""
-        self._database.execute("UPDATE events SET settled = 1 WHERE settled = 0")
-        self._whole += 1
-
-    def skip_to(self, id_: str) -> None:
-        """Count an event, and all before it, as given."""
-        row = self._database.execute("SELECT created_at FROM events WHERE id = ?", (id_,)).fetchone()
-        if row is None:
-            raise NotFound(f"the job has no event {id_!r}; leave `after` out to get them all")
-        self._from = row["created_at"]
-        for event in self.taken():
-            if event.id == id_:
-                break
-
-    def taken(self) -> Iterator[JobEvent]:
-        """Give what waits, in order; what was given counts as given at once."""
-        waiting = "SELECT id, body FROM events WHERE body IS NOT NULL ORDER BY"
-        query = f"{waiting} {self._order} LIMIT {_PAGE}"
-        while rows := self._database.execute(query).fetchall():
-            for row in rows:
-                self._database.execute("UPDATE events SET body = NULL WHERE id = ?", (row["id"],))
-                yield JobEvent.model_validate_json(row["body"])
-
-
-def read_all(job_id: str, keep: Callable[[JobEvent], None], *, in_order: bool) -> Flow[None]:
-    """Pass every event that the service has now to `keep`, the oldest first, each once."""
-    with _Spool(in_order=in_order) as spool:
-        yield from collected(job_id, spool, everything=True)
-        for event in spool.taken():
-            keep(event)
+        Raises:
+            NotFound: There is no such event.
+        """
+        for place, event in enumerate(events):
+            if event.id == event_id:
+                self._from = event.created_at
+                return list(events[place + 1 :])
+        raise NotFound(f"the job has no event {event_id!r}; leave `after` out to get them all")

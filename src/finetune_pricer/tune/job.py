@@ -1,4 +1,4 @@
-"""A fine-tuning job: asked for, found again, followed, waited for."""
+"""`FineTuneJob`: ask for a fine-tuning job, find it again, follow it, wait for it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import builtins  # noqa: TC003 - the class has a method `list`
 import time
 from typing import TYPE_CHECKING, Any
 
-from .._service.flow import run, stream
-from .._service.polling import LONGEST_PAUSE
-from ..errors import DataError, NotSupported
-from ._base import JobFacts, found_by_id
+from .._service.flow import LONGEST_PAUSE, run, stream
+from ..providers.connect import provider_of
+from ._base import BaseJob, get_job_by_id, list_newest_jobs
+from .journal import Journal
+from .purchase import buy_job, find_job
+from .spec import JobSpec
 
 if TYPE_CHECKING:
     import os
@@ -17,27 +19,35 @@ if TYPE_CHECKING:
 
     from openai import OpenAI
 
-    from .._service.requests import Client
     from ..prepare.jsonl import TrainingFile
     from ..providers.provider import Provider
-    from ._base import ResultFile
-    from .checkpoints import JobCheckpoint
     from .deployment import Deployment
     from .events import JobEvent
     from .job_metrics import JobMetrics
-    from .records import JobRecord, UploadedFile
-    from .spec import Factor, JobSpec, Whole
+    from .records import JobCheckpoint, JobRecord, ResultFile, UploadedFile
+    from .spec import Factor, Whole
 
 
-class FineTuneJob(JobFacts):
+class FineTuneJob(BaseJob):
     """A fine-tuning job at a service, as it was when it was last looked at.
 
     Make one with `create`, find one with `attach`, `find` or `list`. Nothing is lost when the process ends:
     the job goes on at the service, and `FineTuneJob.attach(client, job_id)` finds it.
+
+    Example:
+        >>> from finetune_pricer import FineTuneJob, JsonlWriter, MadeUpCatalogue, connect
+        >>> client = connect("local")
+        >>> items = MadeUpCatalogue().splits(train=30, validation=1, test=1).train
+        >>> training = JsonlWriter().write(items, "train.jsonl")
+        >>> job = FineTuneJob.create(client, training, model="pricer-base", epochs=1, seed=42)
+        >>> job.wait().status
+        'succeeded'
+        >>> FineTuneJob.create(client, training, model="pricer-base", epochs=1, seed=42).id == job.id
+        True
     """
 
     def __init__(self, client: OpenAI, record: JobRecord, provider: Provider | None = None) -> None:
-        super().__init__(record, profile(client, provider))
+        super().__init__(client, record, provider)
         self.client = client
         """The client that it was asked for with."""
 
@@ -62,7 +72,7 @@ class FineTuneJob(JobFacts):
         force: bool = False,
         sleep: Callable[[float], Any] = time.sleep,
     ) -> FineTuneJob:
-        """Give the job of this spec: the one that exists, else check everything, upload, and ask for it.
+        """Return the job of this spec: the one that exists, else check everything, upload, and ask for it.
 
         A job is its service, its account, and its spec: the files' content, the formatter, the model and all
         settings. One that is running or has succeeded is given back, and nothing is paid again; one that
@@ -86,7 +96,7 @@ class FineTuneJob(JobFacts):
             journal: Path of the journal of what was asked for; by default it is in `FINETUNE_PRICER_HOME`,
                 else in the user's state folder.
             again: Ask for another job, even if one of the same spec exists.
-            force: Ask even for a model that is said to be shut down.
+            force: Ask even for a model that is known to be shut down.
             sleep: How to wait between questions.
 
         Raises:
@@ -101,21 +111,20 @@ class FineTuneJob(JobFacts):
             ServiceError: The service refuses the job.
             FileAccessError: The journal cannot be written; nothing was uploaded.
         """
-        from .journal import Journal
-        from .purchase import ordered
-
-        settings = {
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "learning_rate_multiplier": learning_rate_multiplier,
-            "seed": seed,
-            "suffix": suffix,
-            "model": model,
-            "method": method,
-        }
-        spec = spec_for(client, training, validation, provider, settings)
-        with Journal(journal) as book:
-            flow = ordered(book.of(client), spec, again=again, force=force, budget=budget)
+        spec = JobSpec.make(
+            training,
+            validation,
+            model=model,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate_multiplier=learning_rate_multiplier,
+            seed=seed,
+            suffix=suffix,
+            method=method,
+            provider=provider_of(client, provider),
+        )
+        with Journal(journal) as ledger:
+            flow = buy_job(ledger.for_client(client), spec, again=again, force=force, budget=budget)
             return cls(client, run(client, flow, sleep), spec.provider)
 
     @classmethod
@@ -127,7 +136,7 @@ class FineTuneJob(JobFacts):
             NotFound: The service has no such job.
             ServiceError: The service refuses or does not answer.
         """
-        return cls(client, run(client, found_by_id(job_id), time.sleep), profile(client, provider))
+        return cls(client, run(client, get_job_by_id(job_id), time.sleep), provider_of(client, provider))
 
     @classmethod
     def find(
@@ -152,35 +161,33 @@ class FineTuneJob(JobFacts):
             NotFound: There is none.
             ServiceError: The service refuses or does not answer.
         """
-        from .journal import Journal
-        from .purchase import found
-
-        settings = {
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "learning_rate_multiplier": learning_rate_multiplier,
-            "seed": seed,
-            "suffix": suffix,
-            "model": model,
-            "method": method,
-        }
-        spec = spec_for(client, training, validation, provider, settings)
-        with Journal(journal) as book:
-            return cls(client, run(client, found(book.of(client), spec), time.sleep), spec.provider)
+        spec = JobSpec.make(
+            training,
+            validation,
+            model=model,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate_multiplier=learning_rate_multiplier,
+            seed=seed,
+            suffix=suffix,
+            method=method,
+            provider=provider_of(client, provider),
+        )
+        with Journal(journal) as ledger:
+            flow = find_job(ledger.for_client(client), spec)
+            return cls(client, run(client, flow, time.sleep), spec.provider)
 
     @classmethod
     def list(
         cls, client: OpenAI, *, limit: int = 20, provider: str | Provider | None = None
     ) -> builtins.list[FineTuneJob]:
-        """Give the newest jobs of this key's project, newest first.
+        """Return the newest jobs of this key's project, newest first.
 
         Raises:
             ServiceError: The service refuses or does not answer.
         """
-        from .purchase import newest
-
-        known = profile(client, provider)
-        return [cls(client, record, known) for record in run(client, newest(limit), time.sleep)]
+        known = provider_of(client, provider)
+        return [cls(client, record, known) for record in run(client, list_newest_jobs(limit), time.sleep)]
 
     def refresh(self) -> FineTuneJob:
         """Look at the service again; returns the job itself.
@@ -188,7 +195,7 @@ class FineTuneJob(JobFacts):
         Raises:
             ServiceError: The service refuses or does not answer.
         """
-        run(self.client, self._refreshing(), time.sleep)
+        run(self.client, self._refresh_flow(), time.sleep)
         return self
 
     def wait(
@@ -215,52 +222,52 @@ class FineTuneJob(JobFacts):
             ServiceError: The service refuses to tell.
         """
         try:
-            run(self.client, self._waiting(timeout, poll), sleep)
+            run(self.client, self._wait_flow(timeout, poll), sleep)
         except KeyboardInterrupt as error:
-            self._left_alone(error)
+            self._say_that_it_goes_on(error)
             raise
         return self
 
     def stream_events(
         self, after: str | None = None, *, sleep: Callable[[float], Any] = time.sleep
     ) -> Iterator[JobEvent]:
-        """Give the job's events as they happen, oldest first, each once.
+        """Yield the job's events as they happen, oldest first, each once.
 
         Ends when the job has ended and nothing is left. Does not raise when the job failed: `wait` does.
 
         Args:
-            after: The id of an event; only later ones are given.
+            after: The id of an event; only later ones are yielded.
             sleep: How to pause between questions.
 
         Raises:
             NotFound: The job has no event `after`.
             ServiceError: The service refuses to tell.
         """
-        return stream(self.client, self._streaming(after), sleep)
+        return stream(self.client, self._stream_events_flow(after), sleep)
 
     def events(self) -> builtins.list[JobEvent]:
-        """Give the events that the service has now, oldest first.
+        """Return the events that the service has now, oldest first.
 
         Raises:
             ServiceError: The service refuses or does not answer.
         """
-        return run(self.client, self._events(), time.sleep)
+        return run(self.client, self._events_flow(), time.sleep)
 
     def metrics(self) -> JobMetrics:
-        """Give what was measured on the way, in one shape wherever the service shows it.
+        """Return the losses and accuracies that were measured in training, wherever the service shows them.
 
         Raises:
             ServiceError: The service refuses or does not answer.
         """
-        return run(self.client, self._measuring(), time.sleep)
+        return run(self.client, self._metrics_flow(), time.sleep)
 
     def checkpoints(self) -> builtins.list[JobCheckpoint]:
-        """Give the models that the job kept on its way, by their steps.
+        """Return the checkpoints: models that the job kept after some of its steps, the first step first.
 
         Raises:
             ServiceError: The service refuses or does not answer.
         """
-        return run(self.client, self._checkpoints(), time.sleep)
+        return run(self.client, self._checkpoints_flow(), time.sleep)
 
     def result_files(self) -> builtins.list[ResultFile]:
         """Download the files that the job made.
@@ -268,7 +275,7 @@ class FineTuneJob(JobFacts):
         Raises:
             ServiceError: The service refuses or does not answer.
         """
-        return run(self.client, self._results(), time.sleep)
+        return run(self.client, self._result_files_flow(), time.sleep)
 
     def cancel(self) -> FineTuneJob:
         """Ask the service to stop the job; returns the job itself.
@@ -277,7 +284,7 @@ class FineTuneJob(JobFacts):
             RequestRejected: It has ended already.
             ServiceError: The service refuses or does not answer.
         """
-        run(self.client, self._acting("cancel"), time.sleep)
+        run(self.client, self._act_flow("cancel"), time.sleep)
         return self
 
     def pause(self) -> FineTuneJob:
@@ -288,7 +295,7 @@ class FineTuneJob(JobFacts):
             RequestRejected: It is not running.
             ServiceError: The service refuses or does not answer.
         """
-        run(self.client, self._acting("pause"), time.sleep)
+        run(self.client, self._act_flow("pause"), time.sleep)
         return self
 
     def resume(self) -> FineTuneJob:
@@ -299,11 +306,11 @@ class FineTuneJob(JobFacts):
             RequestRejected: It is not held.
             ServiceError: The service refuses or does not answer.
         """
-        run(self.client, self._acting("resume"), time.sleep)
+        run(self.client, self._act_flow("resume"), time.sleep)
         return self
 
     def delete(self, *, files: bool = True, model: bool = True) -> builtins.list[str]:
-        """Delete what the job leaves at the service; gives the names of what is gone.
+        """Delete the job's files and model at the service; return the names of those that are gone.
 
         A job itself cannot be deleted: the protocol has no such request.
 
@@ -315,7 +322,7 @@ class FineTuneJob(JobFacts):
             RequestRejected: The job has not ended.
             ServiceError: The service refuses or does not answer.
         """
-        return run(self.client, self._deleting(files=files, model=model), time.sleep)
+        return run(self.client, self._delete_flow(files=files, model=model), time.sleep)
 
     def deploy(
         self,
@@ -338,7 +345,7 @@ class FineTuneJob(JobFacts):
             NotSupported: The service does not serve tuned models of this base.
             ServiceError: The service refuses or does not answer.
         """
-        return run(self.client, self._deploying(name, timeout), sleep)
+        return run(self.client, self._deploy_flow(name, timeout), sleep)
 
     def undeploy(self, name: str | None = None) -> None:
         """Take a deployment down; nothing happens where it is down already.
@@ -347,38 +354,4 @@ class FineTuneJob(JobFacts):
             NotSupported: It was deployed by hand.
             ServiceError: The service refuses or does not answer.
         """
-        run(self.client, self._undeploying(name), time.sleep)
-
-
-def profile(client: Client, said: str | Provider | None) -> Provider:
-    """Give what is known of a client's service."""
-    from ..providers.connect import provider_of
-
-    return provider_of(client, said)
-
-
-def spec_for(
-    client: Client,
-    training: TrainingFile | UploadedFile,
-    validation: TrainingFile | UploadedFile | None,
-    said: str | Provider | None,
-    settings: dict[str, Any],
-) -> JobSpec:
-    """Put `create`'s arguments into a spec, checked against what the client's service takes."""
-    from ..prepare.jsonl import TrainingFile
-    from .records import UploadedFile
-    from .spec import job_spec
-
-    for file in (training, validation):
-        if file is not None and not isinstance(file, TrainingFile | UploadedFile):
-            raise DataError(
-                f"a job takes what JsonlWriter.write or upload returned, not a {type(file).__name__}; a file "
-                "that is there already becomes one by check_jsonl(path).training_file()"
-            )
-    method = settings.pop("method")
-    if method != "supervised":
-        raise NotSupported(
-            f"method {method!r}: this library trains by supervised examples only; preference and "
-            "reinforcement tuning want other data, and the services are closing them"
-        )
-    return job_spec(training, validation, provider=profile(client, said), **settings)
+        run(self.client, self._undeploy_flow(name), time.sleep)

@@ -66,7 +66,7 @@ class JobMetrics(Sequence[JobMetric]):
         self._metrics = tuple(by_step[step] for step in sorted(by_step))
 
     def to_frame(self) -> pd.DataFrame:
-        """Give a frame with one row per step and one column per field of `JobMetric`."""
+        """Return a frame with one row per step and one column per field of `JobMetric`."""
         import pandas as pd
 
         return pd.DataFrame([asdict(metric) for metric in self], columns=_COLUMNS)
@@ -107,7 +107,7 @@ class JobMetrics(Sequence[JobMetric]):
         return f"JobMetrics({len(self):,} steps{last})"
 
 
-def metric_of(values: Mapping[str, Any]) -> JobMetric | None:
+def read_metric(values: Mapping[str, Any]) -> JobMetric | None:
     """Read one measurement under whatever names; None where it has no step."""
     found: dict[str, Any] = {}
     for ours, names in _NAMES.items():
@@ -120,27 +120,27 @@ def metric_of(values: Mapping[str, Any]) -> JobMetric | None:
     return JobMetric(**found)
 
 
-def metric_in(event: JobEvent) -> JobMetric | None:
+def read_event_metric(event: JobEvent) -> JobMetric | None:
     """Read the measurement in an event: its numbers, else its sentence."""
-    metric = metric_of(event.data) if event.data else None
+    metric = read_metric(event.data) if event.data else None
     if metric is None and (sentence := _SENTENCE.match(event.message)):
-        metric = metric_of(sentence.groupdict())
+        metric = read_metric(sentence.groupdict())
     return metric
 
 
-def metrics_in_file(content: bytes) -> list[JobMetric]:
+def read_metrics_file(content: bytes) -> list[JobMetric]:
     """Read a result file: a CSV with OpenAI's or Azure's header, plain or in base64; else nothing."""
-    for text in (content, _unwrapped(content)):
+    for text in (content, _decode_base64(content)):
         lines = text.decode("utf-8-sig", errors="replace").splitlines()
         if lines and "step" in next(csv.reader(lines[:1]), []):
-            rows = (metric_of(row) for row in csv.DictReader(io.StringIO("\n".join(lines))))
+            rows = (read_metric(row) for row in csv.DictReader(io.StringIO("\n".join(lines))))
             return [row for row in rows if row is not None]
     return []
 
 
-def metrics_in_answer(answer: Any) -> list[JobMetric]:
+def read_metrics_answer(answer: Any) -> list[JobMetric]:
     """Read a metrics endpoint: rows of measurements, or one series per measurement."""
-    return [metric for row in _rows(answer) if (metric := metric_of(row)) is not None]
+    return [metric for row in _rows(answer) if (metric := read_metric(row)) is not None]
 
 
 def _rows(answer: Any) -> Iterator[Mapping[str, Any]]:
@@ -157,7 +157,7 @@ def _rows(answer: Any) -> Iterator[Mapping[str, Any]]:
                 yield from _rows(answer.get(name))
 
 
-def _unwrapped(content: bytes) -> bytes:
+def _decode_base64(content: bytes) -> bytes:
     try:
         return base64.b64decode(b"".join(content.split()), validate=True)
     except binascii.Error:

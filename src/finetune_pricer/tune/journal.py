@@ -1,32 +1,33 @@
-"""What was asked for and what came of it, on disk, so that nothing is bought twice.
+"""The journal: which files and jobs were asked for, and what the service made of each request.
 
-Each service and account has its own names. An intention is written before the request, the answer after it;
-an intention without an answer means that nobody knows whether the service took it, and that it must be looked
-for there.
+It is on disk, so that nothing is bought twice. Each service and account has its own entries. An entry is
+begun before the request and completed after the answer; an open entry means that nobody knows whether the
+service took the request, and that the file or job must be looked for there.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
-import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from .._environment import find_state_folder
+from .._service.error_mapping import address_of
 from .._service.flow import Pause
 from .._sqlite import open_database, transaction
 from ..errors import FileAccessError
 
 if TYPE_CHECKING:
+    import os
     import sqlite3
     from types import TracebackType
 
-    from filelock import BaseFileLock
+    from filelock import AcquireReturnProxy, FileLock
 
+    from .._service.error_mapping import Client
     from .._service.flow import Flow
-    from .._service.requests import Client
 
 _SCHEMA = """
 CREATE TABLE bought (
@@ -37,23 +38,31 @@ CREATE INDEX bought_what ON bought (service, account, kind, what);
 CREATE INDEX bought_id ON bought (service, id)
 """
 _NAME = "journal.sqlite3"
+_LOCK_PAUSE = 0.1  # seconds between two tries to get a lock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """Something that was asked for."""
+    """One request that was sent, or is about to be."""
 
+    kind: str
+    what: str
     token: str
-    """A random word that went with the request, by which it is known again."""
+    """A random word that goes with the request, by which its outcome is known again."""
     id: str | None
-    """The service's name for what came of it; None while no answer has been noted."""
+    """The service's name for what was made; None while no answer has been noted."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody knows yet if the service took the request."""
+        return self.id is None
 
 
 class Journal:
     """One SQLite file, shared by all processes of a user; `close` it, or use it in a `with` statement."""
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
-        self.path = Path(path) if path is not None else home() / _NAME
+        self.path = Path(path) if path is not None else find_state_folder() / _NAME
         self._database = open_database(self.path, [_SCHEMA])
 
     def __enter__(self) -> Self:
@@ -68,15 +77,15 @@ class Journal:
         """Close the file."""
         self._database.close()
 
-    def of(self, client: Client) -> Account:
-        """Give the part that belongs to a client's service and account."""
-        return Account(self._database, self.path, _service_of(client), _account_of(client))
+    def for_client(self, client: Client) -> Account:
+        """Return the part that belongs to a client's service and account."""
+        return Account(self._database, self.path, address_of(client).rstrip("/"), _account_of(client))
 
 
 class Account:
-    """What was asked for at one service with one account.
+    """The entries of one service and one account.
 
-    `kind` is `file` or `job`; `what` is the hash of what it is made of.
+    `kind` is `file` or `job`; `what` is the hash of its content and settings.
     """
 
     def __init__(self, database: sqlite3.Connection, path: Path, service: str, account: str) -> None:
@@ -85,29 +94,30 @@ class Account:
         self._key = (service, account)
 
     def find(self, kind: str, what: str) -> Entry | None:
-        """Give what was last noted of a thing."""
+        """Return what was last noted of a file or job; None where there is nothing."""
         row = self._database.execute(
             "SELECT token, id FROM bought WHERE service = ? AND account = ? AND kind = ? AND what = ?"
             " ORDER BY number DESC LIMIT 1",
             (*self._key, kind, what),
         ).fetchone()
-        return None if row is None else Entry(token=row["token"], id=row["id"])
+        return None if row is None else Entry(kind=kind, what=what, token=row["token"], id=row["id"])
 
-    def intend(self, kind: str, what: str) -> Entry:
-        """Note, before the request, that something is asked for."""
+    def begin(self, kind: str, what: str) -> Entry:
+        """Note, before the request, that a file or job is asked for."""
         return self._insert(kind, what, secrets.token_hex(8), None)
 
-    def answered(self, entry: Entry, id_: str) -> None:
-        """Note what the service made of it."""
+    def complete(self, entry: Entry, id_: str) -> Entry:
+        """Note, after the answer, what the service made."""
         with transaction(self._database):
             self._database.execute("UPDATE bought SET id = ? WHERE token = ?", (id_, entry.token))
+        return replace(entry, id=id_)
 
-    def found(self, kind: str, what: str, id_: str) -> None:
-        """Note something that is at the service and was not noted here, such as from another machine."""
+    def add(self, kind: str, what: str, id_: str) -> None:
+        """Note a file or job that is at the service and not in here, such as one from another machine."""
         self._insert(kind, what, secrets.token_hex(8), id_)
 
     def forget(self, entry: Entry) -> None:
-        """Strike out something that the service refused, or no longer has."""
+        """Strike out a request that the service refused, or whose outcome it does not have."""
         with transaction(self._database):
             self._database.execute("DELETE FROM bought WHERE token = ?", (entry.token,))
 
@@ -117,24 +127,27 @@ class Account:
                 "INSERT INTO bought (service, account, kind, what, token, id) VALUES (?, ?, ?, ?, ?, ?)",
                 (*self._key, kind, what, token, id_),
             )
-        return Entry(token=token, id=id_)
+        return Entry(kind=kind, what=what, token=token, id=id_)
 
     def forget_id(self, id_: str) -> None:
-        """Strike out what has this name at the service."""
+        """Strike out the file or job that has this name at the service."""
         with transaction(self._database):
             self._database.execute("DELETE FROM bought WHERE service = ? AND id = ?", (self._key[0], id_))
 
-    def knows(self, id_: str) -> bool:
-        """Whether something of this name was noted, for whatever it was made of."""
+    def has_id(self, id_: str) -> bool:
+        """Whether a file or job of this name was noted, whatever it was made of."""
         query = "SELECT 1 FROM bought WHERE service = ? AND id = ?"
         return self._database.execute(query, (self._key[0], id_)).fetchone() is not None
 
-    def lock(self, kind: str, what: str) -> Flow[Held]:
-        """Wait until no other process or thread is asking for the same thing, then keep them out.
+    def lock(self, kind: str, what: str) -> Flow[AcquireReturnProxy[FileLock]]:
+        """Wait until no other process or thread asks for the same thing; return what lets go, for `with`.
 
         The lock is the operating system's, so that it goes with a process that is killed.
+
+        Raises:
+            FileAccessError: The folder of the locks cannot be made or written.
         """
-        from filelock import FileLock, Timeout
+        from filelock import FileLock, Timeout  # brings asyncio
 
         name = hashlib.sha256("\n".join((*self._key, kind, what)).encode()).hexdigest()[:32]
         folder = self._path.with_name(f"{self._path.name}.locks")
@@ -143,46 +156,11 @@ class Account:
             lock = FileLock(folder / f"{name}.lock", timeout=0, thread_local=False)
             while True:
                 try:
-                    lock.acquire()
+                    return lock.acquire()
                 except Timeout:
-                    yield Pause(0.1)
-                else:
-                    return Held(lock)
+                    yield Pause(_LOCK_PAUSE)
         except OSError as error:
             raise FileAccessError(f"cannot lock {str(folder)!r} ({error}); choose another path") from error
-
-
-class Held:
-    """A lock that is held, until the end of a `with` statement."""
-
-    def __init__(self, lock: BaseFileLock) -> None:
-        self._lock = lock
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._lock.release()
-
-
-def home() -> Path:
-    """Give the folder for what must outlive a process: `FINETUNE_PRICER_HOME`, or the user's."""
-    from .._environment import settings
-
-    if said := settings().get("FINETUNE_PRICER_HOME"):
-        return Path(said).expanduser()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "finetune-pricer"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "finetune-pricer"
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "finetune-pricer"
-
-
-def _service_of(client: Client) -> str:
-    # Without a name and password that may stand in the address of a proxy.
-    return str(client.base_url.copy_with(userinfo=b"")).rstrip("/")
 
 
 def _account_of(client: Client) -> str:

@@ -1,4 +1,4 @@
-"""Before anything is uploaded: is the file whole, does the model live, will the service take the job?"""
+"""The preflight: what is checked about a job before anything is uploaded."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import warnings
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from .._service import requests
 from .._service.flow import Flow, Work, ask
+from .._service.requests import get_model
 from ..errors import (
     AccessDenied,
     DataError,
@@ -17,6 +17,8 @@ from ..errors import (
     RequestRejected,
     TrainingFileError,
 )
+from ..providers.known import PROVIDERS
+from .cost import estimate_cost, require_within_budget
 from .records import UploadedFile
 
 if TYPE_CHECKING:
@@ -39,25 +41,24 @@ def preflight(spec: JobSpec, *, force: bool, budget: float | None = None) -> Flo
         ModelRetired: The model is shut down, or its service takes no jobs any more; not with `force`.
         ModelNotFound: The service has no such model.
     """
-    for file in (spec.training, spec.validation):
-        if file is not None and not isinstance(file, UploadedFile):
-            check_size(file, spec.provider)
+    for file in spec.local_files:
+        check_size(file, spec.provider)
     check_count(spec.training, spec.provider)
     if budget is not None:
-        yield Work(lambda: hold_budget(spec, budget))
+        yield Work(lambda: check_budget(spec, budget))
     today = datetime.now(UTC).date()
     try:
-        said = yield from _shutdown_date(spec)
+        announced = yield from _ask_shutdown_date(spec)
     except ModelNotFound:
         # A model that was shut down may be unknown by now; its date says more than that.
-        check_dates(spec.model, spec.provider, said=None, today=today, force=force)
+        check_dates(spec.model, spec.provider, announced=None, today=today, force=force)
         if not force:
             raise
     else:
-        check_dates(spec.model, spec.provider, said=said, today=today, force=force)
+        check_dates(spec.model, spec.provider, announced=announced, today=today, force=force)
 
 
-def hold_budget(spec: JobSpec, budget: float) -> None:
+def check_budget(spec: JobSpec, budget: float) -> None:
     """Refuse a job whose training costs more than a budget in dollars.
 
     Raises:
@@ -65,8 +66,6 @@ def hold_budget(spec: JobSpec, budget: float) -> None:
         DataError: Its cost cannot be worked out: the epochs or the price are not known, or a file lies only
             at the service.
     """
-    from .cost import estimate_cost, require_within_budget
-
     if not isinstance(spec.epochs, int):
         raise DataError(f"a budget needs to know the epochs, not {spec.epochs!r}: hand in epochs=1 or more")
     if isinstance(spec.training, UploadedFile) or isinstance(spec.validation, UploadedFile):
@@ -107,10 +106,10 @@ def check_count(file: TrainingFile | UploadedFile, provider: Provider) -> None:
         )
 
 
-def _shutdown_date(spec: JobSpec) -> Flow[date | None]:
+def _ask_shutdown_date(spec: JobSpec) -> Flow[date | None]:
     """Ask the service when the model stops; None where it does not say."""
     try:
-        answer = yield from ask(requests.model(spec.model))
+        answer = yield from ask(get_model(spec.model))
     except (NotFound, AccessDenied, RequestRejected) as error:
         # Some services list only what answers questions, not what can be trained, or take no slash in a name.
         if isinstance(error, ModelNotFound) and spec.provider.lists_bases:
@@ -122,13 +121,13 @@ def _shutdown_date(spec: JobSpec) -> Flow[date | None]:
         return None
 
 
-def check_dates(model: str, provider: Provider, *, said: date | None, today: date, force: bool) -> None:
+def check_dates(model: str, provider: Provider, *, announced: date | None, today: date, force: bool) -> None:
     """Refuse a model that is shut down, and warn of one that soon will be.
 
     Args:
         model: A base model, or a tuned one to train on.
         provider: What is known of the service.
-        said: The date that the service itself gives; it wins over what is known.
+        announced: The date that the service itself gives; it wins over what is known.
         today: The day to compare with.
         force: Warn where one would refuse.
 
@@ -137,10 +136,10 @@ def check_dates(model: str, provider: Provider, *, said: date | None, today: dat
     """
     known = provider.retirement(model)
     notes = []
-    for day, what in _ends(model, provider, known, said):
+    for day, what in _list_ends(model, provider, known, announced):
         if day <= today and not force:
             raise ModelRetired(
-                f"{what}; it is {today}. {alternatives(provider)}; force=True asks all the same",
+                f"{what}; it is {today}. {name_alternatives(provider)}; force=True asks all the same",
                 model=model,
                 date=day.isoformat(),
             )
@@ -152,15 +151,15 @@ def check_dates(model: str, provider: Provider, *, said: date | None, today: dat
             f"says {known.source}, read on {provider.as_of}; others are refused"
         )
     if notes:
-        warnings.warn(f"{'; '.join(notes)}. {alternatives(provider)}", UserWarning, stacklevel=2)
+        warnings.warn(f"{'; '.join(notes)}. {name_alternatives(provider)}", UserWarning, stacklevel=2)
 
 
-def _ends(
-    model: str, provider: Provider, known: Retirement | None, said: date | None
+def _list_ends(
+    model: str, provider: Provider, known: Retirement | None, announced: date | None
 ) -> Iterator[tuple[date, str]]:
     stops = f"model {model!r} stops at {provider.name!r} on"
-    if said is not None:
-        yield said, f"{stops} {said}, says the service"
+    if announced is not None:
+        yield announced, f"{stops} {announced}, says the service"
     elif known is not None and known.training_ends is not None:
         what = f"{stops} {known.training_ends}, says {known.source}, read on {provider.as_of}"
         if known.serving_ends is not None:
@@ -173,10 +172,8 @@ def _ends(
         )
 
 
-def alternatives(provider: Provider) -> str:
-    """Say where the same files can be trained."""
-    from ..providers.known import PROVIDERS
-
+def name_alternatives(provider: Provider) -> str:
+    """Return a sentence that names where the same files can be trained."""
     places = [
         f"{other.name} ({', '.join(other.trains)})"
         for other in PROVIDERS.values()

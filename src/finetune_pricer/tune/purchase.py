@@ -1,191 +1,379 @@
-"""Asking for a job: checked first, bought once, found again by its spec."""
+"""Jobs and files that are bought once.
+
+A purchase, from top to bottom:
+
+1. The files are hashed: they must be those that were written.
+2. A lock keeps other processes that ask for the same job waiting until it is settled.
+3. The journal may hold an open entry: a request whose answer was lost. The service is searched for what it
+   made.
+4. A job of the same spec is returned where there is one: by the journal, else by its metadata at the service.
+5. The preflight checks everything that can be checked before money or data leave.
+6. The files are sent, each by steps 2, 3 and 7 of its own.
+7. The request is noted in the journal, sent once, and completed in the journal. Where its answer is lost, the
+   service is searched before the request is sent again.
+"""
 
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
-from .._service import requests
-from .._service.flow import Flow, Work, ask
-from ..errors import NotFound, RequestRejected, ServiceError, TrainingNotAvailable
-from .once import once
-from .preflight import alternatives, preflight
+from .._service.flow import LONGEST_RETRY_AFTER, Flow, Pages, Pause, Work, ask, run
+from .._service.requests import create_job, delete_file, get_job, list_jobs
+from ..errors import (
+    NotFound,
+    PricerError,
+    RequestRejected,
+    ServiceError,
+    ServiceUnavailable,
+    TrainingNotAvailable,
+)
+from ..providers.connect import provider_of
+from .journal import Journal
+from .preflight import name_alternatives, preflight
 from .records import JobRecord, UploadedFile
 from .spec import SPEC_KEY, TOKEN_KEY
-from .upload import FileOrder
+from .upload import UPLOAD_TIMEOUT, FileCopy, find_file, get_usable_file, send_file, wait_until_usable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import os
+    from collections.abc import Mapping
+
+    from openai import OpenAI
 
     from ..prepare.jsonl import TrainingFile
+    from ..providers.provider import Provider
     from .journal import Account, Entry
     from .spec import JobSpec
 
 _log = logging.getLogger("finetune_pricer")
 
+_JOB, _FILE = "job", "file"
+_GRACE = (0.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each look: a slow gateway may pass a request on late
+_MOST_SENDS = 3
 _MOST_PAGES = 10
-_SPENT = frozenset({"failed", "cancelled"})
+_CAME_TO_NOTHING = frozenset({"failed", "cancelled"})
 
 
-def ordered(
-    account: Account, spec: JobSpec, *, again: bool, force: bool, budget: float | None = None
+def upload(
+    client: OpenAI,
+    training_file: TrainingFile,
+    *,
+    timeout: float = UPLOAD_TIMEOUT,
+    provider: str | Provider | None = None,
+    journal: str | os.PathLike[str] | None = None,
+    sleep: Callable[[float], Any] = time.sleep,
+) -> UploadedFile:
+    """Send a training file to the service, if it is not there yet, and wait until it can be used.
+
+    Args:
+        client: Any `openai.OpenAI`.
+        training_file: What `JsonlWriter.write` returned. It is compared with its hash first.
+        timeout: Seconds to wait for the service to process it.
+        provider: What is known of the service; by default it is recognised by its address.
+        journal: Path of the journal of what was sent; by default it is in `FINETUNE_PRICER_HOME`, else in
+            the user's state folder.
+        sleep: How to wait between questions.
+
+    Raises:
+        TrainingFileError: The file has changed since it was written, or the service cannot use it.
+        FileAccessError: The file cannot be read, or the journal cannot be written.
+        ServiceUnavailable: The file is not usable in time, or the service cannot be reached; calling again
+            goes on with the same file.
+        ServiceError: The service refuses the file.
+    """
+    copy = FileCopy(training_file, provider_of(client, provider))
+    with Journal(journal) as ledger:
+        return run(client, _upload(ledger.for_client(client), copy, timeout), sleep)
+
+
+def _upload(account: Account, copy: FileCopy, timeout: float) -> Flow[UploadedFile]:
+    yield Work(copy.file.verify)
+    return (yield from buy_file(account, copy, timeout)).file
+
+
+def buy_job(
+    account: Account, spec: JobSpec, *, again: bool = False, force: bool = False, budget: float | None = None
 ) -> Flow[JobRecord]:
-    """Give the job of this spec: the one that exists, unless `again`, else a new one."""
-    for file in (spec.training, spec.validation):
-        if file is not None and not isinstance(file, UploadedFile):
-            yield Work(file.verify)
-    return (yield from once(account, JobOrder(account, spec, force=force, budget=budget), again=again))
+    """Return the job of this spec: the one that exists, unless `again`, else a new one."""
+    for file in spec.local_files:
+        yield Work(file.verify)
+    with (yield from account.lock(_JOB, spec.hash)):
+        existing = yield from _existing_job(account, spec, again=again)
+        if existing is not None:
+            _log.info(
+                "job %r of the same spec exists (%s); again=True buys another", existing.id, existing.status
+            )
+            return existing
+        yield from preflight(spec, force=force, budget=budget)
+        files = list[BoughtFile]()
+        for file in spec.local_files:
+            files += [(yield from buy_file(account, FileCopy(file, spec.provider)))]
+        ids = _FileIds.of(spec, {bought.sha256: bought.file.id for bought in files})
+        send, find = partial(_send_job, spec, ids), partial(_find_lost_job, account, spec, ids)
+        try:
+            return (yield from send_once(account, _JOB, spec.hash, send=send, find=find))
+        except TrainingNotAvailable as error:
+            for bought in files:
+                if bought.is_new:
+                    yield from _remove_file(account, bought.file)
+            raise _not_available(error, spec.provider) from error
 
 
-def found(account: Account, spec: JobSpec) -> Flow[JobRecord]:
-    """Give the newest job of this spec, whatever became of it.
+def _existing_job(account: Account, spec: JobSpec, *, again: bool) -> Flow[JobRecord | None]:
+    """Return a job of this spec that runs or has succeeded; None where one is to be bought.
+
+    With `again`, a job that is known to be there does not count, but one does whose request was sent before
+    and never answered: it is the one that was asked for.
+    """
+    entry = account.find(_JOB, spec.hash)
+    was_open = entry is not None and entry.is_open
+    if entry is not None and was_open:
+        ids = _noted_files(account, spec)
+        entry = yield from _settle(account, entry, partial(_find_lost_job, account, spec, ids))
+    if entry is not None and entry.id is not None and (was_open or not again):
+        try:
+            job = JobRecord.read((yield from ask(get_job(entry.id))))
+        except NotFound:
+            _log.warning("the service no longer knows job %r; asking for a new one", entry.id)
+        else:
+            if not _came_to_nothing(job, spec):
+                return job
+    if again:
+        return None
+    elsewhere = yield from _find_matching(
+        spec, lambda job: spec.describes(job) and not _came_to_nothing(job, spec), filtered=True
+    )
+    if elsewhere is not None:  # asked for on another machine, or before a journal was lost
+        account.add(_JOB, spec.hash, elsewhere.id)
+    return elsewhere
+
+
+def find_job(account: Account, spec: JobSpec) -> Flow[JobRecord]:
+    """Return the newest job of this spec, whatever became of it.
 
     Raises:
         NotFound: There is none.
     """
-    order = JobOrder(account, spec, force=False)
-    entry = account.find(order.kind, order.what)
+    entry = account.find(_JOB, spec.hash)
+    job: JobRecord | None = None
     if entry is not None and entry.id is not None:
         with suppress(NotFound):
-            return JobRecord.read((yield from ask(requests.job(entry.id))))
-    job = (yield from order.look(entry)) if entry is not None and entry.id is None else None
-    job = job or (yield from order.matching(spec.describes, filtered=True))
+            return JobRecord.read((yield from ask(get_job(entry.id))))
+    elif entry is not None:
+        job = yield from _find_lost_job(account, spec, _noted_files(account, spec), entry)
+    job = job or (yield from _find_matching(spec, spec.describes, filtered=True))
     if job is None:
         raise NotFound("the service has no job of this spec; FineTuneJob.create makes one")
     return job
 
 
-def newest(limit: int) -> Flow[list[JobRecord]]:
-    """Give the newest jobs of whatever spec, newest first, at most `limit`."""
-    rows: list[JobRecord] = []
-    after: str | None = None
-    while len(rows) < limit:
-        page = yield from ask(requests.jobs(min(limit, 100), after))
-        known = {row.id for row in rows}
-        fresh = [JobRecord.read(row) for row in page.get("data") or [] if row.get("id") not in known]
-        rows += fresh
-        if not fresh or not page.get("has_more"):
-            break
-        after = rows[-1].id
-    return rows[:limit]
+def _came_to_nothing(job: JobRecord, spec: JobSpec) -> bool:
+    return spec.provider.statuses.get(job.status, job.status) in _CAME_TO_NOTHING
 
 
-class JobOrder:
-    """One job of a spec at a service."""
+def _send_job(spec: JobSpec, ids: _FileIds, entry: Entry) -> Flow[JobRecord]:
+    body, extra = spec.request(ids.training, ids.validation, entry.token)
+    return JobRecord.read((yield from ask(create_job(body, extra, entry.token))))
 
-    kind = "job"
 
-    def __init__(self, account: Account, spec: JobSpec, *, force: bool, budget: float | None = None) -> None:
-        self._account = account
-        self._spec = spec
-        self._force = force
-        self._budget = budget
-        self.what = spec.hash
-        self._files: dict[str, UploadedFile] = {}
-        self._orders: list[FileOrder] = []
+def _find_lost_job(
+    account: Account, spec: JobSpec, ids: _FileIds | None, entry: Entry
+) -> Flow[JobRecord | None]:
+    """Return the job that one request made: by its token in the metadata, else by its files and settings."""
 
-    def kept(self, id_: str) -> Flow[JobRecord | None]:
-        """Give the job that was made before, unless it came to nothing or is gone."""
+    def has_token(job: JobRecord) -> bool:
+        return bool(job.metadata.get(TOKEN_KEY) == entry.token)
+
+    def was_lost(job: JobRecord) -> bool:
+        # A job that another request bought is not the one that was lost.
+        return ids is not None and spec.looks_like(job, *ids) and not account.has_id(job.id)
+
+    job = yield from _find_matching(spec, has_token, filtered=True)
+    if job is None and ids is not None:
+        job = yield from _find_matching(spec, was_lost, filtered=False)
+    return job
+
+
+def _find_matching(
+    spec: JobSpec, is_wanted: Callable[[JobRecord], bool], *, filtered: bool
+) -> Flow[JobRecord | None]:
+    """Return the newest job that is wanted, among the newest thousand."""
+    if filtered:
+        by_spec = Pages(partial(list_jobs, metadata={SPEC_KEY: spec.hash}), most=_MOST_PAGES)
         try:
-            job = JobRecord.read((yield from ask(requests.job(id_))))
-        except NotFound:
-            _log.warning("the service no longer knows job %r; asking for a new one", id_)
+            return (yield from _find_in(by_spec, is_wanted))
+        except RequestRejected:
+            pass  # a service that cannot filter: we do
+    return (yield from _find_in(Pages(list_jobs, most=_MOST_PAGES), is_wanted))
+
+
+def _find_in(pages: Pages, is_wanted: Callable[[JobRecord], bool]) -> Flow[JobRecord | None]:
+    while rows := (yield from pages.read_next()):
+        for job in map(JobRecord.read, rows):
+            if is_wanted(job):
+                return job
+    return None
+
+
+class _FileIds(NamedTuple):
+    """The service's names for a job's files."""
+
+    training: str
+    validation: str | None
+
+    @classmethod
+    def of(cls, spec: JobSpec, sent: Mapping[str, str]) -> _FileIds:
+        """Return the ids of a spec's files, given those of the sent ones by their content's hash."""
+        ids = [file.id if isinstance(file, UploadedFile) else sent[file.sha256] for file in spec.files]
+        return cls(ids[0], ids[1] if len(ids) > 1 else None)
+
+
+def _noted_files(account: Account, spec: JobSpec) -> _FileIds | None:
+    """Return the ids of a spec's files by the journal; None where it does not know them all."""
+    sent = {}
+    for file in spec.local_files:
+        entry = account.find(_FILE, FileCopy(file, spec.provider).key)
+        if entry is None or entry.id is None:
             return None
-        return None if self._spent(job) else self._taken(job)
+        sent[file.sha256] = entry.id
+    return _FileIds.of(spec, sent)
 
-    def elsewhere(self) -> Flow[JobRecord | None]:
-        """Find the same job by its metadata, asked for on another machine, or before a journal was lost."""
-        wanted = self._spec.describes
-        job = yield from self.matching(lambda job: wanted(job) and not self._spent(job), filtered=True)
-        return None if job is None else self._taken(job)
 
-    def look(self, entry: Entry) -> Flow[JobRecord | None]:
-        """Find the job that one request made: by its word in the metadata, else by what it was made of."""
-        job = yield from self.matching(lambda job: job.metadata.get(TOKEN_KEY) == entry.token, filtered=True)
-        if job is not None:
-            return job
-        training, validation = self._id_of(self._spec.training), self._id_of(self._spec.validation)
-        if training is None:
-            return None
-        return (
-            yield from self.matching(
-                lambda job: (
-                    self._spec.resembles(job, training, validation) and not self._account.knows(job.id)
-                ),
-                filtered=False,
-            )
-        )
+class BoughtFile(NamedTuple):
+    """A file at the service, and whether it was sent now."""
 
-    def prepare(self) -> Flow[None]:
-        """Check everything, then see to it that the files are at the service."""
-        yield from preflight(self._spec, force=self._force, budget=self._budget)
-        for file in (self._spec.training, self._spec.validation):
-            if file is not None and not isinstance(file, UploadedFile):
-                order = FileOrder(self._account, file, self._spec.provider)
-                self._orders.append(order)
-                self._files[file.sha256] = yield from order.usable()
+    file: UploadedFile
+    sha256: str
+    is_new: bool
 
-    def send(self, entry: Entry) -> Flow[JobRecord]:
-        """Ask for the job."""
-        training = self._id_of(self._spec.training)
-        assert training is not None  # noqa: S101 - prepare has sent it
-        body, extra = self._spec.request(training, self._id_of(self._spec.validation), entry.token)
+
+def buy_file(account: Account, copy: FileCopy, timeout: float = UPLOAD_TIMEOUT) -> Flow[BoughtFile]:
+    """Send a file, if it is not at the service yet, and wait until it can be used."""
+    sent: list[UploadedFile] = []
+
+    def send(entry: Entry) -> Flow[UploadedFile]:
+        sent.append((yield from send_file(copy, entry.token)))
+        return sent[-1]
+
+    def find(_: Entry) -> Flow[UploadedFile | None]:
+        return find_file(copy)
+
+    with (yield from account.lock(_FILE, copy.key)):
+        entry = account.find(_FILE, copy.key)
+        if entry is not None and entry.is_open:
+            entry = yield from _settle(account, entry, find)
+        file = None
+        if entry is not None and entry.id is not None:
+            file = yield from get_usable_file(entry.id)
+        if file is None:
+            file = yield from send_once(account, _FILE, copy.key, send=send, find=find)
+    file = yield from wait_until_usable(copy, file, timeout)
+    return BoughtFile(file, copy.file.sha256, is_new=bool(sent))
+
+
+def _remove_file(account: Account, file: UploadedFile) -> Flow[None]:
+    try:
+        yield from ask(delete_file(file.id))
+    except ServiceError as error:
+        _log.warning("file %r could not be removed from the service: %s", file.id, error)
+    account.forget_id(file.id)
+
+
+def _not_available(error: TrainingNotAvailable, provider: Provider) -> TrainingNotAvailable:
+    return error.with_message(
+        f"{error}: this account may not train at {provider.name!r} any more, with any key or file; the files "
+        f"just sent were removed. {name_alternatives(provider)}"
+    )
+
+
+class Record(Protocol):
+    """What a service made of a request."""
+
+    @property
+    def id(self) -> str:
+        """The service's name for it."""
+
+
+T = TypeVar("T", bound=Record)
+Send = Callable[["Entry"], Flow[T]]
+"""Sends the request of an entry."""
+Find = Callable[["Entry"], Flow[T | None]]
+"""Searches the service for what the request of an entry made."""
+
+
+def send_once(account: Account, kind: str, what: str, *, send: Send[T], find: Find[T]) -> Flow[T]:
+    """Note a request, send it, and note what the service made; search where the answer is lost.
+
+    It is sent again only after the search has found nothing.
+
+    Raises:
+        ServiceUnavailable: No answer came, and nothing was found; the entry stays open, so that calling again
+            searches first.
+        ServiceError: The service refuses, so that it made nothing.
+    """
+    entry, sends = account.begin(kind, what), 0
+    while True:
+        sends += 1
         try:
-            return JobRecord.read((yield from ask(requests.create_job(body, extra))))
-        except TrainingNotAvailable as error:
-            yield from self._take_back()
-            raise TrainingNotAvailable(
-                f"{error}: this account may not train at {self._spec.provider.name!r} any more, with any key "
-                f"or file; the files just sent were removed. {alternatives(self._spec.provider)}",
-                status=error.status,
-                code=error.code,
-                param=error.param,
-                request_id=error.request_id,
-            ) from error
-
-    def matching(self, wanted: Callable[[JobRecord], bool], *, filtered: bool) -> Flow[JobRecord | None]:
-        """Give the newest job that is wanted, among the newest thousand."""
-        metadata = {SPEC_KEY: self.what} if filtered else None
-        after: str | None = None
-        for _ in range(_MOST_PAGES):
-            try:
-                page = yield from ask(requests.jobs(100, after, metadata))
-            except RequestRejected:
-                if metadata is None:
-                    raise
-                metadata = None  # a service that cannot filter: we do
+            made = yield from send(entry)
+        except ServiceUnavailable as error:
+            found = yield from _after_a_loss(account, entry, error, find, is_last=sends == _MOST_SENDS)
+            if found is None:
                 continue
-            rows = [JobRecord.read(row) for row in page.get("data") or []]
-            for job in rows:
-                if wanted(job):
-                    return job
-            if not rows or not page.get("has_more"):
-                break
-            after = rows[-1].id
+            made = found
+        except ServiceError:
+            account.forget(entry)
+            raise
+        account.complete(entry, made.id)
+        return made
+
+
+def _after_a_loss(
+    account: Account, entry: Entry, error: ServiceUnavailable, find: Find[T], *, is_last: bool
+) -> Flow[T | None]:
+    """Return what the request made after all, or None when it is to be sent again."""
+    was_not_taken = not error.reached or error.status == 429
+    _log.info("no answer to the request for a %s (%s); looking for what came of it", entry.kind, error)
+    if not was_not_taken:
+        try:
+            found = yield from _search(find, entry)
+        except PricerError as second:
+            raise _unsettled(entry, error) from second
+        if found is not None:
+            return found
+    if is_last:
+        if was_not_taken:
+            account.forget(entry)
+        raise _unsettled(entry, error) from error
+    yield Pause(min(error.retry_after or 1.0, LONGEST_RETRY_AFTER))
+    return None
+
+
+def _settle(account: Account, entry: Entry, find: Find[T]) -> Flow[Entry | None]:
+    """Find out what became of a request that an earlier process sent, or meant to send."""
+    made = yield from _search(find, entry)
+    if made is None:
+        account.forget(entry)
         return None
+    return account.complete(entry, made.id)
 
-    def _id_of(self, file: TrainingFile | UploadedFile | None) -> str | None:
-        if file is None or isinstance(file, UploadedFile):
-            return None if file is None else file.id
-        if sent := self._files.get(file.sha256):
-            return sent.id
-        entry = self._account.find("file", FileOrder(self._account, file, self._spec.provider).what)
-        return None if entry is None else entry.id
 
-    def _take_back(self) -> Flow[None]:
-        for order in self._orders:
-            file = self._files.get(order.file.sha256)
-            if order.fresh and file is not None:
-                try:
-                    yield from ask(requests.delete_file(file.id))
-                except ServiceError as error:
-                    _log.warning("file %r could not be removed from the service: %s", file.id, error)
-                self._account.forget_id(file.id)
+def _search(find: Find[T], entry: Entry) -> Flow[T | None]:
+    for pause in _GRACE:
+        if pause:
+            yield Pause(pause)
+        found = yield from find(entry)
+        if found is not None:
+            return found
+    return None
 
-    def _spent(self, job: JobRecord) -> bool:
-        return self._spec.provider.statuses.get(job.status, job.status) in _SPENT
 
-    def _taken(self, job: JobRecord) -> JobRecord:
-        _log.info("job %r of the same spec exists (%s); again=True buys another", job.id, job.status)
-        return job
+def _unsettled(entry: Entry, error: ServiceUnavailable) -> ServiceUnavailable:
+    return error.with_message(
+        f"{error}; call again with the same arguments: it looks for the {entry.kind} before it asks for one"
+    )

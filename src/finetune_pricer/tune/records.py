@@ -1,13 +1,12 @@
-"""What services say of files, jobs and checkpoints: taken leniently, kept whole.
+"""Files, jobs and checkpoints as services describe them: read leniently, kept whole.
 
-Nothing but the id must be there, nulls are fine, what cannot be read counts as absent, further fields are
-kept. These are pydantic models, and imported only where an answer is read, since pydantic costs more to
-import than the rest of the road.
+Nothing but the id must be there, nulls are fine, a field that cannot be read counts as absent, and further
+fields are kept.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import (
     BaseModel,
@@ -20,10 +19,16 @@ from pydantic import (
 )
 
 from ..errors import ServiceUnavailable
+from .job_metrics import JobMetric, read_metric
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ..providers.provider import Provider
 
 
-class Said(BaseModel):
-    """What a service said: what cannot be read counts as absent, but for the id."""
+class ServiceRecord(BaseModel):
+    """An object as a service sent it: what cannot be read counts as absent, but for the id."""
 
     model_config = ConfigDict(frozen=True, extra="allow", coerce_numbers_to_str=True)
 
@@ -45,7 +50,7 @@ class Said(BaseModel):
 
     @classmethod
     def read(cls, answer: Any) -> Self:
-        """Take an answer as it came.
+        """Return the record of an answer.
 
         Raises:
             ServiceUnavailable: It lacks even an id.
@@ -58,7 +63,7 @@ class Said(BaseModel):
             ) from error
 
 
-class UploadedFile(Said):
+class UploadedFile(ServiceRecord):
     """A file that a service holds, as the service describes it; further fields are kept."""
 
     noun = "file"
@@ -71,7 +76,7 @@ class UploadedFile(Said):
     status_details: str | None = None
 
 
-class JobProblem(Said):
+class JobProblem(ServiceRecord):
     """Why a job failed, in the service's words."""
 
     code: str | None = None
@@ -81,7 +86,7 @@ class JobProblem(Said):
     """The line of the training file that the service points at, where it does."""
 
 
-class JobRecord(Said):
+class JobRecord(ServiceRecord):
     """A job as the service describes it; further fields are kept, and none but the id must be there."""
 
     noun = "job"
@@ -109,3 +114,46 @@ class JobRecord(Said):
         if isinstance(value, str) and value:
             return {"message": value}
         return value if isinstance(value, dict) and any(value.values()) else None
+
+
+class ResultFile:
+    """A file that a job made, such as the table of its losses."""
+
+    def __init__(self, id_: str, content: bytes) -> None:
+        self.id = id_
+        self.content = content
+
+    def __repr__(self) -> str:
+        return f"ResultFile({self.id!r}, {len(self.content):,} bytes)"
+
+
+class JobCheckpoint(ServiceRecord):
+    """A model that a job kept after some step; further fields are kept."""
+
+    noun = "checkpoint"
+
+    id: str
+    step: int = 0
+    """After how many steps."""
+    model: str | None = None
+    """The name by which it can be asked; None where the service must deploy it first."""
+    metrics: JobMetric = JobMetric(step=0)
+    """What was measured at that step."""
+    created_at: int | None = None
+    result_files: list[str] = Field(default_factory=list)
+    """Files of its weights, where the service gives them out."""
+
+
+def read_checkpoints(rows: Iterable[Mapping[str, Any]], provider: Provider) -> list[JobCheckpoint]:
+    """Return the checkpoints in a service's list, by their steps, the first step first."""
+    found = [_read_checkpoint(row, provider) for row in rows]
+    return sorted(found, key=lambda checkpoint: checkpoint.step)
+
+
+def _read_checkpoint(row: Mapping[str, Any], provider: Provider) -> JobCheckpoint:
+    names = [row[field] for field in provider.checkpoint_model_fields if isinstance(row.get(field), str)]
+    measured = row["metrics"] if isinstance(row.get("metrics"), dict) else {}
+    step = row.get("step_number") or row.get("step") or measured.get("step") or 0
+    metrics = read_metric({**measured, "step": step}) or JobMetric(step=0)
+    model = names[0] if names else None
+    return JobCheckpoint.read({**row, "step": metrics.step, "model": model, "metrics": metrics})

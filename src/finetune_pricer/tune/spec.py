@@ -8,14 +8,15 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import DataError
+from ..errors import DataError, NotSupported
+from ..prepare.jsonl import TrainingFile
+from .records import UploadedFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..prepare.jsonl import TrainingFile
     from ..providers.provider import Provider
-    from .records import JobRecord, UploadedFile
+    from .records import JobRecord
 
 Whole = int | Literal["auto"]
 """A whole number, or what the service chooses."""
@@ -36,19 +37,72 @@ class JobSpec:
     validation: TrainingFile | UploadedFile | None
     model: str
     hyperparameters: Mapping[str, Any]
-    """Under the service's names, as it wants them."""
+    """Under the service's names, in its units."""
     epochs: Whole | None
     """As it was asked for, whatever the service calls it."""
     seed: int | None
     suffix: str | None
     provider: Provider
 
+    @classmethod
+    def make(
+        cls,
+        training: TrainingFile | UploadedFile,
+        validation: TrainingFile | UploadedFile | None = None,
+        *,
+        model: str,
+        epochs: Whole | None = None,
+        batch_size: Whole | None = None,
+        learning_rate_multiplier: Factor | None = None,
+        seed: int | None = None,
+        suffix: str | None = None,
+        method: str = "supervised",
+        provider: Provider,
+    ) -> JobSpec:
+        """Check what can be checked without a request, and put it as the service wants it.
+
+        Raises:
+            DataError: A file or a setting is not what it should be, or out of the service's range.
+            NotSupported: The method is another one than `supervised`.
+        """
+        for file in (training, validation):
+            if file is not None and not isinstance(file, TrainingFile | UploadedFile):
+                raise DataError(
+                    f"a job takes what JsonlWriter.write or upload returned, not a {type(file).__name__}; a "
+                    "file that is there already becomes one by check_jsonl(path).training_file()"
+                )
+        if method != "supervised":
+            raise NotSupported(
+                f"method {method!r}: this library trains by supervised examples only; preference and "
+                "reinforcement tuning want other data, and the services are closing them"
+            )
+        if not model:
+            raise DataError("model is empty; name a base model that the service can tune")
+        if seed is not None and (isinstance(seed, bool) or not 0 <= seed < 2**31):
+            raise DataError(f"seed must be from 0 to {2**31 - 1}, not {seed!r}")
+        _check_suffix(suffix, provider)
+        given = {
+            "epochs": _check_whole("epochs", epochs),
+            "batch_size": _check_whole("batch_size", batch_size),
+            "learning_rate_multiplier": _check_factor(learning_rate_multiplier),
+        }
+        return cls(
+            training=training,
+            validation=validation,
+            model=model,
+            hyperparameters={**provider.always, **_name_as_service(given, provider)},
+            epochs=epochs,
+            seed=seed if provider.seed else None,
+            suffix=suffix,
+            provider=provider,
+        )
+
     @property
     def hash(self) -> str:
         """Equal for equal jobs, whoever asks for them, and whenever."""
         parts = {
-            "training": content_of(self.training),
-            "validation": None if self.validation is None else content_of(self.validation),
+            "training": _content_of(self.training),
+            "validation": None if self.validation is None else _content_of(self.validation),
             "formatter": getattr(self.training, "formatter", None),
             "model": self.model,
             "hyperparameters": dict(self.hyperparameters),
@@ -61,7 +115,7 @@ class JobSpec:
     def request(
         self, training_id: str, validation_id: str | None, token: str
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Give the request's body: what the openai client has names for, and the rest."""
+        """Return the request's body: the fields that the openai client has names for, and the rest."""
         body: dict[str, Any] = {"training_file": training_id, "model": self.model}
         extra = dict(self.provider.extra_body)
         method = {"type": "supervised", "supervised": {"hyperparameters": dict(self.hyperparameters)}}
@@ -77,11 +131,21 @@ class JobSpec:
         body["metadata"] = {SPEC_KEY: self.hash, TOKEN_KEY: token}
         return body, extra
 
+    @property
+    def files(self) -> tuple[TrainingFile | UploadedFile, ...]:
+        """The training file, and the validation file where there is one."""
+        return (self.training,) if self.validation is None else (self.training, self.validation)
+
+    @property
+    def local_files(self) -> tuple[TrainingFile, ...]:
+        """Those of the files that are on this machine."""
+        return tuple(file for file in self.files if not isinstance(file, UploadedFile))
+
     def describes(self, job: JobRecord) -> bool:
         """Whether a job's metadata says that it is this one."""
         return job.metadata.get(SPEC_KEY) == self.hash
 
-    def resembles(self, job: JobRecord, training_id: str, validation_id: str | None) -> bool:
+    def looks_like(self, job: JobRecord, training_id: str, validation_id: str | None) -> bool:
         """Whether a job without our metadata has this one's files, model and settings.
 
         For services that drop metadata. Settings that the service does not show, or has chosen itself, count
@@ -91,72 +155,32 @@ class JobSpec:
             return False
         if (job.training_file, job.validation_file) != (training_id, validation_id):
             return False
-        shown = job.hyperparameters or _inside(job.model_extra or {})
+        shown = job.hyperparameters or _nested_hyperparameters(job.model_extra or {})
         pairs = [
             (self.seed, job.seed),
             *((value, shown.get(name)) for name, value in self.hyperparameters.items()),
         ]
-        return all(a == b for a, b in pairs if _chosen(a) and _chosen(b))
+        return all(a == b for a, b in pairs if _is_set(a) and _is_set(b))
 
 
-def _inside(extra: Mapping[str, Any]) -> dict[str, Any]:
+def _nested_hyperparameters(extra: Mapping[str, Any]) -> dict[str, Any]:
     found: Any = extra
     for name in ("method", "supervised", "hyperparameters"):
         found = found.get(name) if isinstance(found, dict) else None
     return found if isinstance(found, dict) else {}
 
 
-def _chosen(value: Any) -> bool:
+def _is_set(value: Any) -> bool:
     # Azure shows -1 where it chooses.
     return value not in (None, "auto", -1)
 
 
-def content_of(file: TrainingFile | UploadedFile) -> str:
-    """Name a file by its content, or by its id where only the service has it."""
-    sha256 = getattr(file, "sha256", None)
-    return f"sha256 {sha256}" if sha256 else f"id {file.id}"  # type: ignore[union-attr]
+def _content_of(file: TrainingFile | UploadedFile) -> str:
+    # By its content, or by its id where only the service has it.
+    return f"id {file.id}" if isinstance(file, UploadedFile) else f"sha256 {file.sha256}"
 
 
-def job_spec(
-    training: TrainingFile | UploadedFile,
-    validation: TrainingFile | UploadedFile | None,
-    *,
-    model: str,
-    epochs: Whole | None,
-    batch_size: Whole | None,
-    learning_rate_multiplier: Factor | None,
-    seed: int | None,
-    suffix: str | None,
-    provider: Provider,
-) -> JobSpec:
-    """Check what can be checked without a request, and put it as the service wants it.
-
-    Raises:
-        DataError: A setting is out of the service's range, or the suffix is not to its rules.
-    """
-    if not model:
-        raise DataError("model is empty; name a base model that the service can tune")
-    if seed is not None and (isinstance(seed, bool) or not 0 <= seed < 2**31):
-        raise DataError(f"seed must be from 0 to {2**31 - 1}, not {seed!r}")
-    _check_suffix(suffix, provider)
-    given = {
-        "epochs": _whole("epochs", epochs),
-        "batch_size": _whole("batch_size", batch_size),
-        "learning_rate_multiplier": _factor(learning_rate_multiplier),
-    }
-    return JobSpec(
-        training=training,
-        validation=validation,
-        model=model,
-        hyperparameters={**provider.always, **_as_the_service_has_it(given, provider)},
-        epochs=epochs,
-        seed=seed if provider.seed else None,
-        suffix=suffix,
-        provider=provider,
-    )
-
-
-def _as_the_service_has_it(given: Mapping[str, Whole | Factor | None], provider: Provider) -> dict[str, Any]:
+def _name_as_service(given: Mapping[str, Whole | Factor | None], provider: Provider) -> dict[str, Any]:
     chosen: dict[str, Any] = {}
     for ours, value in given.items():
         if value is None:
@@ -165,13 +189,13 @@ def _as_the_service_has_it(given: Mapping[str, Whole | Factor | None], provider:
         if setting is None:
             raise DataError(f"{ours} cannot be chosen at {provider.name!r}; leave it out")
         if value != "auto":
-            chosen[setting.name] = setting.checked(ours, value, at=f"at {provider.name!r}")
+            chosen[setting.name] = setting.check(ours, value, at=f"at {provider.name!r}")
         elif setting.auto:
             chosen[setting.name] = "auto"
     return chosen
 
 
-def _whole(name: str, value: Whole | None) -> Whole | None:
+def _check_whole(name: str, value: Whole | None) -> Whole | None:
     if value in (None, "auto"):
         return value
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -179,7 +203,7 @@ def _whole(name: str, value: Whole | None) -> Whole | None:
     return value
 
 
-def _factor(value: Factor | None) -> Factor | None:
+def _check_factor(value: Factor | None) -> Factor | None:
     if value in (None, "auto"):
         return value
     if not isinstance(value, int | float) or not 0 < value < float("inf"):

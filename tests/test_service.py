@@ -11,6 +11,7 @@ import respx
 
 from finetune_pricer import FineTuneJob
 from finetune_pricer._service import requests
+from finetune_pricer._service.error_mapping import translate_errors
 from finetune_pricer.errors import (
     AccessDenied,
     ModelNotFound,
@@ -56,7 +57,7 @@ def test_every_error_of_the_client_becomes_one_of_ours_without_the_key(
     client: openai.OpenAI, kind: type[openai.OpenAIError]
 ) -> None:
     error = made(kind)
-    with pytest.raises(ServiceError) as caught, requests.translated(client):
+    with pytest.raises(ServiceError) as caught, translate_errors(client):
         raise error
     assert caught.value.__cause__ is None  # the traceback would show the key
     assert KEY not in str(caught.value)
@@ -64,7 +65,7 @@ def test_every_error_of_the_client_becomes_one_of_ours_without_the_key(
 
 def test_the_cause_is_kept_where_the_key_does_not_stand_in_it(client: openai.OpenAI) -> None:
     error = openai.OpenAIError("no room left")
-    with pytest.raises(ServiceError) as caught, requests.translated(client):
+    with pytest.raises(ServiceError) as caught, translate_errors(client):
         raise error
     assert caught.value.__cause__ is error
 
@@ -75,7 +76,7 @@ def test_a_short_word_for_a_key_is_not_cut_out_of_the_language(service: respx.Mo
         openai.OpenAI(api_key="local", base_url="https://service.test/v1", max_retries=0) as client,
         pytest.raises(NotFound, match="no local file"),
     ):
-        requests.send(client, requests.file("f-1"))
+        requests.send(client, requests.get_file("f-1"))
 
 
 def test_a_password_in_the_address_is_not_shown(service: respx.MockRouter) -> None:
@@ -84,7 +85,7 @@ def test_a_password_in_the_address_is_not_shown(service: respx.MockRouter) -> No
         openai.OpenAI(api_key=KEY, base_url="https://me:secret@service.test/v1", max_retries=0) as client,
         pytest.raises(ServiceUnavailable) as caught,
     ):
-        requests.send(client, requests.file("f-1"))
+        requests.send(client, requests.get_file("f-1"))
     assert "secret" not in str(caught.value)
 
 
@@ -116,7 +117,7 @@ def test_a_status_says_who_must_act(
 ) -> None:
     service.get("/files/f-1").mock(answer)
     with pytest.raises(ServiceError) as caught:
-        requests.send(client, requests.file("f-1"))
+        requests.send(client, requests.get_file("f-1"))
     assert type(caught.value) is kind
     assert caught.value.status == answer.status_code
 
@@ -126,7 +127,7 @@ def test_the_services_own_words_are_kept(client: openai.OpenAI, service: respx.M
     answer.headers["x-request-id"] = "req-7"
     service.get("/files/f-1").mock(answer)
     with pytest.raises(RequestRejected) as caught:
-        requests.send(client, requests.file("f-1"))
+        requests.send(client, requests.get_file("f-1"))
     error = caught.value
     assert str(error) == "invalid n_epochs for ***"
     assert (error.code, error.param, error.request_id) == ("invalid_value", "n_epochs", "req-7")
@@ -140,7 +141,7 @@ def test_words_in_another_form_than_openais_are_shown_too(
 ) -> None:
     service.get("/files/f-1").mock(httpx.Response(422, json=body))
     with pytest.raises(RequestRejected, match="out of tokens"):
-        requests.send(client, requests.file("f-1"))
+        requests.send(client, requests.get_file("f-1"))
 
 
 NO_JSON = {
@@ -151,10 +152,12 @@ NO_JSON = {
     "a list": httpx.Response(200, json=[]),
 }
 CALLS: dict[str, Callable[[openai.OpenAI], Any]] = {
-    "retrieve": lambda client: requests.send(client, requests.job("ftjob-1")),
-    "list": lambda client: requests.send(client, requests.jobs(3, None)),
-    "events": lambda client: requests.send(client, requests.events("ftjob-1", 100, None)),
-    "chat": lambda client: requests.ask(client, "m", [{"role": "user", "content": "?"}], {}),
+    "retrieve": lambda client: requests.send(client, requests.get_job("ftjob-1")),
+    "list": lambda client: requests.send(client, requests.list_jobs(None, limit=3)),
+    "events": lambda client: requests.send(client, requests.list_events("ftjob-1", None)),
+    "chat": lambda client: requests.send(
+        client, requests.ask_model("m", [{"role": "user", "content": "?"}], {})
+    ),
 }
 
 
@@ -176,7 +179,7 @@ def test_a_service_that_cannot_be_reached_is_named_without_the_key(
 ) -> None:
     service.get("/files/f-1").mock(side_effect=httpx.ConnectError(f"refused {KEY}"))
     with pytest.raises(ServiceUnavailable, match=r"cannot reach https://service\.test.*refused \*\*\*"):
-        requests.send(client, requests.file("f-1"))
+        requests.send(client, requests.get_file("f-1"))
 
 
 def test_a_service_that_does_not_answer_in_time_is_named(
@@ -184,7 +187,7 @@ def test_a_service_that_does_not_answer_in_time_is_named(
 ) -> None:
     service.get("/files/f-1").mock(side_effect=httpx.ReadTimeout("slow"))
     with pytest.raises(ServiceUnavailable, match=r"no answer from .* in time"):
-        requests.send(client, requests.file("f-1"))
+        requests.send(client, requests.get_file("f-1"))
 
 
 @pytest.fixture
@@ -204,7 +207,7 @@ def test_a_job_is_asked_for_once_whatever_happens(
 ) -> None:
     route = service.post("/fine_tuning/jobs").mock(side_effect=[outcome] * 3)
     with pytest.raises(ServiceUnavailable):
-        requests.send(patient, requests.create_job({"model": "base", "training_file": "f-1"}, {}))
+        requests.send(patient, requests.create_job({"model": "base", "training_file": "f-1"}, {}, "token"))
     assert route.call_count == 1
 
 
@@ -213,7 +216,7 @@ def test_other_questions_are_asked_again_by_the_client(
 ) -> None:
     answers = [refusal(500), refusal(429), httpx.Response(200, json=job_body())]
     route = service.get("/fine_tuning/jobs/ftjob-1").mock(side_effect=answers)
-    assert requests.send(patient, requests.job("ftjob-1"))["status"] == "running"
+    assert requests.send(patient, requests.get_job("ftjob-1")).answer["status"] == "running"
     assert route.call_count == 3
 
 
@@ -222,7 +225,7 @@ def test_nulls_new_words_and_further_fields_come_through_as_they_are(
 ) -> None:
     body = job_body("paused", error=None, hyperparameters=None, shade="blue", result_files=None)
     service.get("/fine_tuning/jobs/ftjob-1").mock(httpx.Response(200, json=body))
-    assert requests.send(client, requests.job("ftjob-1")) == body
+    assert requests.send(client, requests.get_job("ftjob-1")).answer == body
 
 
 def test_a_service_that_sends_one_page_for_ever_is_not_followed_for_ever(
@@ -234,6 +237,6 @@ def test_a_service_that_sends_one_page_for_ever_is_not_followed_for_ever(
 
 def test_our_own_errors_pass_through_untouched(client: openai.OpenAI) -> None:
     error = PricerError("ours")
-    with pytest.raises(PricerError) as caught, requests.translated(client):
+    with pytest.raises(PricerError) as caught, translate_errors(client):
         raise error
     assert caught.value is error

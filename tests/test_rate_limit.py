@@ -1,11 +1,12 @@
-"""The pace of requests, by simulation: time and a service that only this file knows."""
+"""The limit of requests, by simulation: time and a service that only this file knows."""
 
 from collections import Counter
 from typing import Any
 
 import pytest
 
-from finetune_pricer.predict.rate_limit import Pace, Ticket, seconds_in
+from finetune_pricer._service.headers import parse_seconds
+from finetune_pricer.predict.rate_limit import RateLimit, Ticket
 
 
 class Service:
@@ -33,35 +34,35 @@ def simulate(
     service: Service, *, count: int, latency: float, most: int = 64, **stated: Any
 ) -> tuple[float, float]:
     """Send `count` requests; give the time over the ideal time, and the share of requests refused."""
-    pace, now, last = Pace(most=most, **stated), 0.0, 0.0
+    limit, now, last = RateLimit(most=most, **stated), 0.0, 0.0
     fresh = count
     again: list[float] = []
     events: list[tuple[float, Ticket, float]] = []
     while fresh or again or events:
         while (again and again[0] <= now) or fresh:
-            if pace.delay(now) > 0:
+            if limit.delay(now) > 0:
                 break
             if again and again[0] <= now:
                 del again[0]
             else:
                 fresh -= 1
-            ticket, wait = pace.send(now), service.wait(now)
+            ticket, wait = limit.send(now), service.wait(now)
             events.append((now + (0.02 if wait else latency), ticket, wait))
         events.sort()
         times = [event[0] for event in events[:1]]
-        if pace.delay(now) < float("inf") and (fresh or again):
-            times.append(max(now + pace.delay(now), 0.0 if fresh else again[0]))
+        if limit.delay(now) < float("inf") and (fresh or again):
+            times.append(max(now + limit.delay(now), 0.0 if fresh else again[0]))
         now = max(now + 1e-6, min(times))
         while events and events[0][0] <= now:
             _, ticket, wait = events.pop(0)
             if wait:
-                pace.refused(ticket, now, wait=wait)
+                limit.take_refusal(ticket, now, wait=wait)
                 again = sorted([*again, now + wait])
             else:
-                pace.answered(ticket, now)
+                limit.take_answer(ticket, now)
                 last = now
     ideal = max((count - service.burst) / service.limit, count / most * latency)
-    return last / ideal, pace.refusals / pace.sent
+    return last / ideal, limit.refusals / limit.sent
 
 
 def test_without_a_limit_the_pace_reaches_its_concurrency_quickly() -> None:
@@ -92,53 +93,53 @@ def test_a_stated_limit_meets_no_refusal() -> None:
 
 
 def test_a_stated_limit_of_tokens_slows_requests_by_what_they_cost() -> None:
-    pace = Pace(most=8, tokens_per_minute=6_000)
-    pace.answered(pace.send(0.0), 0.1, tokens=50)
-    pace.send(1.0)
-    assert pace.delay(1.0) == pytest.approx(0.5, abs=0.1)
+    limit = RateLimit(most=8, tokens_per_minute=6_000)
+    limit.take_answer(limit.send(0.0), 0.1, tokens=50)
+    limit.send(1.0)
+    assert limit.delay(1.0) == pytest.approx(0.5, abs=0.1)
 
 
 def test_under_a_limit_of_tokens_the_first_question_goes_alone() -> None:
-    pace = Pace(most=8, tokens_per_minute=6_000)
-    first = pace.send(0.0)
-    assert pace.delay(0.0) == float("inf")
-    pace.answered(first, 0.1, tokens=1_000)
-    pace.send(0.1)
-    assert pace.delay(0.1) == pytest.approx(10, rel=0.1)
+    limit = RateLimit(most=8, tokens_per_minute=6_000)
+    first = limit.send(0.0)
+    assert limit.delay(0.0) == float("inf")
+    limit.take_answer(first, 0.1, tokens=1_000)
+    limit.send(0.1)
+    assert limit.delay(0.1) == pytest.approx(10, rel=0.1)
 
 
 def test_a_limit_of_zero_is_none() -> None:
-    pace = Pace(most=8)
+    limit = RateLimit(most=8)
     told = {"x-ratelimit-limit-requests": "0", "x-ratelimit-remaining-requests": "0"}
-    pace.answered(pace.send(0.0), 0.1, headers=told)
-    pace.send(0.1)
-    assert pace.delay(0.1) == 0
+    limit.take_answer(limit.send(0.0), 0.1, headers=told)
+    limit.send(0.1)
+    assert limit.delay(0.1) == 0
 
 
 def test_a_wait_of_a_day_holds_nothing_else_for_longer_than_a_minute() -> None:
-    pace = Pace(most=8)
+    limit = RateLimit(most=8)
     for _ in range(6):
-        pace.refused(pace.send(0.0), 0.1, wait=86_400)
-    assert pace.delay(0.1) <= 60
+        limit.take_refusal(limit.send(0.0), 0.1, wait=86_400)
+    assert limit.delay(0.1) <= 60
 
 
 def test_no_more_than_asked_for_are_under_way() -> None:
-    pace = Pace(most=3)
+    limit = RateLimit(most=3)
     for _ in range(3):
-        assert pace.delay(0.0) == 0
-        pace.send(0.0)
-    assert pace.delay(0.0) == float("inf")
-    pace.failed()
-    assert pace.delay(0.0) == 0
+        assert limit.delay(0.0) == 0
+        limit.send(0.0)
+    assert limit.delay(0.0) == float("inf")
+    limit.take_failure()
+    assert limit.delay(0.0) == 0
 
 
 def test_answers_that_become_slow_stop_the_growth() -> None:
-    pace = Pace()
+    limit = RateLimit()
     for number in range(200):
-        pace.answered(pace.send(number), number + (0.1 if number < 10 else 1.0))
+        limit.take_answer(limit.send(number), number + (0.1 if number < 10 else 1.0))
     waiting = 0
-    while pace.delay(1_000.0) == 0:
-        pace.send(1_000.0)
+    while limit.delay(1_000.0) == 0:
+        limit.send(1_000.0)
         waiting += 1
     assert waiting == 37  # 32 at first, and half a one more with each of the ten quick answers
 
@@ -159,4 +160,4 @@ def test_answers_that_become_slow_stop_the_growth() -> None:
     ],
 )
 def test_waits_are_read_as_services_write_them(text: str | None, seconds: float | None) -> None:
-    assert seconds_in(text) == (None if seconds is None else pytest.approx(seconds))
+    assert parse_seconds(text) == (None if seconds is None else pytest.approx(seconds))

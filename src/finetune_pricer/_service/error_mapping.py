@@ -1,0 +1,142 @@
+"""The openai client's errors become ours here, with the key cut out of their words."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..errors import (
+    AccessDenied,
+    ModelNotFound,
+    NotFound,
+    RequestRejected,
+    ServiceError,
+    ServiceUnavailable,
+    TrainingNotAvailable,
+)
+from .headers import read_retry_after
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from openai import APIConnectionError, APIStatusError, AsyncOpenAI, OpenAI
+
+    Client = OpenAI | AsyncOpenAI
+
+_UNAUTHORISED = {401, 403}
+_SHORTEST_KEY = 12  # characters
+_LATER = {408, 409, 425, 429}
+
+
+@contextmanager
+def translate_errors(client: Client) -> Iterator[None]:
+    """Turn the openai client's errors into ours, with the key cut out of their words.
+
+    Raises:
+        ServiceError: One of its kinds, with status, code and param where the service gave them.
+    """
+    import openai
+
+    try:
+        yield
+    except openai.APITimeoutError as error:
+        raise ServiceUnavailable(
+            f"no answer from {address_of(client)} in time; try again later", reached=_may_have_arrived(error)
+        ) from _cause_without_key(error, client)
+    except openai.APIConnectionError as error:
+        reason = without_key(client.api_key, str(error.__cause__ or error))
+        raise ServiceUnavailable(
+            f"cannot reach {address_of(client)} ({reason}); is the service running, and the URL right?",
+            reached=_may_have_arrived(error),
+        ) from _cause_without_key(error, client)
+    except openai.APIStatusError as error:
+        raise _error_of_status(error, client.api_key) from _cause_without_key(error, client)
+    except openai.OpenAIError as error:
+        reason = without_key(client.api_key, str(error))
+        raise ServiceError(f"{address_of(client)}: {reason}") from _cause_without_key(error, client)
+    except json.JSONDecodeError as error:
+        raise not_json(client) from error
+
+
+def address_of(client: Client) -> str:
+    """Return a client's base URL, without the name and password that may stand in it."""
+    return str(client.base_url.copy_with(userinfo=b""))
+
+
+def _cause_without_key(error: Exception, client: Client) -> Exception | None:
+    """Return the cause, for the traceback, unless the key stands in its words."""
+    causes: list[BaseException] = [error]
+    # An exception that is raised twice can stand in its own chain.
+    while (before := causes[-1].__cause__ or causes[-1].__context__) is not None and before not in causes:
+        causes.append(before)
+    words = "".join(str(cause) for cause in causes)
+    return None if without_key(client.api_key, words) != words else error
+
+
+def _may_have_arrived(error: APIConnectionError) -> bool:
+    # Only where no connection came about is it sure that the service has not seen the request.
+    return type(error.__cause__).__name__ not in {"ConnectError", "ConnectTimeout", "PoolTimeout"}
+
+
+def not_json(client: Client) -> ServiceUnavailable:
+    """Return the error for an answer that is no JSON object.
+
+    A page stands in its place at a proxy, an overloaded gateway, or a base URL that lacks /v1.
+    """
+    return ServiceUnavailable(
+        f"{address_of(client)} answered with something that is not JSON; check the base URL"
+    )
+
+
+def _error_of_status(error: APIStatusError, key: str) -> ServiceError:
+    body = error.body if isinstance(error.body, dict) else {}
+    # Not every service words its errors as OpenAI does; what it says instead is better than nothing.
+    message = body.get("message") or f"{error.message} {error.response.text[:300]}".strip()
+    return make_error(
+        without_key(key, str(message)),
+        status=error.status_code,
+        code=body.get("code"),
+        param=body.get("param"),
+        request_id=error.request_id,
+        retry_after=read_retry_after(error.response.headers),
+    )
+
+
+def make_error(
+    message: str,
+    *,
+    status: int,
+    code: str | None = None,
+    param: str | None = None,
+    request_id: str | None = None,
+    retry_after: float | None = None,
+) -> ServiceError:
+    """Return the error that an HTTP status and the service's code mean; the kind says who must act."""
+    known: dict[str, Any] = {"status": status, "code": code, "param": param, "request_id": request_id}
+    if code == "training_not_available":
+        return TrainingNotAvailable(message, **known)
+    if status in _UNAUTHORISED:
+        return AccessDenied(f"{message} (HTTP {status}; check the key and what it may do)", **known)
+    if status == 404:
+        about_model = code == "model_not_found" or param == "model"
+        return (ModelNotFound if about_model else NotFound)(message, **known)
+    if code == "insufficient_quota":
+        return AccessDenied(f"{message} (the account has no credit left)", **known)
+    if is_passing(status):
+        message = f"{message} (HTTP {status}; try again later)"
+        return ServiceUnavailable(message, retry_after=retry_after, **known)
+    return RequestRejected(message, **known)
+
+
+def is_passing(status: int) -> bool:
+    """Whether the same request may be answered later."""
+    return status in _LATER or status >= 500
+
+
+def without_key(key: str, text: str) -> str:
+    """Return the text with `***` in place of the key."""
+    # Stripped, since a key with a line break in it is quoted without it. What is shorter than any real key,
+    # such as a local server's, is a word of the language.
+    secret = key.strip()
+    return text.replace(secret, "***") if len(secret) >= _SHORTEST_KEY else text

@@ -1,0 +1,51 @@
+"""The three splits of a data set: to learn from, to watch meanwhile, and to judge by."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from . import hub
+
+if TYPE_CHECKING:
+    from .dataset import ItemDataset
+
+
+class ItemSplits(NamedTuple):
+    """Three sets of items: what a model learns from, what is watched meanwhile, and what it is judged by."""
+
+    train: ItemDataset
+    validation: ItemDataset
+    test: ItemDataset
+
+    def push_to_hub(
+        self,
+        repo: str,
+        *,
+        private: bool = True,
+        token: str | None = None,
+        licence: str | None = None,
+    ) -> str:
+        """Upload the splits to the Hugging Face Hub, with a card that says where the rows came from.
+
+        The card names what was removed on the way, from the sets' `history`. `ItemDataset.from_hub(repo)`
+        reads the splits again.
+
+        Args:
+            repo: Such as `"owner/name"`; made when it is not there.
+            private: Whether only you see it. A repository that is there already stays as it is.
+            token: As in `from_hub`; it must be allowed to write.
+            licence: The licence's name for the card, such as `"mit"`; none is claimed without it.
+
+        Returns:
+            The address of the data set.
+
+        Raises:
+            HubError: The Hub refuses, or does not answer.
+        """
+        return hub.push(self._for_hub(), repo, private=private, token=token, licence=licence)
+
+    def _for_hub(self) -> dict[str, hub.HubSplit]:
+        return {
+            name: hub.HubSplit(items.table, items.history, str(items.describe()))
+            for name, items in self._asdict().items()
+        }
