@@ -12,7 +12,7 @@ from finetune_pricer import ChatFormatter, FineTuneJob, Item, best_checkpoint
 from finetune_pricer.errors import DataError, EvaluationError, NotSupported
 from finetune_pricer.evaluate import METRICS
 from finetune_pricer.providers import PROVIDERS
-from finetune_pricer.tune.records import JobRecord
+from finetune_pricer.tune import JobRecord
 
 ITEMS = [Item(title=f"Lamp {number}", price=20.0 + number) for number in range(6)]
 

@@ -20,7 +20,7 @@ from finetune_pricer import (
 )
 from finetune_pricer._chat_protocol import SPECIAL_TOKEN, text_of
 from finetune_pricer.errors import DataError, FileAccessError, InvalidItem, NotConfigured, TrainingFileError
-from finetune_pricer.local.learners.sparse.training_file import read_examples
+from finetune_pricer.local.learners.sparse.dataset import read_examples
 from finetune_pricer.prepare.rules import ISSUES
 from finetune_pricer.providers import PROVIDERS, Provider
 from finetune_pricer.tune.preflight import check_count
@@ -224,7 +224,7 @@ def test_parts_of_a_text_are_joined_by_nothing_for_the_checker_the_counter_and_t
     assert text_of(split) == whole["content"]
     assert count_tokens([[split, reply]]) == count_tokens([[whole, reply]])
     lines = [json.dumps({"messages": [asked, reply]}).encode() for asked in (split, whole)]
-    learned = [read_examples(line, fewest=1)[0].prompt for line in lines]
+    learned = [read_examples([line], fewest=1)[0].prompt for line in lines]
     assert learned[0] == learned[1] == whole["content"]
 
 

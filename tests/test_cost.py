@@ -170,7 +170,7 @@ def test_a_job_within_its_budget_is_asked_for(
 def test_a_file_that_is_at_the_service_cannot_be_counted(
     client: openai.OpenAI, service: respx.MockRouter, training: TrainingFile
 ) -> None:
-    from finetune_pricer.tune.records import UploadedFile
+    from finetune_pricer.tune import UploadedFile
 
     jobs = service.get("/fine_tuning/jobs").respond(json={"data": []})
     with pytest.raises(DataError, match="files that can be counted"):

@@ -12,11 +12,8 @@ import respx
 
 from finetune_pricer import ChatFormatter, Predictor
 from finetune_pricer.errors import DataError, RequestRejected
-from finetune_pricer.predict.decoding import (
-    Distribution,
-    distribution_from_logprobs,
-    distribution_from_samples,
-)
+from finetune_pricer.predict import Distribution
+from finetune_pricer.predict.decoding import distribution_from_logprobs, distribution_from_samples
 from finetune_pricer.prices import PriceForm, parse_price
 from finetune_pricer.providers import Provider
 

@@ -11,7 +11,7 @@ import respx
 from finetune_pricer import FineTuneJob
 from finetune_pricer.errors import JobError, NotSupported, RequestRejected
 from finetune_pricer.providers import PROVIDERS
-from finetune_pricer.tune.records import JobRecord
+from finetune_pricer.tune import JobRecord
 
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
 MODELS = "https://service.test/v0/models"

@@ -12,7 +12,7 @@ import pytest
 from evaluate_helpers import evaluated, things
 from finetune_pricer import Evaluation, Evaluator, Item, Prediction
 from finetune_pricer.errors import EvaluationError, FileAccessError, InvalidItem
-from finetune_pricer.predict.prediction import Usage
+from finetune_pricer.predict import Usage
 
 
 def test_whatever_a_function_gives_is_scored_or_counted_with_its_reason() -> None:

@@ -10,8 +10,7 @@ import respx
 
 from finetune_pricer import FineTuneJob
 from finetune_pricer.errors import AccessDenied
-from finetune_pricer.tune.events import JobEvent
-from finetune_pricer.tune.records import JobRecord
+from finetune_pricer.tune import JobEvent, JobRecord
 from helpers import job_body, page, refusal
 
 

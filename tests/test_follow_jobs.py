@@ -24,8 +24,8 @@ from finetune_pricer.errors import (
     ServiceUnavailable,
 )
 from finetune_pricer.providers import PROVIDERS, Provider
+from finetune_pricer.tune import JobRecord
 from finetune_pricer.tune.job_metrics import read_metrics_answer, read_metrics_file
-from finetune_pricer.tune.records import JobRecord
 
 JOB = "/fine_tuning/jobs/ftjob-1"
 

@@ -1,32 +1,40 @@
-"""The rules of the house, held by tests: layers, sizes, exports, import cost."""
+"""The rules of the house: order between and inside rooms, names, public paths, one place for one decision."""
 
 import ast
+import importlib
+import inspect
 import json
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import finetune_pricer
 
+PACKAGE = "finetune_pricer"
 SOURCE = Path(finetune_pricer.__file__).parent
-MODULES = sorted(SOURCE.rglob("*.py"))
-NAMES = "Item, ItemDataset, ChatFormatter, JsonlWriter, FineTuneJob, Predictor, Evaluator"
+ROOT = Path(__file__).parents[1]
+FILES = sorted(SOURCE.rglob("*.py"))
 
 # Data flows down this list; a room imports from its own line and from those above it.
 FLOW = [
     {"errors"},
     {
+        "_chat_protocol",
         "_environment",
         "_files",
         "_format",
+        "_lazy",
+        "_methods",
         "_progress",
         "_sqlite",
-        "_methods",
         "prices",
-        "_chat_protocol",
     },
     {"providers"},
     {"_service"},
@@ -40,59 +48,273 @@ FLOW = [
     {"cli"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(FLOW) for room in rooms}
-MAY_IMPORT_LOCAL = {"providers", "cli"}
+# The server and the pipeline meet at HTTP alone.
+MAY_IMPORT_LOCAL = {"providers.connect", "cli.serve"}
 LOCAL_MAY_IMPORT = {"errors", "prices", "_chat_protocol", "_methods"}
+ROOMS = ["evaluate", "items", "local", "predict", "prepare", "providers", "tune"]
+PUBLIC_FILES = ["aio", "errors", "prices"]
+
+# Methods that reach down to what renders them: the only imports against the order inside a room.
+FACADES = {
+    ("evaluate.compare", "evaluate.report.html"),
+    ("evaluate.evaluation", "evaluate.report.content"),
+    ("evaluate.evaluation", "evaluate.report.html"),
+    ("evaluate.evaluation", "evaluate.report.markdown"),
+}
+# What a function body may import: packages that cost more than all else here. asyncio and numpy are on the
+# list because importing the public names must load neither.
+HEAVY = {
+    *(
+        "openai",
+        "httpx2",
+        "datasets",
+        "huggingface_hub",
+        "fsspec",
+        "pandas",
+        "pyarrow",
+        "polars",
+        "numpy",
+        "scipy",
+    ),
+    *(
+        "sklearn",
+        "plotly",
+        "jinja2",
+        "rensa",
+        "tiktoken",
+        "bpe_openai",
+        "torch",
+        "tqdm",
+        "dotenv",
+        "filelock",
+    ),
+    *("starlette", "uvicorn", "asyncio", "orjson", "tempfile"),
+}
+# Own modules that a body imports, each with its reason.
+LATE = {
+    ("providers.connect", "local"): "the server is an extra",
+    ("cli.serve", "local"): "the server is an extra",
+    ("local.server", "local.api.app"): "it stands on starlette, which is an extra",
+    ("local.server", "local.api.middleware"): "it stands on starlette, which is an extra",
+    ("providers.lookup", "providers.known"): "pydantic costs as much to import as all else here",
+    (
+        "providers.lookup",
+        "providers.provider",
+    ): "pydantic costs as much to import as all else here",
+    ("evaluate.baselines", "_methods.features"): "it stands on scipy, which is an extra",
+    ("evaluate.baselines", "_methods.network"): "it computes with numpy, which the public names do not load",
+}
 
 
-def room_of(path: Path) -> str:
-    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+def name_of(path: Path) -> str:
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def rooms_imported(path: Path) -> Iterator[str]:
-    package = ["finetune_pricer", *path.relative_to(SOURCE).parent.parts]
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            full = [*base, *(node.module or "").split(".")] if node.module else base
-            for name in node.names:
-                parts = [part for part in [*full, name.name] if part]
-                if parts[0] == "finetune_pricer" and len(parts) > 1:
-                    yield parts[1]
+MODULES = {name_of(path): path for path in FILES}
+PIPELINE = [name for name in MODULES if name.split(".")[0] not in {"local", "cli", ""}]
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if p.parent != SOURCE or p.stem != "__init__"], ids=str)
-def test_a_room_imports_only_from_rooms_above_it(path: Path) -> None:
-    room = room_of(path)
-    for other in rooms_imported(path):
+@cache
+def tree_of(name: str) -> ast.Module:
+    return ast.parse(MODULES[name].read_text())
+
+
+def imports_of(name: str) -> Iterator[tuple[str, bool]]:
+    """Our own modules that a file imports, but for types; and whether a function does it."""
+    path = MODULES[name]
+    package = [PACKAGE, *path.relative_to(SOURCE).parent.parts]
+
+    def visit(node: ast.AST, *, in_body: bool) -> Iterator[tuple[str, bool]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+                continue
+            if isinstance(child, ast.ImportFrom):
+                for target in targets(child):
+                    yield target, in_body
+            inside = in_body or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+            yield from visit(child, in_body=inside)
+
+    def targets(node: ast.ImportFrom) -> Iterator[str]:
+        base = package[: len(package) - node.level + 1] if node.level else []
+        full = [*base, *(node.module or "").split(".")] if node.module else base
+        for alias in node.names:
+            longer, shorter = ".".join([*full, alias.name]), ".".join(full)
+            for whole in (longer, shorter):
+                inner = whole.removeprefix(PACKAGE).removeprefix(".")
+                if whole.startswith(PACKAGE) and inner in MODULES:
+                    yield inner
+                    break
+
+    yield from visit(tree_of(name), in_body=False)
+
+
+def room_of(name: str) -> str:
+    return name.split(".", maxsplit=1)[0]
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name])
+def test_a_room_imports_only_from_rooms_above_it(name: str) -> None:
+    for target, _ in imports_of(name):
+        room, other = room_of(name), room_of(target)
         if room == "local":
-            assert other in LOCAL_MAY_IMPORT | {"local"}
+            assert other in LOCAL_MAY_IMPORT | {"local"}, f"{name} imports {target}"
         elif other == "local":
-            assert room in MAY_IMPORT_LOCAL
+            assert name in MAY_IMPORT_LOCAL, f"{name} imports {target}"
         else:
-            assert LEVEL[other] <= LEVEL[room], f"{room} imports {other}, which stands below it"
+            assert LEVEL[other] <= LEVEL[room], f"{name} imports {target}, which stands below it"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=str)
-def test_a_body_holds_one_idea(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text())):
+def test_there_is_no_circle_of_imports_but_by_a_facade() -> None:
+    arrows = {
+        name: {target for target, _ in imports_of(name) if (name, target) not in FACADES and target != name}
+        for name in MODULES
+    }
+    done: set[str] = set()
+
+    def follow(name: str, way: tuple[str, ...]) -> None:
+        assert name not in way, " -> ".join([*way[way.index(name) :], name])
+        if name not in done:
+            for target in arrows[name]:
+                # A room's list of names imports its files; a file that asks the room for a name is no circle.
+                if not name.startswith(f"{target}."):
+                    follow(target, (*way, name))
+            done.add(name)
+
+    for name in MODULES:
+        follow(name, ())
+
+
+def test_every_facade_is_one() -> None:
+    real = {(name, target) for name in MODULES for target, in_body in imports_of(name) if in_body}
+    assert real >= FACADES
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name])
+def test_own_modules_are_imported_at_the_top(name: str) -> None:
+    for target, in_body in imports_of(name):
+        if in_body:
+            assert (name, target) in FACADES | LATE.keys(), f"{name} imports {target} in a body"
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name])
+def test_a_body_imports_only_what_is_heavy(name: str) -> None:
+    for function in functions_of(name):
+        for node in ast.walk(function):
+            if isinstance(node, ast.Import):
+                packages = {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                packages = {(node.module or "").split(".")[0]}
+            else:
+                continue
+            assert packages <= HEAVY | {PACKAGE}, f"{name}.{function.name} imports {packages}"
+
+
+def functions_of(name: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(tree_of(name)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            body = node.body[1:] if ast.get_docstring(node) else node.body
-            lines = (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
-            assert lines <= 40, f"{path.name}: {node.name} has {lines} lines"
+            yield node
 
 
-def test_the_public_names_are_all_there_and_each_has_one_home() -> None:
-    tree = ast.parse((SOURCE / "__init__.py").read_text())
+@pytest.mark.parametrize("name", MODULES)
+def test_a_body_holds_one_idea(name: str) -> None:
+    for node in functions_of(name):
+        body = node.body[1:] if ast.get_docstring(node) else node.body
+        lines = (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+        assert lines <= 40, f"{name}: {node.name} has {lines} lines"
+
+
+IRREGULAR = set(
+    """begun bought built chosen done drawn driven found given gone heard held hidden kept known left lost
+    made met paid said seen sent shown sold sought spent spoken struck taken taught thought told torn
+    understood woken won worn written""".split()
+)
+# These end like participles and are verbs or nouns.
+NO_PARTICIPLE = {"seed", "feed", "speed", "need", "embed"}
+
+
+def test_no_function_is_named_by_a_bare_participle() -> None:
+    named = []
+    for name in MODULES:
+        for node in functions_of(name):
+            word = (
+                node.name.strip("_").removeprefix("a") if node.name.startswith("a") else node.name.strip("_")
+            )
+            decorators = {ast.unparse(decorator) for decorator in node.decorator_list}
+            is_attribute = bool(decorators & {"property", "cached_property"})
+            is_participle = word in IRREGULAR or (word.endswith("ed") and "_" not in word)
+            if is_participle and word not in NO_PARTICIPLE and not is_attribute:
+                named.append(f"{name}.{node.name}")
+    assert not named
+
+
+def test_no_file_name_stands_twice() -> None:
+    aside = {"__init__", "__main__", "_base", "records"}
+    for half in (PIPELINE, [n for n in MODULES if room_of(n) == "local" and ".routes." not in n]):
+        names = Counter(MODULES[name].stem for name in half)
+        assert not [name for name, count in names.items() if count > 1 and name not in aside]
+
+
+# What is decided once, as a pattern of code, and the only file where it may stand. `local` is another
+# program: it speaks the other side of the protocol.
+DECIDED_ONCE = {
+    "what openai's errors mean": (r"openai\.API\w*Error", {"_service.error_mapping"}),
+    "how long a service wants us to wait": (r"(?i)retry-after(?!`)", {"_service.headers"}),
+    "whether a list goes on": (r"has_more\b", {"_service.flow"}),
+    "what a driver does with an error": (r"\.throw\(", {"_service.flow"}),
+    "how polling pauses": (r"Retrying\(|wait_exponential", {"_service.flow"}),
+    "the text of a message": (r"def text_of\b", {"_chat_protocol"}),
+    "what a metric is": (r"^METRICS\b.*=", {"evaluate.metrics"}),
+    "how dollars are written": (r"\$\{[^{}]*:[,.]", {"_format"}),
+}
+
+
+@pytest.mark.parametrize(("pattern", "places"), DECIDED_ONCE.values(), ids=DECIDED_ONCE)
+def test_what_is_decided_stands_in_one_place(pattern: str, places: set[str]) -> None:
+    found = {name for name in PIPELINE if any(re.search(pattern, line) for line in code_lines(name))}
+    assert found == places
+
+
+def code_lines(name: str) -> list[str]:
+    """A file's lines without comments and docstrings."""
+    lines = MODULES[name].read_text().splitlines()
+    for node in ast.walk(tree_of(name)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            for number in range(node.lineno, (node.end_lineno or node.lineno) + 1):
+                lines[number - 1] = ""
+    return [line.partition("  # ")[0] for line in lines if not line.lstrip().startswith("#")]
+
+
+# Public names.
+
+
+def room(name: str) -> ModuleType:
+    return importlib.import_module(f"{PACKAGE}.{name}")
+
+
+def test_the_public_names_are_all_there_and_each_comes_from_its_room() -> None:
     typed = {
-        alias.asname
-        for node in ast.walk(tree)
+        alias.name: str(node.module)
+        for node in ast.walk(tree_of(""))
         if isinstance(node, ast.ImportFrom) and node.level
         for alias in node.names
     }
-    assert typed == set(finetune_pricer.__all__)
-    for name in finetune_pricer.__all__:
-        assert getattr(finetune_pricer, name) is not None
+    # A function after which a file is named comes from its own file, or the reference would show the file.
+    assert {name: module.split(".")[0] for name, module in typed.items()} == finetune_pricer._HOMES
+    assert sorted(typed) == finetune_pricer.__all__
     assert set(finetune_pricer.__all__) <= set(dir(finetune_pricer))
+    for name, home in finetune_pricer._HOMES.items():
+        assert getattr(finetune_pricer, name) is getattr(room(home), name)
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_a_room_lists_its_public_names(name: str) -> None:
+    for public in room(name).__all__:
+        # Not the file of the same name, which importing it would put in the place of the function.
+        assert not isinstance(getattr(room(name), public), ModuleType) or public in {
+            *("baselines", "decoding", "metrics"),
+        }
+    assert (room(name).__doc__ or "").strip()
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
@@ -100,12 +322,62 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         finetune_pricer.Pricer  # noqa: B018
 
 
-def test_every_public_name_stands_in_the_reference() -> None:
-    pages = "".join(
-        page.read_text() for page in (Path(__file__).parents[1] / "docs" / "reference").glob("*.md")
+def test_the_names_of_earlier_versions_still_work() -> None:
+    assert finetune_pricer.PriceRow is finetune_pricer.TokenPricing
+    assert finetune_pricer.KeptAnswers is finetune_pricer.AnswerStore
+
+
+def pages() -> str:
+    return (
+        "".join(page.read_text() for page in sorted((ROOT / "docs").rglob("*.md")))
+        + (ROOT / "README.md").read_text()
     )
-    missing = [name for name in finetune_pricer.__all__ if f"::: finetune_pricer.{name}\n" not in pages]
-    assert not missing
+
+
+def test_every_public_name_stands_in_the_reference_by_a_path_that_users_type() -> None:
+    entries = re.findall(r"^::: finetune_pricer\.([\w.]+)$", pages(), re.MULTILINE)
+    public = {*finetune_pricer.__all__, *PUBLIC_FILES} | {
+        f"{name}.{each}" for name in [*ROOMS, "aio"] for each in room(name).__all__
+    }
+    assert not set(entries) - public
+    documented = {entry.rpartition(".")[2] for entry in entries}
+    assert not set(finetune_pricer.__all__) - documented
+    for name in [*ROOMS, "aio"]:
+        missing = {each for each in room(name).__all__ if each not in documented}
+        assert not {each for each in missing if not is_alias(getattr(room(name), each))}, name
+
+
+def is_alias(value: object) -> bool:
+    """Whether it is a type to annotate with, and neither a class nor a function."""
+    return not (inspect.isclass(value) or inspect.isfunction(value) or isinstance(value, Mapping))
+
+
+PATH = re.compile(r"(?:from|import) finetune_pricer\.(?P<file>[\w.]+)(?: import (?P<names>\(?[\w, \n]+\)?))?")
+
+
+def used_paths(text: str) -> Iterator[tuple[str, str]]:
+    for match in PATH.finditer(text):
+        for name in re.findall(r"\w+", match["names"] or ""):
+            yield match["file"], name
+
+
+def test_docs_and_examples_import_from_the_top_or_from_a_room() -> None:
+    texts = [pages(), *(path.read_text() for path in sorted((ROOT / "examples").glob("*.py")))]
+    for text in texts:
+        for file, name in used_paths(text):
+            assert file in {*ROOMS, *PUBLIC_FILES}, f"{file}.{name}"
+
+
+def test_tests_import_public_names_from_the_top_or_from_a_room() -> None:
+    public = {name: set(room(name).__all__) for name in ROOMS}
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for file, name in used_paths(path.read_text()):
+            first, _, deeper = file.partition(".")
+            is_file = deeper and MODULES[file].stem != "__init__"
+            assert not is_file or name not in public.get(first, set()), f"{path.name}: {file}.{name}"
+
+
+# What importing costs.
 
 
 def loaded_by(code: str) -> set[str]:
@@ -116,16 +388,29 @@ def loaded_by(code: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
-def test_importing_the_package_loads_nothing_heavy() -> None:
-    heavy = {"openai", "datasets", "numpy", "pandas", "sklearn", "pydantic", "pyarrow", "scipy"}
-    assert not heavy & loaded_by("import finetune_pricer")
+TOO_HEAVY = {
+    *(
+        "asyncio",
+        "datasets",
+        "huggingface_hub",
+        "httpx2",
+        "jinja2",
+        "numpy",
+        "openai",
+        "pandas",
+        "plotly",
+        "pyarrow",
+    ),
+    *("scipy", "sklearn", "tiktoken", "torch", "tqdm"),
+}
+
+
+def test_importing_the_package_loads_nothing() -> None:
+    assert not (TOO_HEAVY | {"pydantic", "tenacity", "click"}) & loaded_by("import finetune_pricer")
 
 
 def test_importing_the_public_names_loads_nothing_heavy() -> None:
-    heavy = {"openai", "datasets", "pandas", "sklearn", "pyarrow", "plotly", "scipy", "jinja2"}
-    assert not heavy & loaded_by("from finetune_pricer import *")
-    needed_later = {"asyncio", "httpx2", "numpy"}
-    assert not (heavy | needed_later) & loaded_by(f"from finetune_pricer import {NAMES}")
+    assert not TOO_HEAVY & loaded_by("from finetune_pricer import *")
 
 
 def test_the_package_knows_its_version_and_is_typed() -> None:
@@ -133,7 +418,3 @@ def test_the_package_knows_its_version_and_is_typed() -> None:
 
     assert finetune_pricer.__version__ == version("finetune-pricer")
     assert (SOURCE / "py.typed").exists()
-
-
-def test_the_names_of_earlier_versions_still_work() -> None:
-    assert finetune_pricer.PriceRow is finetune_pricer.TokenPricing

@@ -19,7 +19,7 @@ from finetune_pricer.errors import (
     ServiceError,
     TrainingFileError,
 )
-from finetune_pricer.tune.records import UploadedFile
+from finetune_pricer.tune import UploadedFile
 from helpers import body_of, job_body, page, priced, refusal
 
 JOB = "/fine_tuning/jobs/ftjob-1"

@@ -17,8 +17,8 @@ from crepes import ConformalRegressor
 from finetune_pricer import Item, Prediction, Predictor
 from finetune_pricer.aio import AsyncPredictor
 from finetune_pricer.errors import DataError, InvalidItem
-from finetune_pricer.predict.conformal import By, Ranges
-from finetune_pricer.predict.decoding import Distribution
+from finetune_pricer.predict import Distribution, Ranges
+from finetune_pricer.predict.conformal import By
 
 
 def items_and_predictions(

@@ -20,7 +20,7 @@ from finetune_pricer import (
 from finetune_pricer.errors import DataError, EvaluationError
 from finetune_pricer.evaluate import Trial
 from finetune_pricer.local import LocalServer
-from finetune_pricer.prepare.jsonl import TrainingFile
+from finetune_pricer.prepare import TrainingFile
 
 Blink = Callable[[float], None]
 

@@ -15,6 +15,7 @@ import pytest
 
 from finetune_pricer import ItemDataset
 from finetune_pricer.local import LocalServer
+from finetune_pricer.local.learners.sparse.model import PriceModel
 from local_helpers import finished, upload
 from ridge import ridge_mae
 
@@ -100,9 +101,9 @@ def tuned(client: openai.OpenAI, items: ItemDataset, seed: int) -> str:
 
 
 def exact_mae(server: LocalServer, model: str, items: ItemDataset) -> float:
-    assert server._running is not None
-    learned = server._running.service.answers._model(model)
-    assert learned is not None
+    assert server._runtime is not None
+    learned = server._runtime.state.chat._find_model(model)[1]
+    assert isinstance(learned, PriceModel)
     return error([learned.median(INSTRUCTION + item.text) for item in items], items)
 
 
@@ -164,7 +165,8 @@ def test_amazon_trains_fast_and_small_and_its_model_answers_fast(data_folder: Pa
     # In a process of its own, whose memory is not that of other tests.
     here = str(Path(__file__).parent)
     command = [sys.executable, "-c", TRAIN, here, str(data_folder / "amazon"), str(kept)]
-    environment = os.environ | {"PYTHONPATH": str(Path(here).parent)}
+    path = [str(Path(here).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
     trained = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     model, *numbers = trained.stdout.split()[-4:]
     seconds, ours, trainers = map(float, numbers)

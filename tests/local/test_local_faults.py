@@ -10,7 +10,7 @@ import pytest
 
 from finetune_pricer.errors import DataError
 from finetune_pricer.local import Faults, LocalServer
-from finetune_pricer.local.faults import PRESETS, Weather
+from finetune_pricer.local.faults import PRESETS, FaultInjector
 from local_helpers import ask, endless, events_once, eventually, finished, jsonl, products, train, upload
 
 CONTENT = jsonl(products(20))
@@ -55,9 +55,9 @@ def test_models_are_gone_from_the_day_on_which_they_are_shut_down() -> None:
         pytest.raises(openai.NotFoundError),
     ):
         ask(client, "pricer-base", "a lamp")
-    weather = Weather(Faults(shutdown_date=datetime.date(2027, 1, 14)))
-    assert not weather.is_shut_down(datetime.date(2027, 1, 13))
-    assert weather.is_shut_down(datetime.date(2027, 1, 14))
+    injector = FaultInjector(Faults(shutdown_date=datetime.date(2027, 1, 14)))
+    assert not injector.is_shut_down(datetime.date(2027, 1, 13))
+    assert injector.is_shut_down(datetime.date(2027, 1, 14))
 
 
 def test_a_job_can_fail_at_validation_and_half_way() -> None:

@@ -1,17 +1,18 @@
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from finetune_pricer._methods.network import Hyperparameters, Training
+from finetune_pricer._methods.network import Hyperparameters, TrainingRun
 from finetune_pricer.errors import TrainingFileError
-from finetune_pricer.local.learners.sparse.dataset import Lesson
-from finetune_pricer.local.learners.sparse.model import Frame, PriceModel
-from finetune_pricer.local.learners.sparse.reply_format import ReplyForm, number_in, tokens_of
-from finetune_pricer.local.learners.sparse.trainer import Course
-from finetune_pricer.local.learners.sparse.training_file import CONTEXT, Example, read_examples
+from finetune_pricer.local.learners import HyperparametersChosen, Report, StepDone
+from finetune_pricer.local.learners.sparse.dataset import CONTEXT, Example, TrainingSet, read_examples
+from finetune_pricer.local.learners.sparse.model import PriceModel, PromptTemplate
+from finetune_pricer.local.learners.sparse.reply_format import ReplyForm, find_number, tokenize
+from finetune_pricer.local.learners.sparse.trainer import Trainer
 from local_helpers import INSTRUCTION, Product, products
 
 if TYPE_CHECKING:
@@ -22,10 +23,12 @@ def examples_of(items: list[Product]) -> list[Example]:
     return [Example(prompt=i.prompt, reply=f"${i.price:.2f}", price=i.price) for i in items]
 
 
-def course(folder: Path, count: int, *, seed: int = 0, tell: Any = lambda _: None, **asked: Any) -> Course:
-    lesson = Lesson.prepare(examples_of(products(count)), [])
-    chosen = Hyperparameters.resolve(asked, examples=count)
-    return Course(folder, lesson, chosen, seed=seed, tell=tell)
+def trainer(
+    folder: Path, count: int, *, seed: int = 0, report: Any = lambda _: None, **requested: Any
+) -> Trainer:
+    data = TrainingSet.prepare(examples_of(products(count)), [])
+    hyperparameters = Hyperparameters.resolve(requested, examples=count)
+    return Trainer(folder, data, hyperparameters, seed=seed, report=report)
 
 
 @pytest.fixture
@@ -35,9 +38,9 @@ def trained(tmp_path: Path) -> Any:
     def train(count: int, *, seed: int = 0, **asked: Any) -> PriceModel:
         nonlocal made
         made += 1
-        folder = tmp_path / f"course-{made}"
+        folder = tmp_path / f"job-{made}"
         folder.mkdir()
-        return course(folder, count, seed=seed, **asked).run()
+        return trainer(folder, count, seed=seed, **asked).run()
 
     return train
 
@@ -67,24 +70,24 @@ def test_one_epoch_on_ten_examples_is_no_worse_than_the_median(trained: Any) -> 
 
 
 def test_the_same_seed_gives_the_same_model_and_another_gives_another(trained: Any) -> None:
-    first, same, other = (trained(100, seed=seed).distribution(TEST[0].prompt) for seed in (3, 3, 4))
+    first, same, other = (trained(100, seed=seed).probabilities(TEST[0].prompt) for seed in (3, 3, 4))
 
     np.testing.assert_array_equal(first, same)
     assert np.abs(first - other).max() > 1e-6
 
 
 def test_training_loss_falls_and_each_epoch_ends_with_a_validation_loss(tmp_path: Path) -> None:
-    lesson = Lesson.prepare(examples_of(products(160)), examples_of(products(60, seed=3)))
-    chosen = Hyperparameters(n_epochs=4, batch_size=16, learning_rate_multiplier=1)
-    told: list[dict[str, Any]] = []
+    data = TrainingSet.prepare(examples_of(products(160)), examples_of(products(60, seed=3)))
+    hyperparameters = Hyperparameters(n_epochs=4, batch_size=16, learning_rate_multiplier=1)
+    reports: list[Report] = []
 
-    Course(tmp_path, lesson, chosen, seed=0, tell=told.append).run()
+    Trainer(tmp_path, data, hyperparameters, seed=0, report=reports.append).run()
 
-    steps = [each for each in told if each["kind"] == "step"]
-    assert [step["step"] for step in steps] == list(range(1, 41))
-    assert {step["total_steps"] for step in steps} == {40}
-    assert [step["step"] for step in steps if "valid_loss" in step] == [10, 20, 30, 40]
-    losses = [step["train_loss"] for step in steps]
+    steps = [report for report in reports if isinstance(report, StepDone)]
+    assert [step.step for step in steps] == list(range(1, 41))
+    assert {step.total_steps for step in steps} == {40}
+    assert [step.step for step in steps if step.metrics.valid_loss is not None] == [10, 20, 30, 40]
+    losses = [step.metrics.train_loss for step in steps]
     assert np.mean(losses[-10:]) < np.mean(losses[:10])
 
 
@@ -97,16 +100,16 @@ def test_a_higher_learning_rate_learns_more_in_the_same_steps(trained: Any) -> N
 
 
 def test_training_goes_on_from_any_step_as_if_nothing_had_happened() -> None:
-    data = Lesson.prepare(examples_of(products(100)), []).data
+    data = TrainingSet.prepare(examples_of(products(100)), []).training
     chosen = Hyperparameters(n_epochs=3, batch_size=16, learning_rate_multiplier=1)
-    whole = Training(data, chosen, epochs=3, seed=5)
+    whole = TrainingRun(data, chosen, epochs=3, seed=5)
     list(whole.steps())
 
     for stop in (1, 7, 8, 20):
-        first = Training(data, chosen, epochs=3, seed=5)
+        first = TrainingRun(data, chosen, epochs=3, seed=5)
         for _ in zip(range(stop), first.steps(), strict=False):
             pass
-        again = Training(data, chosen, epochs=3, seed=5)
+        again = TrainingRun(data, chosen, epochs=3, seed=5)
         again.restore({name: array.copy() for name, array in first.state().items()})
         list(again.steps())
 
@@ -114,10 +117,10 @@ def test_training_goes_on_from_any_step_as_if_nothing_had_happened() -> None:
         np.testing.assert_array_equal(again.network.inputs, whole.network.inputs)
 
 
-def test_a_course_that_is_killed_at_any_step_ends_with_the_same_model(
+def test_a_training_that_is_killed_at_any_step_ends_with_the_same_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("finetune_pricer.local.learners.sparse.trainer.LADDER", (2, 4, 6))
+    monkeypatch.setattr("finetune_pricer.local.learners.sparse.trainer.EPOCH_CANDIDATES", (2, 4, 6))
 
     class KilledError(Exception):
         pass
@@ -125,11 +128,11 @@ def test_a_course_that_is_killed_at_any_step_ends_with_the_same_model(
     def run(name: str, deaths: list[int]) -> PriceModel:
         folder = tmp_path / name
         folder.mkdir()
-        lesson = Lesson.prepare(examples_of(products(60)), [])
-        chosen = Hyperparameters.resolve({}, examples=60)
+        data = TrainingSet.prepare(examples_of(products(60)), [])
+        hyperparameters = Hyperparameters.resolve({}, examples=60)
         saved = 0
         for death in [*deaths, 0]:
-            training = Course(folder, lesson, chosen, seed=1, save_every=0)
+            training = Trainer(folder, data, hyperparameters, seed=1, save_every=0)
             save = training._save
 
             def dying(*arguments: Any, save: Any = save, death: int = death) -> None:
@@ -149,42 +152,47 @@ def test_a_course_that_is_killed_at_any_step_ends_with_the_same_model(
     undisturbed, killed = run("one", []), run("two", [3, 12, 13, 40, 60, 75, 76])
 
     for item in TEST[:20]:
-        np.testing.assert_array_equal(undisturbed.distribution(item.prompt), killed.distribution(item.prompt))
+        np.testing.assert_array_equal(
+            undisturbed.probabilities(item.prompt), killed.probabilities(item.prompt)
+        )
 
 
 def test_equal_prices_and_equal_texts_are_learned_without_complaint(tmp_path: Path) -> None:
     same = [Product("A mug.", 9.0)] * 12
-    lesson = Lesson.prepare(examples_of(same), [])
+    data = TrainingSet.prepare(examples_of(same), [])
 
-    model = Course(tmp_path, lesson, Hyperparameters.resolve({}, examples=12), seed=0).run()
+    model = Trainer(tmp_path, data, Hyperparameters.resolve({}, examples=12), seed=0).run()
 
     assert model.median(same[0].prompt) == pytest.approx(9, abs=0.01)
 
 
 def test_a_stored_model_gives_the_same_prices_and_holds_no_pickle(trained: Any) -> None:
     model = trained(100)
-    arrays, rest = model.save()
+    files = model.save()
 
-    again = PriceModel.load(arrays, rest)
+    again = PriceModel.load(files)
 
     assert [again.median(i.prompt) for i in TEST[:20]] == [model.median(i.prompt) for i in TEST[:20]]
-    assert b"pickle" not in arrays + rest
+    assert b"pickle" not in b"".join(files.values())
 
 
 def test_a_model_of_another_version_is_refused(trained: Any) -> None:
-    arrays, rest = trained(30).save()
+    files = {
+        name: content.replace(b'"version": 3', b'"version": 9')
+        for name, content in trained(30).save().items()
+    }
 
     with pytest.raises(ValueError, match="version 9"):
-        PriceModel.load(arrays, rest.replace(b'"version": 2', b'"version": 9'))
+        PriceModel.load(files)
 
 
 def test_few_examples_are_trained_for_more_epochs_than_many(tmp_path: Path) -> None:
     epochs = []
     for count in (150, 1_500):
-        told: list[dict[str, Any]] = []
+        reports: list[Report] = []
         (tmp_path / str(count)).mkdir()
-        course(tmp_path / str(count), count, tell=told.append).run()
-        epochs += [each["n_epochs"] for each in told if each["kind"] == "chosen"]
+        trainer(tmp_path / str(count), count, report=reports.append).run()
+        epochs += [report.n_epochs for report in reports if isinstance(report, HyperparametersChosen)]
 
     assert epochs[0] > epochs[1]
 
@@ -192,7 +200,7 @@ def test_few_examples_are_trained_for_more_epochs_than_many(tmp_path: Path) -> N
 def test_a_model_is_as_sure_as_it_is_right(trained: Any) -> None:
     model, within = trained(600), []
     for item in TEST:
-        heights = np.cumsum(model.distribution(item.prompt))
+        heights = np.cumsum(model.probabilities(item.prompt))
         low, high = (model.points.prices[np.searchsorted(heights, share)] for share in (0.1, 0.9))
         within.append(low <= item.price <= high)
 
@@ -201,11 +209,13 @@ def test_a_model_is_as_sure_as_it_is_right(trained: Any) -> None:
 
 def test_it_names_prices_that_it_has_seen(tmp_path: Path) -> None:
     shop = [Product(item.text, np.floor(item.price) + 0.99) for item in products(300)]
-    lesson = Lesson.prepare(examples_of(shop), [])
-    model = Course(tmp_path, lesson, Hyperparameters.resolve({"n_epochs": 5}, examples=300), seed=0).run()
+    data = TrainingSet.prepare(examples_of(shop), [])
+    model = Trainer(tmp_path, data, Hyperparameters.resolve({"n_epochs": 5}, examples=300), seed=0).run()
 
     drawn = {
-        "".join(token.token for token in model.talk(item.prompt).say(random=np.random.default_rng(1)))
+        "".join(
+            token.token for token in model.distribution(item.prompt).sample(random=np.random.default_rng(1))
+        )
         for item in TEST
     }
 
@@ -216,23 +226,24 @@ def test_it_names_prices_that_it_has_seen(tmp_path: Path) -> None:
 def test_the_instruction_does_not_matter(trained: Any) -> None:
     model = trained(100)
 
-    assert model.frame.before == INSTRUCTION + "A "
+    assert model.template.before == INSTRUCTION + "A "
     assert model.median(TEST[0].prompt) == pytest.approx(model.median(TEST[0].text), rel=0.3)
 
 
-def test_a_frame_is_what_all_prompts_share_on_both_sides_in_whole_words() -> None:
-    frame = Frame.around(["Price this: lamp large now please?", "Price this: lantern now please?"])
+def test_a_template_is_what_all_prompts_share_on_both_sides_in_whole_words() -> None:
+    prompts = ["Price this: lamp large now please?", "Price this: lantern now please?"]
+    template = PromptTemplate.from_prompts(prompts)
 
-    assert frame == Frame(before="Price this: ", after=" now please?")
-    assert frame.inside("Price this: desk now please?") == "desk"
-    assert frame.inside("Something else") == "Something else"
+    assert template == PromptTemplate(before="Price this: ", after=" now please?")
+    assert template.remove_from("Price this: desk now please?") == "desk"
+    assert template.remove_from("Something else") == "Something else"
 
 
 @pytest.mark.parametrize(
     ("examples", "asked", "epochs", "batch"),
     [
         (5_000, {}, None, 32),
-        (500, {"n_epochs": "auto"}, None, 8),
+        (500, {"n_epochs": None}, None, 8),
         (10, {"n_epochs": 3, "batch_size": 2}, 3, 2),
     ],
 )
@@ -256,7 +267,7 @@ def test_what_is_asked_for_counts_and_the_rest_suits_the_number_of_examples(
     ],
 )
 def test_the_first_number_of_a_reply_is_its_price(reply: str, number: float | None) -> None:
-    assert number_in(reply) == number
+    assert find_number(reply) == number
 
 
 @pytest.mark.parametrize(
@@ -270,13 +281,17 @@ def test_the_first_number_of_a_reply_is_its_price(reply: str, number: float | No
     ],
 )
 def test_it_writes_prices_as_it_has_seen_them(replies: list[str], written: str) -> None:
-    assert ReplyForm.seen_in(replies).write(1234.5) == written
+    assert ReplyForm.from_replies(replies).write(1234.5) == written
 
 
 def test_tokens_put_together_are_the_text_and_digits_come_in_threes() -> None:
-    assert tokens_of("$1199.99") == ["$", "119", "9", ".", "99"]
+    assert tokenize("$1199.99") == ["$", "119", "9", ".", "99"]
     text = "Überlange Wörter, x_y\n\tund 3 Dinge \U0001f6cb\ufe0f"
-    assert "".join(tokens_of(text)) == text
+    assert "".join(tokenize(text)) == text
+
+
+def read_file(content: bytes) -> list[Example]:
+    return read_examples(io.BytesIO(content))
 
 
 GOOD = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "$1"}]}\n'
@@ -286,7 +301,7 @@ def test_blank_lines_a_byte_order_mark_and_parts_of_text_are_read() -> None:
     parts = b'{"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}, '
     parts += b'{"role": "assistant", "content": "$1"}]}\n'
 
-    found = read_examples(b"\xef\xbb\xbf" + GOOD * 5 + b"\n" + parts * 5)
+    found = read_file(b"\xef\xbb\xbf" + GOOD * 5 + b"\n" + parts * 5)
 
     assert found == [Example(prompt="a", reply="$1", price=1.0)] * 10
 
@@ -312,12 +327,12 @@ def test_blank_lines_a_byte_order_mark_and_parts_of_text_are_read() -> None:
 )
 def test_a_bad_line_is_named(bad: bytes, said: str) -> None:
     with pytest.raises(TrainingFileError, match=said):
-        read_examples(GOOD * 16 + bad + GOOD * 3)
+        read_file(GOOD * 16 + bad + GOOD * 3)
 
 
 def test_all_wrong_lines_are_named_the_first_five_with_their_faults() -> None:
     with pytest.raises(TrainingFileError) as refused:
-        read_examples(GOOD * 2 + b"{]\n" + GOOD + b"[1]\n" * 6)
+        read_file(GOOD * 2 + b"{]\n" + GOOD + b"[1]\n" * 6)
 
     said = str(refused.value)
     named = [number for number in range(1, 11) if f"line {number}: " in said]
@@ -329,7 +344,7 @@ def test_what_a_service_leaves_out_of_the_loss_teaches_nothing() -> None:
     unweighed = GOOD.replace(b'"$1"', b'"$1", "weight": 0')
     too_long = GOOD.replace(b'"a"', b'"' + b"a " * CONTEXT + b'"')
 
-    found = read_examples(GOOD * 10 + unweighed + too_long)
+    found = read_file(GOOD * 10 + unweighed + too_long)
 
     assert [example.price for example in found] == [1.0] * 10 + [None, None]
 
@@ -344,4 +359,4 @@ def test_what_a_service_leaves_out_of_the_loss_teaches_nothing() -> None:
 )
 def test_a_file_that_cannot_teach_is_refused(content: bytes, said: str) -> None:
     with pytest.raises(TrainingFileError, match=said):
-        read_examples(content)
+        read_file(content)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 import httpx2
 import openai
 import pytest
 
+from browser import Browser
 from finetune_pricer.local import Faults, LocalServer
-from finetune_pricer.local.api.dashboard import index_page
+from finetune_pricer.local.api.dashboard import render_dashboard
 from local_helpers import endless, eventually, jsonl, products, train, upload
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ def test_the_page_asks_for_itself_sooner_while_a_job_trains() -> None:
 
 
 def test_the_page_shows_the_latest_of_many_jobs_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finetune_pricer.local.api.dashboard._SHOWN", 2)
+    monkeypatch.setattr("finetune_pricer.local.api.dashboard._MAX_ROWS", 2)
     with LocalServer() as server, server.client() as client:
         jobs = [train(client, b"nonsense") for _ in range(3)]
         page = httpx2.get(f"{root(server)}/").text
@@ -67,15 +69,34 @@ def test_the_page_shows_the_latest_of_many_jobs_and_says_so(monkeypatch: pytest.
 def test_what_clients_write_cannot_become_markup(server: LocalServer, client: openai.OpenAI) -> None:
     name = train(client, jsonl(products(20)), suffix="<b>bold</b>").fine_tuned_model or ""
     server.faults = Faults(job_status="<i>strange</i>")
-    assert server._running is not None
+    assert server._runtime is not None
 
-    page = index_page(server._running.service)
+    page = render_dashboard(server._runtime.state)
     server.faults = Faults()
 
     assert "<b>bold" not in page
     assert "<i>strange" not in page
     assert "&lt;b&gt;bold" in page
     assert client.models.delete(name).deleted
+
+
+def test_the_page_fits_a_wide_window_and_a_phone_and_asks_for_nothing_else(
+    tmp_path: Path,
+) -> None:
+    page = tmp_path / "page.html"
+    with LocalServer() as server, server.client() as client:
+        job = train(client, jsonl(products(40)), settings={"n_epochs": 2}, suffix="a" * 64)
+        text = httpx2.get(f"{root(server)}/").text
+    page.write_text(re.sub(r'<meta http-equiv="refresh".*?>', "", text))
+
+    with Browser() as browser:
+        for width in (1_200, 390):
+            browser.open(page, width=width)
+            assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+            assert browser.run("document.querySelectorAll('svg polyline').length") >= 2
+        assert browser.run(f"document.body.innerText.includes({job.id!r})")
+        assert browser.errors == []
+        assert browser.requests == [page.as_uri()] * 2
 
 
 def test_a_browser_gives_the_key_as_a_password_and_only_for_the_page() -> None:
@@ -138,7 +159,7 @@ def test_a_file_that_has_expired_is_gone(client: openai.OpenAI, monkeypatch: pyt
     later = file.created_at + 3_600
     assert client.files.retrieve(file.id).expires_at == later
 
-    monkeypatch.setattr("finetune_pricer.local.store.now", lambda: later)
+    monkeypatch.setattr("finetune_pricer.local.database.now", lambda: later)
 
     with pytest.raises(openai.NotFoundError):
         client.files.retrieve(file.id)
@@ -151,7 +172,7 @@ def test_what_has_expired_frees_its_place_once_another_file_comes(
     with LocalServer(tmp_path) as server, server.client() as client:
         expiry: Any = {"anchor": "created_at", "seconds": 3_600}
         old = client.files.create(file=("a", b"old"), purpose="user_data", expires_after=expiry)
-        monkeypatch.setattr("finetune_pricer.local.store.now", lambda: old.created_at + 3_600)
+        monkeypatch.setattr("finetune_pricer.local.database.now", lambda: old.created_at + 3_600)
         client.files.create(file=("b", b"new"), purpose="user_data")
 
         assert len(list((tmp_path / "blobs").iterdir())) == 1
@@ -185,10 +206,10 @@ def test_there_is_an_end_to_files_and_to_unfinished_jobs(
 def test_a_curve_of_a_long_job_is_thinned_and_keeps_what_was_validated(
     server: LocalServer, tuned: FineTuningJob
 ) -> None:
-    assert server._running is not None
-    store = server._running.service.store
+    assert server._runtime is not None
+    database = server._runtime.state.database
 
-    some = store.some_metrics(tuned.id, 20)
+    some = database.sample_metrics(tuned.id, 20)
 
     steps = [step["step"] for step in some]
     assert 20 <= len(steps) <= 40

@@ -11,12 +11,14 @@ import openai
 import pytest
 from scipy.stats import chisquare
 
-from finetune_pricer.local.api.rate_limit import Rates
-from finetune_pricer.local.api.refusals import ApiError
-from finetune_pricer.local.faults import Faults, Weather
-from finetune_pricer.local.learners.sparse.price_points import PricePoints, best_spread, widened
-from finetune_pricer.local.learners.sparse.reply_format import tokens_of
-from finetune_pricer.local.learners.sparse.reply_trie import END, ReplyTree
+from finetune_pricer.local import Faults
+from finetune_pricer.local.api.rate_limit import RateLimiter
+from finetune_pricer.local.api.responses import ApiError
+from finetune_pricer.local.faults import FaultInjector
+from finetune_pricer.local.learners import END
+from finetune_pricer.local.learners.sparse.price_points import PricePoints, find_best_spread, widen
+from finetune_pricer.local.learners.sparse.reply_format import tokenize
+from finetune_pricer.local.learners.sparse.reply_trie import ReplyTrie
 from local_helpers import ask, products
 
 if TYPE_CHECKING:
@@ -41,9 +43,9 @@ def tokens(answer: ChatCompletion, choice: int = 0) -> list[Any]:
 
 
 def test_prices_are_cut_as_o200k_cuts_them() -> None:
-    assert tokens_of("$1199.99") == ["$", "119", "9", ".", "99"]
-    assert tokens_of("$1,199.99") == ["$", "1", ",", "199", ".", "99"]
-    assert tokens_of("Price is $5") == ["Price", " is", " $", "5"]
+    assert tokenize("$1199.99") == ["$", "119", "9", ".", "99"]
+    assert tokenize("$1,199.99") == ["$", "1", ",", "199", ".", "99"]
+    assert tokenize("Price is $5") == ["Price", " is", " $", "5"]
 
 
 def test_samples_agree_with_logprobs(client: openai.OpenAI, tuned: FineTuningJob) -> None:
@@ -110,7 +112,7 @@ def test_a_stop_sequence_ends_the_reply_before_it(
     whole = create(client, tuned, temperature=0).choices[0].message.content or ""
     answer = create(client, tuned, temperature=0, stop=stop, logprobs=True)
 
-    assert answer.choices[0].message.content == "".join(tokens_of(whole)[:kept])
+    assert answer.choices[0].message.content == "".join(tokenize(whole)[:kept])
     assert answer.choices[0].finish_reason == "stop"
     assert len(tokens(answer)) == kept
 
@@ -160,23 +162,25 @@ def test_a_prompt_over_the_context_is_refused_as_such(client: openai.OpenAI, tun
 
 
 def test_a_reply_that_may_end_or_go_on_offers_the_end_as_an_alternative() -> None:
-    talk = ReplyTree([["$", "119"], ["$", "119", "9"], ["$", "20"]]).talk(np.array([0.5, 0.3, 0.2]))
+    trie = ReplyTrie([["$", "119"], ["$", "119", "9"], ["$", "20"]])
+    distribution = trie.distribution(np.array([0.5, 0.3, 0.2]))
 
-    short = talk.say(temperature=0, alternatives=3)
+    short = distribution.sample(temperature=0, alternatives=3)
     drawn = Counter(
-        "".join(token.token for token in talk.say(random=np.random.default_rng(seed))) for seed in range(500)
+        "".join(token.token for token in distribution.sample(random=np.random.default_rng(seed)))
+        for seed in range(500)
     )
 
     assert [token.token for token in short] == ["$", "119"]
-    assert dict(short[1].instead) == pytest.approx({"119": math.log(0.8), "20": math.log(0.2)})
+    assert dict(short[1].alternatives) == pytest.approx({"119": math.log(0.8), "20": math.log(0.2)})
     assert 200 < drawn["$119"] < 300
     assert 110 < drawn["$1199"] < 190
-    long = ReplyTree([["1"], ["1", "9"]]).talk(np.array([0.4, 0.6])).say(temperature=0, alternatives=2)
-    assert [name for name, _ in long[1].instead] == ["9", END]
+    long = ReplyTrie([["1"], ["1", "9"]]).distribution(np.array([0.4, 0.6])).sample(alternatives=2)
+    assert [name for name, _ in long[1].alternatives] == ["9", END]
 
 
 def test_gaps_between_prices_are_filled_with_prices_that_end_alike() -> None:
-    points = PricePoints.seen_in([9.99, 19.99, 49.99], decimals=2)
+    points = PricePoints.from_prices([9.99, 19.99, 49.99], decimals=2)
 
     assert {9.99, 19.99, 49.99} < set(points.prices)
     assert len(points.prices) > 20
@@ -191,10 +195,10 @@ def test_a_guess_that_is_too_sure_is_widened_until_it_is_right() -> None:
     missed = truth + np.rint(random.normal(0, 3, 400)).astype(int)
     guesses = np.eye(40, dtype=np.float32)[np.clip(missed, 0, 39)]
 
-    spread = best_spread(guesses, edges, truth)
+    spread = find_best_spread(guesses, edges, truth)
 
     assert 0.2 <= spread <= 0.45
-    assert widened(guesses, edges, spread).sum(axis=1) == pytest.approx(np.ones(400), rel=1e-4)
+    assert widen(guesses, edges, spread).sum(axis=1) == pytest.approx(np.ones(400), rel=1e-4)
 
 
 def test_rate_limit_headers_count_down(client: openai.OpenAI) -> None:
@@ -209,7 +213,9 @@ def test_rate_limit_headers_count_down(client: openai.OpenAI) -> None:
 
 def test_a_minute_has_its_requests_and_then_says_when_to_come_back() -> None:
     clock = [0.0]
-    rates = Rates(Weather(Faults(requests_per_minute=2, tokens_per_minute=1_000)), lambda: clock[0])
+    rates = RateLimiter(
+        FaultInjector(Faults(requests_per_minute=2, tokens_per_minute=1_000)), lambda: clock[0]
+    )
     rates.admit("m", 10)
     assert rates.admit("m", 10)["x-ratelimit-remaining-requests"] == "0"
 

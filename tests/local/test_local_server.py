@@ -20,7 +20,8 @@ import pytest
 from finetune_pricer import local
 from finetune_pricer.errors import MissingExtra
 from finetune_pricer.local import LocalServer
-from finetune_pricer.local.jobs.worker import _Slot
+from finetune_pricer.local.jobs.trainer_process import TrainerOrder, TrainerSlot
+from finetune_pricer.local.learners import LearnerSpec, RequestedHyperparameters, TrainingJob
 from local_helpers import ask, endless, events, eventually, finished, jsonl, products, train, upload
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ TESTS = Path(__file__).parents[1]
 def call(
     server: LocalServer, method: str, path: str, body: bytes | None = None, **headers: str
 ) -> tuple[int, Any]:
-    """Speak HTTP without a client that would mend the request first."""
+    """Speak HTTP without a client, which would fix the request first."""
     address = urllib.parse.urlsplit(server.url)
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)
     try:
@@ -224,8 +225,8 @@ def test_it_starts_fast_and_leaves_no_thread_and_no_folder() -> None:
     with LocalServer() as server:
         assert call(server, "GET", "/health")[0] == 200
         assert time.perf_counter() - started < 1.5
-        assert server._running is not None
-        folder = server._running.service.store.blobs.path("x").parents[1]
+        assert server._runtime is not None
+        folder = server._runtime.state.database.blobs.path("x").parents[1]
         assert folder.exists()
 
     assert not folder.exists()
@@ -277,8 +278,8 @@ def test_stopping_ends_a_training_soon_and_the_next_start_takes_it_up(tmp_path: 
 def test_a_crash_of_the_learner_fails_the_job_and_not_the_server(server: LocalServer) -> None:
     with server.client() as client:
         job = endless(client)
-        assert server._running is not None
-        (slot,) = server._running.service.worker._slots
+        assert server._runtime is not None
+        (slot,) = server._runtime.state.worker._slots
         assert slot._process is not None
         os.kill(slot._process.pid, signal.SIGKILL)
         failed = finished(client, job.id)
@@ -289,12 +290,20 @@ def test_a_crash_of_the_learner_fails_the_job_and_not_the_server(server: LocalSe
         assert train(client, jsonl(products(20))).status == "succeeded"
 
 
-def test_a_job_stopped_just_before_its_training_is_not_trained() -> None:
-    slot = _Slot()
+def test_a_job_stopped_just_before_its_training_is_not_trained(tmp_path: Path) -> None:
+    slot = TrainerSlot()
+    job = TrainingJob(
+        training=tmp_path / "none",
+        validation=None,
+        hyperparameters=RequestedHyperparameters(),
+        seed=1,
+        folder=tmp_path,
+    )
+    order = TrainerOrder(learner=LearnerSpec(path="none:None", options={}), job=job)
     try:
-        assert list(slot.run("ftjob-1", {}, lambda: False)) == []
+        assert list(slot.run("ftjob-1", order, {}, lambda: False)) == []
         assert slot._process is not None
-        assert slot._process.alive
+        assert slot._process.is_alive
     finally:
         slot.close()
 
@@ -307,7 +316,7 @@ def test_the_training_process_ends_with_its_server(tmp_path: Path) -> None:
         from local_helpers import endless
         server = LocalServer({str(tmp_path)!r}).start()
         job = endless(server.client())
-        print([s._process.pid for s in server._running.service.worker._slots if s._process][0], flush=True)
+        print([s._process.pid for s in server._runtime.state.worker._slots if s._process][0], flush=True)
         os.kill(os.getpid(), 9)
     """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
@@ -323,11 +332,11 @@ def test_the_training_process_ends_with_its_server(tmp_path: Path) -> None:
 
 
 def test_the_shared_server_is_one_per_folder_and_starts_again_after_a_stop(tmp_path: Path) -> None:
-    one = LocalServer.shared(tmp_path)
+    one = LocalServer.get_shared(tmp_path)
     try:
-        assert LocalServer.shared(str(tmp_path)) is one
+        assert LocalServer.get_shared(str(tmp_path)) is one
         one.stop()
-        assert LocalServer.shared(tmp_path).url
+        assert LocalServer.get_shared(tmp_path).url
     finally:
         one.stop()
 
@@ -339,8 +348,30 @@ def test_a_missing_library_is_named_with_the_way_to_install_it(monkeypatch: pyte
         LocalServer()
 
 
+def test_without_the_extra_the_room_can_be_imported_and_a_server_says_what_is_missing() -> None:
+    extra = ["starlette", "uvicorn", "python_multipart", "scipy", "jinja2", "numpy"]
+    code = f"""if True:
+        import sys
+        sys.modules.update(dict.fromkeys({extra!r}))
+        from finetune_pricer.errors import MissingExtra
+        from finetune_pricer.local import Faults, LocalServer
+        try:
+            LocalServer(faults=Faults(latency=1))
+        except MissingExtra as error:
+            print(error)
+    """
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+
+    assert "starlette, which is not installed; pip install 'finetune-pricer[local]'" in done.stdout
+
+
 def test_a_server_that_nobody_stopped_ends_with_its_process() -> None:
-    code = "from finetune_pricer.local import LocalServer\nwith LocalServer.shared().client() as client:\n"
+    code = (
+        "from finetune_pricer.local import LocalServer\nwith LocalServer.get_shared().client() as client:\n"
+    )
     code += "    print(client.models.list())"
 
     done = subprocess.run(
@@ -351,8 +382,8 @@ def test_a_server_that_nobody_stopped_ends_with_its_process() -> None:
     assert done.stderr == ""
 
 
-def test_the_room_offers_three_names() -> None:
-    assert local.__all__ == ["Faults", "LocalServer", "serve"]
+def test_the_room_offers_four_names() -> None:
+    assert local.__all__ == ["Faults", "Learner", "LocalServer", "serve"]
     assert all(hasattr(local, name) for name in local.__all__)
 
 

@@ -1,7 +1,7 @@
 """A sparse network with one hidden layer and a softmax over price bins, trained step by step.
 
-It is what the local server's learner is made of, and one of the baselines that a model must beat. Inputs are
-rows of text features, targets are prices as log(1 + price), and what comes out is a probability per bin.
+The local server's sparse learner and one of the baselines are made of it. Inputs are rows of text features,
+targets are prices as log(1 + price), and the output is a probability per bin.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ class Network:
 
     def scores(self, rows: csr_matrix) -> Floats:
         """Return the scores of every bin for every row."""
-        return self.rest(np.asarray(rows @ self.inputs))
+        return self.scores_of_sums(np.asarray(rows @ self.inputs))
 
-    def rest(self, summed: Floats) -> Floats:
-        """Return the scores from the first layer's weighted sums on."""
+    def scores_of_sums(self, summed: Floats) -> Floats:
+        """Return the scores, given the first layer's weighted sums."""
         scores: Floats = np.maximum(summed + self.hidden, 0) @ self.outputs + self.biases
         return scores
 
 
-def measured(probabilities: Floats, labels: Floats, bins: Ints) -> tuple[float, float]:
+def measure(probabilities: Floats, labels: Floats, bins: Ints) -> tuple[float, float]:
     """Return the cross entropy, and the share of rows whose likeliest bin is the true one."""
     loss = -(labels * np.log(probabilities + 1e-12)).sum(axis=1).mean()
     return float(loss), float((probabilities.argmax(axis=1) == bins).mean())
@@ -84,14 +84,14 @@ class Adam:
         self._move("biases", slope.sum(axis=0), rate)
         self._move("hidden", back.sum(axis=0), rate)
         self._move("inputs", np.asarray(rows.T @ back), rate, touched)
-        return measured(probabilities, labels, bins)
+        return measure(probabilities, labels, bins)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
-        """Return the moments, by name."""
+        """Return the moments by name."""
         return {f"{kind}_{name}": self._moments[name][i] for name in _LAYERS for i, kind in _KINDS}
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]], *, steps: int) -> None:
-        """Take the moments that `state` named, after so many steps."""
+        """Put back the moments that `state` returned after so many steps."""
         self._steps = steps
         for name in _LAYERS:
             for i, kind in _KINDS:
@@ -130,9 +130,9 @@ class Hyperparameters:
     hidden: int = 32
 
     @classmethod
-    def resolve(cls, asked: dict[str, Any], *, examples: int, hidden: int = 32) -> Hyperparameters:
-        """Put numbers in place of what is missing, None or "auto", as far as the number of examples tells."""
-        chosen = {name: value for name, value in asked.items() if value not in (None, "auto")}
+    def resolve(cls, requested: Mapping[str, Any], *, examples: int, hidden: int = 32) -> Hyperparameters:
+        """Put numbers in place of what is missing or None, as far as the number of examples tells them."""
+        chosen = {name: value for name, value in requested.items() if value is not None}
         return cls(
             n_epochs=chosen.get("n_epochs"),
             batch_size=int(chosen.get("batch_size", 32 if examples >= 1_000 else 8)),
@@ -151,8 +151,8 @@ class Step(NamedTuple):
     valid_mean_token_accuracy: float = math.nan
 
 
-class Check(NamedTuple):
-    """What held-out examples said at the end of an epoch."""
+class Validation(NamedTuple):
+    """What held-out examples measured at the end of an epoch."""
 
     loss: float = math.nan
     accuracy: float = math.nan
@@ -193,7 +193,7 @@ def soft_labels(logs: Floats, edges: Floats, width: float) -> tuple[Floats, Ints
     return labels.astype(np.float32), bins
 
 
-def _untrained(width: int, hidden: int, labels: Floats, random: np.random.Generator) -> Network:
+def _initial_network(width: int, hidden: int, labels: Floats, random: np.random.Generator) -> Network:
     """Return a network whose first answer is how often each bin occurs, whatever the text."""
     return Network(
         inputs=random.normal(0, 0.05, (width, hidden)).astype(np.float32),
@@ -203,13 +203,12 @@ def _untrained(width: int, hidden: int, labels: Floats, random: np.random.Genera
     )
 
 
-def nothing_held_out(_epoch: int, _network: Network) -> Check:
-    """Check nothing at the end of an epoch."""
-    return Check()
+def _skip_validation(_epoch: int, _network: Network) -> Validation:
+    return Validation()
 
 
-class Training:
-    """One course through some data: the same arguments take the same steps, also after `restore`."""
+class TrainingRun:
+    """A number of epochs over some data: the same arguments take the same steps, also after `restore`."""
 
     def __init__(
         self,
@@ -218,24 +217,24 @@ class Training:
         *,
         epochs: int,
         seed: int,
-        check: Callable[[int, Network], Check] = nothing_held_out,
+        validate: Callable[[int, Network], Validation] = _skip_validation,
     ) -> None:
         self._data = data
-        self._check = check
+        self._validate = validate
         self._size = chosen.batch_size
         self._random = np.random.default_rng(seed)
-        self.network = _untrained(data.rows.shape[1], chosen.hidden, data.labels, self._random)
+        self.network = _initial_network(data.rows.shape[1], chosen.hidden, data.labels, self._random)
         self._adam = Adam(self.network)
         self._before = self._random.bit_generator.state
         self.per_epoch = -(-len(data.bins) // self._size)
         self.total = self.per_epoch * epochs
         self.history: list[Step] = []
-        self.checks: list[Check] = []
+        self.validations: list[Validation] = []
         # Smaller batches have noisier gradients; measured, a little less haste is enough.
         self._rate = _RATE * chosen.learning_rate_multiplier * min(1.0, (self._size / 32) ** 0.15)
 
     def steps(self) -> Iterator[Step]:
-        """Take the steps that are left, giving what each measured."""
+        """Take the steps that are left; yield what each measured."""
         while len(self.history) < self.total:
             if len(self.history) % self.per_epoch == 0:
                 self._before = self._random.bit_generator.state
@@ -252,9 +251,9 @@ class Training:
         )
         step = Step(done + 1, loss, accuracy)
         if (done + 1) % self.per_epoch == 0:
-            checked = self._check(done // self.per_epoch, self.network)
-            self.checks.append(checked)
-            step = step._replace(valid_loss=checked.loss, valid_mean_token_accuracy=checked.accuracy)
+            validation = self._validate(done // self.per_epoch, self.network)
+            self.validations.append(validation)
+            step = step._replace(valid_loss=validation.loss, valid_mean_token_accuracy=validation.accuracy)
         self.history.append(step)
         return step
 
@@ -265,16 +264,16 @@ class Training:
             **layers,
             **self._adam.state(),
             "history": np.array(self.history, dtype=np.float64).reshape(-1, len(Step._fields)),
-            "checks": np.array(self.checks, dtype=np.float64).reshape(-1, len(Check._fields)),
+            "validations": np.array(self.validations, dtype=np.float64).reshape(-1, len(Validation._fields)),
             "random": np.array(json.dumps(self._before)),
         }
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Go back to where `state` was taken, in a training of the same arguments."""
+        """Go back to where `state` was taken, in a run with the same arguments."""
         for name in Network.__slots__:
             getattr(self.network, name)[...] = state[f"network_{name}"]
         self.history = [Step(int(row[0]), *map(float, row[1:])) for row in state["history"]]
-        self.checks = [Check(*map(float, row)) for row in state["checks"]]
+        self.validations = [Validation(*map(float, row)) for row in state["validations"]]
         self._adam.restore(state, steps=len(self.history))
         self._before = self._random.bit_generator.state = json.loads(str(state["random"]))
         if self.history and len(self.history) % self.per_epoch == 0:

@@ -243,7 +243,7 @@ class NetworkBaseline(Baseline):
         edges = network.price_bins(logs)
         labels = network.soft_labels(logs, edges, network.softness(edges, logs))
         count = len(data.items)
-        training = network.Training(
+        training = network.TrainingRun(
             network.Data(data.rows, *labels),
             network.Hyperparameters.resolve({}, examples=count),
             epochs=min(20, max(5, 10_000 // count)),

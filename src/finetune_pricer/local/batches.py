@@ -1,4 +1,4 @@
-"""A batch's life: its lines are checked, its requests answered, and its output filed."""
+"""Batches: their lines are checked, their requests answered, and the answers kept in files."""
 
 from __future__ import annotations
 
@@ -11,35 +11,37 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from .api.refusals import ApiError
-from .api.requests import ChatBody, read_value
+from .api.requests import ChatBody, parse_body
+from .api.responses import ApiError
 from .records import StoredBatch, new_id, now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .completions import Answers
-    from .faults import Weather
-    from .store import Store
+    from .completions import ChatService
+    from .database import Database
+    from .faults import FaultInjector
 
 log = logging.getLogger("finetune_pricer.local")
 
 ENDPOINT = "/v1/chat/completions"
-WINDOW = 86_400
-MOST = 50_000
+WINDOW = 86_400  # seconds
+MAX_REQUESTS = 50_000
 """Requests that a batch may have."""
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
-_NOTED_EVERY = 0.2  # seconds
-_SHOWN = 20  # bad lines that are named
+_SAVE_EVERY = 0.2  # seconds
+_NAMED = 20  # bad lines that are named
 
 
 class Batches:
     """Runs batches in a thread, one after the other; an unfinished one starts anew with the server."""
 
-    def __init__(self, store: Store, answers: Answers, weather: Weather, *, strict: bool = False) -> None:
-        self._store = store
-        self._answers = answers
-        self._weather = weather
+    def __init__(
+        self, database: Database, chat: ChatService, injector: FaultInjector, *, strict: bool = False
+    ) -> None:
+        self._database = database
+        self._chat = chat
+        self._injector = injector
         self._strict = strict
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -48,7 +50,7 @@ class Batches:
 
     def start(self) -> None:
         """Start, and take up the batches that an earlier server left unfinished."""
-        for batch in reversed(self._store.batches()):
+        for batch in reversed(self._database.list_batches()):
             if batch.status not in ENDED:
                 self._waiting.put(batch.id)
         self._thread.start()
@@ -62,14 +64,14 @@ class Batches:
 
     def submit(self, batch: StoredBatch) -> None:
         """Keep a new batch and take it up."""
-        self._store.put_batch(batch)
+        self._database.save_batch(batch)
         log.info("batch %s created on %s", batch.id, batch.input_file_id)
         self._waiting.put(batch.id)
 
     def cancel(self, batch_id: str) -> StoredBatch | None:
         """Ask a batch to stop, and return it as it then stands; None where it has ended already."""
         with self._lock:
-            batch = self._store.batch(batch_id)
+            batch = self._database.find_batch(batch_id)
             if batch is None or batch.status in ENDED or batch.status == "finalizing":
                 return None
             return batch if batch.status == "cancelling" else self._enter(batch, "cancelling")
@@ -77,103 +79,99 @@ class Batches:
     @property
     def window(self) -> float:
         """Seconds that a batch may take."""
-        shorter = self._weather.faults.batch_window
+        shorter = self._injector.faults.batch_window
         return WINDOW if shorter is None else shorter
 
     def _enter(self, batch: StoredBatch, status: str, **changes: Any) -> StoredBatch:
-        moved = replace(batch, status=status, times=batch.times | {f"{status}_at": now()}, **changes)
-        self._store.put_batch(moved)
-        return moved
+        entered = replace(batch, status=status, times=batch.times | {f"{status}_at": now()}, **changes)
+        self._database.save_batch(entered)
+        return entered
 
-    def _move(self, batch_id: str, status: str, **changes: Any) -> StoredBatch:
-        """Change a batch as it stands now; a wish to cancel that came in the meantime is not overwritten."""
+    def _move(self, batch: StoredBatch, status: str, **changes: Any) -> StoredBatch:
+        """Change a batch as it stands now; a request to cancel it that came in the meantime stays."""
         with self._lock:
-            batch = self._store.batch(batch_id)
-            if batch is None:
-                raise KeyError(batch_id)
+            batch = self._database.find_batch(batch.id) or batch
             if batch.status == "cancelling" and status not in ENDED:
                 status = "cancelling"
             if status == batch.status:
                 batch = replace(batch, **changes)
-                self._store.put_batch(batch)
+                self._database.save_batch(batch)
                 return batch
             return self._enter(batch, status, **changes)
 
     def _loop(self) -> None:
         while (batch_id := self._waiting.get()) is not None and not self._stopping.is_set():
+            batch = self._database.find_batch(batch_id)
+            if batch is None or batch.status in ENDED:
+                continue
             try:
-                self._run(batch_id)
+                self._run(batch)
             except Exception as error:
                 # Only the kind: a message might hold a piece of a prompt.
                 log.exception("batch %s failed: %s", batch_id, type(error).__name__, exc_info=False)
-                problem = {"code": "server_error", "message": "The batch failed due to an internal error."}
-                self._move(batch_id, "failed", errors=[problem | {"param": None, "line": None}])
+                problem = _problem("server_error", "The batch failed due to an internal error.", None)
+                self._move(batch, "failed", errors=[problem | {"line": None}])
 
-    def _run(self, batch_id: str) -> None:
-        batch = self._store.batch(batch_id)
-        if batch is None or batch.status in ENDED:
-            return
-        file = self._store.file(batch.input_file_id)
+    def _run(self, batch: StoredBatch) -> None:
+        file = self._database.find_file(batch.input_file_id)
         requests: list[dict[str, Any]] = []
         if file is None:
             message = f"The input file {batch.input_file_id} was deleted or has expired."
-            missing = _problem("input_file_not_found", message, "input_file_id")
-            problems = [missing | {"line": None}]
+            problems = [_problem("input_file_not_found", message, "input_file_id") | {"line": None}]
         else:
-            requests, problems = read_requests(self._store.blobs.path(file.sha256).read_bytes())
+            requests, problems = read_requests(self._database.blobs.path(file.sha256).read_bytes())
         if problems:
-            self._move(batch_id, "failed", errors=problems)
-            log.info("batch %s failed: %s", batch_id, problems[0]["code"])
+            self._move(batch, "failed", errors=problems)
+            log.info("batch %s failed: %s", batch.id, problems[0]["code"])
             return
         counts = {"total": len(requests), "completed": 0, "failed": 0}
-        self._move(batch_id, "in_progress", counts=counts, model=requests[0]["body"].get("model"))
+        self._move(batch, "in_progress", counts=counts, model=requests[0]["body"].get("model"))
         results = _Results(counts)
         ending = self._answer(batch, requests, results)
         if ending is not None:
-            self._file(batch_id, ending, results)
+            self._keep_results(batch, ending, results)
 
     def _answer(self, batch: StoredBatch, requests: list[dict[str, Any]], results: _Results) -> str | None:
-        """Answer the requests and return how it ended; None where the server stops in the middle."""
-        noted = 0.0
+        """Answer the requests; return the last status, or None where the server stops in the middle."""
+        saved_at = 0.0
         for place, request in enumerate(requests):
-            if self._stopping.wait(self._weather.faults.chat_pause):
+            if self._stopping.wait(self._injector.faults.chat_pause):
                 return None
             if time.time() >= batch.created_at + self.window:
-                results.leave(requests[place:], "batch_expired", _EXPIRED)
+                results.add_unanswered(requests[place:], "batch_expired", _EXPIRED)
                 return "expired"
-            if time.monotonic() - noted > _NOTED_EVERY:
-                noted = time.monotonic()
-                if self._move(batch.id, "in_progress", counts=dict(results.counts)).status == "cancelling":
-                    results.leave(requests[place:], "batch_cancelled", _CANCELLED)
+            if time.monotonic() - saved_at > _SAVE_EVERY:
+                saved_at = time.monotonic()
+                if self._move(batch, "in_progress", counts=dict(results.counts)).status == "cancelling":
+                    results.add_unanswered(requests[place:], "batch_cancelled", _CANCELLED)
                     return "cancelled"
-            results.take(request, *self._reply(request["body"]))
+            results.add(request, *self._reply(request["body"]))
         return "completed"
 
     def _reply(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         try:
-            return 200, self._answers.answer(read_value(ChatBody, body, strict=self._strict)).whole()
+            return 200, self._chat.answer(parse_body(ChatBody, body, strict=self._strict)).to_dict()
         except ApiError as error:
             return error.status, error.body
 
-    def _file(self, batch_id: str, ending: str, results: _Results) -> None:
+    def _keep_results(self, batch: StoredBatch, ending: str, results: _Results) -> None:
         if ending == "completed":
-            batch = self._move(batch_id, "finalizing", counts=results.counts)
-            ending = "cancelled" if batch.status == "cancelling" else ending
-        with self._store.transaction():
+            moved = self._move(batch, "finalizing", counts=results.counts)
+            ending = "cancelled" if moved.status == "cancelling" else ending
+        last = batch.outputs_last
+        with self._database.transaction():
             ids: dict[str, str] = {}
-            stored = self._store.batch(batch_id)
-            last = None if stored is None else stored.outputs_last
             for kind, lines in (("output", results.output), ("error", results.errors)):
                 if lines:
-                    file = self._store.add_file(
+                    file = self._database.add_file(
                         b"".join(lines),
-                        filename=f"{batch_id}_{kind}.jsonl",
+                        filename=f"{batch.id}_{kind}.jsonl",
                         purpose="batch_output",
                         expires_at=None if last is None else now() + last,
                     )
                     ids[f"{kind}_file_id"] = file.id
-            self._move(batch_id, ending, counts=results.counts, tokens=results.tokens, **ids)
-        log.info("batch %s %s: %s", batch_id, ending, results.counts)
+            self._move(batch, ending, counts=results.counts, tokens=results.tokens, **ids)
+        log.info("batch %s %s: %s", batch.id, ending, results.counts)
 
 
 _EXPIRED = "This request could not be executed before the completion window expired."
@@ -181,7 +179,7 @@ _CANCELLED = "This request was not executed because the batch was cancelled."
 
 
 class _Results:
-    """What came of the requests so far."""
+    """The answers so far, as lines of the output and error files."""
 
     def __init__(self, counts: dict[str, int]) -> None:
         self.counts = counts
@@ -189,7 +187,7 @@ class _Results:
         self.output: list[bytes] = []
         self.errors: list[bytes] = []
 
-    def take(self, request: dict[str, Any], status: int, body: dict[str, Any]) -> None:
+    def add(self, request: dict[str, Any], status: int, body: dict[str, Any]) -> None:
         response = {"status_code": status, "request_id": new_id("req_"), "body": body}
         good = status == 200
         self.counts["completed" if good else "failed"] += 1
@@ -198,7 +196,7 @@ class _Results:
             self.tokens["input"] += body["usage"]["prompt_tokens"]
             self.tokens["output"] += body["usage"]["completion_tokens"]
 
-    def leave(self, requests: list[dict[str, Any]], code: str, message: str) -> None:
+    def add_unanswered(self, requests: list[dict[str, Any]], code: str, message: str) -> None:
         for request in requests:
             self.errors.append(_line(request, None, {"code": code, "message": message}))
 
@@ -212,10 +210,10 @@ def read_requests(content: bytes) -> tuple[list[dict[str, Any]], list[dict[str, 
     """Return the requests of a batch's input file, and what is wrong with its lines."""
     lines = [(number, line) for number, line in enumerate(content.split(b"\n"), 1) if line.strip()]
     requests: list[dict[str, Any]] = []
-    problems = list(_whole(lines))
+    problems = list(_file_problems(lines))
     seen: set[str] = set()
-    for number, line in lines[:MOST]:
-        request, problem = _request(line, seen)
+    for number, line in lines[:MAX_REQUESTS]:
+        request, problem = _read_request(line, seen)
         if problem is None:
             requests.append(request)
         else:
@@ -224,10 +222,10 @@ def read_requests(content: bytes) -> tuple[list[dict[str, Any]], list[dict[str, 
     if len(models) > 1:
         message = "All requests of a batch must ask the same model."
         problems.append({"code": "mismatched_model", "message": message, "param": "body.model", "line": None})
-    return requests, problems[:_SHOWN]
+    return requests, problems[:_NAMED]
 
 
-def _whole(lines: list[tuple[int, bytes]]) -> Iterator[dict[str, Any]]:
+def _file_problems(lines: list[tuple[int, bytes]]) -> Iterator[dict[str, Any]]:
     if not lines:
         yield {
             "code": "empty_file",
@@ -235,12 +233,12 @@ def _whole(lines: list[tuple[int, bytes]]) -> Iterator[dict[str, Any]]:
             "param": None,
             "line": None,
         }
-    if len(lines) > MOST:
-        message = f"The input file holds {len(lines):,} requests, but may have {MOST:,}."
+    if len(lines) > MAX_REQUESTS:
+        message = f"The input file holds {len(lines):,} requests, but may have {MAX_REQUESTS:,}."
         yield {"code": "too_many_requests", "message": message, "param": None, "line": None}
 
 
-def _request(line: bytes, seen: set[str]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+def _read_request(line: bytes, seen: set[str]) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Return the request of a line, or what is wrong with it."""
     try:
         request: Any = orjson.loads(line.removeprefix(b"\xef\xbb\xbf"))

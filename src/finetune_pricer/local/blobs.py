@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class Blobs:
-    """A folder of contents. Who uses which of them, its owner knows."""
+    """Content-addressed files. The database knows which of them are in use."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
 
-    def keep(self, content: IO[bytes] | bytes) -> tuple[str, int]:
+    def add(self, content: IO[bytes] | bytes) -> tuple[str, int]:
         """Keep some bytes; return their SHA-256 and how many they are."""
         digest, size = hashlib.sha256(), 0
         with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as partial:
@@ -46,7 +46,7 @@ class Blobs:
         self.path(sha256).unlink(missing_ok=True)
 
     def sweep(self, used: Collection[str]) -> None:
-        """Remove all but what is used: halves that a kill left, and what was kept just before one."""
+        """Remove all contents but the used ones: halves that a kill left, and what came just before it."""
         for path in self._folder.iterdir():
             if path.is_file() and path.name not in used:
                 path.unlink()

@@ -1,16 +1,19 @@
-"""Bad days, to be rehearsed: what the server can be told to do wrong."""
+"""Faults that the server has on request, so that a bad day can be rehearsed."""
 
 from __future__ import annotations
 
 import datetime
 import random
 import threading
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ..errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Rate = Annotated[float, Field(ge=0, le=1)]
 
@@ -27,6 +30,12 @@ class Faults(BaseModel):
     """What goes wrong; nothing does unless it is named. Frozen: `LocalServer.faults` takes another one.
 
     Hand it in as `LocalServer(faults=...)`, set `server.faults`, or send its fields to `POST /local/faults`.
+
+    Examples:
+        >>> Faults(latency=0.5).latency
+        0.5
+        >>> Faults.preset("rate_limited", tokens_per_minute=1_000).model_dump(exclude_defaults=True)
+        {'requests_per_minute': 60, 'tokens_per_minute': 1000}
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,13 +43,13 @@ class Faults(BaseModel):
     refuse_training: bool = False
     """New jobs are refused with 403 `training_not_available`; uploads still work."""
     fail_validation: bool = False
-    """A job's training file is always said to be invalid."""
+    """A job fails, as if its training file were invalid."""
     fail_half_way: bool = False
     """A job fails once half of its steps are done."""
     requests_per_minute: Annotated[int, Field(ge=1, le=10**9), _WHOLE] | None = None
     """More chat requests than that are answered with 429 and a `retry-after-ms` header."""
     tokens_per_minute: Annotated[int, Field(ge=1, le=10**12), _WHOLE] | None = None
-    """The same for tokens: those of the prompt, and those that the reply may have."""
+    """The same for tokens, counting the prompt and the longest reply that was allowed."""
     server_error_rate: Rate = 0.0
     """The share of requests that are answered with a 500, 502, 503 or 504 and have no effect."""
     latency: Annotated[float, Field(ge=0, le=600)] = 0.0
@@ -52,19 +61,19 @@ class Faults(BaseModel):
     reorder_events: bool = False
     """Lists of a job's events are not in order."""
     job_status: str | None = None
-    """A word that the client has never heard, told instead of `queued`; Azure says `pending`."""
+    """A word shown instead of `queued` that the client does not know; Azure says `pending`."""
     missing_file_status: bool = False
     """Files are described without their `status`."""
     null_errors: bool = False
     """Healthy jobs carry an `error` whose fields are all null."""
     shutdown_date: datetime.date | None = None
-    """The day on which all models stop: told by `GET /v1/models`, and from then on they are not found."""
+    """The day on which all models stop: `GET /v1/models` shows it, and from then on no model is found."""
     batch_window: Annotated[float, Field(ge=0, le=86_400)] | None = None
     """Seconds after which a batch expires, in place of 24 hours."""
     chat_pause: Annotated[float, Field(ge=0, le=60)] = 0.0
-    """Seconds that a batch rests before each of its requests, so that it can be watched and cancelled."""
+    """Seconds that a batch waits before each of its requests, so that it can be watched and cancelled."""
     seed: Annotated[int, Field(ge=-(2**53), le=2**53), _WHOLE] = 0
-    """Which requests are struck; the same seed strikes the same."""
+    """Which requests are hit; the same seed hits the same ones."""
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Faults:
@@ -91,7 +100,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "azure_like": {"job_status": "pending", "null_errors": True, "missing_file_status": True},
     "nebius_like": {"null_errors": True, "missing_file_status": True, "reorder_events": True},
 }
-"""Kinds of bad days, by name. The dates and habits are those that the services had in November 2026."""
+"""Kinds of bad days, by name, with the dates and habits of the services in November 2026."""
 
 
 def faults_from(fields: dict[str, Any]) -> Faults:
@@ -106,8 +115,8 @@ def faults_from(fields: dict[str, Any]) -> Faults:
         raise DataError(f"faults: {where}: {first['msg']}") from error
 
 
-class Weather:
-    """The faults in force, and the dice that decide whom they strike; safe to use from several threads."""
+class FaultInjector:
+    """The faults in force, and the dice that decide which requests they hit; may be used by many threads."""
 
     def __init__(self, faults: Faults) -> None:
         self._lock = threading.Lock()
@@ -119,14 +128,14 @@ class Weather:
             self.faults = faults
             self._dice = random.Random(faults.seed)  # noqa: S311  dice, not secrets
 
-    def strikes(self, rate: float) -> bool:
-        """Throw the dice once; nothing is thrown for a rate of 0, so that other faults keep their order."""
+    def happens(self, rate: float) -> bool:
+        """Throw the dice once; they are not thrown for a rate of 0, so that other faults keep their order."""
         if not rate:
             return False
         with self._lock:
             return self._dice.random() < rate
 
-    def chosen(self, options: list[int]) -> int:
+    def choose(self, options: Sequence[int]) -> int:
         """Return one of some options."""
         with self._lock:
             return self._dice.choice(options)

@@ -29,7 +29,7 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredJob:
-    """A fine-tuning job as it stands; changes go through `Store.move_job`."""
+    """A fine-tuning job as it stands; changes go through `Database.move_job`."""
 
     id: str
     status: str
@@ -39,12 +39,12 @@ class StoredJob:
     validation_file: str | None
     seed: int
     suffix: str | None
-    asked: dict[str, Any]
-    """The hyperparameters as they were asked for."""
+    requested: dict[str, Any]
+    """The hyperparameters as they were requested."""
     name: str
     """What the model will be called."""
     hyperparameters: dict[str, Any] | None = None
-    """The same in numbers, once they are known."""
+    """The hyperparameters in numbers, once they are known."""
     metadata: dict[str, str] | None = None
     integrations: list[Any] | None = None
     finished_at: int | None = None
@@ -57,7 +57,7 @@ class StoredJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEvent:
-    """Something that happened to a job."""
+    """An event of a job."""
 
     id: str
     created_at: int
@@ -69,14 +69,14 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredModel:
-    """A tuned model or a checkpoint of one, and the hashes of its two blobs."""
+    """A tuned model or a checkpoint of one."""
 
     id: str
     base: str
     job: str
     created_at: int
-    arrays: str
-    rest: str
+    files: dict[str, str]
+    """The hash of each of its files, by the name that its learner gave it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +93,7 @@ class StoredCheckpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredBatch:
-    """A batch as it stands; times are those at which it came into a status."""
+    """A batch as it stands; `times` says when it came into each status."""
 
     id: str
     status: str
@@ -104,7 +104,7 @@ class StoredBatch:
     expires_at: int
     metadata: dict[str, str] | None = None
     outputs_last: int | None = None
-    """Seconds after which the output and error files go; None where they stay."""
+    """Seconds after which the output and error files expire; None where they do not."""
     model: str | None = None
     output_file_id: str | None = None
     error_file_id: str | None = None

@@ -192,7 +192,7 @@ class BaseBatch:
             except RequestRejected as error:
                 problem = problem or error
             except NotFound as error:
-                problem = problem or _lost(batch_id, error)
+                problem = problem or _explain_loss(batch_id, error)
         if problem is not None:  # only now: what the other batches hold is paid for
             raise problem
 
@@ -362,7 +362,7 @@ class BatchRun(BaseBatch):
         return self
 
 
-def _lost(batch_id: str, error: NotFound) -> NotFound:
+def _explain_loss(batch_id: str, error: NotFound) -> NotFound:
     return error.with_message(
         f"batch {batch_id!r} is not there any more ({error}); call predict_batch with the same items to send "
         "again what is not answered"

@@ -45,7 +45,7 @@ def connect(
     if chosen == "local":
         from ..local import LocalServer
 
-        return _remember("local", LocalServer.shared(dir).client())
+        return _remember("local", LocalServer.get_shared(dir).client())
     if dir is not None:
         raise NotConfigured(f"dir= belongs to the provider 'local', not to {chosen!r}")
     return _make_client(chosen, found)

@@ -343,13 +343,13 @@ def _after_a_loss(
         try:
             found = yield from _search(find, entry)
         except PricerError as second:
-            raise _unsettled(entry, error) from second
+            raise _explain_unsettled(entry, error) from second
         if found is not None:
             return found
     if is_last:
         if was_not_taken:
             account.forget(entry)
-        raise _unsettled(entry, error) from error
+        raise _explain_unsettled(entry, error) from error
     yield Pause(min(error.retry_after or 1.0, LONGEST_RETRY_AFTER))
     return None
 
@@ -373,7 +373,7 @@ def _search(find: Find[T], entry: Entry) -> Flow[T | None]:
     return None
 
 
-def _unsettled(entry: Entry, error: ServiceUnavailable) -> ServiceUnavailable:
+def _explain_unsettled(entry: Entry, error: ServiceUnavailable) -> ServiceUnavailable:
     return error.with_message(
         f"{error}; call again with the same arguments: it looks for the {entry.kind} before it asks for one"
     )

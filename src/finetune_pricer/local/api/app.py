@@ -1,9 +1,10 @@
-"""The application: all routes, and an answer in the protocol's form for whatever goes wrong."""
+"""The application: its state, all routes, and an answer in the protocol's form for whatever goes wrong."""
 
 from __future__ import annotations
 
 import logging
 import traceback
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -11,63 +12,118 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
-from .middleware import Gate
-from .refusals import ApiError
-from .routes.admin import LocalRoutes
+from ..batches import Batches
+from ..completions import ChatService
+from ..database import Database
+from ..faults import FaultInjector, Faults
+from ..jobs.worker import Worker
+from ..learners import load_bases
+from .middleware import Middleware
+from .rate_limit import RateLimiter
+from .responses import ApiError, Serializer
+from .routes.admin import AdminRoutes
 from .routes.batches import BatchRoutes
-from .routes.chat import ModelRoutes
+from .routes.chat import ChatRoutes
 from .routes.files import FileRoutes
 from .routes.jobs import JobRoutes
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
 
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.types import ASGIApp
 
-    from .service import Service
+    from ..learners import Learner
 
 log = logging.getLogger("finetune_pricer.local")
 
-_ROOMS = (LocalRoutes, FileRoutes, ModelRoutes, JobRoutes, BatchRoutes)
+_ROUTES = (AdminRoutes, FileRoutes, ChatRoutes, JobRoutes, BatchRoutes)
 
 
-def build(service: Service, *, key: str | None, max_bytes: int) -> ASGIApp:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerState:
+    """The server's components, built and closed together."""
+
+    database: Database
+    bases: Mapping[str, Learner]
+    injector: FaultInjector
+    worker: Worker
+    chat: ChatService
+    batches: Batches
+    rate_limiter: RateLimiter
+    serializer: Serializer
+    strict: bool
+
+    @classmethod
+    def open(
+        cls, folder: Path, more_bases: Mapping[str, Learner], *, faults: Faults, cores: int, strict: bool
+    ) -> ServerState:
+        """Open a folder; raise `FileAccessError` where it cannot be used."""
+        bases, database, injector = load_bases(more_bases), Database(folder), FaultInjector(faults)
+        chat = ChatService(database, bases, injector)
+        return cls(
+            database=database,
+            bases=bases,
+            injector=injector,
+            worker=Worker(database, bases, injector, cores=cores),
+            chat=chat,
+            batches=Batches(database, chat, injector, strict=strict),
+            rate_limiter=RateLimiter(injector),
+            serializer=Serializer(bases, injector),
+            strict=strict,
+        )
+
+    def start(self) -> None:
+        """Take up jobs and batches that are unfinished, and wait for more."""
+        self.worker.start()
+        self.batches.start()
+
+    def close(self) -> None:
+        """Stop jobs and batches, and close the learners and the database."""
+        self.worker.stop()
+        self.batches.stop()
+        for learner in self.bases.values():
+            learner.close()
+        self.database.close()
+
+
+def build_app(state: ServerState, *, key: str | None, max_bytes: int) -> ASGIApp:
     """Return the application; with a `key`, every route but /health asks for it."""
-    routes = _by_path([route for room in _ROOMS for route in room(service).routes()])
+    routes = _group_by_path([route for kind in _ROUTES for route in kind(state).routes()])
     handlers: dict[Any, Any] = {
-        ApiError: _refused,
-        HTTPException: _not_served,
-        ClientDisconnect: _gone,
-        Exception: _broken,
+        ApiError: _answer_api_error,
+        HTTPException: _answer_http_error,
+        ClientDisconnect: _answer_disconnect,
+        Exception: _answer_failure,
     }
     app = Starlette(routes=routes, exception_handlers=handlers)
-    return Gate(app, service.weather, key=key, max_bytes=max_bytes)
+    return Middleware(app, state.injector, key=key, max_bytes=max_bytes)
 
 
-def _by_path(routes: list[Route]) -> list[Route]:
-    """Put what one path serves into one route, so that a refused method hears of all that are allowed."""
+def _group_by_path(routes: list[Route]) -> list[Route]:
+    """Return one route for each path, so that the refusal of a method names all that are allowed."""
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         for method in route.methods or ():
             paths.setdefault(route.path, {})[method] = route.endpoint
 
-    def served(methods: dict[str, Any]) -> Callable[[Request], Awaitable[Response]]:
+    def dispatch(methods: dict[str, Any]) -> Callable[[Request], Awaitable[Response]]:
         async def serve(request: Request) -> Response:
             answer: Response = await methods[request.method](request)
             return answer
 
         return serve
 
-    return [Route(path, served(methods), methods=list(methods)) for path, methods in paths.items()]
+    return [Route(path, dispatch(methods), methods=list(methods)) for path, methods in paths.items()]
 
 
-async def _refused(_: Request, error: ApiError) -> Response:
+async def _answer_api_error(_: Request, error: ApiError) -> Response:
     return error.response()
 
 
-async def _not_served(request: Request, error: HTTPException) -> Response:
+async def _answer_http_error(request: Request, error: HTTPException) -> Response:
     url = f"{request.method} {request.url.path}"
     if error.status_code == 404:
         return ApiError(404, f"Invalid URL ({url})", code="unknown_url").response()
@@ -77,12 +133,12 @@ async def _not_served(request: Request, error: HTTPException) -> Response:
     return ApiError(error.status_code, str(error.detail)).response()
 
 
-async def _gone(_: Request, __: Exception) -> Response:
+async def _answer_disconnect(_: Request, __: Exception) -> Response:
     # Nobody will read it; the log tells a request that was cut off from a failure of ours.
     return ApiError(400, "The body of your request ended before it was complete.").response()
 
 
-async def _broken(_: Request, error: Exception) -> Response:
+async def _answer_failure(_: Request, error: Exception) -> Response:
     where = traceback.extract_tb(error.__traceback__)[-1]
     log.error("a request failed: %s in %s, line %s", type(error).__name__, where.filename, where.lineno)
     message = "The server had an error while processing your request."

@@ -1,4 +1,4 @@
-"""What every request passes: the key, the size of its body, the faults in force, a request id, the log."""
+"""ASGI middleware that every request passes: key, host check, size of the body, faults, request id, log."""
 
 from __future__ import annotations
 
@@ -7,36 +7,39 @@ import base64
 import binascii
 import contextlib
 import hmac
+import ipaddress
 import logging
 import time
+import urllib.parse
 from typing import TYPE_CHECKING, Any
 
 from ..records import new_id
-from .hosts import names_neighbour
-from .reading import READ_ON
-from .refusals import ApiError, too_large
+from .requests import MAX_DRAINED
+from .responses import ApiError, body_too_large
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from ..faults import Weather
+    from ..faults import FaultInjector
 
 log = logging.getLogger("finetune_pricer.local")
 
-_OPEN = frozenset({"/health"})
-_PAGE = "/"
-_BROKEN = (500, 502, 503, 504)
-_NEVER_STRUCK = ("/health", "/local/")  # or a server in a storm could not be told to calm down
+_WITHOUT_KEY = frozenset({"/health"})
+_DASHBOARD = "/"
+_SERVER_ERRORS = (500, 502, 503, 504)
+_WITHOUT_FAULTS = ("/health", "/local/")  # or faults could not be ended while every request fails
+# Top-level names that the public DNS never has: no stranger can point such a name at this machine.
+_PRIVATE_NAMES = (".localhost", ".local", ".internal")
 
 
-class Gate:
+class Middleware:
     """Wraps the application."""
 
-    def __init__(self, app: ASGIApp, weather: Weather, *, key: str | None, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, injector: FaultInjector, *, key: str | None, max_bytes: int) -> None:
         self._app = app
-        self._weather = weather
+        self._injector = injector
         self._key = None if key is None else key.encode()
         self._max_bytes = max_bytes
 
@@ -44,36 +47,37 @@ class Gate:
         """Let one request through, or answer it here."""
         if scope["type"] != "http":
             return
-        started, passage = time.perf_counter(), _Passage(receive, send, self._max_bytes)
+        started, exchange = time.perf_counter(), _Exchange(receive, send, self._max_bytes)
         try:
-            self._admit(scope)
-            await self._strike(scope, passage)
+            self._check_access(scope)
+            await self._inject_fault(scope, exchange)
         except ApiError as error:
             await _drain(receive)
-            await error.response()(scope, receive, passage.send)
+            await error.response()(scope, receive, exchange.send)
         else:
-            # What a handler could not foresee is answered and logged there, and raised once more by
+            # An unforeseen error of a handler is answered and logged there, and raised once more by
             # starlette; uvicorn would log its message, which may hold a piece of a prompt.
             with contextlib.suppress(Exception):
-                await self._app(scope, passage.receive, passage.send)
+                await self._app(scope, exchange.receive, exchange.send)
         took = 1_000 * (time.perf_counter() - started)
-        level = logging.DEBUG if passage.status < 400 else logging.INFO
-        log.log(level, "%s %s %d %.1f ms", scope["method"], _shown(scope["path"]), passage.status, took)
+        level = logging.DEBUG if exchange.status < 400 else logging.INFO
+        path = _printable_path(scope["path"])
+        log.log(level, "%s %s %d %.1f ms", scope["method"], path, exchange.status, took)
 
-    def _admit(self, scope: Scope) -> None:
+    def _check_access(self, scope: Scope) -> None:
         headers = dict(scope["headers"])
         if self._key is None:
-            _refuse_strangers(headers)
-        elif scope["path"] not in _OPEN:
+            _check_origin(headers)
+        elif scope["path"] not in _WITHOUT_KEY:
             self._check_key(headers.get(b"authorization", b""), scope["path"])
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._max_bytes:
-            raise too_large(self._max_bytes)
+            raise body_too_large(self._max_bytes)
 
     def _check_key(self, given: bytes, path: str) -> None:
         key, challenge = self._key or b"", None
         kind, _, credentials = given.partition(b" ")
-        if path == _PAGE:
+        if path == _DASHBOARD:
             # A browser can send a name and a password, and nothing else; the key is the password.
             challenge = {"www-authenticate": 'Basic realm="finetune-pricer"'}
             if kind.lower() == b"basic":
@@ -87,21 +91,21 @@ class Gate:
             message = "Incorrect API key provided."
             raise ApiError(401, message, code="invalid_api_key", headers=challenge)
 
-    async def _strike(self, scope: Scope, passage: _Passage) -> None:
-        faults = self._weather.faults
-        if scope["path"].startswith(_NEVER_STRUCK) or scope["path"] == _PAGE:
+    async def _inject_fault(self, scope: Scope, exchange: _Exchange) -> None:
+        faults = self._injector.faults
+        if scope["path"].startswith(_WITHOUT_FAULTS) or scope["path"] == _DASHBOARD:
             return
         if faults.latency:
             await asyncio.sleep(faults.latency)
-        if self._weather.strikes(faults.server_error_rate):
-            status = self._weather.chosen(list(_BROKEN))
+        if self._injector.happens(faults.server_error_rate):
+            status = self._injector.choose(_SERVER_ERRORS)
             message = "The server had an error while processing your request (a fault)."
             raise ApiError(status, message, type_="server_error")
-        passage.lost = scope["method"] == "POST" and self._weather.strikes(faults.lost_answer_rate)
+        exchange.is_lost = scope["method"] == "POST" and self._injector.happens(faults.lost_answer_rate)
 
 
-class _Passage:
-    """One request and its answer on their way through the gate."""
+class _Exchange:
+    """One request and its answer on their way through the middleware."""
 
     def __init__(self, receive: Receive, send: Send, max_bytes: int) -> None:
         self._receive = receive
@@ -109,32 +113,49 @@ class _Passage:
         self._max_bytes = max_bytes
         self._read = 0
         self.status = 0
-        self.lost = False
+        self.is_lost = False
         """Whether the answer is to be lost: the request takes effect, and the connection is cut."""
 
     async def receive(self) -> MutableMapping[str, Any]:
         message = await self._receive()
         self._read += len(message.get("body", b""))
         if self._read > self._max_bytes:
-            raise too_large(self._max_bytes)
+            raise body_too_large(self._max_bytes)
         return message
 
     async def send(self, message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"] = [*message["headers"], (b"x-request-id", new_id("req_").encode())]
-            if self.lost:
+            if self.is_lost:
                 # A body that never comes makes uvicorn cut the connection, as a broken network would.
                 message["headers"] = [(b"content-length", b"1000000")]
-        if not self.lost or message["type"] == "http.response.start":
+        if not self.is_lost or message["type"] == "http.response.start":
             await self._send(message)
 
 
-def _refuse_strangers(headers: dict[bytes, bytes]) -> None:
-    """Without a key, keep out what only a web page of others would send through a browser on this machine."""
+def is_loopback(host: str) -> bool:
+    """Return whether a host can be reached from this machine only."""
+    try:
+        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_local_name(given: str) -> bool:
+    """Return whether a Host or Origin header names this machine, or one that only its own network knows."""
+    try:
+        host = urllib.parse.urlsplit(given if "//" in given else f"//{given}").hostname
+    except ValueError:
+        return False
+    return host is not None and (is_loopback(host) or host.endswith(_PRIVATE_NAMES))
+
+
+def _check_origin(headers: dict[bytes, bytes]) -> None:
+    """Without a key, refuse requests that a foreign web page sends through a browser on this machine."""
     for name in (b"host", b"origin"):
         given = headers.get(name)
-        if given and not names_neighbour(given.decode("latin-1")):
+        if given and not is_local_name(given.decode("latin-1")):
             message = (
                 f"This server has no key, and so answers this machine only: the {name.decode().title()} "
                 "header must name localhost or 127.0.0.1. Start it with a key to use another name."
@@ -143,15 +164,15 @@ def _refuse_strangers(headers: dict[bytes, bytes]) -> None:
 
 
 async def _drain(receive: Receive) -> None:
-    """Read some of a body that is refused: a client that is cut off while it sends never sees the answer."""
+    """Read some of a rejected body: a client that is cut off while it sends never sees the answer."""
     read = 0
-    while read < READ_ON:
+    while read < MAX_DRAINED:
         message = await receive()
         read += len(message.get("body", b""))
         if message["type"] != "http.request" or not message.get("more_body"):
             return
 
 
-def _shown(path: str) -> str:
-    # From outside: neither a line of its own in the log nor a page of it.
+def _printable_path(path: str) -> str:
+    # From outside: it may become neither a line of its own in the log nor a page of it.
     return path[:120].encode("unicode_escape").decode()

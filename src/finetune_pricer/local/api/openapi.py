@@ -1,4 +1,7 @@
-"""This server's own OpenAPI document: what it really takes and gives, narrower than the official one."""
+"""This server's own OpenAPI document: what it accepts and returns, narrower than the official one.
+
+It is written by hand where it describes answers; the bodies of requests come from their models.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,8 @@ from typing import Any
 
 from ..._chat_protocol import ROLES
 from ..batches import ENDPOINT
+from ..chat_messages import PARTS
 from ..faults import PRESETS, Faults
-from ..jobs.worker import BASES
-from ..learners.sparse.training_file import PARTS
 from .requests import BatchBody, ChatBody, JobBody
 from .routes.files import PURPOSES
 
@@ -20,8 +22,8 @@ _OBJECT = {"type": "object"}
 
 
 @cache
-def document() -> dict[str, Any]:
-    """Return the document; the same object each time."""
+def document(bases: tuple[str, ...]) -> dict[str, Any]:
+    """Return the document of a server that offers these base models; the same object each time."""
     job = "/v1/fine_tuning/jobs/{fine_tuning_job_id}"
     jobs, batches = "/v1/fine_tuning/jobs", "/v1/batches"
     paths = {
@@ -38,7 +40,7 @@ def document() -> dict[str, Any]:
         "/v1/files/{file_id}/content": {"get": _operation({}, kind="application/octet-stream")},
         "/v1/models": {"get": _operation(_object(object=_STRING, data={"type": "array", "items": _MODEL}))},
         "/v1/models/{model}": {"get": _operation(_MODEL), "delete": _operation(_DELETED)},
-        "/v1/chat/completions": {"post": _operation(_COMPLETION, body=_json(_chat()))},
+        "/v1/chat/completions": {"post": _operation(_COMPLETION, body=_json(_chat(bases)))},
         jobs: {
             "get": _operation(_list(_JOB), query=_cursor(100) | {"metadata": {"const": "null"}}),
             "post": _operation(_JOB, body=_json(_job())),
@@ -204,8 +206,8 @@ def _message() -> dict[str, Any]:
     text, other = _object(type={"const": "text"}, text=_STRING), _object(type={"enum": sorted(PARTS)})
     parts = {"type": "array", "minItems": 1, "items": {"anyOf": [text, other]}}
     content: dict[str, Any] = {"anyOf": [_STRING, parts]}
-    asked = _object(role={"enum": sorted(ROLES - {"assistant"})}, content=content)
-    said: dict[str, Any] = {
+    other_message = _object(role={"enum": sorted(ROLES - {"assistant"})}, content=content)
+    assistant_message: dict[str, Any] = {
         "type": "object",
         "properties": {
             "role": {"const": "assistant"},
@@ -213,17 +215,17 @@ def _message() -> dict[str, Any]:
         },
         "required": ["role"],
     }
-    return {"anyOf": [asked, said]}
+    return {"anyOf": [other_message, assistant_message]}
 
 
-def _chat() -> dict[str, Any]:
+def _chat(bases: tuple[str, ...]) -> dict[str, Any]:
     schema = _flat(ChatBody.model_json_schema())
     # A stream is answered in another form, and is described by its chunks.
     schema["properties"] |= {
         "messages": {"type": "array", "minItems": 1, "items": _message(), "examples": [_SAID]},
         "stream": {"enum": [False, None]},
         "stream_options": {"type": "null"},
-        "model": {"type": "string", "examples": list(BASES)},
+        "model": {"type": "string", "examples": list(bases)},
     }
     limits = ("max_tokens", "max_completion_tokens")
     schema["not"] = {

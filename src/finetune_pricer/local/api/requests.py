@@ -1,4 +1,4 @@
-"""Requests as the specification has them: which fields there are, of which types, and within which bounds."""
+"""Requests: bodies as the specification has them, with types and bounds, and the query of a list."""
 
 from __future__ import annotations
 
@@ -11,12 +11,26 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from ..._chat_protocol import MESSAGE_KEYS
 from ..faults import as_whole
-from .refusals import ApiError
+from .responses import (
+    ApiError,
+    body_too_large,
+    cursor_not_found,
+    invalid_value,
+    list_object,
+    missing_parameter,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from starlette.requests import Request
+
 log = logging.getLogger("finetune_pricer.local")
+
+MAX_JSON = 4 * 2**20
+"""Bytes that a JSON body may have."""
+MAX_DRAINED = 2**26
+"""How many bytes of a rejected body are read before closing, so that the client sees the answer."""
 
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
@@ -36,13 +50,13 @@ Name = Annotated[str, Field(min_length=1)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 
-class Request(BaseModel):
-    """What all requests have in common: what is known must have its type, what is not is let through."""
+class Body(BaseModel):
+    """The base of all bodies: a known field must have its type, an unknown one is let through."""
 
     model_config = ConfigDict(strict=True, extra="allow", frozen=True)
 
 
-class HyperparametersBody(Request):
+class HyperparametersBody(Body):
     """The settings of supervised training."""
 
     n_epochs: Annotated[int, Field(ge=1, le=50), _WHOLE] | Literal["auto"] | None = None
@@ -52,14 +66,14 @@ class HyperparametersBody(Request):
     ) = None
 
 
-class SupervisedBody(Request):
+class SupervisedBody(Body):
     """What `method.supervised` holds."""
 
     hyperparameters: HyperparametersBody | None = None
 
 
-class MethodBody(Request):
-    """How to train; other types than `supervised` are refused later, with a clearer word."""
+class MethodBody(Body):
+    """How to train; other types than `supervised` are refused later, with a clearer message."""
 
     type: Literal["supervised", "dpo", "reinforcement"]
     supervised: SupervisedBody | None = None
@@ -67,7 +81,7 @@ class MethodBody(Request):
     reinforcement: dict[str, Any] | None = None
 
 
-class WandbBody(Request):
+class WandbBody(Body):
     """Where an integration would report to; nothing is sent there."""
 
     project: str
@@ -76,14 +90,14 @@ class WandbBody(Request):
     tags: list[str] | None = None
 
 
-class IntegrationBody(Request):
-    """A service that would be told of the job."""
+class IntegrationBody(Body):
+    """A service to which the job would be reported."""
 
     type: Literal["wandb"]
     wandb: WandbBody
 
 
-class JobBody(Request):
+class JobBody(Body):
     """A request for a fine-tuning job."""
 
     model: Name
@@ -96,7 +110,7 @@ class JobBody(Request):
     metadata: Metadata | None = None
     integrations: Annotated[list[IntegrationBody], Field(max_length=5)] | None = None
 
-    def asked(self) -> dict[str, Any]:
+    def requested_hyperparameters(self) -> dict[str, Any]:
         """Return the hyperparameters, from `method` or from their older place."""
         body = self.hyperparameters
         if self.method is not None and self.method.supervised is not None:
@@ -105,25 +119,25 @@ class JobBody(Request):
         return {} if body is None else body.model_dump(include=set(names), exclude_none=True)
 
 
-class StreamOptions(Request):
+class StreamOptions(Body):
     """How a reply is streamed."""
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
 
 
-class FormatBody(Request):
-    """The form of a reply that was asked for; the only one there is, is the trained one."""
+class FormatBody(Body):
+    """The form of a reply; it has no effect, since a model replies in the form that it was trained on."""
 
     type: Literal["text", "json_object", "json_schema"]
 
 
-class ChatBody(Request):
-    """A request for chat completions; what a pricing model has no use for is checked and has no effect."""
+class ChatBody(Body):
+    """A request for chat completions; fields that a pricing model has no use for are checked and ignored."""
 
     model: str
     messages: Annotated[list[Any], Field(min_length=1)]
-    """Its messages are checked by `examples.problem_in`, like those of a training file."""
+    """Checked by `find_problem`, like the messages of a training file."""
     max_tokens: Count | None = None
     max_completion_tokens: Count | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
@@ -161,14 +175,14 @@ class ChatBody(Request):
     moderation: dict[str, Any] | None = None
 
 
-class ExpiryBody(Request):
-    """When a file goes by itself."""
+class ExpiryBody(Body):
+    """When a file expires."""
 
     anchor: Literal["created_at"]
     seconds: Annotated[int, Field(ge=3_600, le=2_592_000), _WHOLE]
 
 
-class BatchBody(Request):
+class BatchBody(Body):
     """A request for a batch of chat requests."""
 
     input_file_id: Name
@@ -187,21 +201,38 @@ class BatchBody(Request):
     output_expires_after: ExpiryBody | None = None
 
 
-_Body = TypeVar("_Body", bound=Request)
+_Kind = TypeVar("_Kind", bound=Body)
 _NAME = re.compile(r"(?!(?:int|float|str|bool)$)[a-z_]+")
 
 
-def read_body(kind: type[_Body], content: bytes, *, strict: bool) -> _Body:
+async def read_body(kind: type[_Kind], request: Request, *, strict: bool) -> _Kind:
     """Return a request's body as `kind`; raise an `ApiError` that names the parameter at fault."""
+    content = await _read_json(request)
     try:
         value = orjson.loads(content)
     except orjson.JSONDecodeError as error:
         raise ApiError(400, f"We could not parse the JSON body of your request ({error.msg}).") from error
-    return read_value(kind, value, strict=strict)
+    return parse_body(kind, value, strict=strict)
 
 
-def read_value(kind: type[_Body], value: Any, *, strict: bool) -> _Body:
-    """Do the same with a body that has been parsed already."""
+async def _read_json(request: Request) -> bytes:
+    declared = request.headers.get("content-length", "")
+    content, size, announced = bytearray(), 0, int(declared) if declared.isdigit() else 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if max(size, announced) <= MAX_JSON:
+            content += chunk
+        else:  # read on, and keep nothing: a client that is cut off while it sends never sees the answer
+            content.clear()
+            if size > MAX_DRAINED:
+                break
+    if max(size, announced) > MAX_JSON:
+        raise body_too_large(MAX_JSON)
+    return bytes(content)
+
+
+def parse_body(kind: type[_Kind], value: Any, *, strict: bool) -> _Kind:
+    """Return a JSON value as a body; raise an `ApiError` that names the parameter at fault."""
     if not isinstance(value, dict):
         raise ApiError(400, "The body of your request must be a JSON object.")
     try:
@@ -211,37 +242,65 @@ def read_value(kind: type[_Body], value: Any, *, strict: bool) -> _Body:
         # pydantic adds the branch of a union to the place, which is no name of ours.
         param = ".".join(p for p in first["loc"] if isinstance(p, str) and _NAME.fullmatch(p)) or None
         if first["type"] == "missing":
-            message = f"Missing required parameter: '{param}'."
-            raise ApiError(400, message, param=param, code="missing_required_parameter") from error
+            raise missing_parameter(param) from error
         code = "invalid_type" if first["type"].endswith("_type") else "invalid_value"
         raise ApiError(
             400, f"Invalid value for '{param}': {first['msg']}.", param=param, code=code
         ) from error
-    tell_unknown(list(_unknown(body)), strict=strict)
+    report_unknown(list(_unknown_names(body)), strict=strict)
     return body
 
 
-def tell_unknown(names: list[str], *, strict: bool) -> None:
+def report_unknown(names: list[str], *, strict: bool) -> None:
     """Log parameters that have no effect; raise an `ApiError` for the first where the server is strict."""
     if names and strict:
         message = f"Unknown parameter: '{names[0]}'."
         raise ApiError(400, message, param=names[0], code="unknown_parameter")
     if names:
-        log.info("unknown parameters have no effect: %s", ", ".join(map(_printable, names[:10])))
+        # A name comes from outside: it may become neither a line of its own in the log nor a page of it.
+        log.info("unknown parameters have no effect: %s", ", ".join(repr(name[:40]) for name in names[:10]))
 
 
-def _unknown(body: Request, before: str = "") -> Iterator[str]:
+def _unknown_names(body: Body, before: str = "") -> Iterator[str]:
     for name in body.model_extra or {}:
         yield before + name
     for name in body.model_fields_set & type(body).model_fields.keys():
         value = getattr(body, name)
         for part in value if isinstance(value, list) else [value]:
-            if isinstance(part, Request):
-                yield from _unknown(part, f"{before}{name}.")
+            if isinstance(part, Body):
+                yield from _unknown_names(part, f"{before}{name}.")
             elif name == "messages" and isinstance(part, dict):
                 yield from (f"messages.{key}" for key in part.keys() - MESSAGE_KEYS)
 
 
-def _printable(name: str) -> str:
-    # A name comes from outside: neither a line of its own in the log nor a page of it.
-    return repr(name[:40])
+# The query of a list
+
+
+def read_limit(request: Request, *, most: int, usual: int) -> int:
+    """Return how many rows a request wants."""
+    given = request.query_params.get("limit")
+    if given is None:
+        return usual
+    if not given.isascii() or not given.isdigit() or len(given) > 9 or not 1 <= int(given) <= most:
+        raise invalid_value(f"'limit' must be a number from 1 to {most}.", "limit")
+    return int(given)
+
+
+def is_ascending(request: Request) -> bool:
+    """Return whether a request wants the oldest rows first."""
+    order = request.query_params.get("order", "desc")
+    if order not in ("asc", "desc"):
+        raise invalid_value("'order' must be 'asc' or 'desc'.", "order")
+    return order == "asc"
+
+
+def cut_page(request: Request, rows: list[dict[str, Any]], *, most: int, usual: int) -> dict[str, Any]:
+    """Return the page of `rows` that a request's cursor and limit ask for."""
+    limit, after = read_limit(request, most=most, usual=usual), request.query_params.get("after")
+    start = 0
+    if after is not None:
+        places = [place for place, row in enumerate(rows) if row["id"] == after]
+        if not places:
+            raise cursor_not_found(after)
+        start = places[0] + 1
+    return list_object(rows[start : start + limit], has_more=len(rows) > start + limit)

@@ -1,23 +1,101 @@
-"""Objects as the protocol shows them, bad habits of some services included."""
+"""Responses in the protocol's form: errors as OpenAI words them, and objects made from records.
+
+Some services have bad habits; where a fault puts one in force, the objects have it too.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import orjson
+from starlette.responses import Response
+
 if TYPE_CHECKING:
-    from ..faults import Weather
+    from collections.abc import Mapping
+
+    from ..faults import FaultInjector
+    from ..learners import Learner
     from ..records import StoredBatch, StoredCheckpoint, StoredEvent, StoredFile, StoredJob, StoredModel
 
-_FIRST_RELEASE = 1_790_000_000  # when the base models came to be, as far as `created` is concerned
-_UNTRAINED = "Untrained: it prices nothing until a fine-tuning job has made a model of it."
-_TUNED = "A statistical learner of prices, trained by a fine-tuning job; not a language model."
+_FIRST_RELEASE = 1_790_000_000  # what a base model shows as the time at which it was created
 
 
-class Wire:
-    """Turns records into objects."""
+def json_response(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a value as a JSON response."""
+    return Response(orjson.dumps(value), status_code=status, media_type="application/json", headers=headers)
 
-    def __init__(self, weather: Weather) -> None:
-        self._weather = weather
+
+# Errors
+
+
+class ApiError(Exception):
+    """An error for the client: an HTTP status, and a body with message, type, param and code."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        type_: str = "invalid_request_error",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = headers
+        self.error = {"message": message, "type": type_, "param": param, "code": code}
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The body of the response."""
+        return {"error": self.error}
+
+    def response(self) -> Response:
+        """Return this error as a response."""
+        return json_response(self.body, status=self.status, headers=self.headers)
+
+
+def model_not_found(model: str) -> ApiError:
+    """Return the error for a model that does not exist."""
+    message = (
+        f"The model `{model}` does not exist or you do not have access to it. "
+        "GET /v1/models lists those that this server has."
+    )
+    return ApiError(404, message, code="model_not_found")
+
+
+def cursor_not_found(after: str) -> ApiError:
+    """Return the error for a list that holds no object of the id after which it should go on."""
+    return ApiError(404, f"Could not find '{after}' in the list.", param="after")
+
+
+def invalid_value(message: str, param: str, *, code: str = "invalid_value") -> ApiError:
+    """Return the error for a parameter that has the wrong value."""
+    return ApiError(400, message, param=param, code=code)
+
+
+def missing_parameter(param: str | None) -> ApiError:
+    """Return the error for a parameter that must be there."""
+    message = f"Missing required parameter: '{param}'."
+    return ApiError(400, message, param=param, code="missing_required_parameter")
+
+
+def body_too_large(limit: int) -> ApiError:
+    """Return the error for a body over the limit."""
+    message = f"The body of your request is too large: at most {limit:,} bytes."
+    return ApiError(413, message, code="request_too_large")
+
+
+# Objects
+
+
+class Serializer:
+    """Turns records into the protocol's objects, with the habits of the faults in force."""
+
+    def __init__(self, bases: Mapping[str, Learner], injector: FaultInjector) -> None:
+        self._bases = bases
+        self._injector = injector
 
     def file(self, file: StoredFile) -> dict[str, Any]:
         """Return a file."""
@@ -32,20 +110,27 @@ class Wire:
         }
         if file.expires_at is not None:
             shown["expires_at"] = file.expires_at
-        if self._weather.faults.missing_file_status:
+        if self._injector.faults.missing_file_status:
             del shown["status"]
         return shown
 
-    def base(self, name: str) -> dict[str, Any]:
+    def base_model(self, name: str) -> dict[str, Any]:
         """Return a model that can be tuned."""
-        return self._model(name, _FIRST_RELEASE, "finetune-pricer", _UNTRAINED)
+        learner = self._bases[name]
+        return self._model(name, _FIRST_RELEASE, learner.owned_by, learner.description)
 
-    def tuned(self, model: StoredModel) -> dict[str, Any]:
+    def tuned_model(self, model: StoredModel) -> dict[str, Any]:
         """Return a model that was tuned."""
-        return self._model(model.id, model.created_at, "org-local", _TUNED)
+        learner = self._bases.get(model.base)
+        description = (
+            f"Made of the base model {model.base}, which this server does not offer."
+            if learner is None
+            else learner.tuned_description
+        )
+        return self._model(model.id, model.created_at, "org-local", description)
 
     def _model(self, name: str, created: int, owner: str, description: str) -> dict[str, Any]:
-        day = self._weather.faults.shutdown_date
+        day = self._injector.faults.shutdown_date
         return {
             "id": name,
             "object": "model",
@@ -57,11 +142,11 @@ class Wire:
 
     def job(self, job: StoredJob) -> dict[str, Any]:
         """Return a job; settings left to the server are "auto" until it has chosen."""
-        faults = self._weather.faults
+        faults = self._injector.faults
         settings: dict[str, Any] = dict.fromkeys(
             ("n_epochs", "batch_size", "learning_rate_multiplier"), "auto"
         )
-        settings |= job.hyperparameters or job.asked
+        settings |= job.hyperparameters or job.requested
         no_error = dict.fromkeys(("code", "message", "param")) if faults.null_errors else None
         strange = faults.job_status is not None and job.status == "queued"
         return {
@@ -89,17 +174,17 @@ class Wire:
 
     def events(self, events: list[StoredEvent]) -> list[dict[str, Any]]:
         """Return events, some of them twice or out of order where that is a fault in force."""
-        shown = [_event(event) for event in events]
-        faults, weather = self._weather.faults, self._weather
+        shown = [_event_object(event) for event in events]
+        faults, injector = self._injector.faults, self._injector
         if faults.duplicate_events:
-            shown = [event for event in shown for _ in range(1 + weather.strikes(0.3))]
+            shown = [event for event in shown for _ in range(1 + injector.happens(0.3))]
         if faults.reorder_events and len(shown) > 1:
-            place = weather.chosen(list(range(len(shown) - 1)))
+            place = injector.choose(range(len(shown) - 1))
             shown[place : place + 2] = shown[place : place + 2][::-1]
         return shown
 
 
-def _event(event: StoredEvent) -> dict[str, Any]:
+def _event_object(event: StoredEvent) -> dict[str, Any]:
     return {
         "object": "fine_tuning.job.event",
         "id": event.id,
@@ -125,7 +210,7 @@ def checkpoint_object(checkpoint: StoredCheckpoint) -> dict[str, Any]:
 
 
 def batch_object(batch: StoredBatch) -> dict[str, Any]:
-    """Return a batch; what it has not come to yet is left out, as the specification has it."""
+    """Return a batch; fields that have no value yet are left out, as the specification has it."""
     read, written = batch.tokens["input"], batch.tokens["output"]
     optional = {
         "model": batch.model,
@@ -156,7 +241,7 @@ def batch_object(batch: StoredBatch) -> dict[str, Any]:
     }
 
 
-def page(rows: list[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
+def list_object(rows: list[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
     """Return one page of a list."""
     ends = {"first_id": rows[0]["id"], "last_id": rows[-1]["id"]} if rows else {"first_id": "", "last_id": ""}
     return {"object": "list", "data": rows, "has_more": has_more, **ends}

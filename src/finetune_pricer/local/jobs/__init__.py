@@ -1,1 +1,1 @@
-"""Fine-tuning jobs of the local server: the queue, the trainer's process, and what it reports."""
+"""Fine-tuning jobs: the queue, the processes that train, and what is written down of a training."""

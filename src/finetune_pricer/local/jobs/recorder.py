@@ -1,124 +1,127 @@
-"""What a training process tells, taken down: events, checkpoints, and in the end the model."""
+"""What a training reports, written down: events, checkpoints, and in the end the model."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, assert_never
 
-from ..learners.sparse.trainer import CHECKPOINTS
+from ..learners import (
+    CHECKPOINTS_KEPT,
+    CheckpointSaved,
+    HyperparametersChosen,
+    Metrics,
+    Note,
+    StepDone,
+)
 from ..records import StoredCheckpoint, StoredModel, new_id, now
+from .trainer_process import TrainingDone, TrainingFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from ..database import Database
     from ..records import StoredJob
-    from ..store import Store
+    from .trainer_process import Message
 
 _ESTIMATE_EVERY = 1.0  # seconds
 
 
-class Progress:
-    """One job from the start of its process to the end.
+class JobRecorder:
+    """Writes down one job from the start of its training to the end.
 
-    A process that goes on from a saved state tells its steps again; what is in the database already is not
-    taken down twice.
+    A training that goes on from a saved state reports its steps again; what is in the database already is not
+    written twice.
     """
 
-    def __init__(self, store: Store, job: StoredJob) -> None:
-        self._store = store
+    def __init__(self, database: Database, job: StoredJob) -> None:
+        self._database = database
         self._job = job
-        self._told = store.last_step(job.id)
-        self._kept = max((checkpoint.step for checkpoint in store.checkpoints(job.id)), default=0)
-        self._taken: list[Path] = []
-        self._again = bool(self._told)
+        self._last_step = database.find_last_step(job.id)
+        checkpoints = database.list_checkpoints(job.id)
+        self._last_checkpoint = max((checkpoint.step for checkpoint in checkpoints), default=0)
+        self._to_remove: list[Path] = []
+        self._is_resumed = bool(self._last_step)
         self._began: tuple[float, float] | None = None
-        self._estimated = 0.0
-        self._tokens = 0
+        self._estimated_at = 0.0
+        self._trained_tokens = 0
         self.done = 0.0
         """The share of steps that are done."""
-        self.finished: dict[str, Any] | None = None
-        """The last message, once the training is complete."""
-        self.error: str | None = None
-        """The kind of error that the learner met."""
+        self.result: TrainingDone | TrainingFailed | None = None
+        """How the training ended, once it has."""
 
     def start(self) -> None:
-        """Say that the training has begun."""
-        self._store.add_event(
-            self._job.id, "Fine-tuning job goes on" if self._again else "Fine-tuning job started"
-        )
+        """Write down that the training has begun."""
+        message = "Fine-tuning job goes on" if self._is_resumed else "Fine-tuning job started"
+        self._database.add_event(self._job.id, message)
 
     @property
     def goes_on(self) -> bool:
         """Whether the job has not been stopped in the meantime."""
-        found = self._store.job(self._job.id)
-        return found is not None and found.status == "running"
+        job = self._database.find_job(self._job.id)
+        return job is not None and job.status == "running"
 
-    def take(self, told: list[dict[str, Any]]) -> bool:
-        """Take down some messages, all of them or none; return False where the job has been stopped."""
-        with self._store.transaction():
+    def record(self, messages: Sequence[Message]) -> bool:
+        """Write down messages, all of them or none; return False where the job has been stopped."""
+        with self._database.transaction():
             if not self.goes_on:
                 return False
-            for message in told:
-                getattr(self, f"_on_{message['kind']}")(message)
-        for path in self._taken:
+            for message in messages:
+                self._record(message)
+        for path in self._to_remove:
             path.unlink(missing_ok=True)
-        self._taken.clear()
+        self._to_remove.clear()
         self._estimate()
         return True
 
-    def _on_choosing(self, _: dict[str, Any]) -> None:
-        if not self._again:
-            self._store.add_event(self._job.id, "Choosing n_epochs on a held-out tenth of the examples")
+    def _record(self, message: Message) -> None:
+        match message:
+            case Note():
+                if not self._is_resumed:
+                    self._database.add_event(self._job.id, message.message)
+            case HyperparametersChosen():
+                self._record_hyperparameters(message)
+            case StepDone():
+                self._record_step(message)
+            case CheckpointSaved():
+                self._record_checkpoint(message)
+            case TrainingDone() | TrainingFailed():
+                self.result = message
+            case _:
+                assert_never(message)
 
-    def _on_chosen(self, message: dict[str, Any]) -> None:
-        names = ("n_epochs", "batch_size", "learning_rate_multiplier")
-        self._tokens = message["tokens"] * message["n_epochs"]
-        self._store.move_job(
-            self._job.id,
-            "running",
-            only_from=("running",),
-            hyperparameters={name: message[name] for name in names},
+    def _record_hyperparameters(self, chosen: HyperparametersChosen) -> None:
+        self._trained_tokens = chosen.trained_tokens
+        names = {"n_epochs", "batch_size", "learning_rate_multiplier"}
+        self._database.move_job(
+            self._job.id, "running", only_from=("running",), hyperparameters=chosen.model_dump(include=names)
         )
 
-    def _on_step(self, message: dict[str, Any]) -> None:
-        self.done = message["step"] / message["total_steps"]
-        if message["step"] <= self._told:
+    def _record_step(self, done: StepDone) -> None:
+        self.done = done.step / done.total_steps
+        if done.step <= self._last_step:
             return
-        self._told = message["step"]
-        data = _full({name: value for name, value in message.items() if name != "kind"})
-        self._store.add_event(self._job.id, _told(data), data=data)
+        self._last_step = done.step
+        data = {"step": done.step, "total_steps": done.total_steps} | _to_dict(done.metrics)
+        self._database.add_event(self._job.id, _describe_step(done), data=data)
 
-    def _on_checkpoint(self, message: dict[str, Any]) -> None:
-        step = message["step"]
-        if step > self._kept:
-            self._kept = step
-            name = f"{self._job.name}:ckpt-step-{step}"
-            self._keep_model(name, message)
-            self._keep_checkpoint(step, name, message["metrics"])
-            self._store.add_event(self._job.id, f"Checkpoint created at step {step}")
+    def _record_checkpoint(self, saved: CheckpointSaved) -> None:
+        if saved.step > self._last_checkpoint:
+            self._last_checkpoint = saved.step
+            name = f"{self._job.name}:ckpt-step-{saved.step}"
+            self._keep_model(name, saved.files)
+            self._keep_checkpoint(saved.step, name, _to_dict(saved.metrics))
 
-    def _on_done(self, message: dict[str, Any]) -> None:
-        self.finished = message
-
-    def _on_failed(self, message: dict[str, Any]) -> None:
-        self.error = message["error"]
-
-    def _keep_model(self, name: str, message: dict[str, Any]) -> None:
-        folder = self._store.work_folder(self._job.id)
-        hashes = []
-        for path in (folder / message["arrays"], folder / message["rest"]):
+    def _keep_model(self, name: str, files: Mapping[str, str]) -> None:
+        folder = self._database.work_folder(self._job.id)
+        hashes = {}
+        for file_name, place in files.items():
+            path = folder / place
             with path.open("rb") as file:
-                hashes.append(self._store.blobs.keep(file)[0])
-            self._taken.append(path)
-        self._store.add_model(
-            StoredModel(
-                id=name,
-                base=self._job.model,
-                job=self._job.id,
-                created_at=now(),
-                arrays=hashes[0],
-                rest=hashes[1],
-            )
+                hashes[file_name] = self._database.blobs.add(file)[0]
+            self._to_remove.append(path)
+        self._database.add_model(
+            StoredModel(id=name, base=self._job.model, job=self._job.id, created_at=now(), files=hashes)
         )
 
     def _keep_checkpoint(self, step: int, model: str, metrics: dict[str, float]) -> None:
@@ -128,63 +131,66 @@ class Progress:
             created_at=now(),
             step=step,
             model=model,
-            metrics=_full(metrics),
+            metrics={"step": step} | metrics,
         )
-        self._store.add_checkpoint(checkpoint, keep=CHECKPOINTS)
+        self._database.add_checkpoint(checkpoint, keep=CHECKPOINTS_KEPT)
+        self._database.add_event(self._job.id, f"Checkpoint created at step {step}")
 
     def _estimate(self) -> None:
         clock = time.monotonic()
         if self._began is None:
             self._began = clock, self.done
         since, share = self._began
-        if self.done > share and clock - self._estimated >= _ESTIMATE_EVERY:
-            self._estimated = clock
+        if self.done > share and clock - self._estimated_at >= _ESTIMATE_EVERY:
+            self._estimated_at = clock
             left = (clock - since) * (1 - self.done) / (self.done - share)
-            self._store.move_job(
+            self._database.move_job(
                 self._job.id, "running", only_from=("running",), estimated_finish=now() + round(left)
             )
 
-    def finish(self) -> bool:
+    def finish(self, result: TrainingDone) -> bool:
         """Keep the model and end the job well; return False where it was stopped in the meantime."""
-        job, steps = self._job, self._store.metrics(self._job.id)
-        with self._store.transaction():
-            if self.finished is None or not self.goes_on:
+        job, steps = self._job, self._database.list_metrics(self._job.id)
+        with self._database.transaction():
+            if not self.goes_on:
                 return False
-            self._keep_model(job.name, self.finished)
+            self._keep_model(job.name, result.files)
             last = {name: value for name, value in steps[-1].items() if name != "total_steps"}
-            self._keep_checkpoint(steps[-1]["step"], job.name, last)
-            file = self._store.add_file(
-                _results(steps), filename="step_metrics.csv", purpose="fine-tune-results"
+            file = self._database.add_file(
+                _write_csv(steps), filename="step_metrics.csv", purpose="fine-tune-results"
             )
-            self._store.move_job(
+            self._database.move_job(
                 job.id,
                 "succeeded",
                 finished_at=now(),
                 estimated_finish=None,
                 fine_tuned_model=job.name,
-                trained_tokens=self._tokens,
+                trained_tokens=self._trained_tokens,
                 result_files=[file.id],
             )
-            self._store.add_event(job.id, f"Checkpoint created at step {steps[-1]['step']}")
-            self._store.add_event(job.id, f"New fine-tuned model created: {job.name}")
-            self._store.add_event(job.id, "The job has successfully completed")
+            self._keep_checkpoint(steps[-1]["step"], job.name, last)
+            self._database.add_event(job.id, f"New fine-tuned model created: {job.name}")
+            self._database.add_event(job.id, "The job has successfully completed")
         return True
 
 
-def _full(metrics: dict[str, float]) -> dict[str, float]:
-    """Return metrics with those of the full validation file, which is what we validate on."""
-    return metrics | {f"full_{name}": value for name, value in metrics.items() if name.startswith("valid_")}
+def _to_dict(metrics: Metrics) -> dict[str, float]:
+    """Return what was measured; what a learner validates on is always the full validation file."""
+    measured = metrics.model_dump(exclude_none=True)
+    full = {f"full_{name}": value for name, value in measured.items() if name.startswith("valid_")}
+    return measured | full
 
 
-def _told(step: dict[str, float]) -> str:
-    told = f"Step {step['step']}/{step['total_steps']}: training loss={step['train_loss']:.2f}"
-    if "valid_loss" not in step:
-        return told
-    loss = step["valid_loss"]
-    return f"{told}, validation loss={loss:.2f}, full validation loss={loss:.2f}"
+def _describe_step(done: StepDone) -> str:
+    metrics = done.metrics
+    text = f"Step {done.step}/{done.total_steps}: training loss={metrics.train_loss:.2f}"
+    if metrics.valid_loss is None:
+        return text
+    loss = metrics.valid_loss
+    return f"{text}, validation loss={loss:.2f}, full validation loss={loss:.2f}"
 
 
-def _results(steps: list[dict[str, float]]) -> bytes:
+def _write_csv(steps: list[dict[str, float]]) -> bytes:
     lines = ["step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy"]
     columns = ("train_loss", "train_mean_token_accuracy", "valid_loss", "valid_mean_token_accuracy")
     for step in steps:

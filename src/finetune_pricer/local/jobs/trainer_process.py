@@ -1,69 +1,148 @@
-"""The seam between the server and a process that trains."""
+"""The process that trains, and both ends of the pipe to it.
+
+A job trains in a process of its own so that a crash or a kill of the learner ends one job and not the server.
+Orders go to its standard input, messages come from its standard output, each a line of JSON. When the server
+goes, however it goes, the input ends, and the process with it. No message holds a piece of a prompt.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import queue
+import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+import threading
+import time
+from typing import IO, TYPE_CHECKING, Annotated, Literal, cast
 
-import orjson
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from ...errors import PricerError
+from ..learners import LearnerSpec, Report, TrainingJob, make_learner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Generator, Iterator, Mapping
+
+
+class TrainerOrder(BaseModel):
+    """An order to train: which learner, and what."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    learner: LearnerSpec
+    job: TrainingJob
+
+
+class TrainingDone(BaseModel):
+    """The last message of a training that went well."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    kind: Literal["done"] = "done"
+    files: dict[str, str]
+    """The files of the model, as `CheckpointSaved` has them."""
+
+
+class TrainingFailed(BaseModel):
+    """The last message of a training that went wrong."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    kind: Literal["failed"] = "failed"
+    error: str
+    """The name of the error's class."""
+    reason: str | None = None
+    """What the user should know; None where the learner did not say."""
+
+
+Message = Report | TrainingDone | TrainingFailed
+"""What a training process sends."""
+
+_MESSAGES: TypeAdapter[list[Message]] = TypeAdapter(list[Annotated[Message, Field(discriminator="kind")]])
+
+
+class BadMessage(Exception):
+    """A training process sent something that is not a list of messages; the text says what is wrong."""
+
+
+def encode_messages(messages: list[Message]) -> bytes:
+    """Return messages as a line."""
+    return b"[" + b",".join(message.model_dump_json().encode() for message in messages) + b"]\n"
+
+
+def decode_messages(line: bytes) -> list[Message]:
+    """Return the messages of a line, at least one; raise `BadMessage` where it is something else."""
+    try:
+        messages = _MESSAGES.validate_json(line)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        # Without the number of the message in the line, which says nothing to a reader.
+        where = ".".join(str(part) for part in first["loc"][1:])
+        raise BadMessage(f"{where}: {first['msg']}" if where else first["msg"]) from error
+    if not messages:
+        raise BadMessage("a line without a message")
+    return messages
+
+
+# The server's end
 
 _PROGRAM = (
-    "import sys; sys.path[:] = sys.argv[1:]; from finetune_pricer.local.jobs.training import main; main()"
+    "import sys; sys.path[:] = sys.argv[1:]; "
+    "from finetune_pricer.local.jobs.trainer_process import main; main()"
 )
-# The work is bound by memory, and one thread is as fast as two; jobs side by side use the cores.
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
-class TrainingProcess:
+class TrainerProcess:
     """A process that trains one job at a time, until it is killed."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = dict(environment)
         # Not multiprocessing: it would run the user's script once more, which may have no main guard.
         self._process = subprocess.Popen(  # noqa: S603  our own program
             [sys.executable, "-P", "-c", _PROGRAM, *sys.path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            # A traceback could hold a piece of a prompt; the kind of an error comes as a message.
+            # A traceback could hold a piece of a prompt; the name of an error comes as a message.
             stderr=subprocess.DEVNULL,
-            env=os.environ | _ONE_THREAD,
+            env=os.environ | self.environment,
             # Out of the terminal's reach: Ctrl-C is for the server, whose next start goes on with the job.
             start_new_session=True,
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
+        # Both are pipes, as was asked for.
+        self._orders = cast("IO[bytes]", self._process.stdin)
+        self._messages = cast("IO[bytes]", self._process.stdout)
 
     @property
     def pid(self) -> int:
         """The operating system's number for it."""
         return self._process.pid
 
-    def run(self, job: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
-        """Train a job, giving what is told as it comes; ends early when the process dies."""
-        process = self._process
-        if process.stdin is None or process.stdout is None:
-            return
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can take another order."""
+        return self._process.poll() is None
+
+    def run(self, order: TrainerOrder) -> Iterator[list[Message]]:
+        """Carry out an order, and yield the messages as they come; ends early when the process dies.
+
+        Raises:
+            BadMessage: The process sent something else than messages.
+        """
         try:
-            process.stdin.write(orjson.dumps(job) + b"\n")
-            process.stdin.flush()
+            self._orders.write(order.model_dump_json().encode() + b"\n")
+            self._orders.flush()
         except OSError:
             return  # dead before it began
-        for line in process.stdout:
+        for line in self._messages:
             if not line.endswith(b"\n"):
                 return
-            told = orjson.loads(line)
-            yield told
-            if told[-1]["kind"] in ("done", "failed"):
+            messages = decode_messages(line)
+            yield messages
+            if is_last(messages[-1]):
                 return
-
-    @property
-    def alive(self) -> bool:
-        """Whether it can take another job."""
-        return self._process.poll() is None
 
     def kill(self) -> None:
         """End it at once, and wait until it has gone."""
@@ -73,7 +152,127 @@ class TrainingProcess:
     def close(self) -> None:
         """Kill it and close its pipes; nothing may be called afterwards."""
         self.kill()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):  # what was still to be sent has no reader
-                    pipe.close()
+        for pipe in (self._orders, self._messages):
+            with contextlib.suppress(BrokenPipeError):  # what was still to be sent has no reader
+                pipe.close()
+
+
+def is_last(message: Message) -> bool:
+    """Return whether no message of the same training comes after this one."""
+    return isinstance(message, TrainingDone | TrainingFailed)
+
+
+class TrainerSlot:
+    """Room for one training at a time, in a process that is kept for the next one while it lives."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._job: str | None = None
+        self._process: TrainerProcess | None = None
+        self._closed = False
+        self.is_interrupted = False
+        """Whether the last training was ended from outside."""
+
+    def run(
+        self,
+        job_id: str,
+        order: TrainerOrder,
+        environment: Mapping[str, str],
+        goes_on: Callable[[], bool],
+    ) -> Generator[list[Message], None, None]:
+        """Train a job, and yield the messages of its process until it is done, dead or interrupted."""
+        with self._lock:
+            self.is_interrupted = self._closed
+            if self._closed:
+                return
+            process = self._process = self._ready_process(environment)
+            self._job = job_id
+        done = False
+        try:
+            # Who stopped the job before this line found no training to interrupt.
+            if not goes_on():
+                done = True
+                return
+            for messages in process.run(order):
+                done = is_last(messages[-1])
+                yield messages
+        finally:
+            with self._lock:
+                self._job = None
+                if not done:  # nobody listens any more: the next job needs a process with nothing to say
+                    process.kill()
+
+    def _ready_process(self, environment: Mapping[str, str]) -> TrainerProcess:
+        process = self._process
+        if process is not None and process.is_alive and process.environment == environment:
+            return process
+        if process is not None:
+            process.close()
+        return TrainerProcess(environment)
+
+    def interrupt(self, job_id: str | None = None) -> None:
+        """Kill the process if it trains this job; without a job, kill it for good."""
+        with self._lock:
+            self._closed = self._closed or job_id is None
+            if self._process is not None and (job_id is None or self._job == job_id):
+                self.is_interrupted = True
+                self._process.kill()
+
+    def close(self) -> None:
+        """Let go of the process."""
+        if self._process is not None:
+            self._process.close()
+
+
+# The training process's end
+
+_FLUSH_EVERY = 0.05  # seconds; steps in between are sent together
+
+
+def main() -> None:
+    """Carry out orders, one after the other, until the input ends."""
+    # A supervisor that stops the server signals all its processes; the server decides what the job becomes.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    orders: queue.Queue[bytes] = queue.Queue()
+    threading.Thread(target=_read_orders, args=(orders,), daemon=True).start()
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a library that prints must not be taken for us
+    while True:
+        order = TrainerOrder.model_validate_json(orders.get())
+        outbox = _Outbox(out)
+        outbox.send(_train(order, outbox.send))
+
+
+def _read_orders(orders: queue.Queue[bytes]) -> None:
+    for line in sys.stdin.buffer:
+        orders.put(line)
+    os._exit(0)  # the server has gone; the job goes on with the next one, from its last saved state
+
+
+def _train(order: TrainerOrder, report: Callable[[Report], None]) -> TrainingDone | TrainingFailed:
+    try:
+        files = make_learner(order.learner).train(order.job, report)
+    except PricerError as error:
+        return TrainingFailed(error=type(error).__name__, reason=error.message)
+    except Exception as error:  # noqa: BLE001  whatever it is, the server must hear of it
+        return TrainingFailed(error=type(error).__name__)
+    return TrainingDone(files=dict(files))
+
+
+class _Outbox:
+    """Collects messages, so that thousands of short steps are not thousands of writes."""
+
+    def __init__(self, out: IO[bytes]) -> None:
+        self._out = out
+        self._waiting: list[Message] = []
+        self._flushed_at = 0.0
+
+    def send(self, message: Message) -> None:
+        """Send a message; a step may wait a moment for others."""
+        self._waiting.append(message)
+        if message.kind != "step" or time.monotonic() - self._flushed_at > _FLUSH_EVERY:
+            self._out.write(encode_messages(self._waiting))
+            self._out.flush()
+            self._waiting.clear()
+            self._flushed_at = time.monotonic()

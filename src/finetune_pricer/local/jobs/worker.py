@@ -1,7 +1,7 @@
-"""A job's life: its files are checked, it waits its turn, it trains in a process of its own, and it ends.
+"""The job queue: a job's files are checked, it waits its turn, it trains in its own process, and it ends.
 
 One thread checks files, so that a bad one is known at once. Others, one for each core, take the jobs in order
-of arrival and hand each to a process. How a job stands, the database says: whoever stops one changes its
+of arrival and hand each to a process. The database holds a job's status: whoever stops a job changes its
 status there and kills its process.
 """
 
@@ -14,23 +14,23 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from ...errors import TrainingFileError
-from ..learners.sparse.training_file import FEWEST, read_examples
+from ..learners import FEWEST, RequestedHyperparameters, TrainingJob, describe_learner
 from ..records import FINAL, StoredJob, now
-from .recorder import Progress
-from .trainer_process import TrainingProcess
+from .recorder import JobRecorder
+from .trainer_process import BadMessage, TrainerOrder, TrainerSlot, TrainingDone, TrainingFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from ..faults import Weather
-    from ..store import Store
+    from ..database import Database
+    from ..faults import FaultInjector
+    from ..learners import Learner
 
 log = logging.getLogger("finetune_pricer.local")
 
-BASES = {"pricer-base": 32, "pricer-base-mini": 8}
-"""The models that can be tuned, and how many units their hidden layer has."""
 INTERRUPTED = "The server was restarted, training goes on from the last saved state"
+_INTERNAL = "The job failed due to an internal error"
 
 
 class _FileError(TrainingFileError):
@@ -41,16 +41,28 @@ class _FileError(TrainingFileError):
         self.param = param
 
 
+class _NotOffered(Exception):
+    """The base model of a job is not one of this server's."""
+
+
 class Worker:
     """Runs jobs in background threads from `start` to `stop`; the next start takes up what is unfinished."""
 
-    def __init__(self, store: Store, weather: Weather, *, cores: int = 1) -> None:
-        self._store = store
-        self._weather = weather
+    def __init__(
+        self,
+        database: Database,
+        bases: Mapping[str, Learner],
+        injector: FaultInjector,
+        *,
+        cores: int = 1,
+    ) -> None:
+        self._database = database
+        self._bases = bases
+        self._injector = injector
         self._stopping = threading.Event()
         self._to_check: queue.Queue[str | None] = queue.Queue()
         self._to_train: queue.Queue[str | None] = queue.Queue()
-        self._slots = [_Slot() for _ in range(cores)]
+        self._slots = [TrainerSlot() for _ in range(cores)]
         self._threads = [self._thread("checks", self._to_check, self._check)]
         for slot in self._slots:
             self._threads.append(
@@ -66,14 +78,14 @@ class Worker:
 
     def start(self) -> None:
         """Start the threads, and take up the jobs that an earlier server left unfinished."""
-        self._store.sweep()
-        for job in reversed(self._store.jobs()):
+        self._database.sweep()
+        for job in reversed(self._database.list_jobs()):
             if job.status == "validating_files":
                 self._to_check.put(job.id)
             elif job.status in ("queued", "running"):
                 if job.status == "running":
-                    self._store.add_event(job.id, INTERRUPTED, level="warn")
-                    self._store.move_job(job.id, "queued")
+                    self._database.add_event(job.id, INTERRUPTED, level="warn")
+                    self._database.move_job(job.id, "queued")
                 self._to_train.put(job.id)
         for thread in self._threads:
             thread.start()
@@ -91,12 +103,14 @@ class Worker:
         for slot in self._slots:
             slot.close()
 
+    # What clients ask for
+
     def submit(self, job: StoredJob) -> None:
         """Keep a new job and take it up."""
-        with self._store.transaction():
-            self._store.add_job(job)
-            self._store.add_event(job.id, f"Created fine-tuning job: {job.id}")
-            self._store.add_event(job.id, f"Validating training file: {job.training_file}")
+        with self._database.transaction():
+            self._database.add_job(job)
+            self._database.add_event(job.id, f"Created fine-tuning job: {job.id}")
+            self._database.add_event(job.id, f"Validating training file: {job.training_file}")
         log.info("job %s created: %s on %s", job.id, job.model, job.training_file)
         self._to_check.put(job.id)
 
@@ -104,19 +118,19 @@ class Worker:
         """Cancel a job at once; return False if it has ended already."""
         moved = self._leave(job_id, "cancelled", None, "Fine-tuning job cancelled", finished_at=now())
         if moved:
-            self._store.drop_work(job_id)
+            self._database.drop_work_folder(job_id)
         return moved
 
     def pause(self, job_id: str) -> bool:
-        """Let a job rest; return False if it neither waits nor runs."""
+        """Pause a job; return False if it neither waits nor runs."""
         return self._leave(job_id, "paused", ("queued", "running"), "Fine-tuning job paused")
 
     def resume(self, job_id: str) -> bool:
-        """Let a job that rests wait for its turn again; return False if it does not rest."""
-        with self._store.transaction():
-            moved = self._store.move_job(job_id, "queued", only_from=("paused",))
+        """Let a paused job wait for its turn again; return False if it is not paused."""
+        with self._database.transaction():
+            moved = self._database.move_job(job_id, "queued", only_from=("paused",))
             if moved:
-                self._store.add_event(job_id, "Fine-tuning job resumed, moving job to queued state")
+                self._database.add_event(job_id, "Fine-tuning job resumed, moving job to queued state")
                 log.info("job %s resumed", job_id)
         if moved:
             self._to_train.put(job_id)
@@ -125,32 +139,52 @@ class Worker:
     def _leave(
         self, job_id: str, status: str, only_from: tuple[str, ...] | None, message: str, **changes: Any
     ) -> bool:
-        with self._store.transaction():
-            moved = self._store.move_job(
+        with self._database.transaction():
+            moved = self._database.move_job(
                 job_id, status, only_from=only_from, estimated_finish=None, **changes
             )
             if moved:
-                self._store.add_event(job_id, message)
+                self._database.add_event(job_id, message)
                 log.info("job %s %s", job_id, status)
         if moved:
             for slot in self._slots:
                 slot.interrupt(job_id)
         return moved
 
+    # What the threads do
+
     def _loop(self, waiting: queue.Queue[str | None], stage: Callable[[StoredJob], None]) -> None:
         while (job_id := waiting.get()) is not None and not self._stopping.is_set():
-            job = self._store.job(job_id)
+            job = self._database.find_job(job_id)
             if job is None or job.status in FINAL:
                 continue
             try:
                 stage(job)
+            except _NotOffered:
+                self._pause_without_base(job)
             except _FileError as error:
                 self._fail(job_id, f"invalid_{error.param}", error.message, error.param)
             except Exception as error:
                 # Whatever goes wrong ends this job, and neither the others nor the server.
                 # Only the kind is logged: a message might hold a piece of a prompt.
                 log.exception("job %s failed: %s", job_id, type(error).__name__, exc_info=False)
-                self._fail(job_id, "server_error", "The job failed due to an internal error.")
+                self._fail(job_id, "server_error", f"{_INTERNAL}.")
+
+    def _learner(self, job: StoredJob) -> Learner:
+        if job.model not in self._bases:
+            raise _NotOffered
+        return self._bases[job.model]
+
+    def _pause_without_base(self, job: StoredJob) -> None:
+        """Keep a job for a server that offers its base model; failing it would lose its saved state."""
+        message = (
+            f"This server does not offer the base model {job.model}; the job is paused until it is resumed "
+            "on a server that does"
+        )
+        with self._database.transaction():
+            if self._database.move_job(job.id, "paused"):
+                self._database.add_event(job.id, message, level="warn")
+                log.warning("job %s paused: no base model %s", job.id, job.model)
 
     def _fail(
         self,
@@ -166,122 +200,93 @@ class Worker:
             "finished_at": now(),
             "estimated_finish": None,
         }
-        with self._store.transaction():
-            if not self._store.move_job(job_id, "failed", only_from=only_from, **ending):
+        with self._database.transaction():
+            if not self._database.move_job(job_id, "failed", only_from=only_from, **ending):
                 return
-            self._store.add_event(job_id, message, level="error")
+            self._database.add_event(job_id, message, level="error")
         log.info("job %s failed: %s", job_id, code)
-        self._store.drop_work(job_id)
+        self._database.drop_work_folder(job_id)
 
     def _check(self, job: StoredJob) -> None:
-        if self._weather.faults.fail_validation:
+        learner = self._learner(job)
+        if self._injector.faults.fail_validation:
             message = "The job failed due to an invalid training file. Invalid file format: line 1 (a fault)."
             raise _FileError(message, param="training_file")
-        for param in ("training_file", "validation_file"):
-            path = self._path(job, param)
-            if path is None:
+        files = {"training_file": job.training_file, "validation_file": job.validation_file}
+        for param, file_id in files.items():
+            if file_id is None:
                 continue
             try:
-                read_examples(path.read_bytes(), fewest=FEWEST if param == "training_file" else 1)
+                learner.check(self._path(file_id, param), fewest=FEWEST if param == "training_file" else 1)
+            except _FileError:
+                raise
             except TrainingFileError as error:
                 reason = f"The job failed due to an invalid {param.replace('_', ' ')}. {error.message}"
                 raise _FileError(reason, param=param) from error
-        with self._store.transaction():
-            if self._store.move_job(job.id, "queued"):
-                self._store.add_event(job.id, "Files validated, moving job to queued state")
+        with self._database.transaction():
+            if self._database.move_job(job.id, "queued"):
+                self._database.add_event(job.id, "Files validated, moving job to queued state")
         self._to_train.put(job.id)
 
-    def _path(self, job: StoredJob, param: str) -> Path | None:
-        file_id = job.training_file if param == "training_file" else job.validation_file
-        if file_id is None:
-            return None
-        file = self._store.file(file_id)
+    def _path(self, file_id: str, param: str) -> Path:
+        file = self._database.find_file(file_id)
         if file is None:
             raise _FileError(f"The file {file_id} was deleted before the job had trained.", param=param)
-        return self._store.blobs.path(file.sha256)
+        return self._database.blobs.path(file.sha256)
 
-    def _train(self, job: StoredJob, slot: _Slot) -> None:
-        training, validation = self._path(job, "training_file"), self._path(job, "validation_file")
-        if not self._store.move_job(job.id, "running", only_from=("queued",)):
+    def _train(self, job: StoredJob, slot: TrainerSlot) -> None:
+        learner = self._learner(job)
+        order = self._order(job, learner)
+        if not self._database.move_job(job.id, "running", only_from=("queued",)):
             return  # paused while it waited
-        progress = Progress(self._store, job)
-        order = {
-            "training": str(training),
-            "validation": validation and str(validation),
-            "asked": job.asked,
-            "hidden": BASES[job.model],
-            "seed": job.seed,
-            "folder": str(self._store.work_folder(job.id)),
-        }
-        progress.start()
+        recorder = JobRecorder(self._database, job)
+        recorder.start()
         log.info("job %s running", job.id)
-        with contextlib.closing(slot.run(job.id, order, lambda: progress.goes_on)) as telling:
-            for told in telling:
-                if not progress.take(told):
-                    break
-                if self._weather.faults.fail_half_way and progress.done >= 0.5:
-                    self._fail(job.id, "server_error", "The job failed half way (a fault).")
-                    break
-        if progress.finished is not None:
-            if progress.finish():
-                log.info("job %s succeeded: %s", job.id, job.name)
-                self._store.drop_work(job.id)
-        elif not slot.interrupted:
-            log.error("job %s: %s", job.id, progress.error or "its training process died")
-            # Not one that was paused in the same moment.
-            self._fail(
-                job.id, "server_error", "The job failed due to an internal error.", only_from=("running",)
-            )
-
-
-class _Slot:
-    """Room for one training at a time, in a process that is kept for the next one while it lives."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._job: str | None = None
-        self._process: TrainingProcess | None = None
-        self._closed = False
-        self.interrupted = False
-        """Whether the last training was ended from outside."""
-
-    def run(
-        self, job_id: str, order: dict[str, Any], goes_on: Callable[[], bool]
-    ) -> Generator[list[dict[str, Any]], None, None]:
-        """Train a job, giving what its process tells, until it is done, dead or interrupted."""
-        with self._lock:
-            self.interrupted = self._closed
-            if self._closed:
-                return
-            if self._process is None or not self._process.alive:
-                if self._process is not None:
-                    self._process.close()
-                self._process = TrainingProcess()
-            process, self._job = self._process, job_id
-        done = False
+        running = slot.run(job.id, order, learner.environment, lambda: recorder.goes_on)
         try:
-            # Who stopped the job before this line found no training to interrupt.
-            if not goes_on():
-                done = True
+            with contextlib.closing(running):
+                for messages in running:
+                    if not recorder.record(messages):
+                        return  # stopped in the meantime
+                    if self._injector.faults.fail_half_way and recorder.done >= 0.5:
+                        self._fail(job.id, "server_error", "The job failed half way (a fault).")
+                        return
+        except BadMessage as error:
+            self._fail(job.id, "server_error", f"{_INTERNAL}: its training process sent {error}.")
+        else:
+            self._conclude(job, recorder, is_interrupted=slot.is_interrupted)
+
+    def _order(self, job: StoredJob, learner: Learner) -> TrainerOrder:
+        validation = job.validation_file
+        requested = {name: None if value == "auto" else value for name, value in job.requested.items()}
+        return TrainerOrder(
+            learner=describe_learner(learner),
+            job=TrainingJob(
+                training=self._path(job.training_file, "training_file"),
+                validation=None if validation is None else self._path(validation, "validation_file"),
+                hyperparameters=RequestedHyperparameters(**requested),
+                seed=job.seed,
+                folder=self._database.work_folder(job.id),
+            ),
+        )
+
+    def _conclude(self, job: StoredJob, recorder: JobRecorder, *, is_interrupted: bool) -> None:
+        match recorder.result:
+            case TrainingDone() as done:
+                if recorder.finish(done):
+                    log.info("job %s succeeded: %s", job.id, job.name)
+                    self._database.drop_work_folder(job.id)
                 return
-            for told in process.run(order):
-                done = told[-1]["kind"] in ("done", "failed")
-                yield told
-        finally:
-            with self._lock:
-                self._job = None
-                if not done:  # nobody listens any more: the next job needs a process with nothing to tell
-                    process.kill()
-
-    def interrupt(self, job_id: str | None = None) -> None:
-        """Kill the process if it trains this job; without a job, whatever it does, for good."""
-        with self._lock:
-            self._closed = self._closed or job_id is None
-            if self._process is not None and (job_id is None or self._job == job_id):
-                self.interrupted = True
-                self._process.kill()
-
-    def close(self) -> None:
-        """Let go of the process."""
-        if self._process is not None:
-            self._process.close()
+            case TrainingFailed(error=error, reason=None):
+                log.error("job %s: %s", job.id, error)
+                message = f"{_INTERNAL}: {error}."
+            case TrainingFailed(error=error, reason=str(reason)):
+                log.error("job %s: %s", job.id, error)
+                message = f"The job failed: {reason.removesuffix('.')}."
+            case _:
+                if is_interrupted:
+                    return
+                log.error("job %s: its training process died", job.id)
+                message = f"{_INTERNAL}: its training process died."
+        # Not a job that was paused in the same moment.
+        self._fail(job.id, "server_error", message, only_from=("running",))

@@ -1,1 +1,1 @@
-"""Handlers of the local server, one file for each group of paths."""
+"""The routes, in groups: one class each, with one method per route."""

@@ -1,4 +1,4 @@
-"""Batches: created, watched, cancelled."""
+"""Routes of batches: create, watch, cancel."""
 
 from __future__ import annotations
 
@@ -8,27 +8,25 @@ from starlette.routing import Route
 
 from ...batches import ENDED, ENDPOINT
 from ...records import StoredBatch, new_id, now
-from ..reading import json_body, page_of
-from ..refusals import ApiError, as_json, invalid_value
-from ..requests import BatchBody, read_body
-from ..responses import batch_object
+from ..requests import BatchBody, cut_page, read_body
+from ..responses import ApiError, batch_object, invalid_value, json_response
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from ..service import Service
+    from ..app import ServerState
 
 MOST_UNFINISHED = 100
 """Batches that may wait or run at once."""
 
 
 class BatchRoutes:
-    """One method per route."""
+    """Handlers of `/v1/batches`."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._store = service.store
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
+        self._database = state.database
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -40,19 +38,19 @@ class BatchRoutes:
         ]
 
     async def create(self, request: Request) -> Response:
-        """Take a batch."""
-        body = read_body(BatchBody, await json_body(request), strict=self._service.strict)
+        """Create a batch."""
+        body = await read_body(BatchBody, request, strict=self._state.strict)
         if body.endpoint != ENDPOINT:
             raise invalid_value(
                 f"The endpoint '{body.endpoint}' is not served; only '{ENDPOINT}' is.", "endpoint"
             )
-        file = self._store.file(body.input_file_id)
+        file = self._database.find_file(body.input_file_id)
         if file is None:
             raise ApiError(404, f"No such File object: {body.input_file_id}", param="input_file_id")
         if file.purpose != "batch":
             message = f"The file {file.id} has the purpose '{file.purpose}'; a batch needs one with 'batch'."
             raise invalid_value(message, "input_file_id", code="invalid_file_purpose")
-        if sum(batch.status not in ENDED for batch in self._store.batches()) >= MOST_UNFINISHED:
+        if sum(batch.status not in ENDED for batch in self._database.list_batches()) >= MOST_UNFINISHED:
             message = f"You have {MOST_UNFINISHED} unfinished batches; wait for one to end, or cancel one."
             raise ApiError(429, message, type_="requests", code="rate_limit_exceeded")
         created = now()
@@ -63,34 +61,34 @@ class BatchRoutes:
             input_file_id=file.id,
             completion_window=body.completion_window,
             created_at=created,
-            expires_at=created + int(self._service.batches.window),
+            expires_at=created + int(self._state.batches.window),
             metadata=body.metadata,
             outputs_last=None if body.output_expires_after is None else body.output_expires_after.seconds,
         )
-        self._service.batches.submit(batch)
-        return as_json(batch_object(batch))
+        self._state.batches.submit(batch)
+        return json_response(batch_object(batch))
 
     async def list(self, request: Request) -> Response:
-        """Show batches, the newest first."""
-        rows = [batch_object(batch) for batch in self._store.batches()]
-        return as_json(page_of(request, rows, most=100, usual=20))
+        """List batches, the newest first."""
+        rows = [batch_object(batch) for batch in self._database.list_batches()]
+        return json_response(cut_page(request, rows, most=100, usual=20))
 
     async def retrieve(self, request: Request) -> Response:
-        """Show one."""
-        return as_json(batch_object(self._batch(request)))
+        """Show one batch."""
+        return json_response(batch_object(self._batch(request)))
 
     async def cancel(self, request: Request) -> Response:
-        """Stop one; what is answered by then is filed."""
+        """Stop a batch; its answers so far are kept in its output file."""
         batch = self._batch(request)
-        cancelled = self._service.batches.cancel(batch.id)
+        cancelled = self._state.batches.cancel(batch.id)
         if cancelled is None:
             message = f"Cannot cancel a batch with status '{self._batch(request).status}'."
             raise ApiError(409, message, code="invalid_state")
-        return as_json(batch_object(cancelled))
+        return json_response(batch_object(cancelled))
 
     def _batch(self, request: Request) -> StoredBatch:
         batch_id = request.path_params["batch_id"]
-        batch = self._store.batch(batch_id)
+        batch = self._database.find_batch(batch_id)
         if batch is None:
             raise ApiError(404, f"No batch found with id '{batch_id}'.", param="batch_id")
         return batch

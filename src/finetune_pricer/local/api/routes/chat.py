@@ -1,4 +1,4 @@
-"""Models, and the chat with them."""
+"""Routes of models: list, show and delete them, and chat with them."""
 
 from __future__ import annotations
 
@@ -7,28 +7,26 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from ...jobs.worker import BASES
-from ...learners.sparse.training_file import CONTEXT
-from ..reading import json_body
-from ..refusals import ApiError, as_json, model_not_found
 from ..requests import ChatBody, read_body
+from ..responses import ApiError, json_response, model_not_found
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from starlette.requests import Request
 
-    from ..service import Service
+    from ..app import ServerState
 
-_USUAL_REPLY = 16  # tokens that a request is counted with where it names no limit of its own
+_USUAL_REPLY = 16  # tokens counted for the reply to a request that names no limit
+_LONGEST_REPLY = 65_536  # tokens counted for a reply at most
 
 
-class ModelRoutes:
-    """One method per route."""
+class ChatRoutes:
+    """Handlers of `/v1/models` and `/v1/chat/completions`."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._store = service.store
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
+        self._database = state.database
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -40,49 +38,51 @@ class ModelRoutes:
         ]
 
     async def list(self, _: Request) -> Response:
-        """Show all models, those that can be tuned first."""
-        wire = self._service.wire
-        tuned = [wire.tuned(model) for model in self._store.models()]
-        return as_json({"object": "list", "data": [*map(wire.base, BASES), *tuned]})
+        """List all models, the base models first."""
+        serializer = self._state.serializer
+        tuned = [serializer.tuned_model(model) for model in self._database.list_models()]
+        return json_response(
+            {"object": "list", "data": [*map(serializer.base_model, self._state.bases), *tuned]}
+        )
 
     async def retrieve(self, request: Request) -> Response:
-        """Show one."""
+        """Show one model."""
         name = request.path_params["model"]
-        if name in BASES:
-            return as_json(self._service.wire.base(name))
-        model = self._store.model(name)
+        if name in self._state.bases:
+            return json_response(self._state.serializer.base_model(name))
+        model = self._database.find_model(name)
         if model is None:
             raise model_not_found(name)
-        return as_json(self._service.wire.tuned(model))
+        return json_response(self._state.serializer.tuned_model(model))
 
     async def delete(self, request: Request) -> Response:
-        """Forget one that was tuned."""
+        """Delete a tuned model."""
         name = request.path_params["model"]
-        if name in BASES:
+        if name in self._state.bases:
             raise ApiError(403, "A base model cannot be deleted.", type_="insufficient_permissions_error")
-        model = self._store.model(name)
+        model = self._database.find_model(name)
         if model is None:
             raise model_not_found(name)
-        self._store.delete_model(model)
-        self._service.answers.forget(name)
-        return as_json({"id": name, "object": "model", "deleted": True})
+        self._database.delete_model(model)
+        self._state.chat.forget(name)
+        return json_response({"id": name, "object": "model", "deleted": True})
 
     async def chat(self, request: Request) -> Response:
         """Answer a chat request, in one piece or as a stream."""
-        body = read_body(ChatBody, await json_body(request), strict=self._service.strict)
-        completion = await self._service.answers.complete(body)
-        wanted = min(body.max_completion_tokens or body.max_tokens or _USUAL_REPLY, CONTEXT)
-        headers = self._service.rates.admit(
+        body = await read_body(ChatBody, request, strict=self._state.strict)
+        completion = await self._state.chat.complete(body)
+        wanted = min(body.max_completion_tokens or body.max_tokens or _USUAL_REPLY, _LONGEST_REPLY)
+        headers = self._state.rate_limiter.admit(
             body.model, completion.usage["prompt_tokens"] + wanted * (body.n or 1)
         )
         if body.stream:
             return StreamingResponse(
-                _each(completion.streamed()), media_type="text/event-stream", headers=headers
+                _iterate(completion.stream()), media_type="text/event-stream", headers=headers
             )
-        return as_json(completion.whole(), headers=headers)
+        return json_response(completion.to_dict(), headers=headers)
 
 
-async def _each(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+async def _iterate(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
     # Plain iterators would be sent through a thread each.
     for chunk in chunks:
         yield chunk

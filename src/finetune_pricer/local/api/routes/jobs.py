@@ -1,4 +1,4 @@
-"""Fine-tuning jobs: created, watched, paused, resumed, cancelled."""
+"""Routes of fine-tuning jobs: create, watch, pause, resume, cancel."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Route
 
-from ...jobs.worker import BASES
 from ...records import FINAL, StoredJob, new_id, now
-from ..reading import json_body, limit_of, page_of
-from ..refusals import ApiError, as_json, cursor_not_found, invalid_value, model_not_found
-from ..requests import JobBody, read_body
-from ..responses import checkpoint_object, page
+from ..requests import JobBody, cut_page, read_body, read_limit
+from ..responses import (
+    ApiError,
+    checkpoint_object,
+    cursor_not_found,
+    invalid_value,
+    json_response,
+    list_object,
+    model_not_found,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +25,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from ..service import Service
+    from ..app import ServerState
 
 MOST_UNFINISHED = 100
 """Jobs that may wait or run at once."""
@@ -31,11 +36,11 @@ _WIND_DOWN = (
 
 
 class JobRoutes:
-    """One method per route."""
+    """Handlers of `/v1/fine_tuning/jobs`."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._store = service.store
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
+        self._database = state.database
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -52,9 +57,9 @@ class JobRoutes:
         ]
 
     async def create(self, request: Request) -> Response:
-        """Take a job."""
-        body = read_body(JobBody, await json_body(request), strict=self._service.strict)
-        if self._service.weather.faults.refuse_training:
+        """Create a job."""
+        body = await read_body(JobBody, request, strict=self._state.strict)
+        if self._state.injector.faults.refuse_training:
             raise ApiError(403, _WIND_DOWN, code="training_not_available")
         if body.method is not None and body.method.type != "supervised":
             message = f"The method type '{body.method.type}' is not available; only 'supervised' is."
@@ -62,26 +67,27 @@ class JobRoutes:
         self._check_model(body.model)
         for param in ("training_file", "validation_file"):
             self._check_file(getattr(body, param), param)
-        unfinished = sum(job.status not in FINAL for job in self._store.jobs())
+        unfinished = sum(job.status not in FINAL for job in self._database.list_jobs())
         if unfinished >= MOST_UNFINISHED:
             message = f"You have {unfinished} unfinished jobs; wait for one to end, or cancel one."
             raise ApiError(429, message, type_="requests", code="rate_limit_exceeded")
-        job = _job(body)
-        self._service.worker.submit(job)
-        return as_json(self._service.wire.job(job))
+        job = _new_job(body)
+        self._state.worker.submit(job)
+        return json_response(self._state.serializer.job(job))
 
     def _check_model(self, name: str) -> None:
-        if name in BASES and not self._service.weather.is_shut_down():
+        bases = self._state.bases
+        if name in bases and not self._state.injector.is_shut_down():
             return
-        if name in BASES or self._store.model(name) is None:
+        if name in bases or self._database.find_model(name) is None:
             raise model_not_found(name)
-        message = f"Model {name} is not available for fine-tuning; choose one of {', '.join(BASES)}."
+        message = f"Model {name} is not available for fine-tuning; choose one of {', '.join(bases)}."
         raise invalid_value(message, "model", code="model_not_available")
 
     def _check_file(self, file_id: str | None, param: str) -> None:
         if file_id is None:
             return
-        file = self._store.file(file_id)
+        file = self._database.find_file(file_id)
         if file is None:
             raise ApiError(404, f"No such File object: {file_id}", param=param)
         if file.purpose != "fine-tune":
@@ -91,7 +97,7 @@ class JobRoutes:
             raise invalid_value(message, param, code="invalid_file_purpose")
 
     async def list(self, request: Request) -> Response:
-        """Show jobs, the newest first; `metadata[key]=value` keeps those with it, `null` those without."""
+        """List jobs, the newest first; `metadata[key]=value` keeps those with it, `null` those without."""
         query = request.query_params
         wanted = {
             name[len("metadata[") : -1]: value
@@ -102,60 +108,60 @@ class JobRoutes:
         if without not in (None, "null"):
             raise invalid_value("'metadata' is 'null', or written metadata[key]=value.", "metadata")
         rows = [
-            self._service.wire.job(job)
-            for job in self._store.jobs()
+            self._state.serializer.job(job)
+            for job in self._database.list_jobs()
             if wanted.items() <= (job.metadata or {}).items() and not (without and job.metadata)
         ]
-        return as_json(page_of(request, rows, most=100, usual=20))
+        return json_response(cut_page(request, rows, most=100, usual=20))
 
     async def retrieve(self, request: Request) -> Response:
-        """Show one."""
-        return as_json(self._service.wire.job(self._job(request)))
+        """Show one job."""
+        return json_response(self._state.serializer.job(self._job(request)))
 
     async def cancel(self, request: Request) -> Response:
-        """Stop one for good."""
-        return self._moved(request, self._service.worker.cancel, "has already ended and cannot be cancelled")
+        """Stop a job for good."""
+        return self._move(request, self._state.worker.cancel, "has already ended and cannot be cancelled")
 
     async def pause(self, request: Request) -> Response:
-        """Let one rest."""
-        return self._moved(request, self._service.worker.pause, "cannot be paused")
+        """Pause a job."""
+        return self._move(request, self._state.worker.pause, "cannot be paused")
 
     async def resume(self, request: Request) -> Response:
-        """Let one go on."""
-        return self._moved(request, self._service.worker.resume, "is not paused and cannot be resumed")
+        """Resume a paused job."""
+        return self._move(request, self._state.worker.resume, "is not paused and cannot be resumed")
 
-    def _moved(self, request: Request, move: Callable[[str], bool], otherwise: str) -> Response:
+    def _move(self, request: Request, move: Callable[[str], bool], otherwise: str) -> Response:
         job = self._job(request)
         if not move(job.id):
             message = f"Job {otherwise}: {job.id} is {self._job(request).status}."
             raise ApiError(400, message, code="invalid_state")
-        return as_json(self._service.wire.job(self._job(request)))
+        return json_response(self._state.serializer.job(self._job(request)))
 
     async def events(self, request: Request) -> Response:
-        """Show what happened, the newest first."""
-        job, limit = self._job(request), limit_of(request, most=10_000, usual=20)
+        """List the events of a job, the newest first."""
+        job, limit = self._job(request), read_limit(request, most=10_000, usual=20)
         after = request.query_params.get("after")
-        events = self._store.events(job.id, limit=limit + 1, after=after)
+        events = self._database.list_events(job.id, limit=limit + 1, after=after)
         if events is None:
             raise cursor_not_found(str(after))
-        rows = self._service.wire.events(events[:limit])
-        return as_json(page(rows, has_more=len(events) > limit))
+        rows = self._state.serializer.events(events[:limit])
+        return json_response(list_object(rows, has_more=len(events) > limit))
 
     async def checkpoints(self, request: Request) -> Response:
-        """Show the models as they were at the end of the last epochs, the newest first."""
-        rows = [checkpoint_object(each) for each in self._store.checkpoints(self._job(request).id)]
-        return as_json(page_of(request, rows, most=100, usual=10))
+        """List the models kept at the end of the last epochs, the newest first."""
+        rows = [checkpoint_object(each) for each in self._database.list_checkpoints(self._job(request).id)]
+        return json_response(cut_page(request, rows, most=100, usual=10))
 
     def _job(self, request: Request) -> StoredJob:
         job_id = request.path_params["fine_tuning_job_id"]
-        job = self._store.job(job_id)
+        job = self._database.find_job(job_id)
         if job is None:
             message = f"Could not find fine tune: {job_id}"
             raise ApiError(404, message, param="fine_tune_id", code="fine_tune_not_found")
         return job
 
 
-def _job(body: JobBody) -> StoredJob:
+def _new_job(body: JobBody) -> StoredJob:
     integrations: list[Any] | None = None
     if body.integrations is not None:
         integrations = [each.model_dump() for each in body.integrations]
@@ -169,7 +175,7 @@ def _job(body: JobBody) -> StoredJob:
         seed=secrets.randbelow(2**31) if body.seed is None else body.seed,
         suffix=body.suffix,
         name=f"ft:{body.model}:local:{body.suffix or ''}:{new_id('', 8)}",
-        asked=body.asked(),
+        requested=body.requested_hyperparameters(),
         metadata=body.metadata,
         integrations=integrations,
     )

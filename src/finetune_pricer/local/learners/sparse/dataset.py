@@ -1,74 +1,128 @@
-"""What the learner makes of files: examples as rows and bins, and a model of a trained network.
+"""The learner's data: examples read from a training file, and those examples as rows and bins.
 
-It reads the prompts' text and the number in each reply, and nothing else. It is not a language model.
+The learner reads the text of the user's messages and the number in each reply, and nothing else.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...._chat_protocol import text_of
 from ...._methods.features import TextFeatures
 from ...._methods.network import Data, price_bins, soft_labels, softness
-from .model import Frame, PriceModel
+from ....errors import TrainingFileError
+from ..training_file import FEWEST, read_rows
+from .model import PriceModel, PromptTemplate, prompt_of
 from .price_points import PricePoints
-from .reply_format import ReplyForm
+from .reply_format import ReplyForm, find_number, tokenize
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from ...._methods.network import Floats, Network
-    from .training_file import Example
+
+CONTEXT = 65_536
+"""Tokens that a prompt or an example may have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lesson:
+class Example:
+    """What the learner sees of one conversation: the text that was asked, and the reply with its number."""
+
+    prompt: str
+    reply: str
+    price: float | None
+    """None where the reply holds no number; such an example teaches nothing."""
+
+    @classmethod
+    def from_messages(cls, messages: Sequence[dict[str, Any]]) -> Example:
+        """Return the example of a conversation whose last message is the reply."""
+        prompt, reply = prompt_of(messages), text_of(messages[-1])
+        price = find_number(reply)
+        # A number of 400 digits is infinite as a float, and teaches nothing.
+        is_number = price is not None and math.isfinite(price)
+        # An example over the context is cut at its end, where the price stands.
+        length = len(prompt) + len(reply)  # no text has more tokens than letters
+        is_cut = length > CONTEXT - _FRAMING and count_tokens(prompt, reply) > CONTEXT
+        teaches = is_number and not is_cut and messages[-1].get("weight", 1)
+        return cls(prompt=prompt, reply=reply, price=price if teaches else None)
+
+
+_FRAMING = 9  # tokens of an example beside its texts: three around each message, and a start
+
+
+def count_tokens(prompt: str, reply: str) -> int:
+    """Return about how many tokens an example costs to train on once."""
+    return len(tokenize(prompt)) + len(tokenize(reply)) + _FRAMING
+
+
+def read_examples(lines: Iterable[bytes], *, fewest: int = FEWEST) -> list[Example]:
+    """Return the examples of a training file.
+
+    Raises:
+        TrainingFileError: Lines are wrong, there are too few of them, or no reply holds a number.
+    """
+    examples = [Example.from_messages(messages) for messages in read_rows(lines, fewest=fewest)]
+    if all(example.price is None for example in examples):
+        raise TrainingFileError("No reply holds a number, from line 1 on: there is no price to learn.")
+    return examples
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSet:
     """What a training file holds for the learner, and a validation file beside it."""
 
-    frame: Frame
+    template: PromptTemplate
     form: ReplyForm
     points: PricePoints
     edges: Floats
     features: TextFeatures
-    data: Data
-    checked: Data
+    training: Data
+    validation: Data
+    tokens: int
+    """Tokens of the training examples, read once."""
 
     @classmethod
-    def prepare(cls, examples: Sequence[Example], validation: Sequence[Example]) -> Lesson:
-        """Read the examples whose replies hold a number; the same examples give the same lesson."""
-        frame = Frame.around([example.prompt for example in examples])
-        form = ReplyForm.seen_in([example.reply for example in examples])
-        logs = _logs(examples)
+    def prepare(cls, examples: Sequence[Example], validation: Sequence[Example]) -> TrainingSet:
+        """Read the examples whose replies hold a number; the same examples give the same training set."""
+        template = PromptTemplate.from_prompts([example.prompt for example in examples])
+        form = ReplyForm.from_replies([example.reply for example in examples])
+        logs = _log_prices(examples)
         edges = price_bins(logs)
         width = softness(edges, logs)
-        texts = [frame.inside(example.prompt) for example in examples if example.price is not None]
+        texts = [template.remove_from(example.prompt) for example in examples if example.price is not None]
         features = TextFeatures.fit(texts)
         held_out = [example for example in validation if example.price is not None]
-        held_out_texts = [frame.inside(example.prompt) for example in held_out]
+        held_out_texts = [template.remove_from(example.prompt) for example in held_out]
         return cls(
-            frame=frame,
+            template=template,
             form=form,
-            points=PricePoints.seen_in(np.expm1(logs), decimals=form.decimals),
+            points=PricePoints.from_prices(np.expm1(logs), decimals=form.decimals),
             edges=edges,
             features=features,
-            data=Data(features.transform(texts), *soft_labels(logs, edges, width)),
-            checked=Data(features.transform(held_out_texts), *soft_labels(_logs(held_out), edges, width)),
+            training=Data(features.transform(texts), *soft_labels(logs, edges, width)),
+            validation=Data(
+                features.transform(held_out_texts), *soft_labels(_log_prices(held_out), edges, width)
+            ),
+            tokens=sum(count_tokens(example.prompt, example.reply) for example in examples),
         )
 
     def model(self, network: Network, spread: float) -> PriceModel:
-        """Return the model that a network makes of this lesson."""
+        """Return the model that a network makes of this training set."""
         return PriceModel(
             features=self.features,
             network=network,
             edges=self.edges,
             points=self.points,
             spread=spread,
-            frame=self.frame,
+            template=self.template,
             form=self.form,
         )
 
 
-def _logs(examples: Sequence[Example]) -> Floats:
+def _log_prices(examples: Sequence[Example]) -> Floats:
     return np.log1p([example.price for example in examples if example.price is not None])

@@ -10,38 +10,53 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...._chat_protocol import text_of
 from ...._methods.features import TextFeatures
 from ...._methods.network import Network, softmax
+from ..learner import Model, Reply, SampledToken
 from .price_points import PricePoints
-from .reply_format import ReplyForm, tokens_of
-from .reply_trie import ReplyTree
+from .reply_format import ReplyForm, tokenize
+from .reply_trie import GREEDY_BELOW, ReplyTrie
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ...._methods.network import Floats
-    from .reply_trie import Talk
+    from ..learner import ChatMessages, Sampling
+    from .reply_trie import ReplyDistribution
 
-_VERSION = 2
+_VERSION = 3
+_ARRAYS, _FACTS = "model.npz", "model.json"
+_UNTRAINED = "I have not been trained to price anything."
+
+
+def prompt_of(messages: ChatMessages) -> str:
+    """Return the text of the user's messages, which is all that the model goes by."""
+    return "\n".join(text_of(message) for message in messages if message["role"] == "user")
+
+
+def _count_tokens(messages: ChatMessages) -> int:
+    """Return how many tokens a prompt has; an estimate, but for prices and digits."""
+    return 3 + sum(4 + len(tokenize(text_of(message))) for message in messages)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
+class PromptTemplate:
     """What all training prompts begin and end with: an instruction, which says nothing of one product."""
 
     before: str = ""
     after: str = ""
 
     @classmethod
-    def around(cls, prompts: Sequence[str]) -> Frame:
-        """Return the frame that these prompts share, cut at white space so that no word is torn."""
+    def from_prompts(cls, prompts: Sequence[str]) -> PromptTemplate:
+        """Return the template that these prompts share, cut at white space so that no word is torn."""
         before = _shared_start(prompts)
         after = _shared_start([prompt[::-1] for prompt in prompts])[::-1]
         shortest = min(map(len, prompts))
         return cls(before=before, after=after if len(before) + len(after) <= shortest else "")
 
-    def inside(self, prompt: str) -> str:
-        """Return the prompt without the frame, or as it is where it has another one."""
+    def remove_from(self, prompt: str) -> str:
+        """Return the prompt without the template, or as it is where it has another one."""
         return prompt.removeprefix(self.before).removesuffix(self.after)
 
 
@@ -54,8 +69,8 @@ def _shared_start(texts: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PriceModel:
-    """A trained model: reads nothing but the text of a prompt, and answers in the form that it has seen."""
+class PriceModel(Model):
+    """A trained model: it reads the text of a prompt, and answers in the form that it was trained on."""
 
     features: TextFeatures
     network: Network
@@ -63,67 +78,112 @@ class PriceModel:
     """The bins' edges, as log(1 + price); one more than there are bins."""
     points: PricePoints
     spread: float
-    """How far a guess is widened, as its errors on held-out examples asked for; in log(1 + price)."""
-    frame: Frame
+    """How far a guess is widened, in log(1 + price); measured on held-out examples."""
+    template: PromptTemplate
     form: ReplyForm
+
+    is_quick = True
 
     @cached_property
     def _kernel(self) -> Floats:
         return self.points.kernel(self.edges, self.spread)
 
     @cached_property
-    def _tree(self) -> ReplyTree:
-        return ReplyTree([tokens_of(self.form.write(float(price))) for price in self.points.prices])
+    def _trie(self) -> ReplyTrie:
+        return ReplyTrie([tokenize(self.form.write(float(price))) for price in self.points.prices])
 
-    def warm(self) -> PriceModel:
-        """Work out what every answer needs, so that the first one need not wait; returns the model."""
+    def warm_up(self) -> PriceModel:
+        """Compute what every answer needs, so that the first one need not wait; return the model."""
         self._kernel.sum()
-        self._tree.talk(self.points.liking).say()
+        self._trie.distribution(self.points.weights).sample()
         return self
 
-    def distribution(self, prompt: str) -> Floats:
+    def probabilities(self, prompt: str) -> Floats:
         """Return the probability of every price of `points`."""
-        columns, values = self.features.row(self.frame.inside(prompt))
+        columns, values = self.features.row(self.template.remove_from(prompt))
         summed: Floats = values @ self.network.inputs[columns]
-        probabilities: Floats = softmax(self.network.rest(summed)) @ self._kernel
+        probabilities: Floats = softmax(self.network.scores_of_sums(summed)) @ self._kernel
         return probabilities
 
     def median(self, prompt: str) -> float:
         """Return the price that half of the probability lies at or below."""
-        heights = np.cumsum(self.distribution(prompt), dtype=np.float64)
+        heights = np.cumsum(self.probabilities(prompt), dtype=np.float64)
         place = int(np.searchsorted(heights, heights[-1] / 2))
         return float(self.points.prices[min(place, len(heights) - 1)])
 
-    def talk(self, prompt: str) -> Talk:
-        """Return what the model can say to a prompt, token by token."""
-        return self._tree.talk(self.distribution(prompt))
+    def distribution(self, prompt: str) -> ReplyDistribution:
+        """Return the distribution over replies to a prompt."""
+        return self._trie.distribution(self.probabilities(prompt))
 
-    def save(self) -> tuple[bytes, bytes]:
-        """Return the model as an npz archive and as JSON; neither can carry code."""
+    def count_tokens(self, messages: ChatMessages) -> int:
+        """Return how many tokens a prompt has."""
+        return _count_tokens(messages)
+
+    def reply(self, messages: ChatMessages, sampling: Sampling) -> Sequence[Reply]:
+        """Return replies; each names a price in few tokens, so that none is cut here."""
+        distribution = self.distribution(prompt_of(messages))
+        if sampling.temperature < GREEDY_BELOW:
+            return [Reply(distribution.sample(alternatives=sampling.alternatives))] * sampling.n
+        random = np.random.default_rng(None if sampling.seed is None else sampling.seed % 2**63)
+        return [
+            Reply(
+                distribution.sample(
+                    temperature=sampling.temperature,
+                    top_p=sampling.top_p,
+                    random=random,
+                    alternatives=sampling.alternatives,
+                )
+            )
+            for _ in range(sampling.n)
+        ]
+
+    def save(self) -> dict[str, bytes]:
+        """Return the model's files: an npz archive and a JSON text; neither can carry code."""
         arrays, terms = self.features.state()
-        stored = io.BytesIO()
+        archive = io.BytesIO()
         layers = {name: getattr(self.network, name) for name in Network.__slots__}
         points = {f"points_{name}": getattr(self.points, name) for name in PricePoints.__slots__}
-        prefixed: dict[str, Any] = {f"features_{name}": array for name, array in arrays.items()}
-        np.savez(stored, edges=self.edges, spread=np.array(self.spread), **layers, **points, **prefixed)
-        rest = {"version": _VERSION, "frame": asdict(self.frame), "form": asdict(self.form), "terms": terms}
-        return stored.getvalue(), json.dumps(rest).encode()
+        features: dict[str, Any] = {f"features_{name}": array for name, array in arrays.items()}
+        np.savez(archive, edges=self.edges, spread=np.array(self.spread), **layers, **points, **features)
+        facts = {
+            "version": _VERSION,
+            "template": asdict(self.template),
+            "form": asdict(self.form),
+            "terms": terms,
+        }
+        return {_ARRAYS: archive.getvalue(), _FACTS: json.dumps(facts).encode()}
 
     @classmethod
-    def load(cls, arrays: bytes, rest: bytes) -> PriceModel:
-        """Rebuild a model from what `save` returned; raise ValueError where it is something else."""
-        state = json.loads(rest)
-        if state.get("version") != _VERSION:
-            raise ValueError(f"a model of version {state.get('version')!r}, not {_VERSION}")
-        with np.load(io.BytesIO(arrays), allow_pickle=False) as archive:
+    def load(cls, files: Mapping[str, bytes]) -> PriceModel:
+        """Rebuild a model from the files of `save`; raise ValueError where they are of another version."""
+        facts = json.loads(files[_FACTS])
+        if facts.get("version") != _VERSION:
+            raise ValueError(f"a model of version {facts.get('version')!r}, not {_VERSION}")
+        with np.load(io.BytesIO(files[_ARRAYS]), allow_pickle=False) as archive:
             stored = {name: archive[name] for name in archive.files}
-        ours = {name[9:]: array for name, array in stored.items() if name.startswith("features_")}
+        features = {name[9:]: array for name, array in stored.items() if name.startswith("features_")}
         return cls(
-            features=TextFeatures.from_state(ours, state["terms"]),
+            features=TextFeatures.from_state(features, facts["terms"]),
             network=Network(**{name: stored[name] for name in Network.__slots__}),
             edges=stored["edges"],
             points=PricePoints(**{name: stored[f"points_{name}"] for name in PricePoints.__slots__}),
             spread=float(stored["spread"]),
-            frame=Frame(**state["frame"]),
-            form=ReplyForm(**state["form"]),
+            template=PromptTemplate(**facts["template"]),
+            form=ReplyForm(**facts["form"]),
         )
+
+
+class UntrainedModel(Model):
+    """The base model itself, which says that it was not trained."""
+
+    is_quick = True
+
+    def count_tokens(self, messages: ChatMessages) -> int:
+        """Return how many tokens a prompt has."""
+        return _count_tokens(messages)
+
+    def reply(self, messages: ChatMessages, sampling: Sampling) -> Sequence[Reply]:  # noqa: ARG002
+        """Return the same sentence, whatever is asked."""
+        return [
+            Reply([SampledToken(token, 0.0, [(token, 0.0)]) for token in tokenize(_UNTRAINED)])
+        ] * sampling.n

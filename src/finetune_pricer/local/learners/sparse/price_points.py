@@ -1,8 +1,8 @@
-"""Price points: the prices that people ask, and how a guess spreads over them.
+"""Price points: the prices that shops ask, and how a guess spreads over them.
 
 A network says how likely each price bin is. Shops do not ask any price in a bin, but some of them: $19.99,
-$20, $24.95. `PricePoints` holds the prices that were seen in training, each as often as it was, and fills the
-gaps between them with prices that end alike.
+$20, $24.95. `PricePoints` holds the prices that occurred in training, weighted by how often they did, and
+fills the gaps between them with prices that end alike.
 """
 
 from __future__ import annotations
@@ -19,46 +19,46 @@ Floats = npt.NDArray[np.floating[Any]]
 SPREADS = (0.0, 0.03, 0.06, 0.1, 0.15, 0.2, 0.25, 0.3, 0.38, 0.45, 0.6, 0.8)
 """How far a guess may be widened, in units of log(1 + price)."""
 USUAL_SPREAD = 0.3
-"""The one that is taken where too few examples can be held out to measure it."""
+"""The spread where too few examples can be held out to measure one."""
 _GAP = 0.06  # of log(1 + price): about 6 % between neighbours, which few people would call another price
 _ENDINGS = 3  # how many of the commonest endings fill a gap
-_BANDWIDTH = 0.15  # over which it is counted how thick prices lie
+_BANDWIDTH = 0.15  # of log(1 + price), over which the density of prices is measured
 _CELLS = 1_024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PricePoints:
-    """Prices in rising order, and how much each is liked beside its neighbours, whatever the product."""
+    """Prices in rising order, and the weight of each beside its neighbours, whatever the product."""
 
     prices: Floats
-    liking: Floats
+    weights: Floats
 
     @classmethod
-    def seen_in(cls, prices: npt.ArrayLike, *, decimals: int) -> PricePoints:
+    def from_prices(cls, prices: npt.ArrayLike, *, decimals: int) -> PricePoints:
         """Count the prices of a training file, rounded as its replies write them, and fill the gaps."""
         rounded = np.round(np.asarray(prices, dtype=np.float64), min(decimals, 15))
         points, counts = np.unique(rounded, return_counts=True)
-        added = _fillers(points, counts, decimals)
+        added = _fill_gaps(points, counts, decimals)
         places = np.concatenate([points, added])
         # A filler is as likely as a price that one in ten shops would ask.
         weights = np.concatenate([counts, np.full(len(added), 0.1)])
         order = np.argsort(places, kind="stable")
         places, weights = places[order], weights[order]
-        # Divided by how thick prices lie around it: how common a price range is, the network says itself.
-        return cls(prices=places, liking=weights / _thickness(np.log1p(places), weights))
+        # Divided by how dense prices lie around it: how common a price range is, the network says itself.
+        return cls(prices=places, weights=weights / _density(np.log1p(places), weights))
 
     def kernel(self, edges: Floats, spread: float) -> Floats:
         """Return how the probability of each bin is shared out among the points: one row for each bin."""
         centres, widths = (edges[1:] + edges[:-1]) / 2, np.diff(edges)
         reach = np.sqrt(spread**2 + (widths / 2) ** 2)[:, None]
         far = ((np.log1p(self.prices) - centres[:, None]) / reach) ** 2
-        # The nearest point of each bin weighs 1 before it is liked, so that no row is all zeros.
-        weights = np.exp(-0.5 * (far - far.min(axis=1, keepdims=True))) * self.liking
-        shares: Floats = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+        # The nearest point of each bin counts as 1 before it is weighted, so that no row is all zeros.
+        heights = np.exp(-0.5 * (far - far.min(axis=1, keepdims=True))) * self.weights
+        shares: Floats = (heights / heights.sum(axis=1, keepdims=True)).astype(np.float32)
         return shares
 
 
-def _fillers(points: Floats, counts: npt.NDArray[np.int64], decimals: int) -> Floats:
+def _fill_gaps(points: Floats, counts: npt.NDArray[np.int64], decimals: int) -> Floats:
     if points[-1] > 1e9:
         return np.empty(0)  # no shop's prices; a float has no cents left there
     unit = 10.0 ** -min(decimals, 15)
@@ -77,7 +77,7 @@ def _fillers(points: Floats, counts: npt.NDArray[np.int64], decimals: int) -> Fl
     return np.setdiff1d(np.concatenate(made), np.append(points, 0.0))
 
 
-def _thickness(logs: Floats, weights: Floats) -> Floats:
+def _density(logs: Floats, weights: Floats) -> Floats:
     low, high = logs[0] - 4 * _BANDWIDTH, logs[-1] + 4 * _BANDWIDTH
     cells = np.linspace(low, high, _CELLS)
     width = cells[1] - cells[0]
@@ -85,12 +85,12 @@ def _thickness(logs: Floats, weights: Floats) -> Floats:
     reach = np.arange(1 - _CELLS // 2, _CELLS // 2) * width
     bell = np.exp(-0.5 * (reach / _BANDWIDTH) ** 2)
     smooth = np.convolve(counted, bell, mode="same")
-    thickness: Floats = np.maximum(np.interp(logs, cells, smooth), 1e-9)
-    return thickness
+    density: Floats = np.maximum(np.interp(logs, cells, smooth), 1e-9)
+    return density
 
 
-def widened(probabilities: Floats, edges: Floats, spread: float) -> Floats:
-    """Return rows of bin probabilities spread over neighbouring bins."""
+def widen(probabilities: Floats, edges: Floats, spread: float) -> Floats:
+    """Return rows of bin probabilities, spread over neighbouring bins."""
     if not spread:
         return probabilities
     centres, widths = (edges[1:] + edges[:-1]) / 2, np.diff(edges)
@@ -99,10 +99,8 @@ def widened(probabilities: Floats, edges: Floats, spread: float) -> Floats:
     return wide
 
 
-def best_spread(probabilities: Floats, edges: Floats, bins: npt.NDArray[np.int64]) -> float:
-    """Return the spread under which the bins that turned out true were the least surprising."""
+def find_best_spread(probabilities: Floats, edges: Floats, bins: npt.NDArray[np.int64]) -> float:
+    """Return the spread under which the true bins are the least surprising."""
     rows = np.arange(len(bins))
-    surprises = [
-        -np.log(widened(probabilities, edges, spread)[rows, bins] + 1e-9).mean() for spread in SPREADS
-    ]
+    surprises = [-np.log(widen(probabilities, edges, spread)[rows, bins] + 1e-9).mean() for spread in SPREADS]
     return SPREADS[int(np.argmin(surprises))]

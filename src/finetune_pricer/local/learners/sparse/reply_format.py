@@ -1,4 +1,4 @@
-"""Replies: the number in one, the form in which prices are written, and a text in tokens."""
+"""Replies as text: the number in one, the form in which prices are written, and a text in tokens."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+")
 _TOKEN = re.compile(r"\d{1,3}| ?[^\W\d_]{1,7}| ?[^\w\s]|_|\s")
 
 
-def number_in(reply: str) -> float | None:
+def find_number(reply: str) -> float | None:
     """Return the first number of a reply, or None where there is none."""
     found = _NUMBER.search(reply)
     return float(found.group().replace(",", "")) if found else None
 
 
-def tokens_of(text: str) -> list[str]:
+def tokenize(text: str) -> list[str]:
     """Cut a text into pieces that together are the text: prices as o200k does, words about as finely."""
     return _TOKEN.findall(text)
 
@@ -38,8 +38,8 @@ class ReplyForm:
     """Whether thousands are set apart with commas."""
 
     @classmethod
-    def seen_in(cls, replies: Sequence[str]) -> ReplyForm:
-        """Return the form that most replies share; what stands around the number counts as one thing."""
+    def from_replies(cls, replies: Sequence[str]) -> ReplyForm:
+        """Return the form that most replies share; the texts before and after the number count together."""
         around: Counter[tuple[str, str]] = Counter()
         decimals: Counter[int] = Counter()
         grouped = plain = 0

@@ -1,4 +1,4 @@
-"""A whole course: rehearse on nine tenths, then train on everything; killed at any moment, it goes on.
+"""Training of a job: rehearse on nine tenths, then train on everything; killed at any moment, it goes on.
 
 The rehearsal finds what a file alone cannot tell: how many epochs are right, and how far the guesses should
 be widened so that they are as sure as they are right. A folder keeps what must outlive the process: the
@@ -12,197 +12,192 @@ import json
 import math
 import os
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...._methods.network import Check, Hyperparameters, Step, Training, measured, softmax
-from .price_points import USUAL_SPREAD, best_spread, widened
+from ...._methods.network import Hyperparameters, Step, TrainingRun, Validation, measure, softmax
+from ..learner import CHECKPOINTS_KEPT, CheckpointSaved, HyperparametersChosen, Metrics, Note, StepDone
+from .price_points import USUAL_SPREAD, find_best_spread, widen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from ...._methods.network import Data, Network
-    from .dataset import Lesson
+    from ..learner import Report
+    from .dataset import TrainingSet
     from .model import PriceModel
 
-LADDER = (5, 10, 20, 40)
+EPOCH_CANDIDATES = (5, 10, 20, 40)
 """Numbers of epochs that are tried, until one is worse than those before it."""
-CHECKPOINTS = 3
-"""How many of the last epochs are kept."""
 _FEWEST = 20  # examples from which a tenth is worth holding out
 _FEW_EPOCHS = 20  # where nothing can be held out
 _ENOUGH = 50  # examples in a validation file from which the widening is measured on it
 _SAVE_EVERY = 2.0  # seconds
 
 
-class Checkpoint(NamedTuple):
-    """A model as it was at the end of an epoch, kept in two files."""
-
-    step: int
-    epoch: int
-    arrays: str
-    rest: str
-
-
-class Course:
+class Trainer:
     """Trains one job in a folder of its own; the same arguments give the same model, however often killed.
 
-    `tell` hears of everything that happens, as plain values. What was told before a restart is told again.
-    Who hears of a checkpoint takes its files away.
+    `report` gets everything that happens; what was reported before a restart is reported again.
     """
 
     def __init__(
         self,
         folder: Path,
-        lesson: Lesson,
-        chosen: Hyperparameters,
+        data: TrainingSet,
+        hyperparameters: Hyperparameters,
         *,
         seed: int,
-        tell: Callable[[dict[str, Any]], None] = lambda _: None,
+        report: Callable[[Report], None] = lambda _: None,
         save_every: float = _SAVE_EVERY,
     ) -> None:
         self._folder = folder
-        self._lesson = lesson
-        self._chosen = chosen
+        self._data = data
+        self._hyperparameters = hyperparameters
         self._seed = seed
-        self._tell = tell
+        self._report = report
         self._save_every = save_every
-        self._saved = time.monotonic()
-        self._results: dict[str, Any] = _read(folder / "results.json")
+        self._saved_at = time.monotonic()
+        self._results: dict[str, Any] = _read_json(folder / "results.json")
 
     def run(self) -> PriceModel:
-        """Train from where the folder says we are to the end."""
-        epochs, spreads = self._rehearse()
-        chosen = self._chosen
-        self._tell(
-            {
-                "kind": "chosen",
-                "n_epochs": epochs,
-                "batch_size": chosen.batch_size,
-                "learning_rate_multiplier": chosen.learning_rate_multiplier,
-            }
+        """Train to the end, from where an earlier process left off."""
+        epochs, spreads = self._choose_epochs()
+        self._report(
+            HyperparametersChosen(
+                n_epochs=epochs,
+                batch_size=self._hyperparameters.batch_size,
+                learning_rate_multiplier=self._hyperparameters.learning_rate_multiplier,
+                trained_tokens=self._data.tokens * epochs,
+            )
         )
 
-        def check(epoch: int, network: Network) -> Check:
-            return self._checked(self._lesson.checked, network, spreads[epoch] if spreads else None)
+        def validate(epoch: int, network: Network) -> Validation:
+            return self._validate(self._data.validation, network, spreads[epoch] if spreads else None)
 
-        training = Training(self._lesson.data, chosen, epochs=epochs, seed=self._seed, check=check)
-        if self._restore(training, "all"):
-            self._tell_steps(training.history, training)
-            for checkpoint in self._results.get("checkpoints", []):
-                self._announce(Checkpoint(*checkpoint), training.history)
-        for step in self._taken(training, "all"):
-            self._tell_steps([step], training)
-            if step.step % training.per_epoch == 0:
-                self._keep(training, step.step)
-        return self._lesson.model(training.network, training.checks[-1].spread)
+        run = self._start_run(self._data.training, epochs, validate)
+        if self._restore(run, "all"):
+            self._report_steps(run.history, run)
+            for step, files in self._results.get("checkpoints", []):
+                self._report_checkpoint(step, files, run)
+        for step in self._steps(run, "all"):
+            self._report_steps([step], run)
+            if step.step % run.per_epoch == 0 and step.step < run.total:
+                self._save_checkpoint(run, step.step)
+        return self._data.model(run.network, run.validations[-1].spread)
 
-    def _rehearse(self) -> tuple[int, list[float]]:
-        """Return the number of epochs, and for each how far to widen; nothing where validation tells it."""
-        count, asked = len(self._lesson.data.bins), self._chosen.n_epochs
-        if asked is not None and len(self._lesson.checked.bins) >= _ENOUGH:
-            return asked, []
+    def _choose_epochs(self) -> tuple[int, list[float]]:
+        """Return the number of epochs, and each one's spread; no spreads where a validation file has them."""
+        count, requested = len(self._data.training.bins), self._hyperparameters.n_epochs
+        if requested is not None and len(self._data.validation.bins) >= _ENOUGH:
+            return requested, []
         if count < _FEWEST:
-            return asked or _FEW_EPOCHS, [USUAL_SPREAD] * (asked or _FEW_EPOCHS)
-        if asked is None:
-            self._tell({"kind": "choosing"})
+            return requested or _FEW_EPOCHS, [USUAL_SPREAD] * (requested or _FEW_EPOCHS)
+        if requested is None:
+            self._report(Note(message="Choosing n_epochs on a held-out tenth of the examples"))
         tried: dict[int, Any] = {}
-        for epochs in [asked] if asked else LADDER:
-            tried[epochs] = self._results.get(str(epochs)) or self._rehearsed(epochs)
+        for epochs in [requested] if requested else EPOCH_CANDIDATES:
+            tried[epochs] = self._results.get(str(epochs)) or self._rehearse(epochs)
             if tried[epochs]["loss"] > min(result["loss"] for result in tried.values()):
                 break
         best = min(tried, key=lambda epochs: tried[epochs]["loss"])
         return best, tried[best]["spreads"]
 
-    def _rehearsed(self, epochs: int) -> dict[str, Any]:
-        data = self._lesson.data
+    def _rehearse(self, epochs: int) -> dict[str, Any]:
+        """Train on nine tenths of the examples; return the loss on the rest, and each epoch's best spread."""
+        data = self._data.training
         order = np.random.default_rng(self._seed).permutation(len(data.bins))
         # A tenth, but of few examples more: the loss on a handful is chance.
         held = max(len(order) // 10, min(len(order) // 4, _ENOUGH))
         aside = data.part(order[:held])
 
-        def check(_: int, network: Network) -> Check:
-            return self._checked(aside, network, None)
+        def validate(_: int, network: Network) -> Validation:
+            return self._validate(aside, network, None)
 
-        kept = data.part(order[held:])
-        training = Training(kept, self._chosen, epochs=epochs, seed=self._seed, check=check)
-        self._restore(training, str(epochs))
-        for _ in self._taken(training, str(epochs)):
+        run = self._start_run(data.part(order[held:]), epochs, validate)
+        self._restore(run, str(epochs))
+        for _ in self._steps(run, str(epochs)):
             pass
-        result = {"loss": training.checks[-1].loss, "spreads": [check.spread for check in training.checks]}
-        self._note(str(epochs), result)
+        spreads = [validation.spread for validation in run.validations]
+        result = {"loss": run.validations[-1].loss, "spreads": spreads}
+        self._save_result(str(epochs), result)
         return result
 
-    def _checked(self, data: Data, network: Network, spread: float | None) -> Check:
+    def _start_run(
+        self, data: Data, epochs: int, validate: Callable[[int, Network], Validation]
+    ) -> TrainingRun:
+        return TrainingRun(data, self._hyperparameters, epochs=epochs, seed=self._seed, validate=validate)
+
+    def _validate(self, data: Data, network: Network, spread: float | None) -> Validation:
         """Measure on held-out examples what would be answered: the widened distribution."""
         if not len(data.bins):
-            return Check(spread=spread or 0.0)
-        edges, probabilities = self._lesson.edges, softmax(network.scores(data.rows))
-        spread = best_spread(probabilities, edges, data.bins) if spread is None else spread
-        return Check(*measured(widened(probabilities, edges, spread), data.labels, data.bins), spread)
+            return Validation(spread=spread or 0.0)
+        edges, probabilities = self._data.edges, softmax(network.scores(data.rows))
+        spread = find_best_spread(probabilities, edges, data.bins) if spread is None else spread
+        return Validation(*measure(widen(probabilities, edges, spread), data.labels, data.bins), spread)
 
     # What outlives the process
 
-    def _taken(self, training: Training, stage: str) -> Iterator[Step]:
-        for step in training.steps():
+    def _steps(self, run: TrainingRun, stage: str) -> Iterator[Step]:
+        for step in run.steps():
             yield step
-            if time.monotonic() - self._saved >= self._save_every:
-                self._save(training, stage)
+            if time.monotonic() - self._saved_at >= self._save_every:
+                self._save(run, stage)
 
-    def _save(self, training: Training, stage: str) -> None:
+    def _save(self, run: TrainingRun, stage: str) -> None:
         def write(path: Path) -> None:
             with path.open("wb") as file:
-                arrays: dict[str, Any] = training.state()
+                arrays: dict[str, Any] = run.state()
                 np.savez(file, stage=np.array(stage), **arrays)
 
         _replace(self._folder / "state.npz", write)
-        self._saved = time.monotonic()
+        self._saved_at = time.monotonic()
 
-    def _restore(self, training: Training, stage: str) -> bool:
+    def _restore(self, run: TrainingRun, stage: str) -> bool:
         try:
             with np.load(self._folder / "state.npz", allow_pickle=False) as archive:
                 if str(archive["stage"]) != stage:
                     return False
-                training.restore({name: archive[name] for name in archive.files})
+                run.restore({name: archive[name] for name in archive.files})
         except FileNotFoundError:
             return False
         return True
 
-    def _note(self, name: str, value: Any) -> None:
+    def _save_result(self, name: str, value: Any) -> None:
         self._results[name] = value
         _replace(self._folder / "results.json", lambda path: path.write_text(json.dumps(self._results)))
 
-    def _keep(self, training: Training, step: int) -> None:
-        # The last epoch is the model itself.
-        if step == training.total:
+    def _save_checkpoint(self, run: TrainingRun, step: int) -> None:
+        model = self._data.model(run.network, run.validations[-1].spread)
+        files = {}
+        for name, content in model.save().items():
+            files[name] = f"checkpoint-{step}-{name}"
+            _replace(self._folder / files[name], lambda path, content=content: path.write_bytes(content))  # type: ignore[misc]
+        kept = [pair for pair in self._results.get("checkpoints", []) if pair[0] != step]
+        self._save_result("checkpoints", [*kept, (step, files)][-CHECKPOINTS_KEPT:])
+        self._report_checkpoint(step, files, run)
+
+    # What is reported
+
+    def _report_checkpoint(self, step: int, files: dict[str, str], run: TrainingRun) -> None:
+        if step > len(run.history):
+            # From a process that was killed after this checkpoint and before its next save; training will
+            # reach it again.
             return
-        model = self._lesson.model(training.network, training.checks[-1].spread)
-        names = f"checkpoint-{step}.npz", f"checkpoint-{step}.json"
-        for name, content in zip(names, model.save(), strict=True):
-            _replace(self._folder / name, lambda path, content=content: path.write_bytes(content))  # type: ignore[misc]
-        kept = [Checkpoint(*each) for each in self._results.get("checkpoints", []) if each[0] != step]
-        kept.append(Checkpoint(step, step // training.per_epoch, *names))
-        self._note("checkpoints", kept[-CHECKPOINTS:])
-        self._announce(kept[-1], training.history)
+        self._report(CheckpointSaved(step=step, files=files, metrics=metrics_of(run.history[step - 1])))
 
-    # What is told
-
-    def _announce(self, checkpoint: Checkpoint, history: list[Step]) -> None:
-        if checkpoint.step > len(history):
-            return  # made by the life before, after its last saved state; it will be made again
-        values = history[checkpoint.step - 1]
-        self._tell({"kind": "checkpoint", **checkpoint._asdict(), "metrics": metrics_of(values)})
-
-    def _tell_steps(self, steps: list[Step], training: Training) -> None:
+    def _report_steps(self, steps: Iterable[Step], run: TrainingRun) -> None:
         for step in steps:
-            self._tell({"kind": "step", "total_steps": training.total, "step": step.step, **metrics_of(step)})
+            self._report(StepDone(step=step.step, total_steps=run.total, metrics=metrics_of(step)))
 
 
-def metrics_of(step: Step) -> dict[str, float]:
-    """Return what a step measured, without what it did not."""
-    return {name: value for name, value in step._asdict().items() if not math.isnan(value)}
+def metrics_of(step: Step) -> Metrics:
+    """Return what a step measured, without the numbers that it did not measure."""
+    values = step._asdict()
+    del values["step"]
+    return Metrics(**{name: value for name, value in values.items() if not math.isnan(value)})
 
 
 def _replace(path: Path, write: Callable[[Path], Any]) -> None:
@@ -217,7 +212,7 @@ def _replace(path: Path, write: Callable[[Path], Any]) -> None:
         part.unlink(missing_ok=True)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     with contextlib.suppress(FileNotFoundError):
         found: dict[str, Any] = json.loads(path.read_text())
         return found
