@@ -248,6 +248,19 @@ def test_what_was_certainly_not_taken_is_neither_searched_for_nor_remembered(
 
 
 @pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("then", [["busy", "busy"], ["no connection", "busy"], ["refused"]], ids=str)
+def test_a_request_that_was_lost_stays_open_whatever_the_later_answers_are(
+    door: Door, training: TrainingFile, then: list[Outcome]
+) -> None:
+    lists = 2 * len([0.0, *WHOLE_SEARCH])  # the gateway passes the job on just after the search
+    shop = Shop(["made and lost", *then], keeps_metadata=False, looks_before_shown=lists)
+    with pytest.raises((ServiceUnavailable, RequestRejected)):
+        shop.create(door, training)
+    assert shop.create(door, training) == "ftjob-0"
+    assert len(shop.jobs) == 1
+
+
+@pytest.mark.parametrize("door", DOORS)
 def test_a_search_that_fails_decides_nothing(door: Door, training: TrainingFile) -> None:
     shop = Shop(["made and lost"], list_outcomes=["answer", "broken"], keeps_metadata=False)
     with pytest.raises(ServiceUnavailable, match=r"in time.*; call again with the same arguments") as caught:

@@ -304,49 +304,45 @@ Find = Callable[["Entry"], Flow[T | None]]
 def send_once(account: Account, kind: str, what: str, *, send: Send[T], find: Find[T]) -> Flow[T]:
     """Note a request, send it, and note what the service made; search where the answer is lost.
 
-    It is sent again only after the search has found nothing.
+    It is sent again only after the search has found nothing. A late gateway may still pass on what was lost:
+    whatever the later answers are, the entry of such a request stays open, so that calling again searches
+    first.
 
     Raises:
-        ServiceUnavailable: No answer came, and nothing was found; the entry stays open, so that calling again
-            searches first.
-        ServiceError: The service refuses, so that it made nothing.
+        ServiceUnavailable: No answer came, and nothing was found.
+        ServiceError: The service refuses.
     """
-    entry, sends = account.begin(kind, what), 0
+    entry, sends, was_lost = account.begin(kind, what), 0, False
     while True:
         sends += 1
         try:
             made = yield from send(entry)
         except ServiceUnavailable as error:
-            found = yield from _after_a_loss(account, entry, error, find, is_last=sends == _MOST_SENDS)
-            if found is None:
+            is_lost = error.reached and error.status != 429  # or the service has not taken it
+            was_lost = was_lost or is_lost
+            found = (yield from _find_lost(entry, error, find)) if is_lost else None
+            if found is None and sends < _MOST_SENDS:
+                yield Pause(min(error.retry_after or 1.0, LONGEST_RETRY_AFTER))
                 continue
+            if found is None:
+                if not was_lost:
+                    account.forget(entry)
+                raise _unsettled(entry, error) from error
             made = found
         except ServiceError:
-            account.forget(entry)
+            if not was_lost:
+                account.forget(entry)
             raise
         account.complete(entry, made.id)
         return made
 
 
-def _after_a_loss(
-    account: Account, entry: Entry, error: ServiceUnavailable, find: Find[T], *, is_last: bool
-) -> Flow[T | None]:
-    """Return what the request made after all, or None when it is to be sent again."""
-    was_not_taken = not error.reached or error.status == 429
+def _find_lost(entry: Entry, error: ServiceUnavailable, find: Find[T]) -> Flow[T | None]:
     _log.info("no answer to the request for a %s (%s); looking for what came of it", entry.kind, error)
-    if not was_not_taken:
-        try:
-            found = yield from _search(find, entry)
-        except PricerError as second:
-            raise _unsettled(entry, error) from second
-        if found is not None:
-            return found
-    if is_last:
-        if was_not_taken:
-            account.forget(entry)
-        raise _unsettled(entry, error) from error
-    yield Pause(min(error.retry_after or 1.0, LONGEST_RETRY_AFTER))
-    return None
+    try:
+        return (yield from _search(find, entry))
+    except PricerError as second:
+        raise _unsettled(entry, error) from second
 
 
 def _settle(account: Account, entry: Entry, find: Find[T]) -> Flow[Entry | None]:
