@@ -21,12 +21,11 @@ BASE_URL = "https://service.test/v1"
 KEY = "sk-test-0123456789"
 
 
-_hub_home = tempfile.TemporaryDirectory(prefix="finetune-pricer-tests-")
-
-
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     # Read when huggingface_hub is first imported, so before any test.
-    os.environ["HF_HOME"] = _hub_home.name
+    hub_home = tempfile.TemporaryDirectory(prefix="finetune-pricer-tests-")
+    config.add_cleanup(hub_home.cleanup)
+    os.environ["HF_HOME"] = hub_home.name
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 

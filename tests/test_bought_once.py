@@ -14,7 +14,6 @@ import respx
 from finetune_pricer import ChatFormatter, FineTuneJob, JsonlWriter, MadeUpCatalogue, TrainingFile, upload
 from finetune_pricer.errors import FileAccessError, NotFound
 from finetune_pricer.local import LocalServer
-from finetune_pricer.tune.journal import Journal
 
 BASE_URL = "https://service.test/v1"
 
@@ -151,65 +150,9 @@ def test_a_refused_request_leaves_nothing_behind_to_be_looked_for(
     assert not naps
 
 
-def test_the_journal_tells_services_and_accounts_apart(tmp_path: Path) -> None:
-    with Journal(tmp_path / "j.db") as journal:
-        one = journal.for_client(openai.OpenAI(api_key="a", base_url=BASE_URL))
-        entry = one.begin("job", "spec")
-        one.complete(entry, "ftjob-1")
-        for other in (
-            openai.OpenAI(api_key="b", base_url=BASE_URL),
-            openai.OpenAI(api_key="a", base_url="https://other.test/v1"),
-            openai.OpenAI(api_key="a", base_url=BASE_URL, project="p"),
-        ):
-            assert journal.for_client(other).find("job", "spec") is None
-        same = journal.for_client(openai.OpenAI(api_key="a", base_url=f"{BASE_URL}/")).find("job", "spec")
-        assert same is not None
-        assert same.id == "ftjob-1"
-
-
-def test_a_password_in_an_address_is_not_written_down(tmp_path: Path) -> None:
-    with Journal(tmp_path / "j.db") as journal:
-        client = openai.OpenAI(api_key="a", base_url="https://me:hunter2@service.test/v1")
-        journal.for_client(client).begin("job", "spec")
-        assert journal.for_client(openai.OpenAI(api_key="a", base_url=BASE_URL)).find("job", "spec") is None
-    assert b"hunter2" not in b"".join(path.read_bytes() for path in tmp_path.glob("j.db*"))
-
-
-def test_with_a_project_the_key_may_change(tmp_path: Path) -> None:
-    with Journal(tmp_path / "j.db") as journal:
-        old = openai.OpenAI(api_key="old", base_url=BASE_URL, project="p")
-        new = openai.OpenAI(api_key="new", base_url=BASE_URL, project="p")
-        entry = journal.for_client(old).begin("file", "content")
-        assert journal.for_client(new).find("file", "content") == entry
-
-
 def test_a_journal_that_cannot_be_written_stops_before_anything_is_sent(
     client: openai.OpenAI, training: TrainingFile, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(FileAccessError, match="choose another path"):
         FineTuneJob.create(client, training, model="m", journal=tmp_path / "file" / "journal.db")
-
-
-def test_a_journal_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
-    import sqlite3
-
-    path = tmp_path / "j.db"
-    Journal(path).close()
-    with sqlite3.connect(path) as database:
-        database.execute("PRAGMA user_version = 99")
-    database.close()
-    with pytest.raises(FileAccessError, match="newer finetune-pricer"):
-        Journal(path)
-
-
-def test_the_journal_lies_in_the_users_state_folder_unless_said(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    from finetune_pricer._environment import find_state_folder
-
-    assert find_state_folder() == tmp_path / "home"
-    monkeypatch.delenv("FINETUNE_PRICER_HOME")
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr("sys.platform", "linux")
-    assert find_state_folder() == tmp_path / "state" / "finetune-pricer"

@@ -4,18 +4,29 @@ Each test fails when its rule is broken.
 """
 
 import json
+import logging
+import threading
+import time
 from pathlib import Path
+from typing import Literal
 
-import openai
+import httpx2
 import pytest
 
 from finetune_pricer import JsonlWriter, MadeUpCatalogue, TrainingFile
-from finetune_pricer.errors import RequestRejected, ServiceUnavailable
-from finetune_pricer.tune.journal import Journal
-from shop import DOORS, URL, Door, Shop
+from finetune_pricer.errors import (
+    ModelRetired,
+    NotFound,
+    OverBudget,
+    RequestRejected,
+    ServiceUnavailable,
+    TrainingNotAvailable,
+)
+from shop import DOORS, Door, Outcome, Shop
 
 POST_JOB = "POST /fine_tuning/jobs"
 LIST_JOBS = "GET /fine_tuning/jobs"
+WHOLE_SEARCH = [2.0, 4.0, 8.0, 16.0]
 
 
 def write(seed: int, path: Path) -> TrainingFile:
@@ -143,15 +154,6 @@ def test_two_organizations_of_one_key_are_two_accounts(door: Door, training: Tra
     assert shop.counts[f"{LIST_JOBS}/{first}"] == 0  # nobody asks for the other's job
 
 
-def test_the_journal_tells_organizations_apart(tmp_path: Path) -> None:
-    with Journal(tmp_path / "j.db") as journal:
-        one, two = (
-            journal.for_client(openai.OpenAI(api_key="a", base_url=URL, organization=name)) for name in "ab"
-        )
-        one.begin("job", "spec")
-        assert two.find("job", "spec") is None
-
-
 @pytest.mark.parametrize("door", DOORS)
 def test_the_token_in_the_metadata_is_the_idempotency_key_of_every_sending(
     door: Door, training: TrainingFile
@@ -201,3 +203,272 @@ def test_each_file_of_a_job_is_hashed_once(
     monkeypatch.setattr(TrainingFile, "verify", counting)
     Shop().create(door, training, validation=validation)
     assert sorted(hashed) == sorted([training.sha256, validation.sha256])
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(
+    ("retry_after", "pause"), [(None, 1.0), ("7", 7.0), ("0.5", 0.5), ("100000", 300.0)], ids=str
+)
+def test_a_service_says_when_to_send_again_but_not_later_than_in_five_minutes(
+    door: Door, training: TrainingFile, retry_after: str | None, pause: float
+) -> None:
+    shop = Shop(["busy"], retry_after=retry_after)
+    shop.create(door, training)
+    assert shop.naps == [pause]
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_request_is_sent_three_times_and_the_next_call_searches_first(
+    door: Door, training: TrainingFile
+) -> None:
+    shop = Shop(["lost"] * 3)
+    words = r"in time.*; call again with the same arguments: it looks for the job before it asks for one"
+    with pytest.raises(ServiceUnavailable, match=words):
+        shop.create(door, training)
+    assert shop.counts[POST_JOB] == 3
+    assert shop.naps == [*WHOLE_SEARCH, 1.0, *WHOLE_SEARCH, 1.0, *WHOLE_SEARCH]
+    shop.naps.clear()
+    shop.create(door, training)
+    assert shop.naps == WHOLE_SEARCH
+    assert len(shop.jobs) == 1
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("outcome", ["no connection", "busy"])
+def test_what_was_certainly_not_taken_is_neither_searched_for_nor_remembered(
+    door: Door, training: TrainingFile, outcome: Outcome
+) -> None:
+    shop = Shop([outcome] * 3)
+    with pytest.raises(ServiceUnavailable, match="call again with the same arguments"):
+        shop.create(door, training)
+    assert shop.naps == [1.0, 1.0]
+    shop.naps.clear()
+    shop.create(door, training)
+    assert not shop.naps
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("then", [["busy", "busy"], ["no connection", "busy"], ["refused"]], ids=str)
+def test_a_request_that_was_lost_stays_open_whatever_the_later_answers_are(
+    door: Door, training: TrainingFile, then: list[Outcome]
+) -> None:
+    lists = 2 * len([0.0, *WHOLE_SEARCH])  # the gateway passes the job on just after the search
+    shop = Shop(["made and lost", *then], keeps_metadata=False, looks_before_shown=lists)
+    with pytest.raises((ServiceUnavailable, RequestRejected)):
+        shop.create(door, training)
+    assert shop.create(door, training) == "ftjob-0"
+    assert len(shop.jobs) == 1
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_search_that_fails_decides_nothing(door: Door, training: TrainingFile) -> None:
+    shop = Shop(["made and lost"], list_outcomes=["answer", "broken"], keeps_metadata=False)
+    with pytest.raises(ServiceUnavailable, match=r"in time.*; call again with the same arguments") as caught:
+        shop.create(door, training)
+    assert "broke" in str(caught.value.__cause__)
+    assert shop.counts[POST_JOB] == 1
+    assert shop.create(door, training) == "ftjob-0"
+    assert shop.counts[POST_JOB] == 1
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("outcome", ["made and lost", "lost"])
+def test_a_file_whose_answer_was_lost_is_at_the_service_once(
+    door: Door, training: TrainingFile, outcome: Outcome
+) -> None:
+    shop = Shop(file_outcomes=[outcome])
+    shop.create(door, training)
+    assert shop.counts["POST /files"] == (1 if outcome == "made and lost" else 2)
+    assert [job["training_file"] for job in shop.jobs] == [file["id"] for file in shop.files] == ["file-0"]
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("keeps_metadata", [True, False])
+@pytest.mark.parametrize("filters", ["ignored", "honoured", "refused"])
+def test_a_lost_job_is_found_whatever_the_service_can_filter(
+    door: Door,
+    training: TrainingFile,
+    filters: Literal["ignored", "honoured", "refused"],
+    *,
+    keeps_metadata: bool,
+) -> None:
+    shop = Shop(["made and lost"], keeps_metadata=keeps_metadata, filters=filters)
+    assert shop.create(door, training) == "ftjob-0"
+    assert shop.counts[POST_JOB] == 1
+    assert not shop.naps
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_service_that_can_filter_is_asked_for_the_jobs_of_the_spec_alone(
+    door: Door, training: TrainingFile
+) -> None:
+    shop = Shop(["made and lost"], filters="honoured")
+    shop.create(door, training)
+    shop.jobs.clear()
+    with pytest.raises(NotFound):
+        shop.find(door, training)
+    lists = [request.url.params for request in shop.asked if request.url.path.endswith("/jobs")]
+    spec = shop.asked[-1].url.params["metadata[finetune_pricer_spec]"]
+    assert [params.get("metadata[finetune_pricer_spec]") for params in lists if "limit" in params] == [
+        spec
+    ] * 3
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(("others", "is_found"), [(9, True), (10, False)])
+@pytest.mark.parametrize("keeps_metadata", [True, False])
+def test_a_search_ends_after_ten_pages(
+    door: Door, training: TrainingFile, others: int, *, is_found: bool, keeps_metadata: bool
+) -> None:
+    shop = Shop(["made and lost"], page_size=1, keeps_metadata=keeps_metadata)
+
+    def crowd(request: httpx2.Request) -> None:
+        if shop.counts[POST_JOB] == 1 and request.method == "GET" and len(shop.jobs) == 1:
+            shop.jobs += [{"id": f"ftjob-other-{number}"} for number in range(others)]
+
+    shop.on_request = crowd
+    assert shop.create(door, training) == ("ftjob-0" if is_found else "ftjob-1")
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("filters", ["ignored", "honoured", "refused"])
+def test_without_its_journal_the_newest_job_of_the_spec_is_found_and_noted(
+    door: Door,
+    training: TrainingFile,
+    filters: Literal["ignored", "honoured", "refused"],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    shop = Shop(filters=filters)
+    for options in ({}, {"again": True}, {"again": True}, {"seed": 1}):
+        shop.create(door, training, **options)
+    shop.jobs[2]["status"] = "failed"
+    monkeypatch.setenv("FINETUNE_PRICER_HOME", str(tmp_path / "another machine"))
+    assert shop.create(door, training) == "ftjob-1"
+    shop.asked.clear()
+    assert shop.create(door, training) == "ftjob-1"
+    assert shop.counts == {f"{LIST_JOBS}/ftjob-1": 1}
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("keeps_metadata", [True, False])
+def test_by_the_journal_alone_the_job_is_found_whatever_became_of_it(
+    door: Door, training: TrainingFile, *, keeps_metadata: bool
+) -> None:
+    shop = Shop(keeps_metadata=keeps_metadata)
+    shop.create(door, training)
+    shop.create(door, training, again=True)
+    assert shop.create(door, training) == "ftjob-1"
+    shop.jobs[1]["status"] = "failed"
+    shop.asked.clear()
+    assert shop.find(door, training) == "ftjob-1"
+    assert shop.counts == {f"{LIST_JOBS}/ftjob-1": 1}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_job_that_the_service_has_lost_is_said_to_be_and_another_is_found_or_bought(
+    door: Door, training: TrainingFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop = Shop()
+    shop.create(door, training)
+    shop.create(door, training, again=True)
+    del shop.jobs[1]
+    assert shop.find(door, training) == shop.create(door, training) == "ftjob-0"
+    message = "the service no longer knows job 'ftjob-1'; asking for a new one"
+    assert ("finetune_pricer", logging.WARNING, message) in caplog.record_tuples
+    shop.jobs.clear()
+    assert shop.create(door, training) == "ftjob-2"
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_job_over_its_budget_sends_nothing(door: Door, training: TrainingFile) -> None:
+    shop = Shop()
+    options = {"model": "gpt-4.1-mini-2025-04-14", "provider": "openai", "epochs": 3}
+    with pytest.raises(OverBudget):
+        shop.create(door, training, **options, budget=0.001)
+    assert not any(request.method == "POST" for request in shop.asked)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_retired_model_is_asked_for_only_by_force(door: Door, training: TrainingFile) -> None:
+    shop = Shop()
+    options = {"model": "gpt-4.1-nano-2025-04-14", "provider": "openai"}
+    with pytest.raises(ModelRetired):
+        shop.create(door, training, **options)
+    assert not any(request.method == "POST" for request in shop.asked)
+    with pytest.warns(UserWarning, match="2026-10-23"):
+        shop.create(door, training, **options, force=True)
+    assert len(shop.jobs) == 1
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("was_there", [True, False])
+def test_where_training_is_closed_the_files_that_were_just_sent_are_taken_back(
+    door: Door, training: TrainingFile, validation: TrainingFile, *, was_there: bool
+) -> None:
+    shop = Shop()
+    if was_there:
+        shop.create(door, validation)
+    shop.outcomes = ["closed"]
+    words = "winding down: this account may not train at 'shop.test' any more.*, nebius"
+    with pytest.raises(TrainingNotAvailable, match=words):
+        shop.create(door, training, validation=validation, seed=1)
+    assert len(shop.files) == was_there
+    shop.naps.clear()
+    shop.create(door, training, validation=validation, seed=1)
+    assert not shop.naps  # nothing is open
+    assert [file["id"] for file in shop.files] == (
+        ["file-0", "file-2"] if was_there else ["file-2", "file-3"]
+    )
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_file_that_cannot_be_taken_back_is_named_and_forgotten(
+    door: Door, training: TrainingFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop = Shop(["closed"])
+
+    def lose(request: httpx2.Request) -> None:
+        if request.method == "DELETE":
+            shop.files.clear()
+
+    shop.on_request = lose
+    with pytest.raises(TrainingNotAvailable):
+        shop.create(door, training)
+    assert "file 'file-0' could not be removed from the service: no file-0" in caplog.text
+    shop.asked.clear()
+    shop.create(door, training)
+    assert shop.counts["GET /files/file-0"] == 0
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("first", ["POST /files", POST_JOB])
+def test_two_that_ask_for_the_same_at_once_buy_it_once(
+    door: Door, training: TrainingFile, first: str
+) -> None:
+    """Both hold their own lock file; the second asks while the service has not yet answered the first."""
+    shop, options = Shop(), {} if first == POST_JOB else {"seed": 1}
+    others: list[str] = []
+    waits = threading.Event()
+
+    def wait_for_the_other(seconds: float) -> None:
+        shop.naps.append(seconds)
+        waits.set()
+        time.sleep(0.01)
+
+    def ask_at_the_same_time(request: httpx2.Request) -> None:
+        if f"{request.method} {request.url.path.removeprefix('/v1')}" == first and not others:
+            others.append("asks")
+            other.start()
+            waits.wait(5)
+
+    def ask() -> None:
+        others.append(shop.create("sync", training, **options, sleep=wait_for_the_other))
+
+    other = threading.Thread(target=ask)
+    shop.on_request = ask_at_the_same_time
+    mine = shop.create(door, training)
+    other.join(10)
+    assert set(shop.naps) == {0.1}
+    assert (others[-1] == mine) is (first == POST_JOB)
+    assert (len(shop.files), len(shop.jobs)) == (1, 1 if first == POST_JOB else 2)

@@ -4,13 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import httpx2
 import openai
 import pytest
 import respx
 
 from finetune_pricer import JsonlWriter, TrainingFile, upload
 from finetune_pricer.errors import RequestRejected, ServiceError, ServiceUnavailable, TrainingFileError
+from finetune_pricer.providers import PROVIDERS
+from finetune_pricer.tune.upload import FileCopy
 from helpers import page, priced, refusal
+from shop import Shop
 
 
 @pytest.fixture
@@ -115,3 +119,80 @@ def test_pauses_grow_and_stay_below_half_a_minute(
     upload(client, training, sleep=naps.append)
     assert naps[0] < 1
     assert 25 < max(naps) < 31
+
+
+@pytest.mark.parametrize("under_way", ["uploaded", "pending", "processing", "running"])
+@pytest.mark.parametrize("end", ["error", "failed", "deleted", "processed"])
+def test_each_word_for_a_file_under_way_is_waited_through_and_each_for_a_useless_one_is_an_error(
+    training: TrainingFile, under_way: str, end: str
+) -> None:
+    shop = Shop(file_statuses=[under_way, under_way, end])
+    if end == "processed":
+        assert shop.upload(training).status == "processed"
+    else:
+        with pytest.raises(TrainingFileError, match=rf"\(file 'file-0'\): status '{end}'"):
+            shop.upload(training)
+    assert len(shop.naps) == 1
+
+
+def test_a_file_of_which_the_service_could_make_nothing_is_sent_again(training: TrainingFile) -> None:
+    shop = Shop()
+    for number, status in enumerate(["error", "failed", "deleted"]):
+        assert shop.upload(training).id == f"file-{number}"
+        shop.files[-1]["status"] = status
+    shop.files.clear()
+    assert shop.upload(training).id == "file-3"
+
+
+@pytest.mark.parametrize(("others", "copies"), [(19, 1), (20, 2)])
+def test_a_lost_file_is_looked_for_on_twenty_pages(training: TrainingFile, others: int, copies: int) -> None:
+    shop = Shop(file_outcomes=["made and lost"], page_size=1)
+
+    def crowd(request: httpx2.Request) -> None:
+        if request.method == "GET" and len(shop.files) == 1:
+            shop.files += [{"id": f"other-{number}", "filename": "other.jsonl"} for number in range(others)]
+
+    shop.on_request = crowd
+    shop.upload(training)
+    assert shop.counts["POST /files"] == copies
+
+
+def test_where_the_service_wants_a_byte_order_mark_the_file_is_sent_behind_one(
+    training: TrainingFile,
+) -> None:
+    shop, content = Shop(), training.path.read_bytes()
+    shop.upload(training, provider="azure")
+    shop.upload(training, provider="nebius")
+    marked, plain = (request.content for request in shop.asked)
+    assert b"\r\n\r\n\xef\xbb\xbf" + content in marked
+    assert b"\r\n\r\n" + content in plain
+
+
+def test_a_journal_handed_in_is_used(training: TrainingFile, tmp_path: Path) -> None:
+    shop = Shop()
+    first = shop.upload(training, journal=tmp_path / "own.db")
+    assert shop.upload(training, journal=tmp_path / "own.db").id == first.id
+    assert shop.upload(training).id != first.id
+
+
+def test_what_is_opened_stands_at_its_beginning(training: TrainingFile) -> None:
+    content = training.path.read_bytes()
+    for provider, start in (("azure", b"\xef\xbb\xbf"), ("nebius", b"")):
+        with FileCopy(training, PROVIDERS[provider]).open() as opened:
+            assert opened.read() == start + content
+
+
+def test_a_service_has_ten_minutes_to_process_a_file(training: TrainingFile) -> None:
+    shop = Shop(file_statuses=["uploaded"] * 1000)
+    with pytest.raises(ServiceUnavailable, match="after 600 s; ask again later"):
+        shop.upload(training)
+    assert shop.upload(training, timeout=1e6).id == "file-0"
+
+
+def test_a_file_whose_answers_are_all_lost_is_looked_for_at_the_next_call(training: TrainingFile) -> None:
+    shop = Shop(file_outcomes=["lost"] * 3)
+    with pytest.raises(ServiceUnavailable, match="it looks for the file before it asks for one"):
+        shop.upload(training)
+    shop.asked.clear()
+    shop.upload(training)
+    assert shop.counts == {"GET /files": 5, "POST /files": 1}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 from .._environment import find_state_folder
 from .._service.error_mapping import address_of
 from .._service.flow import Pause
-from .._sqlite import open_database, transaction
+from .._sqlite import open_database
 from ..errors import FileAccessError
 
 if TYPE_CHECKING:
@@ -104,35 +104,32 @@ class Account:
 
     def begin(self, kind: str, what: str) -> Entry:
         """Note, before the request, that a file or job is asked for."""
-        return self._insert(kind, what, secrets.token_hex(8), None)
+        return self._insert(kind, what, None)
 
     def complete(self, entry: Entry, id_: str) -> Entry:
         """Note, after the answer, what the service made."""
-        with transaction(self._database):
-            self._database.execute("UPDATE bought SET id = ? WHERE token = ?", (id_, entry.token))
+        self._database.execute("UPDATE bought SET id = ? WHERE token = ?", (id_, entry.token))
         return replace(entry, id=id_)
 
     def add(self, kind: str, what: str, id_: str) -> None:
         """Note a file or job that is at the service and not in here, such as one from another machine."""
-        self._insert(kind, what, secrets.token_hex(8), id_)
+        self._insert(kind, what, id_)
+
+    def _insert(self, kind: str, what: str, id_: str | None) -> Entry:
+        entry = Entry(kind=kind, what=what, token=secrets.token_hex(8), id=id_)
+        self._database.execute(
+            "INSERT INTO bought (service, account, kind, what, token, id) VALUES (?, ?, ?, ?, ?, ?)",
+            (*self._key, entry.kind, entry.what, entry.token, entry.id),
+        )
+        return entry
 
     def forget(self, entry: Entry) -> None:
         """Strike out a request that the service refused, or whose outcome it does not have."""
-        with transaction(self._database):
-            self._database.execute("DELETE FROM bought WHERE token = ?", (entry.token,))
-
-    def _insert(self, kind: str, what: str, token: str, id_: str | None) -> Entry:
-        with transaction(self._database):
-            self._database.execute(
-                "INSERT INTO bought (service, account, kind, what, token, id) VALUES (?, ?, ?, ?, ?, ?)",
-                (*self._key, kind, what, token, id_),
-            )
-        return Entry(kind=kind, what=what, token=token, id=id_)
+        self._database.execute("DELETE FROM bought WHERE token = ?", (entry.token,))
 
     def forget_id(self, id_: str) -> None:
         """Strike out the file or job that has this name at the service."""
-        with transaction(self._database):
-            self._database.execute("DELETE FROM bought WHERE service = ? AND id = ?", (self._key[0], id_))
+        self._database.execute("DELETE FROM bought WHERE service = ? AND id = ?", (self._key[0], id_))
 
     def has_id(self, id_: str) -> bool:
         """Whether a file or job of this name was noted, whatever it was made of."""
@@ -152,7 +149,6 @@ class Account:
         name = hashlib.sha256("\n".join((*self._key, kind, what)).encode()).hexdigest()[:32]
         folder = self._path.with_name(f"{self._path.name}.locks")
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(folder / f"{name}.lock", timeout=0, thread_local=False)
             while True:
                 try:

@@ -97,7 +97,7 @@ def _upload(account: Account, copy: FileCopy, timeout: float) -> Flow[UploadedFi
 
 
 def buy_job(
-    account: Account, spec: JobSpec, *, again: bool = False, force: bool = False, budget: float | None = None
+    account: Account, spec: JobSpec, *, again: bool, force: bool, budget: float | None
 ) -> Flow[JobRecord]:
     """Return the job of this spec: the one that exists, unless `again`, else a new one."""
     for file in spec.local_files:
@@ -130,10 +130,9 @@ def _existing_job(account: Account, spec: JobSpec, *, again: bool) -> Flow[JobRe
     With `again`, a job that is known to be there does not count, but one does whose request was sent before
     and never answered: it is the one that was asked for.
     """
-    entry = account.find(_JOB, spec.hash)
-    was_open = entry is not None and entry.is_open
-    if entry is not None and was_open:
-        ids = _noted_files(account, spec)
+    entry, was_open = account.find(_JOB, spec.hash), False
+    if entry is not None and entry.is_open:
+        was_open, ids = True, _noted_files(account, spec)
         entry = yield from _settle(account, entry, partial(_find_lost_job, account, spec, ids))
     if entry is not None and entry.id is not None and (was_open or not again):
         try:
@@ -146,7 +145,7 @@ def _existing_job(account: Account, spec: JobSpec, *, again: bool) -> Flow[JobRe
     if again:
         return None
     elsewhere = yield from _find_matching(
-        spec, lambda job: spec.describes(job) and not _came_to_nothing(job, spec), filtered=True
+        lambda job: spec.describes(job) and not _came_to_nothing(job, spec), spec
     )
     if elsewhere is not None:  # asked for on another machine, or before a journal was lost
         account.add(_JOB, spec.hash, elsewhere.id)
@@ -160,13 +159,14 @@ def find_job(account: Account, spec: JobSpec) -> Flow[JobRecord]:
         NotFound: There is none.
     """
     entry = account.find(_JOB, spec.hash)
-    job: JobRecord | None = None
     if entry is not None and entry.id is not None:
         with suppress(NotFound):
             return JobRecord.read((yield from ask(get_job(entry.id))))
     elif entry is not None:
-        job = yield from _find_lost_job(account, spec, _noted_files(account, spec), entry)
-    job = job or (yield from _find_matching(spec, spec.describes, filtered=True))
+        lost = yield from _find_lost_job(account, spec, _noted_files(account, spec), entry)
+        if lost is not None:
+            return lost
+    job = yield from _find_matching(spec.describes, spec)
     if job is None:
         raise NotFound("the service has no job of this spec; FineTuneJob.create makes one")
     return job
@@ -185,30 +185,25 @@ def _find_lost_job(
     account: Account, spec: JobSpec, ids: _FileIds | None, entry: Entry
 ) -> Flow[JobRecord | None]:
     """Return the job that one request made: by its token in the metadata, else by its files and settings."""
-
-    def has_token(job: JobRecord) -> bool:
-        return bool(job.metadata.get(TOKEN_KEY) == entry.token)
-
-    def was_lost(job: JobRecord) -> bool:
-        # A job that another request bought is not the one that was lost.
-        return ids is not None and spec.looks_like(job, *ids) and not account.has_id(job.id)
-
-    job = yield from _find_matching(spec, has_token, filtered=True)
-    if job is None and ids is not None:
-        job = yield from _find_matching(spec, was_lost, filtered=False)
-    return job
+    job = yield from _find_matching(lambda job: bool(job.metadata.get(TOKEN_KEY) == entry.token), spec)
+    if job is not None or ids is None:
+        return job
+    # A job that another request bought is not the one that was lost.
+    return (yield from _find_matching(lambda job: spec.looks_like(job, *ids) and not account.has_id(job.id)))
 
 
 def _find_matching(
-    spec: JobSpec, is_wanted: Callable[[JobRecord], bool], *, filtered: bool
+    is_wanted: Callable[[JobRecord], bool], spec: JobSpec | None = None
 ) -> Flow[JobRecord | None]:
-    """Return the newest job that is wanted, among the newest thousand."""
-    if filtered:
-        by_spec = Pages(partial(list_jobs, metadata={SPEC_KEY: spec.hash}), most=_MOST_PAGES)
-        try:
-            return (yield from _find_in(by_spec, is_wanted))
-        except RequestRejected:
-            pass  # a service that cannot filter: we do
+    """Return the newest job that is wanted, among the newest thousand.
+
+    With a spec, a service that can filter its list is asked for the jobs that carry the spec in their
+    metadata.
+    """
+    if spec is not None:
+        of_spec = Pages(partial(list_jobs, metadata={SPEC_KEY: spec.hash}), most=_MOST_PAGES)
+        with suppress(RequestRejected):  # by a service that cannot
+            return (yield from _find_in(of_spec, is_wanted))
     return (yield from _find_in(Pages(list_jobs, most=_MOST_PAGES), is_wanted))
 
 
@@ -309,49 +304,45 @@ Find = Callable[["Entry"], Flow[T | None]]
 def send_once(account: Account, kind: str, what: str, *, send: Send[T], find: Find[T]) -> Flow[T]:
     """Note a request, send it, and note what the service made; search where the answer is lost.
 
-    It is sent again only after the search has found nothing.
+    It is sent again only after the search has found nothing. A late gateway may still pass on what was lost:
+    whatever the later answers are, the entry of such a request stays open, so that calling again searches
+    first.
 
     Raises:
-        ServiceUnavailable: No answer came, and nothing was found; the entry stays open, so that calling again
-            searches first.
-        ServiceError: The service refuses, so that it made nothing.
+        ServiceUnavailable: No answer came, and nothing was found.
+        ServiceError: The service refuses.
     """
-    entry, sends = account.begin(kind, what), 0
+    entry, sends, was_lost = account.begin(kind, what), 0, False
     while True:
         sends += 1
         try:
             made = yield from send(entry)
         except ServiceUnavailable as error:
-            found = yield from _after_a_loss(account, entry, error, find, is_last=sends == _MOST_SENDS)
-            if found is None:
+            is_lost = error.reached and error.status != 429  # or the service has not taken it
+            was_lost = was_lost or is_lost
+            found = (yield from _find_lost(entry, error, find)) if is_lost else None
+            if found is None and sends < _MOST_SENDS:
+                yield Pause(min(error.retry_after or 1.0, LONGEST_RETRY_AFTER))
                 continue
+            if found is None:
+                if not was_lost:
+                    account.forget(entry)
+                raise _explain_unsettled(entry, error) from error
             made = found
         except ServiceError:
-            account.forget(entry)
+            if not was_lost:
+                account.forget(entry)
             raise
         account.complete(entry, made.id)
         return made
 
 
-def _after_a_loss(
-    account: Account, entry: Entry, error: ServiceUnavailable, find: Find[T], *, is_last: bool
-) -> Flow[T | None]:
-    """Return what the request made after all, or None when it is to be sent again."""
-    was_not_taken = not error.reached or error.status == 429
+def _find_lost(entry: Entry, error: ServiceUnavailable, find: Find[T]) -> Flow[T | None]:
     _log.info("no answer to the request for a %s (%s); looking for what came of it", entry.kind, error)
-    if not was_not_taken:
-        try:
-            found = yield from _search(find, entry)
-        except PricerError as second:
-            raise _explain_unsettled(entry, error) from second
-        if found is not None:
-            return found
-    if is_last:
-        if was_not_taken:
-            account.forget(entry)
-        raise _explain_unsettled(entry, error) from error
-    yield Pause(min(error.retry_after or 1.0, LONGEST_RETRY_AFTER))
-    return None
+    try:
+        return (yield from _search(find, entry))
+    except PricerError as second:
+        raise _explain_unsettled(entry, error) from second
 
 
 def _settle(account: Account, entry: Entry, find: Find[T]) -> Flow[Entry | None]:

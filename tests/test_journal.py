@@ -1,0 +1,253 @@
+"""The journal: what it knows, for whom, and that it is there tomorrow."""
+
+import hashlib
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import openai
+import pytest
+from filelock import AcquireReturnProxy, FileLock
+
+from finetune_pricer import JsonlWriter, MadeUpCatalogue
+from finetune_pricer._environment import find_state_folder
+from finetune_pricer._service.flow import Pause
+from finetune_pricer.errors import FileAccessError
+from finetune_pricer.providers import PROVIDERS
+from finetune_pricer.tune.journal import Account, Journal
+from finetune_pricer.tune.upload import FileCopy
+
+BASE_URL = "https://service.test/v1"
+
+
+def client_of(key: str = "a", *, base_url: str = BASE_URL, **settings: str) -> openai.OpenAI:
+    return openai.OpenAI(api_key=key, base_url=base_url, **settings)  # type: ignore[arg-type]
+
+
+def test_the_journal_tells_services_and_accounts_apart(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j.db") as journal:
+        one = journal.for_client(client_of())
+        entry = one.begin("job", "spec")
+        one.complete(entry, "ftjob-1")
+        for other in (
+            client_of("b"),
+            client_of(base_url="https://other.test/v1"),
+            client_of(project="p"),
+            client_of(organization="o"),
+            client_of(organization="other"),
+        ):
+            assert journal.for_client(other).find("job", "spec") is None
+        same = journal.for_client(client_of(base_url=f"{BASE_URL}/")).find("job", "spec")
+        assert same is not None
+        assert same.id == "ftjob-1"
+
+
+def test_a_password_in_an_address_is_not_written_down(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j.db") as journal:
+        client = client_of(base_url="https://me:hunter2@service.test/v1")
+        journal.for_client(client).begin("job", "spec")
+        assert journal.for_client(client_of()).find("job", "spec") is None
+    assert b"hunter2" not in b"".join(path.read_bytes() for path in tmp_path.glob("j.db*"))
+
+
+def test_with_a_project_the_key_may_change(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j.db") as journal:
+        old = client_of("old", project="p")
+        new = client_of("new", project="p")
+        entry = journal.for_client(old).begin("file", "content")
+        assert journal.for_client(new).find("file", "content") == entry
+
+
+def test_a_journal_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    Journal(path).close()
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA user_version = 99")
+    database.close()
+    with pytest.raises(FileAccessError, match="newer finetune-pricer"):
+        Journal(path)
+
+
+def test_the_journal_lies_in_the_users_state_folder_unless_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with Journal() as journal:
+        assert (
+            journal.path == find_state_folder() / "journal.sqlite3" == tmp_path / "home" / "journal.sqlite3"
+        )
+    monkeypatch.delenv("FINETUNE_PRICER_HOME")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr("sys.platform", "linux")
+    assert find_state_folder() == tmp_path / "state" / "finetune-pricer"
+
+
+VERSION_1 = """
+CREATE TABLE bought (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, service TEXT NOT NULL, account TEXT NOT NULL,
+    kind TEXT NOT NULL, what TEXT NOT NULL, token TEXT UNIQUE NOT NULL, id TEXT,
+    noted_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP);
+PRAGMA user_version = 1
+"""
+OWNERS = [
+    ({}, BASE_URL, "key d42817e957112046"),
+    ({"organization": "org"}, BASE_URL, "organization org, key d42817e957112046"),
+    ({"project": "proj", "organization": "org"}, BASE_URL, "project proj"),
+    ({"project": "proj", "base_url": "https://other.test/X/"}, "https://other.test/X", "project proj"),
+]
+
+
+@pytest.mark.parametrize(("settings", "service", "account"), OWNERS)
+@pytest.mark.parametrize("kind", ["file", "job"])
+def test_what_an_earlier_version_noted_still_counts(
+    tmp_path: Path, settings: dict[str, str], service: str, account: str, kind: str
+) -> None:
+    """Other words on disk would forget what was bought."""
+    with closing(sqlite3.connect(tmp_path / "j.db")) as database:
+        database.executescript(VERSION_1)
+        database.execute(
+            "INSERT INTO bought (service, account, kind, what, token, id) VALUES (?, ?, ?, ?, ?, ?)",
+            (service, account, kind, "what", "token", "id-1"),
+        )
+        database.commit()
+    with Journal(tmp_path / "j.db") as journal:
+        entry = journal.for_client(client_of(**settings)).find(kind, "what")
+    assert entry is not None
+    assert (entry.kind, entry.what, entry.token, entry.id) == (kind, "what", "token", "id-1")
+
+
+@pytest.mark.parametrize(("provider", "encoding"), [("nebius", "utf-8"), ("azure", "utf-8-sig")])
+def test_a_file_is_noted_by_its_encoding_and_its_hash(tmp_path: Path, provider: str, encoding: str) -> None:
+    items = MadeUpCatalogue().splits(train=2, validation=1, test=1).train
+    training = JsonlWriter().write(items, tmp_path / "train.jsonl")
+    copy = FileCopy(training, PROVIDERS[provider])
+    assert copy.key == f"{encoding} {training.sha256}"
+    assert copy.name == f"train-{training.sha256[:16]}.jsonl"
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with Journal(tmp_path / "j.db") as journal:
+        yield journal
+
+
+def test_the_file_is_closed_behind_a_with(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j.db") as journal:
+        account = journal.for_client(client_of())
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        account.find("job", "spec")
+
+
+def test_a_project_of_one_name_at_two_services_is_two(journal: Journal) -> None:
+    here, there = (
+        journal.for_client(client_of(base_url=url, project="p"))
+        for url in (BASE_URL, "https://other.test/v1")
+    )
+    here.add("job", "spec", "ftjob-1")
+    assert there.find("job", "spec") is None
+
+
+def test_an_entry_is_open_until_it_is_completed(journal: Journal) -> None:
+    account = journal.for_client(client_of())
+    entry = account.begin("job", "spec")
+    assert entry.is_open
+    assert account.find("job", "spec") == entry
+    done = account.complete(entry, "ftjob-1")
+    assert not done.is_open
+    assert account.find("job", "spec") == done
+
+
+def test_the_newest_entry_counts_and_another_thing_has_its_own(journal: Journal) -> None:
+    account = journal.for_client(client_of())
+    older, newer = account.begin("job", "spec"), account.begin("job", "spec")
+    assert older.token != newer.token
+    others = [account.begin("job", "other"), account.begin("file", "spec")]
+    account.complete(older, "ftjob-1")
+    assert account.find("job", "spec") == newer
+    account.forget(newer)
+    assert account.find("job", "spec") == replace(older, id="ftjob-1")
+    assert [account.find("job", "other"), account.find("file", "spec")] == others
+
+
+def test_a_name_at_a_service_is_known_to_all_accounts_there_and_to_no_other_service(
+    journal: Journal,
+) -> None:
+    account, neighbour = journal.for_client(client_of()), journal.for_client(client_of("b"))
+    elsewhere = journal.for_client(client_of(base_url="https://other.test/v1"))
+    account.add("file", "content", "file-1")
+    account.add("file", "more", "file-2")
+    elsewhere.add("file", "content", "file-1")
+    assert [one.has_id("file-1") for one in (account, neighbour, elsewhere)] == [True, True, True]
+    assert not account.has_id("file-3")
+    assert not elsewhere.has_id("file-2")
+    account.forget_id("file-1")
+    assert account.find("file", "content") is None
+    assert not neighbour.has_id("file-1")
+    assert account.has_id("file-2")
+    assert elsewhere.has_id("file-1")
+
+
+def try_lock(account: Account, kind: str = "job", what: str = "spec") -> AcquireReturnProxy[FileLock] | None:
+    """Return the lock, or None where one would have to wait."""
+    flow = account.lock(kind, what)
+    try:
+        assert next(flow) == Pause(0.1)
+    except StopIteration as end:
+        held: AcquireReturnProxy[FileLock] = end.value
+        return held
+    flow.close()
+    return None
+
+
+def test_only_who_asks_for_the_same_thing_waits(journal: Journal, tmp_path: Path) -> None:
+    account = journal.for_client(client_of())
+    held = try_lock(account)
+    assert held is not None
+    started_at = time.monotonic()
+    assert try_lock(account) is None
+    assert time.monotonic() - started_at < 0.5  # an event loop must go on
+    for other in (
+        try_lock(account, "file"),
+        try_lock(account, what="other"),
+        try_lock(journal.for_client(client_of("b"))),
+        try_lock(journal.for_client(client_of(base_url="https://other.test/v1"))),
+    ):
+        assert other is not None
+        other.lock.release()
+    with held:
+        pass
+    again = try_lock(account)
+    assert again is not None
+    again.lock.release()
+
+
+def test_a_lock_has_the_name_that_an_earlier_version_gives_it(journal: Journal) -> None:
+    """Or two versions that run at once would not wait for each other."""
+    held = try_lock(journal.for_client(client_of()))
+    assert held is not None
+    words = "https://service.test/v1\nkey d42817e957112046\njob\nspec"
+    name = f"{hashlib.sha256(words.encode()).hexdigest()[:32]}.lock"
+    assert [path.name for path in journal.path.with_name("j.db.locks").iterdir()] == [name]
+    held.lock.release()
+
+
+def test_another_thread_may_let_go_of_a_lock(journal: Journal) -> None:
+    account = journal.for_client(client_of())
+    held: list[AcquireReturnProxy[FileLock] | None] = []
+    thread = threading.Thread(target=lambda: held.append(try_lock(account)))
+    thread.start()
+    thread.join()
+    assert held[0] is not None
+    held[0].lock.release()
+    again = try_lock(account)
+    assert again is not None
+    again.lock.release()
+
+
+def test_a_folder_in_which_nothing_can_be_locked_is_named(journal: Journal) -> None:
+    journal.path.with_name("j.db.locks").write_text("no folder")
+    with pytest.raises(FileAccessError, match=r"cannot lock '.*j\.db\.locks' \(.*\); choose another path"):
+        try_lock(journal.for_client(client_of()))
