@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from .predict.engine import Sending
     from .prepare.jsonl import TrainingFile
     from .providers.provider import Provider
+    from .tune._base import ResultFile
     from .tune.deployment import Deployment
-    from .tune.events import JobEvent
     from .tune.job_metrics import JobMetrics
-    from .tune.records import JobCheckpoint, JobRecord, ResultFile, UploadedFile
+    from .tune.records import JobCheckpoint, JobEvent, JobRecord, UploadedFile
     from .tune.spec import Factor, Whole
 
 __all__ = ["AsyncBatchRun", "AsyncFineTuneJob", "AsyncPredictor"]

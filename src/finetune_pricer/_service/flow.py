@@ -14,22 +14,12 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, TypeVar
 
-from tenacity import (
-    DoAttempt,
-    DoSleep,
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    retry_if_result,
-    wait_exponential,
-    wait_random,
-)
-
 from ..errors import DataError, PricerError, ServiceUnavailable
 from .requests import Answer, Request, asend, send
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI
+    from tenacity import RetryCallState
 
 T = TypeVar("T")
 
@@ -192,29 +182,32 @@ def poll(
         PricerError: What `late` returns, when the time is up.
         ServiceError: What `ask_once` raises, but for `ServiceUnavailable`.
     """
+    import tenacity
+
     if not longest_pause > 0:
         raise DataError(f"poll must be above 0 seconds, not {longest_pause!r}")
 
     def give_up(state: RetryCallState) -> NoReturn:
         raise late() from (state.outcome.exception() if state.outcome else None)
 
-    retrying = Retrying(
+    retrying = tenacity.Retrying(
         wait=lambda state: _pause_before_next(state, timeout, longest_pause),
         stop=lambda state: timeout is not None and _seconds_waited(state) >= timeout,
-        retry=retry_if_exception_type(ServiceUnavailable) | retry_if_result(lambda answer: not done(answer)),
+        retry=tenacity.retry_if_exception_type(ServiceUnavailable)
+        | tenacity.retry_if_result(lambda answer: not done(answer)),
         retry_error_callback=give_up,
     )
-    state = RetryCallState(retrying, fn=None, args=(), kwargs={})
+    state = tenacity.RetryCallState(retrying, fn=None, args=(), kwargs={})
     retrying.begin()
     while True:
         # tenacity's own loop, but that the sleeping is the driver's.
         action = retrying.iter(retry_state=state)
-        if isinstance(action, DoAttempt):
+        if isinstance(action, tenacity.DoAttempt):
             try:
                 state.set_result((yield from ask_once()))
             except ServiceUnavailable as error:
                 state.set_exception((type(error), error, error.__traceback__))
-        elif isinstance(action, DoSleep):
+        elif isinstance(action, tenacity.DoSleep):
             state.prepare_for_next_attempt()
             yield Pause(float(action))
         else:
@@ -223,6 +216,8 @@ def poll(
 
 
 def _pause_before_next(state: RetryCallState, timeout: float | None, longest: float) -> float:
+    from tenacity import wait_exponential, wait_random
+
     growing = wait_exponential(multiplier=_FIRST_PAUSE, exp_base=_GROWTH, max=longest)
     pause = (growing + wait_random(0, _JITTER))(state)
     error = state.outcome.exception() if state.outcome else None

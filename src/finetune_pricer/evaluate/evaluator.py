@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from .._progress import track
@@ -372,6 +371,8 @@ def _describe(
     name: str, records: Sequence[Record], answers: Iterable[Answer], sample: _Sample, seed: int
 ) -> dict[str, str]:
     """Return the manifest of an evaluation."""
+    from importlib.metadata import version  # brings the whole email package
+
     manifest = {
         "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
         "finetune-pricer": version("finetune-pricer"),

@@ -1,12 +1,17 @@
 """From a training file to a model: what it costs, the job, its events and metrics, and its deployment."""
 
+from typing import TYPE_CHECKING
+
+from .._lazy import resolve_late
+from ._base import ResultFile
 from .cost import CostEstimate, estimate_cost
 from .deployment import Deployment
-from .events import JobEvent
 from .job import FineTuneJob
 from .job_metrics import JobMetric, JobMetrics
 from .purchase import upload
-from .records import JobCheckpoint, JobProblem, JobRecord, ResultFile, UploadedFile
+
+if TYPE_CHECKING:
+    from .records import JobCheckpoint, JobEvent, JobProblem, JobRecord, UploadedFile
 
 __all__ = [
     "CostEstimate",
@@ -23,3 +28,8 @@ __all__ = [
     "estimate_cost",
     "upload",
 ]
+
+__getattr__ = resolve_late(
+    __name__,
+    dict.fromkeys(("JobCheckpoint", "JobEvent", "JobProblem", "JobRecord", "UploadedFile"), "records"),
+)

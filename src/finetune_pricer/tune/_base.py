@@ -17,7 +17,6 @@ from .._service.requests import (
     get_file_content,
     get_job,
     get_path,
-    list_checkpoints,
     list_events,
     list_jobs,
 )
@@ -34,7 +33,7 @@ from ..errors import (
 )
 from ..providers.lookup import provider_of
 from .deployment import deploy, undeploy
-from .events import JobEvent, read_events, stream_events
+from .events import read_events, stream_events
 from .job_metrics import (
     JobMetric,
     JobMetrics,
@@ -42,7 +41,7 @@ from .job_metrics import (
     read_metrics_answer,
     read_metrics_file,
 )
-from .records import JobRecord, ResultFile, read_checkpoints
+from .queries import ask_checkpoints, ask_job, next_events, next_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,7 +50,7 @@ if TYPE_CHECKING:
     from .._service.requests import Request
     from ..providers.provider import Provider
     from .deployment import Deployment
-    from .records import JobCheckpoint, JobProblem
+    from .records import JobCheckpoint, JobEvent, JobProblem, JobRecord
 
     Show = Callable[[JobRecord, JobMetric | None], None]
 
@@ -59,6 +58,17 @@ _log = logging.getLogger("finetune_pricer")
 
 # A word that is not here means "not finished": services have words of their own, such as `paused`.
 _FINAL = frozenset({"succeeded", "failed", "cancelled"})
+
+
+class ResultFile:
+    """A file that a job made, such as the table of its losses."""
+
+    def __init__(self, id_: str, content: bytes) -> None:
+        self.id = id_
+        self.content = content
+
+    def __repr__(self) -> str:
+        return f"ResultFile({self.id!r}, {len(self.content):,} bytes)"
 
 
 class BaseJob:
@@ -111,7 +121,7 @@ class BaseJob:
     # Flows: each is carried out by the method of the same name in both classes.
 
     def _refresh_flow(self) -> Flow[JobRecord]:
-        self.record = yield from read_job(get_job(self.id))
+        self.record = yield from ask_job(get_job(self.id))
         return self.record
 
     def _is_final_flow(self) -> Flow[bool]:
@@ -141,10 +151,10 @@ class BaseJob:
 
     def _newest_metric(self) -> Flow[JobMetric | None]:
         try:
-            rows = yield from Pages(partial(list_events, self.id, limit=20), most=1).read_next()
-            metrics = [read_event_metric(JobEvent.read(row)) for row in rows]
+            events = yield from next_events(Pages(partial(list_events, self.id, limit=20), most=1))
         except ServiceError:
             return None  # a bar is not worth an error
+        metrics = [read_event_metric(event) for event in events]
         return max((m for m in metrics if m is not None), key=lambda m: m.step, default=None)
 
     def _failure(self) -> JobFailed:
@@ -201,7 +211,7 @@ class BaseJob:
     def _act_flow(self, action: Literal["cancel", "pause", "resume"]) -> Flow[JobRecord]:
         if action != "cancel" and not self.provider.pause:
             raise NotSupported(f"{self.provider.name!r} cannot {action} a job; cancel() stops it for good")
-        self.record = yield from read_job(act_on_job(self.id, action))
+        self.record = yield from ask_job(act_on_job(self.id, action))
         return self.record
 
     def _metrics_flow(self) -> Flow[JobMetrics]:
@@ -241,8 +251,7 @@ class BaseJob:
         return [checkpoint.metrics for checkpoint in (yield from self._checkpoints_flow())]
 
     def _checkpoints_flow(self) -> Flow[list[JobCheckpoint]]:
-        rows = yield from Pages(partial(list_checkpoints, self.id)).read_all()
-        return read_checkpoints(rows, self.provider)
+        return ask_checkpoints(self.id, self.provider)
 
     def _result_files_flow(self) -> Flow[list[ResultFile]]:
         yield from self._refresh_flow()
@@ -282,20 +291,15 @@ def get_job_by_id(job_id: str) -> Flow[JobRecord]:
     """
     if not job_id:
         raise DataError("job_id is empty; FineTuneJob.list(client) gives the newest jobs")
-    return (yield from read_job(get_job(job_id)))
+    return (yield from ask_job(get_job(job_id)))
 
 
 def list_newest_jobs(limit: int) -> Flow[list[JobRecord]]:
     """Return the newest jobs of whatever spec, newest first, at most `limit`."""
-    pages, jobs = Pages(partial(list_jobs, limit=min(limit, 100))), list[JobRecord]()
-    while len(jobs) < limit and (rows := (yield from pages.read_next())):
-        jobs += map(JobRecord.read, rows)
+    pages, jobs = Pages(partial(list_jobs, limit=min(limit, 100))), list["JobRecord"]()
+    while len(jobs) < limit and (page := (yield from next_jobs(pages))):
+        jobs += page
     return jobs[:limit]
-
-
-def read_job(request: Request) -> Flow[JobRecord]:
-    """Send a request that is answered with a job."""
-    return JobRecord.read((yield from ask(request)))
 
 
 @contextmanager

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from .._service.flow import Flow, Pages, ask, poll
-from .._service.requests import delete_path, get_path, list_checkpoints, post_path
+from .._service.flow import Flow, ask, poll
+from .._service.requests import delete_path, get_path, post_path
 from ..errors import NotFound, NotSupported, RequestRejected, ServiceUnavailable
-from .records import read_checkpoints
+from .queries import ask_checkpoints
 
 if TYPE_CHECKING:
     from ..providers.provider import Provider
@@ -80,8 +79,7 @@ def _serve_custom_model(job: JobRecord, provider: Provider, name: str, timeout: 
     try:
         yield from ask(get_path(place))
     except NotFound:
-        rows = yield from Pages(partial(list_checkpoints, job.id)).read_all()
-        checkpoints = read_checkpoints(rows, provider)
+        checkpoints = yield from ask_checkpoints(job.id, provider)
         if not checkpoints:
             raise NotFound(f"job {job.id!r} has no checkpoint that could be deployed") from None
         body = {

@@ -2,67 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
-from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
-
-from pydantic import Field, field_validator, model_validator
+from typing import TYPE_CHECKING
 
 from .._service.flow import Flow, Give, Pages, poll
 from .._service.requests import list_events
 from ..errors import JobTimeout, NotFound
-from .records import ServiceRecord
+from .queries import next_events
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-
-class JobEvent(ServiceRecord):
-    """Something that happened to a job; further fields are kept.
-
-    Attributes:
-        id: The service's name for it.
-        created_at: Unix time in seconds.
-        level: `info`, `warn` or `error`, as a rule.
-        message: What happened, for people.
-        type: `message` or `metrics`, as a rule.
-        data: Numbers of a metrics event: `step`, `total_steps`, `train_loss`, `valid_loss`, ...
-    """
-
-    noun = "event"
-
-    id: str
-    created_at: int = 0
-    level: str = "info"
-    message: str = ""
-    type: str = "message"
-    data: dict[str, Any] = Field(default_factory=dict)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _named_by_its_content(cls, value: Any) -> Any:
-        if isinstance(value, dict) and value.get("id") is None:
-            content = json.dumps(value, sort_keys=True, default=str)
-            return value | {"id": f"unnamed-{hashlib.sha256(content.encode()).hexdigest()[:24]}"}
-        return value
-
-    @field_validator("created_at", mode="before")
-    @classmethod
-    def _seconds(cls, value: Any) -> Any:
-        if isinstance(value, str) and not re.fullmatch(r"\d+", value):
-            try:
-                return int(datetime.fromisoformat(value).timestamp())
-            except ValueError:
-                return 0
-        return int(value) if isinstance(value, float) else value
-
-    def __str__(self) -> str:
-        time = datetime.fromtimestamp(self.created_at, UTC).astimezone()
-        level = "" if self.level == "info" else f"{self.level}: "
-        return f"{time:%H:%M:%S} {level}{self.message}"
+    from .records import JobEvent
 
 
 def stream_events(
@@ -87,7 +38,7 @@ def stream_events(
         return is_final, (yield from _read_new(job_id, log, everything=is_final))
 
     # Once the job has ended, until a whole reading has brought nothing: the last events may come late.
-    ended, fresh = False, list[JobEvent]()
+    ended, fresh = False, list["JobEvent"]()
     while fresh or not ended:
         ended, fresh = yield from poll(
             read_round,
@@ -108,13 +59,12 @@ def read_events(job_id: str, *, in_order: bool) -> Flow[list[JobEvent]]:
 
 def _read_new(job_id: str, log: EventLog, *, everything: bool) -> Flow[list[JobEvent]]:
     """Read the list of events until nothing new is in it; with `everything`, to its end."""
-    pages, round_ = Pages(partial(list_events, job_id)), list[JobEvent]()
-    while rows := (yield from pages.read_next()):
-        events = [JobEvent.read(row) for row in rows]
-        round_ += events
+    pages, found = Pages(partial(list_events, job_id)), list["JobEvent"]()
+    while events := (yield from next_events(pages)):
+        found += events
         if not everything and all(event.id in log for event in events):
             break
-    return log.add(round_)
+    return log.add(found)
 
 
 class EventLog:

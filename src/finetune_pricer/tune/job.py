@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from ..prepare.jsonl import TrainingFile
     from ..providers.provider import Provider
+    from ._base import ResultFile
     from .deployment import Deployment
-    from .events import JobEvent
     from .job_metrics import JobMetrics
-    from .records import JobCheckpoint, JobRecord, ResultFile, UploadedFile
+    from .records import JobCheckpoint, JobEvent, JobRecord, UploadedFile
     from .spec import Factor, Whole
 
 

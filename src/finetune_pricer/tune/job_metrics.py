@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from plotly.graph_objects import Figure
 
-    from .events import JobEvent
+    from .records import JobEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,15 +17,15 @@ from ..errors import (
     RequestRejected,
     TrainingFileError,
 )
+from ..prepare.jsonl import TrainingFile
 from ..providers.lookup import get_providers
 from .cost import estimate_cost, require_within_budget
-from .records import UploadedFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..prepare.jsonl import TrainingFile
     from ..providers.provider import Provider, Retirement
+    from .records import UploadedFile
     from .spec import JobSpec
 
 _SOON = 90  # days
@@ -68,13 +68,14 @@ def check_budget(spec: JobSpec, budget: float) -> None:
     """
     if not isinstance(spec.epochs, int):
         raise DataError(f"a budget needs to know the epochs, not {spec.epochs!r}: hand in epochs=1 or more")
-    if isinstance(spec.training, UploadedFile) or isinstance(spec.validation, UploadedFile):
+    training, validation = spec.training, spec.validation
+    if not isinstance(training, TrainingFile) or not isinstance(validation, TrainingFile | None):
         raise DataError("a budget needs files that can be counted: hand in what JsonlWriter.write returned")
     estimate = estimate_cost(
-        spec.training,
+        training,
         model=spec.model,
         epochs=spec.epochs,
-        validation=spec.validation,
+        validation=validation,
         provider=spec.provider.name,
     )
     require_within_budget(estimate, budget)
@@ -99,7 +100,7 @@ def check_count(file: TrainingFile | UploadedFile, provider: Provider) -> None:
     Raises:
         TrainingFileError: There are fewer than the service wants.
     """
-    if not isinstance(file, UploadedFile) and file.examples < provider.min_examples:
+    if isinstance(file, TrainingFile) and file.examples < provider.min_examples:
         raise TrainingFileError(
             f"{str(file.path)!r} has {file.examples} examples; {provider.name!r} wants at least "
             f"{provider.min_examples}: write more items"

@@ -32,10 +32,11 @@ from ..errors import (
     ServiceUnavailable,
     TrainingNotAvailable,
 )
+from ..prepare.jsonl import TrainingFile
 from ..providers.lookup import provider_of
 from .journal import Journal
 from .preflight import name_alternatives, preflight
-from .records import JobRecord, UploadedFile
+from .queries import ask_job, next_jobs
 from .spec import SPEC_KEY, TOKEN_KEY
 from .upload import UPLOAD_TIMEOUT, FileCopy, find_file, get_usable_file, send_file, wait_until_usable
 
@@ -45,9 +46,9 @@ if TYPE_CHECKING:
 
     from openai import OpenAI
 
-    from ..prepare.jsonl import TrainingFile
     from ..providers.provider import Provider
     from .journal import Account, Entry
+    from .records import JobRecord, UploadedFile
     from .spec import JobSpec
 
 _log = logging.getLogger("finetune_pricer")
@@ -100,10 +101,10 @@ def buy_job(
     account: Account, spec: JobSpec, *, again: bool, force: bool, budget: float | None
 ) -> Flow[JobRecord]:
     """Return the job of this spec: the one that exists, unless `again`, else a new one."""
-    for file in spec.local_files:
+    for file in dict.fromkeys(spec.local_files):
         yield Work(file.verify)
     with (yield from account.lock(_JOB, spec.hash)):
-        existing = yield from _existing_job(account, spec, again=again)
+        existing = yield from _find_existing_job(account, spec, again=again)
         if existing is not None:
             _log.info(
                 "job %r of the same spec exists (%s); again=True buys another", existing.id, existing.status
@@ -121,10 +122,10 @@ def buy_job(
             for bought in files:
                 if bought.is_new:
                     yield from _remove_file(account, bought.file)
-            raise _not_available(error, spec.provider) from error
+            raise _explain_not_available(error, spec.provider) from error
 
 
-def _existing_job(account: Account, spec: JobSpec, *, again: bool) -> Flow[JobRecord | None]:
+def _find_existing_job(account: Account, spec: JobSpec, *, again: bool) -> Flow[JobRecord | None]:
     """Return a job of this spec that runs or has succeeded; None where one is to be bought.
 
     With `again`, a job that is known to be there does not count, but one does whose request was sent before
@@ -132,11 +133,11 @@ def _existing_job(account: Account, spec: JobSpec, *, again: bool) -> Flow[JobRe
     """
     entry, was_open = account.find(_JOB, spec.hash), False
     if entry is not None and entry.is_open:
-        was_open, ids = True, _noted_files(account, spec)
+        was_open, ids = True, _read_file_ids(account, spec)
         entry = yield from _settle(account, entry, partial(_find_lost_job, account, spec, ids))
     if entry is not None and entry.id is not None and (was_open or not again):
         try:
-            job = JobRecord.read((yield from ask(get_job(entry.id))))
+            job = yield from ask_job(get_job(entry.id))
         except NotFound:
             _log.warning("the service no longer knows job %r; asking for a new one", entry.id)
         else:
@@ -161,9 +162,9 @@ def find_job(account: Account, spec: JobSpec) -> Flow[JobRecord]:
     entry = account.find(_JOB, spec.hash)
     if entry is not None and entry.id is not None:
         with suppress(NotFound):
-            return JobRecord.read((yield from ask(get_job(entry.id))))
+            return (yield from ask_job(get_job(entry.id)))
     elif entry is not None:
-        lost = yield from _find_lost_job(account, spec, _noted_files(account, spec), entry)
+        lost = yield from _find_lost_job(account, spec, _read_file_ids(account, spec), entry)
         if lost is not None:
             return lost
     job = yield from _find_matching(spec.describes, spec)
@@ -178,7 +179,7 @@ def _came_to_nothing(job: JobRecord, spec: JobSpec) -> bool:
 
 def _send_job(spec: JobSpec, ids: _FileIds, entry: Entry) -> Flow[JobRecord]:
     body, extra = spec.request(ids.training, ids.validation, entry.token)
-    return JobRecord.read((yield from ask(create_job(body, extra, entry.token))))
+    return (yield from ask_job(create_job(body, extra, entry.token)))
 
 
 def _find_lost_job(
@@ -208,8 +209,8 @@ def _find_matching(
 
 
 def _find_in(pages: Pages, is_wanted: Callable[[JobRecord], bool]) -> Flow[JobRecord | None]:
-    while rows := (yield from pages.read_next()):
-        for job in map(JobRecord.read, rows):
+    while jobs := (yield from next_jobs(pages)):
+        for job in jobs:
             if is_wanted(job):
                 return job
     return None
@@ -224,11 +225,11 @@ class _FileIds(NamedTuple):
     @classmethod
     def of(cls, spec: JobSpec, sent: Mapping[str, str]) -> _FileIds:
         """Return the ids of a spec's files, given those of the sent ones by their content's hash."""
-        ids = [file.id if isinstance(file, UploadedFile) else sent[file.sha256] for file in spec.files]
+        ids = [sent[file.sha256] if isinstance(file, TrainingFile) else file.id for file in spec.files]
         return cls(ids[0], ids[1] if len(ids) > 1 else None)
 
 
-def _noted_files(account: Account, spec: JobSpec) -> _FileIds | None:
+def _read_file_ids(account: Account, spec: JobSpec) -> _FileIds | None:
     """Return the ids of a spec's files by the journal; None where it does not know them all."""
     sent = {}
     for file in spec.local_files:
@@ -249,7 +250,7 @@ class BoughtFile(NamedTuple):
 
 def buy_file(account: Account, copy: FileCopy, timeout: float = UPLOAD_TIMEOUT) -> Flow[BoughtFile]:
     """Send a file, if it is not at the service yet, and wait until it can be used."""
-    sent: list[UploadedFile] = []
+    sent = list["UploadedFile"]()
 
     def send(entry: Entry) -> Flow[UploadedFile]:
         sent.append((yield from send_file(copy, entry.token)))
@@ -279,7 +280,7 @@ def _remove_file(account: Account, file: UploadedFile) -> Flow[None]:
     account.forget_id(file.id)
 
 
-def _not_available(error: TrainingNotAvailable, provider: Provider) -> TrainingNotAvailable:
+def _explain_not_available(error: TrainingNotAvailable, provider: Provider) -> TrainingNotAvailable:
     return error.with_message(
         f"{error}: this account may not train at {provider.name!r} any more, with any key or file; the files "
         f"just sent were removed. {name_alternatives(provider)}"
@@ -340,21 +341,21 @@ def send_once(account: Account, kind: str, what: str, *, send: Send[T], find: Fi
 def _find_lost(entry: Entry, error: ServiceUnavailable, find: Find[T]) -> Flow[T | None]:
     _log.info("no answer to the request for a %s (%s); looking for what came of it", entry.kind, error)
     try:
-        return (yield from _search(find, entry))
+        return (yield from _look_repeatedly(find, entry))
     except PricerError as second:
         raise _explain_unsettled(entry, error) from second
 
 
 def _settle(account: Account, entry: Entry, find: Find[T]) -> Flow[Entry | None]:
     """Find out what became of a request that an earlier process sent, or meant to send."""
-    made = yield from _search(find, entry)
+    made = yield from _look_repeatedly(find, entry)
     if made is None:
         account.forget(entry)
         return None
     return account.complete(entry, made.id)
 
 
-def _search(find: Find[T], entry: Entry) -> Flow[T | None]:
+def _look_repeatedly(find: Find[T], entry: Entry) -> Flow[T | None]:
     for pause in _GRACE:
         if pause:
             yield Pause(pause)

@@ -1,4 +1,4 @@
-"""Files, jobs and checkpoints as services describe them: read leniently, kept whole.
+"""Files, jobs, events and checkpoints as services describe them: read leniently, kept whole.
 
 Nothing but the id must be there, nulls are fine, a field that cannot be read counts as absent, and further
 fields are kept.
@@ -6,6 +6,10 @@ fields are kept.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import (
@@ -16,6 +20,7 @@ from pydantic import (
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     field_validator,
+    model_validator,
 )
 
 from ..errors import ServiceUnavailable
@@ -116,15 +121,49 @@ class JobRecord(ServiceRecord):
         return value if isinstance(value, dict) and any(value.values()) else None
 
 
-class ResultFile:
-    """A file that a job made, such as the table of its losses."""
+class JobEvent(ServiceRecord):
+    """Something that happened to a job; further fields are kept.
 
-    def __init__(self, id_: str, content: bytes) -> None:
-        self.id = id_
-        self.content = content
+    Attributes:
+        id: The service's name for it.
+        created_at: Unix time in seconds.
+        level: `info`, `warn` or `error`, as a rule.
+        message: What happened, for people.
+        type: `message` or `metrics`, as a rule.
+        data: Numbers of a metrics event: `step`, `total_steps`, `train_loss`, `valid_loss`, ...
+    """
 
-    def __repr__(self) -> str:
-        return f"ResultFile({self.id!r}, {len(self.content):,} bytes)"
+    noun = "event"
+
+    id: str
+    created_at: int = 0
+    level: str = "info"
+    message: str = ""
+    type: str = "message"
+    data: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_by_its_content(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("id") is None:
+            content = json.dumps(value, sort_keys=True, default=str)
+            return value | {"id": f"unnamed-{hashlib.sha256(content.encode()).hexdigest()[:24]}"}
+        return value
+
+    @field_validator("created_at", mode="before")
+    @classmethod
+    def _seconds(cls, value: Any) -> Any:
+        if isinstance(value, str) and not re.fullmatch(r"\d+", value):
+            try:
+                return int(datetime.fromisoformat(value).timestamp())
+            except ValueError:
+                return 0
+        return int(value) if isinstance(value, float) else value
+
+    def __str__(self) -> str:
+        time = datetime.fromtimestamp(self.created_at, UTC).astimezone()
+        level = "" if self.level == "info" else f"{self.level}: "
+        return f"{time:%H:%M:%S} {level}{self.message}"
 
 
 class JobCheckpoint(ServiceRecord):

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DataError, NotSupported
 from ..prepare.jsonl import TrainingFile
-from .records import UploadedFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..providers.provider import Provider
-    from .records import JobRecord
+    from .records import JobRecord, UploadedFile
 
 Whole = int | Literal["auto"]
 """A whole number, or what the service chooses."""
@@ -65,6 +64,8 @@ class JobSpec:
             DataError: A file or a setting is not what it should be, or out of the service's range.
             NotSupported: The method is another one than `supervised`.
         """
+        from .records import UploadedFile  # brings pydantic
+
         for file in (training, validation):
             if file is not None and not isinstance(file, TrainingFile | UploadedFile):
                 raise DataError(
@@ -139,7 +140,7 @@ class JobSpec:
     @property
     def local_files(self) -> tuple[TrainingFile, ...]:
         """Those of the files that are on this machine."""
-        return tuple(file for file in self.files if not isinstance(file, UploadedFile))
+        return tuple(file for file in self.files if isinstance(file, TrainingFile))
 
     def describes(self, job: JobRecord) -> bool:
         """Whether a job's metadata says that it is this one."""
@@ -177,7 +178,7 @@ def _is_set(value: Any) -> bool:
 
 def _content_of(file: TrainingFile | UploadedFile) -> str:
     # By its content, or by its id where only the service has it.
-    return f"id {file.id}" if isinstance(file, UploadedFile) else f"sha256 {file.sha256}"
+    return f"sha256 {file.sha256}" if isinstance(file, TrainingFile) else f"id {file.id}"
 
 
 def _name_as_service(given: Mapping[str, Whole | Factor | None], provider: Provider) -> dict[str, Any]:

@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from shutil import copyfileobj
 from typing import IO, TYPE_CHECKING
 
-from .._service.flow import Flow, Pages, ask, poll
+from .._service.flow import Flow, Pages, poll
 from .._service.requests import create_file, get_file, list_files
 from ..errors import FileAccessError, NotFound, ServiceUnavailable, TrainingFileError
-from .records import UploadedFile
+from .queries import ask_file, next_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..prepare.jsonl import TrainingFile
     from ..providers.provider import Provider
+    from .records import UploadedFile
 
 _UNUSABLE = {"error", "failed", "deleted"}
 # Nebius sends no status at all; a file whose status is not one of these counts as usable.
@@ -76,13 +77,13 @@ class FileCopy:
 def send_file(copy: FileCopy, token: str) -> Flow[UploadedFile]:
     """Send the file, in one request."""
     with copy.open() as content:
-        return UploadedFile.read((yield from ask(create_file(content, copy.name, token))))
+        return (yield from ask_file(create_file(content, copy.name, token)))
 
 
 def get_usable_file(file_id: str) -> Flow[UploadedFile | None]:
     """Return a file of the service; None where it was deleted or could not be used."""
     try:
-        file = UploadedFile.read((yield from ask(get_file(file_id))))
+        file = yield from ask_file(get_file(file_id))
     except NotFound:
         return None
     return None if file.status in _UNUSABLE else file
@@ -91,8 +92,8 @@ def get_usable_file(file_id: str) -> Flow[UploadedFile | None]:
 def find_file(copy: FileCopy) -> Flow[UploadedFile | None]:
     """Return the usable file of this name, which carries the hash; None where there is none."""
     pages = Pages(list_files, most=_MOST_PAGES)
-    while rows := (yield from pages.read_next()):
-        for file in map(UploadedFile.read, rows):
+    while files := (yield from next_files(pages)):
+        for file in files:
             if file.filename == copy.name and file.status not in _UNUSABLE:
                 return file
     return None
@@ -107,15 +108,14 @@ def wait_until_usable(copy: FileCopy, file: UploadedFile, timeout: float) -> Flo
     """
     file_id = file.id
     if file.status in _UNDER_WAY:
-        answer = yield from poll(
-            lambda: ask(get_file(file_id)),
-            done=lambda answer: UploadedFile.read(answer).status not in _UNDER_WAY,
+        file = yield from poll(
+            lambda: ask_file(get_file(file_id)),
+            done=lambda found: found.status not in _UNDER_WAY,
             timeout=timeout,
             late=lambda: ServiceUnavailable(
                 f"file {file_id!r} is still being processed after {timeout:g} s; ask again later"
             ),
         )
-        file = UploadedFile.read(answer)
     if file.status in _UNUSABLE:
         reason = file.status_details or f"status {file.status!r}"
         raise TrainingFileError(
