@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-import platform
 import random
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -376,7 +376,7 @@ def _describe(
     manifest = {
         "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
         "finetune-pricer": version("finetune-pricer"),
-        "python": platform.python_version(),
+        "python": ".".join(map(str, sys.version_info[:3])),
         "model": name,
         "items": sample.drawn or f"all {len(records):,}",
         "items hash": hash_rows((record.item_id, record.truth) for record in records),
