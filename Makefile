@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check lint format types docs serve-docs wheel-demo acceptance clients storm clean
+.PHONY: demo test check lint format types docs serve-docs wheel-demo acceptance clients storm mutants clean
 
 demo: $(VENV)/.demo  ## the whole road on the local server: no key, no network, no cost
 	$(BIN)/python examples/01_first_job.py
@@ -26,6 +26,12 @@ storm: $(VENV)/.dev  ## ten minutes of schemathesis against our server's own Ope
 	$(PYTHON) -m venv build/clients/schemathesis
 	build/clients/schemathesis/bin/python -m pip install --quiet 'schemathesis>=4'
 	$(BIN)/python -m pytest -m acceptance -n 0 tests/acceptance/test_storm.py
+
+mutants: $(BIN)/python  ## a quarter of an hour: break the code that buys, line by line; does a test notice?
+	mkdir -p build/mutants
+	$(PYTHON) -m venv build/mutants/venv
+	build/mutants/venv/bin/python -m pip install --quiet --editable '.[local]' 'mutmut==3.8.1' 'pytest>=8' 'respx>=0.22'
+	build/mutants/venv/bin/python tests/mutants/run.py
 
 check: test lint types docs wheel-demo  ## what CI runs
 

@@ -208,7 +208,7 @@ def test_only_who_asks_for_the_same_thing_waits(journal: Journal, tmp_path: Path
     assert held is not None
     started_at = time.monotonic()
     assert try_lock(account) is None
-    assert time.monotonic() - started_at < 0.5  # an event loop must go on
+    assert time.monotonic() - started_at < 0.9  # an event loop must go on
     for other in (
         try_lock(account, "file"),
         try_lock(account, what="other"),
