@@ -58,8 +58,12 @@ PUBLIC_FILES = ["aio", "errors", "prices"]
 FACADES = {
     ("evaluate.compare", "evaluate.report.html"),
     ("evaluate.evaluation", "evaluate.report.content"),
+    ("evaluate.evaluation", "evaluate.report.figures"),
     ("evaluate.evaluation", "evaluate.report.html"),
     ("evaluate.evaluation", "evaluate.report.markdown"),
+    ("evaluate.forecast", "evaluate.report.figures"),
+    ("evaluate.forecast", "evaluate.report.html"),
+    ("evaluate.leaderboard", "evaluate.report.html"),
 }
 # What a function body may import: what costs too much when the public names are imported. Of the standard
 # library that is asyncio and importlib.metadata.

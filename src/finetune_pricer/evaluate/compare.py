@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -110,7 +109,9 @@ class Comparison:
         )
 
     def _repr_html_(self) -> str:
-        return "".join(f"<p>{html.escape(one.sentence)}</p>" for one in (self, *self.further))
+        from .report.html import render_sentences
+
+        return render_sentences(one.sentence for one in (self, *self.further))
 
     def to_html(self, path: str | os.PathLike[str]) -> None:
         """Write a report that needs no network: the verdict, both models, where they differ.

@@ -9,8 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from .._files import replacing
 from ..errors import EvaluationError, FileAccessError
 from .measurement import (
@@ -23,7 +21,6 @@ from .measurement import (
     slice_by_price_band,
 )
 from .metrics import METRICS
-from .report.figures import draw
 
 if TYPE_CHECKING:
     import os
@@ -192,6 +189,8 @@ class Evaluation:
         Raises:
             FileAccessError: The path cannot be written; what stood there stays.
         """
+        import orjson
+
         content = {"format": _FORMAT, "evaluation": _to_plain(self)}
         with replacing(path) as file:
             file.write(orjson.dumps(content, option=orjson.OPT_INDENT_2))
@@ -204,6 +203,8 @@ class Evaluation:
             FileAccessError: The file cannot be read.
             EvaluationError: It is no evaluation, or a newer version of this library wrote it.
         """
+        import orjson
+
         try:
             text = Path(path).read_bytes()
         except OSError as error:
@@ -267,6 +268,8 @@ class Evaluation:
             MissingExtra: plotly is not installed.
             EvaluationError: There is no such figure, or no price ranges to draw.
         """
+        from .report.figures import draw
+
         return draw(self, kind, log=log)
 
 

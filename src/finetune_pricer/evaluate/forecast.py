@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +13,6 @@ from ..errors import EvaluationError
 from .compare import compare
 from .learning_curves import FittedForm, fit_all
 from .paired import align
-from .report.figures import draw_learning_curve
 
 if TYPE_CHECKING:
     import numpy as np
@@ -198,6 +196,8 @@ class Forecast:
             MissingExtra: plotly is not installed.
             EvaluationError: `to` is more than ten times the largest size so far.
         """
+        from .report.figures import draw_learning_curve
+
         return draw_learning_curve(self, _DRAWN * self.largest if to is None else to)
 
     def __str__(self) -> str:
@@ -212,7 +212,9 @@ class Forecast:
         return "\n".join([*lines, *(f"BEWARE: {caveat}" for caveat in self.caveats)])
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
+        from .report.html import render_text
+
+        return render_text(str(self))
 
     def _require_near(self, size: int) -> None:
         if not 1 <= size <= _FURTHEST * self.largest:

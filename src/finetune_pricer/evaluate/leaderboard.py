@@ -10,8 +10,8 @@ from .._format import format_dollars
 from ..errors import EvaluationError
 from .evaluation import best_first
 from .paired import adjust, align, measure_differences
-from .report import html, markdown
 from .report.format import Table, format_interval
+from .report.markdown import render_table
 
 if TYPE_CHECKING:
     import os
@@ -122,7 +122,7 @@ class Leaderboard:
 
     def to_markdown(self) -> str:
         """Return a Markdown table, and below it what a rank means."""
-        return f"{markdown.render_table(self._table)}\n{_NOTE}\n"
+        return f"{render_table(self._table)}\n{_NOTE}\n"
 
     def to_html(self, path: str | os.PathLike[str]) -> None:
         """Write the table as a page that needs no network.
@@ -131,9 +131,13 @@ class Leaderboard:
             MissingExtra: Jinja2 is not installed.
             FileAccessError: The path cannot be written; what stood there stays.
         """
+        from .report import html
+
         html.write_table(self._table, path, title="Leaderboard", note=_NOTE)
 
     def _repr_html_(self) -> str:
+        from .report import html
+
         return html.render_table(self._table, note=_NOTE, text=str(self))
 
     @property

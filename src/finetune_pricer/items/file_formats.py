@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import orjson
-
 from ..errors import FileAccessError, InvalidRows, RowProblem
 from .ingest import Source
 from .item import ITEM_FIELDS
@@ -122,6 +120,8 @@ def _first_line(head: bytes) -> bytes:
 def _jsonl_batches(
     path: Path, wanted: set[str], unreadable: list[RowProblem], *, packed: bool
 ) -> Iterator[pa.Table]:
+    import orjson
+
     with _open(path, packed=packed) as file:
         rows: list[Mapping[str, Any]] = []
         number = 0

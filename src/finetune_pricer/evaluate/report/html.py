@@ -95,6 +95,16 @@ def render_table(table: Table, *, note: str, text: str) -> str:
     return _render_part(text, table=table, note=note)
 
 
+def render_text(text: str) -> str:
+    """Return a part of a page for notebooks: text as it stands, line for line."""
+    return f"<pre>{escape(text)}</pre>"
+
+
+def render_sentences(sentences: Iterable[str]) -> str:
+    """Return a part of a page for notebooks: a paragraph for each sentence."""
+    return "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
+
+
 def _write_page(path: str | os.PathLike[str], template: str, **content: Any) -> None:
     page = _environment().get_template(template).render(content)
     with replacing(path) as file:
@@ -106,7 +116,7 @@ def _render_part(text: str, **content: Any) -> str:
         return _environment().get_template("notebook.html").render(content)
     except MissingExtra:
         # A notebook shows an object that was only looked at: plain text is better than an error.
-        return f"<pre>{escape(text)}</pre>"
+        return render_text(text)
 
 
 def _environment() -> Environment:
