@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def settings(*, dotenv_wins: bool = False) -> Mapping[str, str]:
+def read_settings(*, dotenv_wins: bool = False) -> Mapping[str, str]:
     """Read the environment together with the `.env` nearest above the working directory.
 
     Nothing is written into `os.environ`: a library that did would change other code's behaviour. An empty
@@ -33,7 +33,7 @@ def settings(*, dotenv_wins: bool = False) -> Mapping[str, str]:
 
 def find_state_folder() -> Path:
     """Return the folder for what must outlive a process: `FINETUNE_PRICER_HOME`, or the user's own."""
-    if chosen := settings().get("FINETUNE_PRICER_HOME"):
+    if chosen := read_settings().get("FINETUNE_PRICER_HOME"):
         return Path(chosen).expanduser()
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "finetune-pricer"

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .._environment import settings
+from .._environment import read_settings
 from ..errors import AccessDenied, HubError, InvalidRows
 from .ingest import IngestResult, OnError, Source, ingest, quote_names
 from .tables import BATCH, write_parquet
@@ -39,7 +39,7 @@ def load_splits(
     streaming: bool,
 ) -> list[IngestResult]:
     """Load the three splits of a Hub repository or of a local folder: training, validation and test."""
-    loaded = _load(name, token or settings().get("HF_TOKEN"), revision, streaming=streaming)
+    loaded = _load(name, token or read_settings().get("HF_TOKEN"), revision, streaming=streaming)
     results = []
     for split, names in _SPLITS.items():
         present = next((candidate for candidate in names if candidate in loaded), None)
@@ -124,7 +124,7 @@ def login(token: str | None = None, *, add_to_git_credential: bool = False) -> N
 
     try:
         huggingface_hub.login(
-            token or settings().get("HF_TOKEN"), add_to_git_credential=add_to_git_credential
+            token or read_settings().get("HF_TOKEN"), add_to_git_credential=add_to_git_credential
         )
     except (ValueError, HfHubHTTPError) as error:
         raise AccessDenied(
@@ -146,7 +146,7 @@ def push(
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-    api = huggingface_hub.HfApi(token=token or settings().get("HF_TOKEN"))
+    api = huggingface_hub.HfApi(token=token or read_settings().get("HF_TOKEN"))
     with tempfile.TemporaryDirectory(prefix="finetune_pricer-") as name:
         write_folder(splits, Path(name), title=repo, licence=licence)
         try:

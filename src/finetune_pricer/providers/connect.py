@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from .._environment import settings
+from .._environment import read_settings
 from ..errors import NotConfigured
 from .lookup import get_provider, get_providers, remember_provider
 
@@ -40,7 +40,7 @@ def connect(
         NotConfigured: No provider, several, or an unknown one; or the named one lacks a variable.
         MissingExtra: `"local"` without the extra `local`.
     """
-    found = settings(dotenv_wins=dotenv_wins)
+    found = read_settings(dotenv_wins=dotenv_wins)
     chosen = name or found.get("FINETUNE_PRICER_PROVIDER") or _find_configured(found)
     if chosen == "local":
         from ..local import LocalServer
