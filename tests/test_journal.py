@@ -34,7 +34,6 @@ def test_the_journal_tells_services_and_accounts_apart(tmp_path: Path) -> None:
         entry = one.begin("job", "spec")
         one.complete(entry, "ftjob-1")
         for other in (
-            client_of("b"),
             client_of(base_url="https://other.test/v1"),
             client_of(project="p"),
             client_of(organization="o"),
@@ -50,7 +49,6 @@ def test_a_password_in_an_address_is_not_written_down(tmp_path: Path) -> None:
     with Journal(tmp_path / "j.db") as journal:
         client = client_of(base_url="https://me:hunter2@service.test/v1")
         journal.for_client(client).begin("job", "spec")
-        assert journal.for_client(client_of()).find("job", "spec") is None
     assert b"hunter2" not in b"".join(path.read_bytes() for path in tmp_path.glob("j.db*"))
 
 
@@ -60,6 +58,43 @@ def test_with_a_project_the_key_may_change(tmp_path: Path) -> None:
         new = client_of("new", project="p")
         entry = journal.for_client(old).begin("file", "content")
         assert journal.for_client(new).find("file", "content") == entry
+
+
+@pytest.mark.parametrize("settings", [{}, {"organization": "o"}], ids=["no organization", "an organization"])
+def test_entries_of_another_key_are_found_after_those_of_ones_own(
+    tmp_path: Path, settings: dict[str, str]
+) -> None:
+    with Journal(tmp_path / "j.db") as journal:
+        old, new = (journal.for_client(client_of(key, **settings)) for key in ("old", "new"))
+        for account, name in [(new, "1"), (old, "2"), (new, "3"), (old, "4")]:
+            account.add("job", "spec", f"ftjob-{name}")
+        found = new.find_all("job", "spec")
+    assert [entry.id for entry in found] == ["ftjob-3", "ftjob-1", "ftjob-4", "ftjob-2"]
+    assert [entry.is_of_this_key for entry in found] == [True, True, False, False]
+
+
+@pytest.mark.parametrize("damage", ["table gone", "locked", "damaged"])
+def test_a_journal_that_cannot_be_used_says_that_what_it_notes_may_exist(
+    tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetune_pricer._sqlite._PATIENCE", 0.1)
+    path = tmp_path / "j.db"
+    words = r"cannot use the journal '.*j\.db'.*may have been bought.*look with FineTuneJob\.list\(client\)"
+    with Journal(path) as journal:
+        account = journal.for_client(client_of())
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            if damage == "table gone":
+                other.execute("DROP TABLE bought")
+            else:
+                other.execute("BEGIN EXCLUSIVE")
+            with pytest.raises(FileAccessError, match=words):
+                account.begin("job", "spec")
+    if damage == "damaged":
+        for file in tmp_path.glob("j.db*"):
+            if file.is_file():
+                file.write_bytes(b"no database " * 1000)
+        with pytest.raises(FileAccessError, match=words):
+            Journal(path)
 
 
 def test_a_journal_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
@@ -137,7 +172,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 def test_the_file_is_closed_behind_a_with(tmp_path: Path) -> None:
     with Journal(tmp_path / "j.db") as journal:
         account = journal.for_client(client_of())
-    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+    with pytest.raises(FileAccessError, match="closed"):
         account.find("job", "spec")
 
 
@@ -212,7 +247,7 @@ def test_only_who_asks_for_the_same_thing_waits(journal: Journal, tmp_path: Path
     for other in (
         try_lock(account, "file"),
         try_lock(account, what="other"),
-        try_lock(journal.for_client(client_of("b"))),
+        try_lock(journal.for_client(client_of(project="p"))),
         try_lock(journal.for_client(client_of(base_url="https://other.test/v1"))),
     ):
         assert other is not None
@@ -224,11 +259,12 @@ def test_only_who_asks_for_the_same_thing_waits(journal: Journal, tmp_path: Path
     again.lock.release()
 
 
-def test_a_lock_has_the_name_that_an_earlier_version_gives_it(journal: Journal) -> None:
-    """Or two versions that run at once would not wait for each other."""
+def test_a_lock_has_the_same_name_for_all_keys_and_versions(journal: Journal) -> None:
+    """Or two that run at once, such as before and after a rotation, would not wait for each other."""
     held = try_lock(journal.for_client(client_of()))
+    assert try_lock(journal.for_client(client_of("another key"))) is None
     assert held is not None
-    words = "https://service.test/v1\nkey d42817e957112046\njob\nspec"
+    words = "https://service.test/v1\n\njob\nspec"
     name = f"{hashlib.sha256(words.encode()).hexdigest()[:32]}.lock"
     assert [path.name for path in journal.path.with_name("j.db.locks").iterdir()] == [name]
     held.lock.release()

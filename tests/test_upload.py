@@ -191,7 +191,9 @@ def test_a_service_has_ten_minutes_to_process_a_file(training: TrainingFile) -> 
 
 def test_a_file_whose_answers_are_all_lost_is_looked_for_at_the_next_call(training: TrainingFile) -> None:
     shop = Shop(file_outcomes=["lost"] * 3)
-    with pytest.raises(ServiceUnavailable, match="it looks for the file before it asks for one"):
+    with pytest.raises(
+        ServiceUnavailable, match=r"call again .* to look for it, and to send it again where it is not there"
+    ):
         shop.upload(training)
     shop.asked.clear()
     shop.upload(training)

@@ -85,7 +85,7 @@ class AsyncFineTuneJob(BaseJob):
             method=method,
             provider=provider_of(client, provider),
         )
-        with Journal(journal) as ledger:
+        with await asyncio.to_thread(Journal, journal) as ledger:
             flow = buy_job(ledger.for_client(client), spec, again=again, force=force, budget=budget)
             return cls(client, await arun(client, flow, sleep), spec.provider)
 
@@ -127,7 +127,7 @@ class AsyncFineTuneJob(BaseJob):
             method=method,
             provider=provider_of(client, provider),
         )
-        with Journal(journal) as ledger:
+        with await asyncio.to_thread(Journal, journal) as ledger:
             record = await arun(client, find_job(ledger.for_client(client), spec), asyncio.sleep)
         return cls(client, record, spec.provider)
 

@@ -73,7 +73,7 @@ class UploadedFile(ServiceRecord):
 
     noun = "file"
 
-    id: str
+    id: str = Field(min_length=1)
     filename: str | None = None
     bytes: int | None = None
     purpose: str | None = None
@@ -96,7 +96,7 @@ class JobRecord(ServiceRecord):
 
     noun = "job"
 
-    id: str
+    id: str = Field(min_length=1)
     status: str = "unknown"
     model: str | None = None
     fine_tuned_model: str | None = None

@@ -6,6 +6,7 @@ import codecs
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from shutil import copyfileobj
 from typing import IO, TYPE_CHECKING
 
@@ -48,7 +49,15 @@ class FileCopy:
         It carries the hash of the content.
         """
         path = self.file.path
-        return f"{path.stem}-{self.file.sha256[:16]}{path.suffix}"
+        return f"{path.stem}-{self._mark}{path.suffix}"
+
+    @property
+    def _mark(self) -> str:
+        return self.file.sha256[:16]
+
+    def is_named(self, filename: str | None) -> bool:
+        """Whether a file at the service has this content by its name, whatever the file was called here."""
+        return filename is not None and Path(filename).stem.endswith(f"-{self._mark}")
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
@@ -97,6 +106,14 @@ def find_file(copy: FileCopy) -> Flow[UploadedFile | None]:
             if file.filename == copy.name and file.status not in _UNUSABLE:
                 return file
     return None
+
+
+def list_file_names() -> Flow[list[tuple[str, str]]]:
+    """Return id and name of each file that the service has for fine-tuning, the newest first."""
+    pages, found = Pages(list_files), list[tuple[str, str]]()
+    while files := (yield from next_files(pages)):
+        found += [(file.id, file.filename) for file in files if file.filename]
+    return found
 
 
 def wait_until_usable(copy: FileCopy, file: UploadedFile, timeout: float) -> Flow[UploadedFile]:
