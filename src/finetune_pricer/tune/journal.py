@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
+import sqlite3
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +24,6 @@ from ..errors import FileAccessError
 
 if TYPE_CHECKING:
     import os
-    import sqlite3
     from types import TracebackType
 
     from filelock import AcquireReturnProxy, FileLock
@@ -170,8 +170,6 @@ class Account:
         return bool(self._execute("SELECT 1 FROM bought WHERE service = ? AND id = ?", (self._service, id_)))
 
     def _execute(self, statement: str, values: tuple[str | None, ...]) -> list[sqlite3.Row]:
-        import sqlite3
-
         try:
             return self._database.execute(statement, values).fetchall()
         except sqlite3.Error as error:
