@@ -88,6 +88,10 @@ class Shop:
         """How often each `METHOD path` was asked."""
         return Counter(f"{r.method} {r.url.path.removeprefix('/v1')}" for r in self.asked)
 
+    def show_all(self) -> None:
+        """List every job from now on."""
+        self._hidden.clear()
+
     def create(self, door: Door, training: TrainingFile | UploadedFile, **options: Any) -> str:
         """Create a job with a client of its own, and give its id."""
         options.setdefault("sleep", self._asleep if door == "async" else self.naps.append)

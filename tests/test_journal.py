@@ -215,14 +215,14 @@ def test_a_name_at_a_service_is_known_to_all_accounts_there_and_to_no_other_serv
     account.add("file", "content", "file-1")
     account.add("file", "more", "file-2")
     elsewhere.add("file", "content", "file-1")
-    assert [one.has_id("file-1") for one in (account, neighbour, elsewhere)] == [True, True, True]
-    assert not account.has_id("file-3")
-    assert not elsewhere.has_id("file-2")
+    assert [one.what_is("file-1") for one in (account, neighbour, elsewhere)] == ["content"] * 3
+    assert not account.what_is("file-3")
+    assert not elsewhere.what_is("file-2")
     account.forget_id("file-1")
     assert account.find("file", "content") is None
-    assert not neighbour.has_id("file-1")
-    assert account.has_id("file-2")
-    assert elsewhere.has_id("file-1")
+    assert not neighbour.what_is("file-1")
+    assert account.what_is("file-2")
+    assert elsewhere.what_is("file-1")
 
 
 def try_lock(account: Account, kind: str = "job", what: str = "spec") -> AcquireReturnProxy[FileLock] | None:

@@ -165,9 +165,11 @@ class Account:
         """Strike out the file or job that has this name at the service."""
         self._execute("DELETE FROM bought WHERE service = ? AND id = ?", (self._service, id_))
 
-    def has_id(self, id_: str) -> bool:
-        """Whether a file or job of this name was noted, whatever it was made of."""
-        return bool(self._execute("SELECT 1 FROM bought WHERE service = ? AND id = ?", (self._service, id_)))
+    def what_is(self, id_: str) -> str | None:
+        """Return what the file or job of this name was made of; None where it was never noted."""
+        query = "SELECT what FROM bought WHERE service = ? AND id = ? ORDER BY number DESC LIMIT 1"
+        rows = self._execute(query, (self._service, id_))
+        return rows[0]["what"] if rows else None
 
     def _execute(self, statement: str, values: tuple[str | None, ...]) -> list[sqlite3.Row]:
         try:

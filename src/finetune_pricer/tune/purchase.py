@@ -240,7 +240,8 @@ def _find_lost_job(account: Account, spec: JobSpec, entry: Entry) -> Flow[JobRec
     job = yield from _find_by_metadata(lambda job: bool(job.metadata.get(TOKEN_KEY) == entry.token), spec)
     if job is not None:
         return job
-    return (yield from _find_by_files(account, spec, lambda _: True))
+    # A job that the journal knows was bought by another request.
+    return (yield from _find_by_files(account, spec, lambda job: account.what_is(job.id) is None))
 
 
 def _find_elsewhere(
@@ -250,7 +251,10 @@ def _find_elsewhere(
     job = yield from _find_by_metadata(lambda job: spec.describes(job) and is_wanted(job), spec)
     if job is not None:
         return job
-    job = yield from _find_by_files(account, spec, is_wanted)
+    known = {None, spec.hash}  # or it is known to be another job
+    job = yield from _find_by_files(
+        account, spec, lambda job: is_wanted(job) and account.what_is(job.id) in known
+    )
     if job is not None:
         _log.warning(
             "job %r has these files, this model, and every setting that the service shows: it is taken for "
@@ -277,10 +281,7 @@ def _jobs_of(spec: JobSpec) -> Callable[[str | None], Request]:
 def _find_by_files(
     account: Account, spec: JobSpec, is_wanted: Callable[[JobRecord], bool]
 ) -> Flow[JobRecord | None]:
-    """Return the newest job that is wanted and has a spec's files and settings.
-
-    For services that drop metadata. A job that the journal knows was bought by another request.
-    """
+    """Return the newest job that is wanted, without our metadata, and with a spec's files and settings."""
     names = (yield from list_file_names()) if spec.local_files else []
     sets = list[set[str]]()
     for file in spec.files:
@@ -299,11 +300,7 @@ def _find_by_files(
     return (
         yield from _find_in(
             Pages(list_jobs),
-            lambda job: (
-                spec.looks_like(job, training_ids, validation_ids)
-                and is_wanted(job)
-                and not account.has_id(job.id)
-            ),
+            lambda job: spec.looks_like(job, training_ids, validation_ids) and is_wanted(job),
         )
     )
 
