@@ -20,7 +20,7 @@ from finetune_pricer import JsonlWriter, MadeUpCatalogue, TrainingFile
 from finetune_pricer.errors import RequestRejected, ServiceUnavailable
 from shop import DOORS, Door, Killed, Outcome, Shop
 
-RUNS = int(os.environ.get("FINETUNE_PRICER_RUNS", "25"))
+RUNS = int(os.environ.get("FINETUNE_PRICER_RUNS", "60"))
 OUTCOMES: list[Outcome] = [
     "answer",
     "made and lost",
@@ -38,7 +38,7 @@ SPECS: list[dict[str, Any]] = [
     {"epochs": 2, "learning_rate_multiplier": 2.0, "batch_size": "auto"},
     {"epochs": 3},
 ]
-FILE_OUTCOMES: list[Outcome] = ["answer", "made and lost", "lost", "killed", "made and killed"]
+FILE_OUTCOMES: list[Outcome] = ["answer", "answer", "answer", "made and lost", "lost", "killed", "made and killed"]
 
 
 class Purchases(RuleBasedStateMachine):
@@ -73,13 +73,13 @@ class Purchases(RuleBasedStateMachine):
         self.shop = Shop(keeps_metadata=keeps_metadata, filters=filters, page_size=page_size)
 
     @rule(
-        machine=st.sampled_from(["one", "two"]),
-        file=st.integers(0, 1),
-        spec=st.integers(0, len(SPECS) - 1),
+        machine=st.sampled_from(["one", "one", "one", "two"]),
+        file=st.sampled_from([0, 0, 0, 1]),
+        spec=st.sampled_from([1, *range(len(SPECS))]),
         door=st.sampled_from(DOORS),
-        outcome=st.sampled_from(OUTCOMES),
+        outcome=st.sampled_from(["made and lost", "made and killed", *OUTCOMES]),
         file_outcome=st.sampled_from(FILE_OUTCOMES),
-        looks=st.sampled_from([0, 3, 11, 22]),
+        looks=st.sampled_from([40, 3, 0]),
         key=st.sampled_from(["k", "rotated"]),
     )
     def create(
