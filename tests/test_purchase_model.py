@@ -38,7 +38,8 @@ SPECS: list[dict[str, Any]] = [
     {"epochs": 2, "learning_rate_multiplier": 2.0, "batch_size": "auto"},
     {"epochs": 3},
 ]
-FILE_OUTCOMES: list[Outcome] = ["answer", "answer", "answer", "made and lost", "lost", "killed", "made and killed"]
+FILE_OUTCOMES: list[Outcome] = ["made and lost", "lost", "killed", "made and killed"]
+FILE_OUTCOMES += ["answer", "answer", "answer"]
 
 
 class Purchases(RuleBasedStateMachine):
