@@ -1,8 +1,9 @@
-"""The journal: which files and jobs were asked for, and what the service made of each request.
+"""The journal: which files, jobs and batches were asked for, and what the service made of each request.
 
 It is on disk, so that nothing is bought twice. Each service and account has its own entries. An entry is
 begun before the request and completed after the answer; an open entry means that nobody knows whether the
-service took the request, and that the file or job must be looked for there.
+service took the request, and that the file, job or batch must be looked for there. A batch is known by its
+questions, each by a hash.
 """
 
 from __future__ import annotations
@@ -11,17 +12,18 @@ import hashlib
 import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from .._environment import find_state_folder
 from .._service.error_mapping import address_of
 from .._service.flow import Pause
-from .._sqlite import open_database
+from .._sqlite import open_database, transaction
 from ..errors import FileAccessError
 
 if TYPE_CHECKING:
     import os
     import sqlite3
+    from collections.abc import Collection, Iterable
     from types import TracebackType
 
     from filelock import AcquireReturnProxy, FileLock
@@ -37,6 +39,12 @@ CREATE TABLE bought (
 CREATE INDEX bought_what ON bought (service, account, kind, what);
 CREATE INDEX bought_id ON bought (service, id)
 """
+_QUESTIONS = """
+CREATE TABLE questions (token TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (token, key)) WITHOUT ROWID;
+CREATE INDEX questions_key ON questions (key)
+"""
+_BATCH = "batch"
+_MOST_ASKED = 500  # questions in one query
 _NAME = "journal.sqlite3"
 _LOCK_PAUSE = 0.1  # seconds between two tries to get a lock
 
@@ -58,12 +66,27 @@ class Entry:
         return self.id is None
 
 
+class NotedBatch(NamedTuple):
+    """One request for a batch that was sent, or is about to be."""
+
+    token: str
+    """A random word that goes with the request, by which its outcome is known again."""
+    file_id: str
+    """The service's name for the file of its questions."""
+    id: str | None
+    """The service's name for the batch; None while no answer has been noted."""
+    noted_at: str
+    """When it was noted, as `YYYY-MM-DD HH:MM:SS` in UTC."""
+    keys: frozenset[str]
+    """The hashes of all its questions."""
+
+
 class Journal:
     """One SQLite file, shared by all processes of a user; `close` it, or use it in a `with` statement."""
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self.path = Path(path) if path is not None else find_state_folder() / _NAME
-        self._database = open_database(self.path, [_SCHEMA])
+        self._database = open_database(self.path, [_SCHEMA, _QUESTIONS])
 
     def __enter__(self) -> Self:
         return self
@@ -85,7 +108,8 @@ class Journal:
 class Account:
     """The entries of one service and one account.
 
-    `kind` is `file` or `job`; `what` is the hash of its content and settings.
+    `kind` is `file`, `job` or `batch`; `what` is the hash of its content and settings, and of a batch the
+    service's name for the file of its questions.
     """
 
     def __init__(self, database: sqlite3.Connection, path: Path, service: str, account: str) -> None:
@@ -135,6 +159,70 @@ class Account:
         """Whether a file or job of this name was noted, whatever it was made of."""
         query = "SELECT 1 FROM bought WHERE service = ? AND id = ?"
         return self._database.execute(query, (self._key[0], id_)).fetchone() is not None
+
+    def begin_batch(self, file_id: str, keys: Iterable[str]) -> NotedBatch:
+        """Note, before the request, that a batch of these questions is asked for."""
+        with transaction(self._database):
+            return self._insert_batch(file_id, None, keys)
+
+    def complete_batch(self, token: str, id_: str) -> None:
+        """Note, after the answer, the name of the batch that a request made."""
+        self._database.execute("UPDATE bought SET id = ? WHERE token = ?", (id_, token))
+
+    def add_batch(self, file_id: str, id_: str, keys: Iterable[str]) -> None:
+        """Note a batch that is at the service and not in here, or here without its name."""
+        with transaction(self._database):
+            found = self._database.execute(
+                "UPDATE bought SET id = ? WHERE service = ? AND account = ? AND kind = ? AND what = ?"
+                " AND id IS NULL",
+                (id_, *self._key, _BATCH, file_id),
+            )
+            if not found.rowcount:
+                self._insert_batch(file_id, id_, keys)
+
+    def _insert_batch(self, file_id: str, id_: str | None, keys: Iterable[str]) -> NotedBatch:
+        entry, noted = self._insert(_BATCH, file_id, id_), frozenset(keys)
+        rows = ((entry.token, key) for key in noted)
+        self._database.executemany("INSERT INTO questions (token, key) VALUES (?, ?)", rows)
+        query = "SELECT noted_at FROM bought WHERE token = ?"
+        row = self._database.execute(query, (entry.token,)).fetchone()
+        return NotedBatch(entry.token, file_id, id_, row["noted_at"], noted)
+
+    def find_batches(self, keys: Collection[str]) -> list[NotedBatch]:
+        """Return what was noted of batches that hold any of these questions, the newest first."""
+        wanted, tokens = list(keys), set[str]()
+        for start in range(0, len(wanted), _MOST_ASKED):
+            part = wanted[start : start + _MOST_ASKED]
+            marks = ", ".join("?" * len(part))
+            found = self._database.execute(f"SELECT token FROM questions WHERE key IN ({marks})", part)  # noqa: S608
+            tokens.update(row["token"] for row in found)
+        rows = self._database.execute(
+            "SELECT token, what, id, noted_at FROM bought WHERE service = ? AND account = ? AND kind = ?"
+            " ORDER BY number DESC",
+            (*self._key, _BATCH),
+        ).fetchall()
+        return [
+            NotedBatch(
+                row["token"], row["what"], row["id"], row["noted_at"], self._find_questions(row["token"])
+            )
+            for row in rows
+            if row["token"] in tokens
+        ]
+
+    def _find_questions(self, token: str) -> frozenset[str]:
+        rows = self._database.execute("SELECT key FROM questions WHERE token = ?", (token,))
+        return frozenset(row["key"] for row in rows)
+
+    def has_batch(self, id_: str) -> bool:
+        """Whether a batch of this name was noted for this account."""
+        query = "SELECT 1 FROM bought WHERE service = ? AND account = ? AND kind = ? AND id = ?"
+        return self._database.execute(query, (*self._key, _BATCH, id_)).fetchone() is not None
+
+    def forget_batch(self, token: str) -> None:
+        """Strike out a request for a batch that the service refused."""
+        with transaction(self._database):
+            self._database.execute("DELETE FROM bought WHERE token = ?", (token,))
+            self._database.execute("DELETE FROM questions WHERE token = ?", (token,))
 
     def lock(self, kind: str, what: str) -> Flow[AcquireReturnProxy[FileLock]]:
         """Wait until no other process or thread asks for the same thing; return what lets go, for `with`.
