@@ -48,6 +48,10 @@ class Batches:
         """What it says while it is away."""
         self.lost = ""
         """A file or a batch that is not there any more."""
+        self.broken = ""
+        """A file at which it stumbles."""
+        self.uncancellable: dict[str, int] = {}
+        """Batches that it does not cancel, and what it answers instead."""
         self.outcomes: list[Outcome] = []
         """One for each request for a batch, the next one first; after the last, all are answered."""
         self.looks_before_shown = 0
@@ -91,6 +95,8 @@ class Batches:
 
     def content(self, _: httpx.Request, name: str) -> httpx.Response:
         self.asked["GET content"] += 1
+        if name == self.broken:
+            return httpx.Response(500, json={})
         if name == self.lost or name not in self.files:
             return httpx.Response(404, json={"error": {"message": "No such file."}})
         return httpx.Response(200, content=self.files[name])
@@ -152,6 +158,8 @@ class Batches:
         return httpx.Response(200, json=self.shown(self.batches[int(name[6:])]))
 
     def cancel(self, _: httpx.Request, name: str) -> httpx.Response:
+        if name in self.uncancellable:
+            return httpx.Response(self.uncancellable[name], json={"error": {"message": "No."}})
         self.batches[int(name[6:])]["status"] = "cancelled"
         return httpx.Response(200, json=self.batches[int(name[6:])])
 
