@@ -294,32 +294,44 @@ def buy_batch(
         ServiceUnavailable: The service did not take it.
         ServiceError: The service refuses.
     """
-    noted = yield Work(partial(account.begin_batch, file_id, keys))
-    request = create_batch(file_id, {MARK_KEY: mark_of(model), TOKEN_KEY: noted.token}, noted.token)
-    early, busy = iter(_TOO_EARLY), 1
+    early, busy = iter(_TOO_EARLY), iter(range(1, _MOST_SENDS))
     while True:
+        noted = yield Work(partial(account.begin_batch, file_id, keys))
         try:
-            record = yield from ask_batch(request, provider)
+            record = yield from _send_request(account, model, provider, noted)
         except PricerError as error:
-            if _may_be_taken(error):
-                record = yield from _find_after_loss(account, provider, noted, error)
-            else:
-                pause = None
-                if isinstance(error, ServiceUnavailable) and busy < _MOST_SENDS:
-                    busy, pause = busy + 1, min(error.retry_after or 1.0, LONGEST_RETRY_AFTER)
-                elif _is_too_early(error):
-                    pause = next(early, None)
-                if pause is None:
-                    account.forget_batch(noted.token)
-                    raise
-                yield Pause(pause)
-                continue
+            account.forget_batch(noted.token)
+            pause = None
+            if isinstance(error, ServiceUnavailable) and next(busy, None):
+                pause = min(error.retry_after or 1.0, LONGEST_RETRY_AFTER)
+            elif _is_too_early(error):
+                pause = next(early, None)
+            if pause is None:
+                raise
+            yield Pause(pause)
+            continue
         try:
             account.complete_batch(noted.token, record.id)
         except BaseException as error:
             error.add_note(f"batch {record.id!r} was bought; predict_batch finds it")
             raise
         return record
+
+
+def _send_request(account: Account, model: str, provider: Provider, noted: NotedBatch) -> Flow[BatchRecord]:
+    """Send a request once, and look for what it made where the answer is lost.
+
+    Raises:
+        LostRequest: The answer was lost, and the service lists no such batch.
+        PricerError: The service has surely not taken it.
+    """
+    metadata = {MARK_KEY: mark_of(model), TOKEN_KEY: noted.token}
+    try:
+        return (yield from ask_batch(create_batch(noted.file_id, metadata, noted.token), provider))
+    except PricerError as error:
+        if not _may_be_taken(error):
+            raise
+        return (yield from _find_after_loss(account, provider, noted, error))
 
 
 def _may_be_taken(error: PricerError) -> bool:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import sqlite3
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -22,8 +24,7 @@ from ..errors import FileAccessError
 
 if TYPE_CHECKING:
     import os
-    import sqlite3
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Iterator
     from types import TracebackType
 
     from filelock import AcquireReturnProxy, FileLock
@@ -160,18 +161,21 @@ class Account:
         query = "SELECT 1 FROM bought WHERE service = ? AND id = ?"
         return self._database.execute(query, (self._key[0], id_)).fetchone() is not None
 
+    # Batches.
+
     def begin_batch(self, file_id: str, keys: Iterable[str]) -> NotedBatch:
         """Note, before the request, that a batch of these questions is asked for."""
-        with transaction(self._database):
+        with self._usable(), transaction(self._database):
             return self._insert_batch(file_id, None, keys)
 
     def complete_batch(self, token: str, id_: str) -> None:
         """Note, after the answer, the name of the batch that a request made."""
-        self._database.execute("UPDATE bought SET id = ? WHERE token = ?", (id_, token))
+        with self._usable():
+            self._database.execute("UPDATE bought SET id = ? WHERE token = ?", (id_, token))
 
     def add_batch(self, file_id: str, id_: str, keys: Iterable[str]) -> None:
         """Note a batch that is at the service and not in here, or here without its name."""
-        with transaction(self._database):
+        with self._usable(), transaction(self._database):
             found = self._database.execute(
                 "UPDATE bought SET id = ? WHERE service = ? AND account = ? AND kind = ? AND what = ?"
                 " AND id IS NULL",
@@ -191,23 +195,22 @@ class Account:
     def find_batches(self, keys: Collection[str]) -> list[NotedBatch]:
         """Return what was noted of batches that hold any of these questions, the newest first."""
         wanted, tokens = list(keys), set[str]()
-        for start in range(0, len(wanted), _MOST_ASKED):
-            part = wanted[start : start + _MOST_ASKED]
-            marks = ", ".join("?" * len(part))
-            found = self._database.execute(f"SELECT token FROM questions WHERE key IN ({marks})", part)  # noqa: S608
-            tokens.update(row["token"] for row in found)
-        rows = self._database.execute(
-            "SELECT token, what, id, noted_at FROM bought WHERE service = ? AND account = ? AND kind = ?"
-            " ORDER BY number DESC",
-            (*self._key, _BATCH),
-        ).fetchall()
-        return [
-            NotedBatch(
-                row["token"], row["what"], row["id"], row["noted_at"], self._find_questions(row["token"])
-            )
-            for row in rows
-            if row["token"] in tokens
-        ]
+        with self._usable():
+            for start in range(0, len(wanted), _MOST_ASKED):
+                part = wanted[start : start + _MOST_ASKED]
+                marks = ", ".join("?" * len(part))
+                query = f"SELECT token FROM questions WHERE key IN ({marks})"  # noqa: S608
+                tokens.update(row["token"] for row in self._database.execute(query, part))
+            rows = self._database.execute(
+                "SELECT token, what, id, noted_at FROM bought WHERE service = ? AND account = ? AND kind = ?"
+                " ORDER BY number DESC",
+                (*self._key, _BATCH),
+            ).fetchall()
+            return [
+                NotedBatch(token, file_id, id_, noted_at, self._find_questions(token))
+                for token, file_id, id_, noted_at in rows
+                if token in tokens
+            ]
 
     def _find_questions(self, token: str) -> frozenset[str]:
         rows = self._database.execute("SELECT key FROM questions WHERE token = ?", (token,))
@@ -216,13 +219,26 @@ class Account:
     def has_batch(self, id_: str) -> bool:
         """Whether a batch of this name was noted for this account."""
         query = "SELECT 1 FROM bought WHERE service = ? AND account = ? AND kind = ? AND id = ?"
-        return self._database.execute(query, (*self._key, _BATCH, id_)).fetchone() is not None
+        with self._usable():
+            return self._database.execute(query, (*self._key, _BATCH, id_)).fetchone() is not None
 
     def forget_batch(self, token: str) -> None:
-        """Strike out a request for a batch that the service refused."""
-        with transaction(self._database):
+        """Strike out a request for a batch that the service did not take."""
+        with self._usable(), transaction(self._database):
             self._database.execute("DELETE FROM bought WHERE token = ?", (token,))
             self._database.execute("DELETE FROM questions WHERE token = ?", (token,))
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise FileAccessError(
+                f"cannot use the journal {str(self._path)!r} ({error}); what it holds stays. Make room, or "
+                "wait for who holds it, and call again; another journal would not know what was bought"
+            ) from error
+
+    # Locks.
 
     def lock(self, kind: str, what: str) -> Flow[AcquireReturnProxy[FileLock]]:
         """Wait until no other process or thread asks for the same thing; return what lets go, for `with`.
