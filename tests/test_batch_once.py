@@ -242,6 +242,20 @@ def test_a_lost_request_is_never_forgotten_and_never_sent_again_unasked(
         assert submit(client, texts(3)).ids == ("batch_1",)
 
 
+def test_asking_anew_for_some_does_not_forget_that_the_others_were_asked_for(
+    client: openai.OpenAI, batches: Batches
+) -> None:
+    batches.outcomes = ["lost"]
+    with pytest.raises(ServiceUnavailable):
+        submit(client, texts(3))
+    assert submit(client, texts(1), again=True).ids == submit(client, texts(1)).ids == ("batch_0",)
+    with pytest.raises(ServiceUnavailable, match="again=True"):
+        submit(client, texts(3))
+    submit(client, texts(3), again=True)
+    submit(client, texts(3))
+    assert batches.bill == once(texts(3))
+
+
 def test_questions_that_are_not_in_the_lost_request_are_bought_all_the_same(
     client: openai.OpenAI, batches: Batches
 ) -> None:

@@ -28,11 +28,11 @@ from ..errors import (
     ServiceError,
     ServiceUnavailable,
 )
-from ..tune.journal import Journal
+from ..tune.journal import BATCH, Journal
 from ..tune.queries import ask_file
 from .answer_store import StoredAnswer
 from .batch_file import RequestFile, cut_into_files, read_parameters, read_results, write_line
-from .batch_purchase import BATCH, BatchSearch, LostRequest, buy_batch, name_file
+from .batch_purchase import BatchSearch, LostRequest, buy_batch, name_file
 from .batch_record import ask_batch_twice
 from .dialogue import id_of
 from .prediction import Prediction, Predictions
@@ -250,8 +250,7 @@ class BaseBatch:
                     self._stop = lost.error
                     return
                 for batch in search.given_up:
-                    if unsent.isdisjoint(batch.keys):
-                        account.forget_batch(batch.token)
+                    account.forget_questions(batch.token, batch.keys & (missing.keys() - unsent))
 
     def _take_up(self, record: BatchRecord, keys: frozenset[str]) -> Flow[frozenset[str]]:
         """Wait for a batch that was found; return which of its questions need not be asked for."""
@@ -288,9 +287,9 @@ class BaseBatch:
                     file_id=file_id,
                     keys=file.keys,
                 )
-            except ServiceError as error:
+            except ServiceUnavailable as error:
                 self._unused_files[content] = file_id
-                if not (isinstance(error, ServiceUnavailable) and error.status == 429 and self._under_way()):
+                if error.status != 429 or not self._under_way():
                     raise
                 _log.warning("the service takes no more batches now (%s); wait() sends the rest later", error)
                 self._held_back.note()

@@ -48,8 +48,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("finetune_pricer")
 
-BATCH = "batch"
-"""The journal's word for a batch."""
 MARK_KEY = "finetune_pricer_batch"
 """Under this key a batch's metadata says which model it asks."""
 _GRACE = (0.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each look: a slow gateway may pass a request on late

@@ -44,7 +44,8 @@ _QUESTIONS = """
 CREATE TABLE questions (token TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (token, key)) WITHOUT ROWID;
 CREATE INDEX questions_key ON questions (key)
 """
-_BATCH = "batch"
+BATCH = "batch"
+"""The kind of an entry that asks for a batch."""
 _MOST_ASKED = 500  # questions in one query
 _NAME = "journal.sqlite3"
 _LOCK_PAUSE = 0.1  # seconds between two tries to get a lock
@@ -179,13 +180,13 @@ class Account:
             found = self._database.execute(
                 "UPDATE bought SET id = ? WHERE service = ? AND account = ? AND kind = ? AND what = ?"
                 " AND id IS NULL",
-                (id_, *self._key, _BATCH, file_id),
+                (id_, *self._key, BATCH, file_id),
             )
             if not found.rowcount:
                 self._insert_batch(file_id, id_, keys)
 
     def _insert_batch(self, file_id: str, id_: str | None, keys: Iterable[str]) -> NotedBatch:
-        entry, noted = self._insert(_BATCH, file_id, id_), frozenset(keys)
+        entry, noted = self._insert(BATCH, file_id, id_), frozenset(keys)
         rows = ((entry.token, key) for key in noted)
         self._database.executemany("INSERT INTO questions (token, key) VALUES (?, ?)", rows)
         query = "SELECT noted_at FROM bought WHERE token = ?"
@@ -204,7 +205,7 @@ class Account:
             rows = self._database.execute(
                 "SELECT token, what, id, noted_at FROM bought WHERE service = ? AND account = ? AND kind = ?"
                 " ORDER BY number DESC",
-                (*self._key, _BATCH),
+                (*self._key, BATCH),
             ).fetchall()
             return [
                 NotedBatch(token, file_id, id_, noted_at, self._find_questions(token))
@@ -220,13 +221,21 @@ class Account:
         """Whether a batch of this name was noted for this account."""
         query = "SELECT 1 FROM bought WHERE service = ? AND account = ? AND kind = ? AND id = ?"
         with self._usable():
-            return self._database.execute(query, (*self._key, _BATCH, id_)).fetchone() is not None
+            return self._database.execute(query, (*self._key, BATCH, id_)).fetchone() is not None
 
     def forget_batch(self, token: str) -> None:
         """Strike out a request for a batch that the service did not take."""
         with self._usable(), transaction(self._database):
             self._database.execute("DELETE FROM bought WHERE token = ?", (token,))
             self._database.execute("DELETE FROM questions WHERE token = ?", (token,))
+
+    def forget_questions(self, token: str, keys: Iterable[str]) -> None:
+        """Strike out questions of a request that were asked for anew, and a request that has none left."""
+        with self._usable(), transaction(self._database):
+            rows = ((token, key) for key in keys)
+            self._database.executemany("DELETE FROM questions WHERE token = ? AND key = ?", rows)
+            if not self._find_questions(token):
+                self._database.execute("DELETE FROM bought WHERE token = ?", (token,))
 
     @contextmanager
     def _usable(self) -> Iterator[None]:
