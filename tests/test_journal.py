@@ -287,3 +287,55 @@ def test_a_folder_in_which_nothing_can_be_locked_is_named(journal: Journal) -> N
     journal.path.with_name("j.db.locks").write_text("no folder")
     with pytest.raises(FileAccessError, match=r"cannot lock '.*j\.db\.locks' \(.*\); choose another path"):
         try_lock(journal.for_client(client_of()))
+
+
+def test_a_batch_is_found_by_any_of_its_questions_the_newest_first(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j.db") as journal:
+        account = journal.for_client(client_of())
+        first = account.begin_batch("file-1", ["a", "b"])
+        second = account.begin_batch("file-2", ["b", "c"])
+        account.complete_batch(first.token, "batch_1")
+        assert account.find_batches(["b"]) == [second, first._replace(id="batch_1")]
+        assert account.find_batches(["c", "d"]) == [second]
+        assert account.find_batches(["d"]) == account.find_batches([]) == []
+        assert len(account.find_batches([f"other {number}" for number in range(2_000)] + ["a"])) == 1
+        assert (account.has_batch("batch_1"), account.has_batch("batch_2")) == (True, False)
+        account.add_batch("file-2", "batch_2", ["b", "c"])
+        account.add_batch("file-3", "batch_3", ["c"])
+        assert [batch.id for batch in account.find_batches(["c"])] == ["batch_3", "batch_2"]
+        account.forget_batch(first.token)
+        assert account.find_batches(["a"]) == []
+        stranger = journal.for_client(client_of("b", project="p"))
+        assert stranger.find_batches(["b"]) == []
+        (after_a_rotation,) = journal.for_client(client_of("b")).find_batches(["b"])
+        assert (after_a_rotation.id, after_a_rotation.is_of_this_key) == ("batch_2", False)
+
+
+def test_a_journal_of_the_version_before_learns_to_hold_batches(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    with Journal(path) as journal:
+        entry = journal.for_client(client_of()).begin("job", "spec")
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("DROP TABLE questions")
+        database.execute("PRAGMA user_version = 1")
+    with Journal(path) as journal:
+        account = journal.for_client(client_of())
+        assert account.find("job", "spec") == entry
+        account.begin_batch("file-1", ["a"])
+        assert len(account.find_batches(["a"])) == 1
+
+
+def test_a_journal_that_fails_in_the_middle_says_which_and_what_to_do(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j.db") as journal:
+        account = journal.for_client(client_of())
+        batch = account.begin_batch("file-1", ["a"])
+        with closing(sqlite3.connect(tmp_path / "j.db")) as database:
+            database.execute("DROP TABLE questions")
+        for call in (
+            lambda: account.begin_batch("file-2", ["a"]),
+            lambda: account.add_batch("file-2", "batch_2", ["a"]),
+            lambda: account.find_batches(["a"]),
+            lambda: account.forget_batch(batch.token),
+        ):
+            with pytest.raises(FileAccessError, match=r"journal '.*j\.db' .*before you use another journal"):
+                call()

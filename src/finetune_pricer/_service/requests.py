@@ -238,14 +238,21 @@ def ask_model(model: str, messages: Sequence[Message], parameters: Mapping[str, 
     )
 
 
-def create_batch(file_id: str, metadata: Mapping[str, str]) -> Request:
-    """Ask for a batch, once: a resent request whose answer was lost would buy a second one."""
+def create_batch(file_id: str, metadata: Mapping[str, str], token: str) -> Request:
+    """Ask for a batch, once: resent after a lost answer, it would be paid twice.
+
+    Args:
+        file_id: The service's name for the file of its questions.
+        metadata: What the batch is to be known by.
+        token: Names this one request, for a service that knows `Idempotency-Key`.
+    """
     return Request(
         lambda client: client.with_options(max_retries=0).batches.with_raw_response.create(
             input_file_id=file_id,
             endpoint="/v1/chat/completions",
             completion_window="24h",
             metadata=dict(metadata),
+            extra_headers=_idempotent(token),
         )
     )
 
@@ -261,9 +268,17 @@ def cancel_batch(batch_id: str) -> Request:
 
 
 def list_batches(after: str | None) -> Request:
-    """Ask for a page of batches, newest first."""
+    """Ask for a page of batches, newest first; some services answer with a bare array."""
     options = _from(after)
-    return Request(lambda client: client.batches.with_raw_response.list(limit=100, **options))
+    return Request(lambda client: client.batches.with_raw_response.list(limit=100, **options), "anything")
+
+
+def list_batch_files(after: str | None) -> Request:
+    """Ask for a page of the files of requests, newest first; some services answer with a bare array."""
+    options = _from(after)
+    return Request(
+        lambda client: client.files.with_raw_response.list(purpose="batch", limit=1000, **options), "anything"
+    )
 
 
 # Paths that only some services have. One that begins with a slash starts at the service's root.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sized
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from .._progress import track
 from .._service.flow import run
@@ -15,6 +15,9 @@ from .prediction import Prediction, Predictions
 from .runners import run_in_threads
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
     from openai import OpenAI  # noqa: F401 - the base's parameter
 
     from ..items import Item
@@ -136,17 +139,35 @@ class Predictor(BasePredictor["OpenAI"]):
         known = check_calibration_items(items, coverage, by)
         return self._with_ranges(self.predict_many(known), known, coverage, by)
 
-    def predict_batch(self, items: Iterable[Item | str]) -> BatchRun:
+    def predict_batch(
+        self,
+        items: Iterable[Item | str],
+        *,
+        journal: str | os.PathLike[str] | None = None,
+        again: bool = False,
+        sleep: Callable[[float], Any] = time.sleep,
+    ) -> BatchRun:
         """Hand the questions to the Batch API, which answers within a day, at about half the price.
 
-        Called again with the same items, here or in another process, it finds the batches that are there and
-        sends only what is missing. All items are held in memory.
+        Called again with the same items, or with others among them, here or in another process, it finds the
+        batches that hold the questions and sends only what none of them holds. Each request is noted in the
+        journal before it is sent, and sent once. All items are held in memory.
+
+        Args:
+            items: Items, priced or not, or texts.
+            journal: Path of the journal of what was asked for; by default it is in `FINETUNE_PRICER_HOME`,
+                else in the user's state folder.
+            again: Ask anew for questions whose request was sent, never answered, and is not to be found.
+            sleep: How to wait between questions.
 
         Raises:
             NotSupported: The service has no Batch API.
-            ServiceError: The service refuses, or does not answer.
+            ServiceUnavailable: No answer came. Where the request may have been taken, the message says when
+                it was sent; calling again looks for it, and does not ask anew without `again`.
+            ServiceError: The service refuses.
+            FileAccessError: The journal cannot be written; nothing was sent.
         """
-        return BatchRun(self._client, self._dialogue, items)
+        return BatchRun(self._client, self._dialogue, items, journal=journal, again=again, sleep=sleep)
 
 
 def _is_unpriced(prediction: Prediction) -> bool:

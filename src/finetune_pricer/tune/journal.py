@@ -1,8 +1,9 @@
-"""The journal: which files and jobs were asked for, and what the service made of each request.
+"""The journal: which files, jobs and batches were asked for, and what the service made of each request.
 
 It is on disk, so that nothing is bought twice. Each service and account has its own entries. An entry is
 begun before the request and completed after the answer; an open entry means that nobody knows whether the
-service took the request, and that the file or job must be looked for there.
+service took the request, and that the file, job or batch must be looked for there. A batch is known by its
+questions, each by a hash.
 """
 
 from __future__ import annotations
@@ -11,19 +12,21 @@ import hashlib
 import logging
 import secrets
 import sqlite3
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from .._environment import find_state_folder
 from .._service.error_mapping import address_of
 from .._service.flow import Pause
-from .._sqlite import open_database
+from .._sqlite import open_database, transaction
 from ..errors import FileAccessError
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from types import TracebackType
 
     from filelock import AcquireReturnProxy, FileLock
@@ -39,6 +42,13 @@ CREATE TABLE bought (
 CREATE INDEX bought_what ON bought (service, account, kind, what);
 CREATE INDEX bought_id ON bought (service, id)
 """
+_QUESTIONS = """
+CREATE TABLE questions (token TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (token, key)) WITHOUT ROWID;
+CREATE INDEX questions_key ON questions (key)
+"""
+BATCH = "batch"
+"""The kind of an entry that asks for a batch."""
+_MOST_ASKED = 500  # questions in one query
 _NAME = "journal.sqlite3"
 _log = logging.getLogger("finetune_pricer")
 _LOCK_PAUSE = 0.1  # seconds between two tries to get a lock
@@ -65,6 +75,23 @@ class Entry:
         return self.id is None
 
 
+class NotedBatch(NamedTuple):
+    """One request for a batch that was sent, or is about to be."""
+
+    token: str
+    """A random word that goes with the request, by which its outcome is known again."""
+    file_id: str
+    """The service's name for the file of its questions."""
+    id: str | None
+    """The service's name for the batch; None while no answer has been noted."""
+    noted_at: str
+    """When it was noted, as `YYYY-MM-DD HH:MM:SS` in UTC."""
+    keys: frozenset[str]
+    """The hashes of all its questions."""
+    is_of_this_key: bool = True
+    """Whether it was asked for with the client's own key; after a rotation, the older one is another."""
+
+
 class Journal:
     """One SQLite file, shared by all processes of a user; `close` it, or use it in a `with` statement."""
 
@@ -72,7 +99,7 @@ class Journal:
         self.path = Path(path) if path is not None else find_state_folder() / _NAME
         was_there = self.path.exists()
         try:
-            self._database = open_database(self.path, [_SCHEMA])
+            self._database = open_database(self.path, [_SCHEMA, _QUESTIONS])
         except FileAccessError as error:
             raise (_explain(self.path, error.__cause__ or error) if was_there else error) from error
 
@@ -97,7 +124,8 @@ class Journal:
 class Account:
     """The entries of one service and one account.
 
-    `kind` is `file` or `job`; `what` is the hash of its content and settings. An account is a project or an
+    `kind` is `file`, `job` or `batch`; `what` is the hash of its content and settings, and of a batch the
+    service's name for the file of its questions. An account is a project or an
     organization where the client names one. Where it names none, entries of other keys are found too, after
     those of its own: keys are rotated, and whether a job is this account's the service says when it is asked.
 
@@ -171,11 +199,88 @@ class Account:
         rows = self._execute(query, (self._service, id_))
         return rows[0]["what"] if rows else None
 
-    def _execute(self, statement: str, values: tuple[str | None, ...]) -> list[sqlite3.Row]:
-        try:
+    def _execute(self, statement: str, values: Sequence[str | None]) -> list[sqlite3.Row]:
+        with self._usable():
             return self._database.execute(statement, values).fetchall()
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        try:
+            yield
         except sqlite3.Error as error:
             raise _explain(self._path, error) from error
+
+    # Batches.
+
+    def begin_batch(self, file_id: str, keys: Iterable[str]) -> NotedBatch:
+        """Note, before the request, that a batch of these questions is asked for."""
+        with self._usable(), transaction(self._database):
+            return self._insert_batch(file_id, None, keys)
+
+    def complete_batch(self, token: str, id_: str) -> None:
+        """Note, after the answer, the name of the batch that a request made."""
+        self._execute("UPDATE bought SET id = ? WHERE token = ?", (id_, token))
+
+    def add_batch(self, file_id: str, id_: str, keys: Iterable[str]) -> None:
+        """Note a batch that is at the service and not in here, or here without its name."""
+        with self._usable(), transaction(self._database):
+            found = self._database.execute(
+                "UPDATE bought SET id = ? WHERE service = ? AND kind = ? AND what = ? AND id IS NULL",
+                (id_, self._service, BATCH, file_id),
+            )
+            if not found.rowcount:
+                self._insert_batch(file_id, id_, keys)
+
+    def _insert_batch(self, file_id: str, id_: str | None, keys: Iterable[str]) -> NotedBatch:
+        entry, noted = self._insert(BATCH, file_id, id_), frozenset(keys)
+        rows = ((entry.token, key) for key in noted)
+        self._database.executemany("INSERT INTO questions (token, key) VALUES (?, ?)", rows)
+        return NotedBatch(entry.token, file_id, id_, entry.noted_at, noted)
+
+    def find_batches(self, keys: Collection[str]) -> list[NotedBatch]:
+        """Return what was noted of batches that hold any of these questions, the newest first."""
+        wanted, tokens, owner = list(keys), set[str](), _without_key(self._account)
+        for start in range(0, len(wanted), _MOST_ASKED):
+            part = wanted[start : start + _MOST_ASKED]
+            marks = ", ".join("?" * len(part))
+            query = f"SELECT token FROM questions WHERE key IN ({marks})"  # noqa: S608
+            tokens.update(row["token"] for row in self._execute(query, part))
+        rows = self._execute(
+            "SELECT token, what, id, noted_at, account FROM bought WHERE service = ? AND kind = ?"
+            " ORDER BY number DESC",
+            (self._service, BATCH),
+        )
+        return [
+            NotedBatch(token, file_id, id_, noted_at, self._find_questions(token), account == self._account)
+            for token, file_id, id_, noted_at, account in rows
+            if token in tokens and _without_key(account) == owner
+        ]
+
+    def _find_questions(self, token: str) -> frozenset[str]:
+        return frozenset(
+            row["key"] for row in self._execute("SELECT key FROM questions WHERE token = ?", (token,))
+        )
+
+    def has_batch(self, id_: str) -> bool:
+        """Whether a batch of this name was noted."""
+        query = "SELECT 1 FROM bought WHERE service = ? AND kind = ? AND id = ?"
+        return bool(self._execute(query, (self._service, BATCH, id_)))
+
+    def forget_batch(self, token: str) -> None:
+        """Strike out a request for a batch that the service did not take."""
+        with self._usable(), transaction(self._database):
+            self._database.execute("DELETE FROM bought WHERE token = ?", (token,))
+            self._database.execute("DELETE FROM questions WHERE token = ?", (token,))
+
+    def forget_questions(self, token: str, keys: Iterable[str]) -> None:
+        """Strike out questions of a request that were asked for anew, and a request that has none left."""
+        with self._usable(), transaction(self._database):
+            rows = ((token, key) for key in keys)
+            self._database.executemany("DELETE FROM questions WHERE token = ? AND key = ?", rows)
+            if not self._find_questions(token):
+                self._database.execute("DELETE FROM bought WHERE token = ?", (token,))
+
+    # Locks.
 
     def lock(self, kind: str, what: str) -> Flow[AcquireReturnProxy[FileLock]]:
         """Wait until no other process or thread asks for the same thing; return what lets go, for `with`.
