@@ -311,7 +311,7 @@ def buy_batch(
         return record
 
 
-def _send_request(account: Account, model: str, provider: Provider, noted: NotedBatch) -> Flow[BatchRecord]:
+def _send_request(model: str, provider: Provider, noted: NotedBatch) -> Flow[BatchRecord]:
     """Send a request once, and look for what it made where the answer is lost.
 
     Raises:
