@@ -21,13 +21,9 @@ Outcome = Literal[
     "busy",
     "no file",
     "refused",
+    "no room",
 ]
 """What becomes of a request for a batch; with `killed` our process ends before the answer comes."""
-REFUSALS: dict[str, tuple[int, str]] = {
-    "busy": (429, "Too many batches."),
-    "no file": (404, "Input file not found."),
-    "refused": (400, "No."),
-}
 
 
 class Killed(BaseException):
@@ -54,6 +50,13 @@ class Batches:
         """Batches that it does not cancel, and what it answers instead."""
         self.outcomes: list[Outcome] = []
         """One for each request for a batch, the next one first; after the last, all are answered."""
+        self.refusals: dict[str, tuple[int, dict[str, Any]]] = {
+            "busy": (429, {"message": "Too many batches."}),
+            "no file": (404, {"message": "Input file not found."}),
+            "refused": (400, {"message": "No."}),
+            "no room": (400, {"message": "Enqueued token limit reached."}),
+        }
+        """The status and the error of outcomes that are refusals."""
         self.looks_before_shown = 0
         """How often the batches are listed before one whose answer was lost is among them."""
         self.metadata: Callable[[dict[str, str]], Any] = lambda given: given
@@ -133,9 +136,9 @@ class Batches:
             raise httpx.ConnectError("made up", request=request)
         if outcome.endswith("lost"):
             return httpx.Response(504, json={})
-        if outcome in REFUSALS:
-            status, message = REFUSALS[outcome]
-            return httpx.Response(status, json={"error": {"message": message}})
+        if outcome in self.refusals:
+            status, error = self.refusals[outcome]
+            return httpx.Response(status, json={"error": error})
         return httpx.Response(200, json=self.shown(self.batches[-1]))
 
     def page(self, _: httpx.Request) -> httpx.Response:

@@ -471,10 +471,10 @@ def test_a_batch_that_there_is_never_room_for_ends_as_its_refusal_after_hours(
     assert 3_600 < sum(naps) < 24 * 3_600
 
 
+@pytest.mark.parametrize("full", [["busy"] * 3, ["no room"], ["no connection"] * 3])
 def test_a_full_service_takes_the_rest_when_a_batch_has_ended(
-    client: openai.OpenAI, batches: Batches
+    client: openai.OpenAI, batches: Batches, full: list[Outcome]
 ) -> None:
-    full: list[Outcome] = ["busy"] * 3
     batches.outcomes = ["answer", *full]
     run = submit(client, texts(6), provider=FEW)
     assert run.ids == ("batch_0",)
@@ -489,7 +489,6 @@ def test_a_full_service_takes_the_rest_when_a_batch_has_ended(
 
     run.wait(sleep=nap)
     assert (prices(run), len(batches.batches)) == ([5] * 6, 3)
-    assert batches.asked["POST /files"] == 3
     assert set(batches.bill.values()) == {1}
 
 
@@ -503,6 +502,20 @@ def test_a_full_service_is_asked_again_while_waiting_as_long_as_it_takes(
     batches.outcomes = ["busy"] * 10
     run.wait(sleep=lambda _: batches.finish())
     assert (prices(run), len(batches.batches)) == ([5, 5], 2)
+
+
+def test_a_refusal_of_one_batch_of_several_does_not_keep_the_others_from_being_fetched(
+    client: openai.OpenAI, batches: Batches
+) -> None:
+    batches.outcomes = ["answer", "refused", "answer"]
+    run = submit(client, texts(6), provider=FEW)
+    assert run.predictions()[2].error == "No."
+    with pytest.raises(RequestRejected, match="No"):
+        run.wait(sleep=lambda _: batches.finish())
+    assert prices(run) == [5, 5, None, None, 5, 5]
+    again = submit(client, texts(6), provider=FEW)
+    again.wait(sleep=lambda _: batches.finish())
+    assert (prices(again), len(batches.batches)) == ([5] * 6, 3)
 
 
 def test_a_refusal_of_a_further_batch_is_raised_when_the_others_have_ended(

@@ -184,16 +184,17 @@ def test_a_batch_of_another_machine_is_read_once_and_then_noted(
 
 
 def test_only_batches_that_may_hold_the_questions_are_read(client: openai.OpenAI, batches: Batches) -> None:
-    """Not those of another model, of another program, or older than what is needed."""
-    Predictor(client, "another model").predict_batch(texts(5), journal="one.sqlite3")
-    batches.names["file-0"] = batches.names["file-0"].replace("finetune-pricer", "somebody")
+    """Not those of another model or program, nor any that are older than what is found."""
+    submit(client, texts(2), journal="one.sqlite3")
+    submit(client, texts(4)[2:], journal="one.sqlite3")
+    Predictor(client, "another model").predict_batch(texts(4), journal="one.sqlite3")
     batches.metadata = forget_metadata
-    Predictor(client, "a third").predict_batch(texts(5), journal="one.sqlite3")
-    submit(client, texts(5), journal="one.sqlite3")
-    submit(client, texts(9)[5:], journal="one.sqlite3")
-    submit(client, texts(9)[6:8], journal="two.sqlite3")
+    Predictor(client, "a third").predict_batch(texts(4), journal="one.sqlite3")
+    submit(client, texts(5)[4:], journal="one.sqlite3")
+    batches.names["file-4"] = "somebody-elses.jsonl"
+    submit(client, texts(4)[2:], journal="two.sqlite3")
     assert batches.asked["GET content"] == 1
-    assert batches.bill == {text: 3 if text in texts(5) else 1 for text in texts(9)}
+    assert len(batches.batches) == 5
 
 
 @pytest.mark.parametrize(("batches_status", "files_status"), [(404, 403), (405, 404), (501, 501)])
@@ -296,6 +297,41 @@ def test_what_was_surely_not_taken_is_sent_again_with_the_same_file(
     assert submit(client, texts(3), naps).ids == ("batch_0",)
     assert naps == pauses
     assert batches.asked["POST /files"] == 1
+
+
+NOT_THERE_YET = [
+    (404, "Input file not found.", None),
+    (404, "Not found.", "input_file_id"),
+    (404, "No such File object: file-0", "id"),
+    (400, "The file 'file-0' does not exist.", None),
+    (400, "file-0: file is still being processed", None),
+    (400, "The input file is not ready.", None),
+]
+
+
+@pytest.mark.parametrize("refusal", NOT_THERE_YET)
+def test_a_file_that_was_just_sent_may_take_a_while_to_be_seen(
+    client: openai.OpenAI, batches: Batches, naps: list[float], refusal: tuple[int, str, str | None]
+) -> None:
+    status, message, param = refusal
+    batches.refusals["no file"] = (status, {"message": message, "param": param})
+    batches.outcomes = ["no file"] * 3
+    submit(client, texts(3), naps)
+    assert naps == [1, 2, 4]
+    assert (batches.asked["POST /files"], len(batches.batches)) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("status", "message"), [(404, "no route /batches"), (404, "no model m"), (400, "No.")]
+)
+def test_another_refusal_is_not_waited_out(
+    client: openai.OpenAI, batches: Batches, naps: list[float], status: int, message: str
+) -> None:
+    batches.refusals["no file"] = (status, {"message": message})
+    batches.outcomes = ["no file"]
+    with pytest.raises((NotFound, RequestRejected), match=message):
+        submit(client, texts(3), naps)
+    assert not naps
 
 
 @pytest.mark.parametrize(

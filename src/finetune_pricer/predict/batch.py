@@ -33,7 +33,7 @@ from ..tune.queries import ask_file
 from .answer_store import StoredAnswer
 from .batch_file import RequestFile, cut_into_files, read_parameters, read_results, write_line
 from .batch_purchase import BatchSearch, LostRequest, buy_batch, name_file
-from .batch_record import ask_batch_twice
+from .batch_record import ask_batch_twice, says_no_room
 from .dialogue import id_of
 from .prediction import Prediction, Predictions
 
@@ -271,32 +271,42 @@ class BaseBatch:
         return frozenset(key for key in keys if key in self._answers or key in self._errors)
 
     def _send(self, account: Account, missing: Mapping[str, PendingQuestion]) -> Flow[set[str]]:
-        """Buy batches for what is missing; return the questions that there was no room for.
+        """Buy batches for what is missing; return the questions that were not taken.
 
-        This is the one place where a batch is bought, one file after the other.
+        This is the one place where batches are bought, one file after the other. With nothing under way an
+        error is raised; else it must not keep anybody from waiting for the others.
         """
         unsent = set(missing)
         for file in self._write_files(missing):
-            content = hashlib.sha256(file.content).hexdigest()
-            file_id = self._unused_files.pop(content, None) or (yield from self._upload(file))
             try:
-                record = yield from buy_batch(
-                    account,
-                    model=self._dialogue.model,
-                    provider=self._dialogue.provider,
-                    file_id=file_id,
-                    keys=file.keys,
-                )
-            except ServiceUnavailable as error:
-                self._unused_files[content] = file_id
-                if error.status != 429 or not self._under_way():
+                batch = yield from self._buy(account, file)
+            except ServiceError as error:
+                if not self._under_way():
                     raise
-                _log.warning("the service takes no more batches now (%s); wait() sends the rest later", error)
-                self._held_back.note()
-                break
-            self._batches[record.id] = SentBatch(id=record.id, keys=file.keys, file_id=file_id)
-            unsent -= file.keys
+                if isinstance(error, ServiceUnavailable) or says_no_room(error):
+                    _log.warning("the service takes no more batches now (%s); wait() sends the rest", error)
+                    self._held_back.note()
+                    break
+                self._leave(error, file.keys)
+            else:
+                self._batches[batch.id] = batch
+                unsent -= file.keys
         return unsent
+
+    def _buy(self, account: Account, file: RequestFile) -> Flow[SentBatch]:
+        dialogue, content = self._dialogue, hashlib.sha256(file.content).hexdigest()
+        file_id = self._unused_files.pop(content, None)
+        if file_id is None:
+            name = name_file(dialogue.model, file.content)
+            file_id = (yield from ask_file(create_batch_file(name, file.content))).id
+        try:
+            record = yield from buy_batch(
+                account, model=dialogue.model, provider=dialogue.provider, file_id=file_id, keys=file.keys
+            )
+        except ServiceUnavailable:
+            self._unused_files[content] = file_id
+            raise
+        return SentBatch(id=record.id, keys=file.keys, file_id=file_id)
 
     def _write_files(self, missing: Mapping[str, PendingQuestion]) -> Iterator[RequestFile]:
         dialogue = self._dialogue
@@ -309,10 +319,6 @@ class BaseBatch:
         )
         most_lines, most_bytes = dialogue.provider.batch_requests, dialogue.provider.batch_bytes
         return cut_into_files(lines, most_lines=most_lines, most_bytes=most_bytes)
-
-    def _upload(self, file: RequestFile) -> Flow[str]:
-        name = name_file(self._dialogue.model, file.content)
-        return (yield from ask_file(create_batch_file(name, file.content))).id
 
     # Looking, and fetching.
 
@@ -353,9 +359,13 @@ class BaseBatch:
         """Leave an error with the questions of a batch that have no answer."""
         batch.is_collected = True
         questions = [key for key in self._replay()[1] if key in batch.keys]
-        self._errors |= dict.fromkeys(questions, error)
         if questions:
-            self._refusals.append(error)
+            self._leave(error, questions)
+
+    def _leave(self, error: ServiceError, keys: Iterable[str]) -> None:
+        """Leave an error with questions; it is raised when the batches of the others have ended."""
+        self._errors |= dict.fromkeys(keys, error)
+        self._refusals.append(error)
 
     def _collect(self, batch: SentBatch, record: BatchRecord) -> Flow[None]:
         """Fetch what a batch that has ended holds; it counts as collected unless more is to come."""

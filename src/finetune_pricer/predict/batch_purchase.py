@@ -55,7 +55,8 @@ _TOO_EARLY = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds before a new file is named ag
 _MOST_SENDS = 3
 _MOST_NAMES = 50  # files whose name is asked for one by one, at most
 _NO_FILE_YET = re.compile(
-    r"no such file|file\b.*\b(?:not (?:be )?found|not exist|processing|not (?:yet )?(?:ready|processed))",
+    r"(?:no such|unknown) file|"
+    r"file\b.*\b(?:not (?:be )?found|not exist|processing|being processed|not (?:yet )?(?:ready|processed))",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -172,7 +173,7 @@ class BatchSearch:
         for pause in _GRACE:
             if pause:
                 yield Pause(pause)
-            for batch, record in (yield from find_lost(self._account, self._provider, left)):
+            for batch, record in (yield from find_lost(self._provider, left)):
                 self._account.complete_batch(batch.token, record.id)
                 left.remove(batch)
                 yield from self._consider(record, batch.file_id, batch.keys)
@@ -244,24 +245,18 @@ class _FileNames:
         return names
 
 
-def find_lost(
-    account: Account, provider: Provider, lost: list[NotedBatch]
-) -> Flow[list[tuple[NotedBatch, BatchRecord]]]:
+def find_lost(provider: Provider, lost: list[NotedBatch]) -> Flow[list[tuple[NotedBatch, BatchRecord]]]:
     """Return the batches that requests made whose answers were lost, as far as the service lists them.
 
     Raises:
         ServiceUnavailable: The service does not answer.
     """
-    found, pages = list[tuple["NotedBatch", BatchRecord]](), Pages(list_batches)
-    left = list(lost)
+    found, pages, left = list[tuple["NotedBatch", BatchRecord]](), Pages(list_batches), list(lost)
     while left and (records := (yield from _next_records(pages, provider))) is not None:
         for record in records:
             for batch in left:
-                # No two batches were made of one file.
-                is_same = (
-                    batch.token == record.metadata.get(TOKEN_KEY) or batch.file_id == record.input_file_id
-                )
-                if is_same and not account.has_batch(record.id):
+                # No two batches are made of one file.
+                if batch.token == record.metadata.get(TOKEN_KEY) or batch.file_id == record.input_file_id:
                     found.append((batch, record))
                     left.remove(batch)
                     break
@@ -301,7 +296,7 @@ def buy_batch(
     while True:
         noted = yield Work(partial(account.begin_batch, file_id, keys))
         try:
-            record = yield from _send_request(account, model, provider, noted)
+            record = yield from _send_request(model, provider, noted)
         except PricerError as error:
             account.forget_batch(noted.token)
             pause = None
@@ -321,7 +316,7 @@ def buy_batch(
         return record
 
 
-def _send_request(account: Account, model: str, provider: Provider, noted: NotedBatch) -> Flow[BatchRecord]:
+def _send_request(model: str, provider: Provider, noted: NotedBatch) -> Flow[BatchRecord]:
     """Send a request once, and look for what it made where the answer is lost.
 
     Raises:
@@ -334,7 +329,7 @@ def _send_request(account: Account, model: str, provider: Provider, noted: Noted
     except PricerError as error:
         if not _may_be_taken(error):
             raise
-        return (yield from _find_after_loss(account, provider, noted, error))
+        return (yield from _find_after_loss(provider, noted, error))
 
 
 def _may_be_taken(error: PricerError) -> bool:
@@ -344,20 +339,20 @@ def _may_be_taken(error: PricerError) -> bool:
 
 
 def _is_too_early(error: PricerError) -> bool:
-    is_refused = isinstance(error, NotFound | RequestRejected) and not isinstance(error, ModelNotFound)
-    return is_refused and _NO_FILE_YET.search(str(error)) is not None
+    if not isinstance(error, NotFound | RequestRejected) or isinstance(error, ModelNotFound):
+        return False
+    is_about_file = isinstance(error, NotFound) and error.param == "input_file_id"
+    return is_about_file or _NO_FILE_YET.search(str(error)) is not None
 
 
-def _find_after_loss(
-    account: Account, provider: Provider, noted: NotedBatch, error: PricerError
-) -> Flow[BatchRecord]:
+def _find_after_loss(provider: Provider, noted: NotedBatch, error: PricerError) -> Flow[BatchRecord]:
     _log.info("no answer to the request for a batch (%s); looking for what came of it", error)
     lost = ServiceUnavailable(f"{error}; {_explain_lost(noted)}")
     try:
         for pause in _GRACE:
             if pause:
                 yield Pause(pause)
-            for _, record in (yield from find_lost(account, provider, [noted])):
+            for _, record in (yield from find_lost(provider, [noted])):
                 return record
     except PricerError as second:
         raise LostRequest(lost) from second

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .._service.requests import Answer, Request
+    from ..errors import ServiceError
     from ..providers.provider import Provider
 
 _log = logging.getLogger("finetune_pricer")
@@ -109,8 +110,12 @@ class BatchRecord:
     @property
     def lacks_room(self) -> bool:
         """Whether it was refused because too much is under way already, and may be taken later."""
-        error = self.problem
-        return error is not None and _TOO_MUCH.search(f"{error.code} {error.message}") is not None
+        return self.problem is not None and says_no_room(self.problem)
+
+
+def says_no_room(error: ServiceError) -> bool:
+    """Whether a batch is refused because too much is under way already."""
+    return _TOO_MUCH.search(f"{error.code} {error.message}") is not None
 
 
 def ask_batch(request: Request, provider: Provider) -> Flow[BatchRecord]:
