@@ -1,4 +1,4 @@
-"""Whatever is lost, late, killed or forgotten: no question of a batch is paid for twice, and no answer is lost.
+"""Whatever is lost, late, killed or forgotten: no question of a batch is paid twice, and no answer is lost.
 
 Hypothesis drives two machines through batches at a service that loses answers, shows batches late, and may
 replace metadata. `FINETUNE_PRICER_RUNS` names the number of runs; `make soak` takes thousands.
