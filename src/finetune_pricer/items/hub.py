@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._environment import read_settings
+from .._escape import escape_markdown, escape_paragraph, escape_text
 from ..errors import AccessDenied, HubError, InvalidRows
 from .ingest import IngestResult, OnError, Source, ingest, quote_names
 from .tables import BATCH, write_parquet
@@ -175,12 +177,15 @@ def write_folder(splits: Mapping[str, HubSplit], folder: Path, *, title: str, li
 
 
 def _write_card(splits: Mapping[str, HubSplit], *, title: str, licence: str | None) -> str:
-    """Return a card that says where the rows came from, what was removed, and what the prices look like."""
-    head = ["---", *([f"license: {licence}"] if licence else []), "configs:", "- config_name: default"]
-    head += ["  data_files:"]
-    for name in splits:
-        head += [f"  - split: {name}", f"    path: data/{name}-*.parquet"]
-    body = [f"# {title.partition('/')[2] or title}", ""]
+    """Return a card that says where the rows came from, what was removed, and what the prices look like.
+
+    Names of files and categories may hold anything: they are shown as text.
+    """
+    from huggingface_hub import DatasetCardData
+
+    files = [{"split": name, "path": f"data/{name}-*.parquet"} for name in splits]
+    head = DatasetCardData(license=licence, configs=[{"config_name": "default", "data_files": files}])
+    body = [f"# {escape_markdown(title.partition('/')[2] or title)}", ""]
     body += [
         "Products and their prices, written with `finetune_pricer`.",
         "",
@@ -191,6 +196,8 @@ def _write_card(splits: Mapping[str, HubSplit], *, title: str, licence: str | No
     for name, split in splits.items():
         body += ["", f"## {name}", "", "Where its rows come from, and what was done to them:", ""]
         history = split.history or ("made in Python",)
-        body += [f"{number}. {line}" for number, line in enumerate(history, start=1)]
-        body += ["", "```text", split.description, "```"]
-    return "\n".join([*head, "---", "", *body, ""])
+        body += [f"{number}. {escape_paragraph(line)}" for number, line in enumerate(history, start=1)]
+        # Only as many backticks as stand here would end the block.
+        fence = "`" * (max(map(len, re.findall("`+", split.description)), default=0) + 3)
+        body += ["", f"{fence}text", escape_text(split.description), fence]
+    return "\n".join(["---", head.to_yaml(), "---", "", *body, ""])

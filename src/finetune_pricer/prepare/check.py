@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from orjson import dumps
 
 from .._chat_protocol import text_of
+from .._escape import escape_line
 from .._files import replacing
 from ..errors import FileAccessError, TrainingFileError
 from ..providers.lookup import get_provider
@@ -53,7 +54,7 @@ class JsonlProblem:
         if self.count > 1:
             others = ", ".join(f"{line:,}" for line in self.lines[1:])
             more = f" ({self.count:,} times; also lines {others})" if others else f" ({self.count:,} times)"
-        return f"{self.level}: {where}{at}: {self.what}{more}; {self.fix}"
+        return escape_line(f"{self.level}: {where}{at}: {self.what}{more}; {self.fix}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
