@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -10,14 +11,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .._environment import read_settings
 from .._escape import escape_markdown, escape_paragraph, escape_text
 from ..errors import AccessDenied, HubError, InvalidRows
+from .decompression import LIMIT_VARIABLE, check_packed_files, find_limit, limit_rows
 from .ingest import IngestResult, OnError, Source, ingest, quote_names
-from .tables import BATCH, write_parquet
+from .tables import write_parquet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     import pyarrow as pa
 
+_ROWS = 1000  # that are read together
 _SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid", "dev"), "test": ("test",)}
 
 
@@ -42,6 +45,7 @@ def load_splits(
 ) -> list[IngestResult]:
     """Load the three splits of a Hub repository or of a local folder: training, validation and test."""
     loaded = _load(name, token or read_settings().get("HF_TOKEN"), revision, streaming=streaming)
+    limit = _find_limit(name)
     results = []
     for split, names in _SPLITS.items():
         present = next((candidate for candidate in names if candidate in loaded), None)
@@ -50,7 +54,9 @@ def load_splits(
                 f"{name!r} has no split {split!r}; it has {quote_names(loaded)}; "
                 "split it first, or load files"
             )
-        source = Source(name=f"split {split!r} of {name!r}", batches=_batches(name, loaded[present]))
+        title = f"split {split!r} of {name!r}"
+        batches = limit_rows(_batches(name, loaded[present]), limit, title)
+        source = Source(name=title, batches=batches)
         try:
             results.append(ingest(source, columns=columns, on_error=on_error))
         except InvalidRows as error:
@@ -60,12 +66,20 @@ def load_splits(
     return results
 
 
+def _find_limit(name: str) -> int | None:
+    """Return how many bytes the rows of a folder may have; of a repository, what the variable says."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return find_limit(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
+    return find_limit(0) if os.environ.get(LIMIT_VARIABLE) else None
+
+
 def _batches(name: str, data: Any) -> Iterator[pa.Table]:
     import pyarrow as pa
 
     try:
         any_rows = False
-        for batch in data.with_format("arrow").iter(batch_size=BATCH):
+        for batch in data.with_format("arrow").iter(batch_size=_ROWS):
             any_rows = True
             yield batch
         if not any_rows:
@@ -88,6 +102,8 @@ def _load(name: str, token: str | None, revision: str | None, *, streaming: bool
             f"there is no folder {name!r}; give a folder that exists, or a Hub id such as 'owner/name'"
         )
     here = path.is_dir()
+    if here:
+        check_packed_files(path)
     try:
         # A folder is streamed past the cache of `datasets`. The cache takes two folders of one name, each
         # with a card that lists its files, for the same, and returns the rows of the first.
