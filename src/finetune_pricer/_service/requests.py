@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping  # noqa: TC003 - a NamedTuple's fields
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
+from .._escape import escape_line
 from ..errors import ServiceUnavailable
 from .error_mapping import address_of, not_json, translate_errors, without_key
 
@@ -88,9 +89,8 @@ def _refuse_error(client: Client, answer: Answer) -> None:
     # Gateways say so with HTTP 200 when the service behind them fails.
     problem = answer.get("error")
     if isinstance(problem, dict):
-        reason = without_key(
-            client.api_key, str(problem.get("message") or problem.get("code") or "no reason given")
-        )
+        said = str(problem.get("message") or problem.get("code") or "no reason given")
+        reason = escape_line(without_key(client.api_key, said))
         raise ServiceUnavailable(f"{address_of(client)} answered with an error: {reason}; try again later")
 
 

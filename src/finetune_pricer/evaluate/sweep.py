@@ -373,7 +373,7 @@ class Sweep:
         """Create the trial's job, or attach to the one that an earlier run created."""
         client, note = self._clients[trial.client], self._path(trial, "job.json")
         if note.exists():
-            return FineTuneJob.attach(client, json.loads(note.read_text())["job"])
+            return FineTuneJob.attach(client, json.loads(note.read_bytes())["job"])
         job = FineTuneJob.create(
             client,
             self._write_training(trial),

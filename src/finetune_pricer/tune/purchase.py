@@ -485,7 +485,7 @@ def send_once(
                     raise
                 raise _explain_lost(entry, error) from error
             made = found
-        except ServiceError:
+        except PricerError:  # refused, or a file that changed before it was sent
             if not was_lost:
                 yield Work(partial(account.forget, entry))
             raise

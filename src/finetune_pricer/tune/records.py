@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from .._escape import escape_line
 from ..errors import ServiceUnavailable
 from .job_metrics import JobMetric, read_metric
 
@@ -163,7 +164,7 @@ class JobEvent(ServiceRecord):
     def __str__(self) -> str:
         time = datetime.fromtimestamp(self.created_at, UTC).astimezone()
         level = "" if self.level == "info" else f"{self.level}: "
-        return f"{time:%H:%M:%S} {level}{self.message}"
+        return f"{time:%H:%M:%S} {escape_line(level + self.message)}"
 
 
 class JobCheckpoint(ServiceRecord):
