@@ -15,7 +15,7 @@ import openai
 import respx
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from batch_service import Batches, Killed, Outcome, texts
 from conftest import BASE_URL, KEY
@@ -113,7 +113,11 @@ class Answers(RuleBasedStateMachine):
         assert all(count == 1 for count in self.batches.bill.values()), self.batches.bill
 
 
-Answers.TestCase.settings = settings(
-    max_examples=RUNS, stateful_step_count=12, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
-test_nothing_is_asked_twice = Answers.TestCase
+def test_nothing_is_asked_twice() -> None:
+    how = settings(
+        max_examples=RUNS,
+        stateful_step_count=12,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    run_state_machine_as_test(Answers, settings=how)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from finetune_pricer import JsonlWriter, MadeUpCatalogue, TrainingFile
 from finetune_pricer.errors import RequestRejected, ServiceUnavailable
@@ -131,10 +131,11 @@ class Purchases(RuleBasedStateMachine):
         return next(str(file["filename"]) for file in self.shop.files if file["id"] == job["training_file"])
 
 
-Purchases.TestCase.settings = settings(
-    max_examples=RUNS,
-    stateful_step_count=15,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-test_nothing_is_bought_twice = Purchases.TestCase
+def test_nothing_is_bought_twice() -> None:
+    how = settings(
+        max_examples=RUNS,
+        stateful_step_count=15,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    run_state_machine_as_test(Purchases, settings=how)
