@@ -162,6 +162,7 @@ class BaseBatch:
         self._items = list(items)
         self._journal = journal
         self._again = again
+        self._open: dict[str, PendingQuestion] = {}  # as of the last time that something was sent
         self._answers: dict[str, Answer] = {}
         self._errors: dict[str, ServiceError] = {}
         self._tries: Counter[str] = Counter()
@@ -227,7 +228,7 @@ class BaseBatch:
 
     def _submit_flow(self) -> Flow[None]:
         """Find the batches that hold open questions, and send what none of them holds."""
-        pending = self._replay()[1]
+        pending = self._open = self._replay()[1]
         if not pending:
             return
         dialogue = self._dialogue
@@ -325,6 +326,11 @@ class BaseBatch:
     def _under_way(self) -> list[SentBatch]:
         return [batch for batch in self._batches.values() if not batch.is_collected]
 
+    def _open_questions(self, batch: SentBatch) -> dict[str, PendingQuestion]:
+        """Return the questions of a batch that have neither an answer nor an error."""
+        known = self._answers.keys() | self._errors.keys()
+        return {key: self._open[key] for key in batch.keys & self._open.keys() if key not in known}
+
     def _look_flow(self, *, is_waiting: bool = False) -> Flow[int]:
         """Ask for the state of each batch, fetch the answers of those that have ended; return how many."""
         problem, ended = None, 0
@@ -358,8 +364,7 @@ class BaseBatch:
     def _give_up(self, batch: SentBatch, error: ServiceError) -> None:
         """Leave an error with the questions of a batch that have no answer."""
         batch.is_collected = True
-        questions = [key for key in self._replay()[1] if key in batch.keys]
-        if questions:
+        if questions := self._open_questions(batch):
             self._leave(error, questions)
 
     def _leave(self, error: ServiceError, keys: Iterable[str]) -> None:
@@ -369,7 +374,7 @@ class BaseBatch:
 
     def _collect(self, batch: SentBatch, record: BatchRecord) -> Flow[None]:
         """Fetch what a batch that has ended holds; it counts as collected unless more is to come."""
-        questions = {key: each for key, each in self._replay()[1].items() if key in batch.keys}
+        questions = self._open_questions(batch)
         results = yield from self._fetch(record, questions)
         yield from self._take_refusals(batch, results.refusals, questions)
         is_short = bool(questions.keys() - results.keys)
@@ -378,9 +383,7 @@ class BaseBatch:
             return
         batch.is_collected = True
         is_readable = not results.has_text or not results.keys.isdisjoint(batch.keys)
-        for key in questions:
-            if key in self._answers or key in self._errors:
-                continue
+        for key in self._open_questions(batch):
             if not is_readable:
                 self._errors[key] = _explain_dialect(record)
             elif not batch.is_ending:
