@@ -15,7 +15,7 @@ import pytest
 import respx
 
 from finetune_pricer import ItemDataset, JsonlWriter, _files, upload
-from finetune_pricer._files import open_part, replacing
+from finetune_pricer._files import open_part, replacing, temporary_folder
 from finetune_pricer.errors import FileAccessError, ServiceUnavailable
 from finetune_pricer.predict import Prediction, Predictions
 from helpers import priced
@@ -201,11 +201,14 @@ print("after")
 
 
 @posix_only
-@pytest.mark.parametrize("path", ["/dev/stdout", "out.txt"])
+@pytest.mark.parametrize("path", ["stdout", "out.txt"])
 def test_the_output_that_a_shell_sent_to_a_file_is_not_taken_away(tmp_path: Path, path: str) -> None:
+    # A link as /dev/stdout is one, which is not itself put at risk.
+    (tmp_path / "stdout").symlink_to("/dev/fd/1")
     with (tmp_path / "out.txt").open("wb") as out:
         subprocess.run([sys.executable, "-c", PRINTING, path], stdout=out, check=True, cwd=tmp_path)
     assert (tmp_path / "out.txt").read_text() == "before\nnew\nafter\n"
+    assert (tmp_path / "stdout").is_symlink()
 
 
 @posix_only
@@ -345,6 +348,44 @@ def test_what_a_killed_writer_left_is_swept_by_the_next_and_what_another_writes_
         "b.csv": "b",
     }
     assert mine.exists()
+
+
+KILLED_IN_A_FOLDER = """
+import os, signal, sys, tempfile
+from finetune_pricer._files import temporary_folder
+tempfile.tempdir = sys.argv[1]
+with temporary_folder("push") as folder:
+    (folder / "data").mkdir()
+    (folder / "data" / "train.parquet").write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@posix_only
+def test_a_temporary_folder_that_was_left_is_swept_by_the_next_and_one_in_use_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    subprocess.run([sys.executable, "-c", KILLED_IN_A_FOLDER, tmp_path], check=False)
+    (left,) = tmp_path.iterdir()
+    with temporary_folder("push") as first, temporary_folder("push") as second:
+        assert not left.exists()
+        assert set(tmp_path.iterdir()) == {first, second}
+    assert not list(tmp_path.iterdir())
+
+
+@posix_only
+def test_what_a_stranger_puts_in_the_place_of_a_leftover_is_neither_followed_nor_waited_for(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.txt").write_text("mine")
+    (tmp_path / ".a.0.finetune_pricer.part").symlink_to("mine")
+    (tmp_path / ".b.0.finetune_pricer.part").symlink_to("mine/a.txt")
+    os.mkfifo(tmp_path / ".c.0.finetune_pricer.part")
+    with replacing(tmp_path / "c.txt") as file:
+        file.write(b"new")
+    assert (tmp_path / "mine" / "a.txt").read_text() == "mine"
 
 
 @posix_only

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 import sys
 import tempfile
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -84,6 +85,26 @@ def open_part(folder: Path, name: str, mode: int = 0o600) -> tuple[IO[bytes], Pa
             return os.fdopen(handle, "w+b"), part
         os.close(handle)
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def temporary_folder(name: str) -> Iterator[Path]:
+    """Make a folder in the system's temporary one, and remove it in the end.
+
+    Those that killed processes left are swept, where the system can lock a folder.
+    """
+    place = Path(tempfile.gettempdir())
+    _sweep(place)
+    folder = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=_ENDING, dir=place))
+    with ExitStack() as locked:
+        if sys.platform != "win32":
+            handle = os.open(folder, os.O_RDONLY)
+            locked.callback(os.close, handle)
+            _lock(handle)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _open_stream(target: Path) -> int | None:
@@ -215,23 +236,25 @@ def _lock(handle: int) -> bool:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove the temporary files of processes that are gone; their locks went with them."""
+    """Remove the temporary files and folders of processes that are gone; their locks went with them."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.endswith(_ENDING) and entry.is_file(follow_symlinks=False):
+            if entry.name.endswith(_ENDING):
                 with suppress(OSError):
                     _sweep_part(entry)
 
 
 def _sweep_part(entry: os.DirEntry[str]) -> None:
+    is_folder = entry.is_dir(follow_symlinks=False)
     if sys.platform == "win32":  # which also refuses to remove what is open
-        if time.time() - entry.stat().st_mtime > _ABANDONED:
+        if not is_folder and time.time() - entry.stat().st_mtime > _ABANDONED:
             Path(entry).unlink()
         return
-    handle = os.open(entry, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    # Neither a link of a stranger's nor a pipe is followed or waited for.
+    handle = os.open(entry, (os.O_RDONLY if is_folder else os.O_RDWR) | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         if _lock(handle):
-            Path(entry).unlink()
+            shutil.rmtree(entry) if is_folder else Path(entry).unlink()
     finally:
         os.close(handle)
 

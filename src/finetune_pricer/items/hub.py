@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._environment import read_settings
 from .._escape import escape_markdown, escape_paragraph, escape_text
+from .._files import temporary_folder
 from ..errors import AccessDenied, HubError, InvalidRows
 from .decompression import LIMIT_VARIABLE, check_packed_files, find_limit, limit_rows
 from .ingest import IngestResult, OnError, Source, ingest, quote_names
@@ -165,14 +165,14 @@ def push(
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     api = huggingface_hub.HfApi(token=token or read_settings().get("HF_TOKEN"))
-    with tempfile.TemporaryDirectory(prefix="finetune_pricer-") as name:
-        write_folder(splits, Path(name), title=repo, licence=licence)
+    with temporary_folder("push") as folder:
+        write_folder(splits, folder, title=repo, licence=licence)
         try:
             where = api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
             api.upload_folder(
                 repo_id=where.repo_id,
                 repo_type="dataset",
-                folder_path=name,
+                folder_path=folder,
                 commit_message="Upload items with finetune_pricer",
                 # What an earlier push left under `data/` must not be read together with this one.
                 delete_patterns="data/*.parquet",
