@@ -61,6 +61,8 @@ class FileRoutes:
                 message = f"You have {MOST_FILES:,} files; delete some before you upload more."
                 raise invalid_value(message, "file", code="too_many_files")
             expires = _read_expiry(form, purpose)
+            if not (upload.filename or "").isprintable():
+                raise invalid_value("The name of the file holds a character that is not printable.", "file")
             name = (upload.filename or "upload").replace("\\", "/").rpartition("/")[2] or "upload"
             stored = await run_in_threadpool(
                 self._database.add_file, upload.file, filename=name, purpose=purpose, expires_at=expires
