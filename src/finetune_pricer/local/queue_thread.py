@@ -88,10 +88,11 @@ class QueueThread:
         try:
             self._work(work)
         except BaseException as error:  # noqa: BLE001  a SystemExit of a learner must not end the thread either
-            shortage = describe_shortage(error)
-            self._wrong = shortage or f"{work} cannot be carried out ({type(error).__name__})"
+            shortage, before = describe_shortage(error), self._wrong
             # Only the kind: a message might hold a piece of a prompt.
-            log.warning("%s waits: %s", work, shortage or type(error).__name__)
+            self._wrong = shortage or f"{work} cannot be carried out ({type(error).__name__})"
+            if self._wrong != before:
+                log.warning("%s waits, and is tried again: %s", work, self._wrong)
             self._stopping.wait(_PAUSE)
             if shortage is not None:
                 return

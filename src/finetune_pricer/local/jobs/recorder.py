@@ -38,12 +38,13 @@ class JobRecorder:
     def __init__(self, database: Database, job: StoredJob) -> None:
         self._database = database
         self._job = job
-        self._last_step = database.find_last_step(job.id)
+        self.last_step = database.find_last_step(job.id)
+        """The last step that is written down."""
         checkpoints = database.list_checkpoints(job.id)
         self._last_checkpoint = max((checkpoint.step for checkpoint in checkpoints), default=0)
         self._to_remove: list[Path] = []
         self._hashes: dict[int, dict[str, str]] = {}
-        self._is_resumed = bool(self._last_step)
+        self._is_resumed = bool(self.last_step)
         self._began: tuple[float, float] | None = None
         self._estimated_at = 0.0
         self._trained_tokens = 0
@@ -104,9 +105,9 @@ class JobRecorder:
 
     def _record_step(self, done: StepDone) -> None:
         self.done = done.step / done.total_steps
-        if done.step <= self._last_step:
+        if done.step <= self.last_step:
             return
-        self._last_step = done.step
+        self.last_step = done.step
         data = {"step": done.step, "total_steps": done.total_steps} | _to_dict(done.metrics)
         self._database.add_event(self._job.id, _describe_step(done), data=data)
 

@@ -247,7 +247,7 @@ class Worker:
                 reason = f"The job failed due to an invalid {param.replace('_', ' ')}. {error.message}"
                 raise _FileError(reason, param=param) from error
         with self._database.transaction():
-            if self._database.move_job(job.id, "queued"):
+            if self._database.move_job(job.id, "queued", only_from=("validating_files",)):
                 self._database.add_event(job.id, "Files validated, moving job to queued state")
         self._to_train.put(job.id)
 
@@ -272,9 +272,11 @@ class Worker:
         try:
             with contextlib.closing(running):
                 for messages in running:
+                    before = recorder.last_step
                     if not recorder.record(messages):
                         return  # stopped in the meantime
-                    self._patience.end(job.id)
+                    if recorder.last_step > before:
+                        self._patience.end(job.id)
                     if self._injector.faults.fail_half_way and recorder.done >= 0.5:
                         self._fail(job.id, "server_error", "The job failed half way (a fault).")
                         return
