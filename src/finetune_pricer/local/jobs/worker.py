@@ -178,10 +178,10 @@ class Worker:
 
     def _end_or_raise(self, job: StoredJob, error: BaseException) -> None:
         """Fail a job that something went wrong with; raise the error where it may go right after a while."""
-        for param, file_id in _files_of(job).items():
-            if isinstance(error, FileNotFoundError) and self._database.find_file(file_id) is None:
-                self._fail(job.id, f"invalid_{param}", _describe_deleted(file_id), param)
-                return
+        deleted = self._find_deleted(job) if isinstance(error, FileNotFoundError) else None
+        if deleted is not None:
+            self._fail(job.id, f"invalid_{deleted.param}", deleted.message, deleted.param)
+            return
         shortage = describe_shortage(error)
         if shortage is not None and self._patience.allows(job.id):
             raise error
@@ -251,10 +251,19 @@ class Worker:
                 self._database.add_event(job.id, "Files validated, moving job to queued state")
         self._to_train.put(job.id)
 
+    def _find_deleted(self, job: StoredJob) -> _FileError | None:
+        """Return the error for a file of a job that has been deleted, or None where all are there."""
+        try:
+            for param, file_id in _files_of(job).items():
+                self._path(file_id, param)
+        except _FileError as error:
+            return error
+        return None
+
     def _path(self, file_id: str, param: str) -> Path:
         file = self._database.find_file(file_id)
         if file is None:
-            raise _FileError(_describe_deleted(file_id), param=param)
+            raise _FileError(f"The file {file_id} was deleted before the job had trained.", param=param)
         return self._database.blobs.path(file.sha256)
 
     def _train(self, job: StoredJob, slot: TrainerSlot) -> None:
@@ -308,8 +317,8 @@ class Worker:
                 return
             case TrainingFailed(shortage=str(shortage)):
                 raise Shortage(shortage)
-            case TrainingFailed(error="FileNotFoundError", reason=None):
-                raise FileNotFoundError
+            case TrainingFailed(error="FileNotFoundError") if deleted := self._find_deleted(job):
+                raise deleted
             case TrainingFailed(error=error, reason=None):
                 log.error("job %s: %s", job.id, error)
                 message = f"{_INTERNAL}: {error}."
@@ -329,7 +338,3 @@ def _files_of(job: StoredJob) -> dict[str, str]:
     """Return the files of a job, by the parameters that name them."""
     files = {"training_file": job.training_file, "validation_file": job.validation_file}
     return {param: file_id for param, file_id in files.items() if file_id is not None}
-
-
-def _describe_deleted(file_id: str) -> str:
-    return f"The file {file_id} was deleted before the job had trained."
