@@ -38,6 +38,7 @@ class QueueThread:
         self._present: str | None = None
         self._thread: threading.Thread | None = None
         self._wrong: str | None = None
+        self._logged: tuple[str, str] | None = None
 
     @property
     def problem(self) -> str | None:
@@ -88,15 +89,16 @@ class QueueThread:
         try:
             self._work(work)
         except BaseException as error:  # noqa: BLE001  a SystemExit of a learner must not end the thread either
-            shortage, before = describe_shortage(error), self._wrong
+            shortage = describe_shortage(error)
             # Only the kind: a message might hold a piece of a prompt.
             self._wrong = shortage or f"{work} cannot be carried out ({type(error).__name__})"
-            if self._wrong != before:
+            if (work, self._wrong) != self._logged:
+                self._logged = (work, self._wrong)
                 log.warning("%s waits, and is tried again: %s", work, self._wrong)
             self._stopping.wait(_PAUSE)
+            # Whether it goes better now is seen when it is tried; work may take long.
+            self._wrong = None
             if shortage is not None:
                 return
             self._waiting.put(work)
-        else:
-            self._wrong = None
         self._present = None
