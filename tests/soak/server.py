@@ -393,9 +393,6 @@ class Crowd:
         ]
         file_id = await self.upload("\n".join(map(json.dumps, rows)).encode(), "batch")
         if file_id is not None:
-            self.ledger.perhaps_gone.add(
-                file_id
-            )  # batches may fail by a deleted file: no other client takes it
             body = {"input_file_id": file_id, "endpoint": url, "completion_window": "24h"}
             answer = await self.ask("POST", "/v1/batches", json=body)
             if answer is not None and answer.status_code == 200:
@@ -527,8 +524,7 @@ def check_folder(folder: Path, ledger: Ledger) -> None:
         ledger.blame(f"{len(there - known)} contents belong to nobody")
 
 
-async def soak(disk: Disk, ledger: Ledger) -> None:
-    server = Server(disk)
+async def soak(server: Server, disk: Disk, ledger: Ledger) -> None:
     assert await server.start()
     crowd = Crowd(server, disk, ledger)
     print(f"{MINUTES:g} minutes, {CLIENTS} clients, disk: {disk.kind}, log: {server.log}", flush=True)
@@ -553,9 +549,13 @@ async def soak(disk: Disk, ledger: Ledger) -> None:
 def main() -> int:
     """Run the soak, print its figures, and return 1 where a promise was broken."""
     disk, ledger = Disk(), Ledger()
+    server = Server(disk)
     try:
-        asyncio.run(soak(disk, ledger))
+        asyncio.run(soak(server, disk, ledger))
     finally:
+        if server.process is not None and server.process.poll() is None:
+            server.process.kill()
+            server.process.wait()
         disk.close()
     lost = ledger.counts["jobs that a full disk cost"]
     if lost > len(ledger.fulls):
