@@ -195,7 +195,9 @@ class Crowd:
 
     def __init__(self, server: Server, disk: Disk, ledger: Ledger) -> None:
         self.server, self.disk, self.ledger = server, disk, ledger
-        limits = httpx2.Limits(max_connections=CLIENTS + 50, max_keepalive_connections=CLIENTS)
+        limits = httpx2.Limits(
+            max_connections=CLIENTS + 50, keepalive_expiry=2
+        )  # the server closes after 5 s
         self.http = httpx2.AsyncClient(base_url=server.url, timeout=30, limits=limits)
         self.dice = random.Random(12)
         self.is_over = False
@@ -206,10 +208,11 @@ class Crowd:
         counts["requests"] += 1
         try:
             answer = await self.http.request(method, path, **options)
-        except httpx2.HTTPError:
+        except httpx2.HTTPError as error:
             counts["without an answer"] += 1
             if self._is_calm(began):
-                self.ledger.blame(f"{method} {path} had no answer though nothing was wrong")
+                took = f"{type(error).__name__} after {time.monotonic() - began:.1f} s"
+                self.ledger.blame(f"{method} {path} had no answer though nothing was wrong ({took})")
             return None
         if answer.status_code >= 500:
             counts[f"answered {answer.status_code}"] += 1
@@ -341,23 +344,23 @@ class Crowd:
             self.ledger.blame(f"file {file_id} is lost or another: {answer.status_code}")
 
     async def delete(self, kind: str, name: str) -> None:
-        again = name in self.ledger.perhaps_gone
         self.ledger.perhaps_gone.add(name)
         answer = await self.ask("DELETE", f"/v1/{kind}/{name}")
         if answer is not None and answer.status_code == 200:
             self.ledger.gone.add(name)
             self.ledger.counts[f"{kind} deleted"] += 1
-        elif answer is not None and not again:
+        elif answer is not None:
             self.ledger.blame(f"{kind} {name} cannot be deleted: {answer.status_code}")
 
     async def delete_file(self) -> None:
-        file_id = self.pick(self.ledger.files.keys() - self.ledger.requests)
+        file_id = self.pick(self.ledger.files.keys() - self.ledger.requests - self.ledger.perhaps_gone)
         if file_id is not None:
             await self.delete("files", file_id)
 
     async def delete_model(self) -> None:
-        model = self.pick(self.ledger.models)
-        if model is not None and len(self.ledger.models.keys() - self.ledger.perhaps_gone) > 5:
+        models = self.ledger.models.keys() - self.ledger.perhaps_gone
+        model = self.pick(models)
+        if model is not None and len(models) > 5:
             await self.delete("models", model)
 
     async def stop_job(self) -> None:

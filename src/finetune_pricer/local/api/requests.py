@@ -44,16 +44,25 @@ def _whole(value: Any) -> Any:
     return as_whole(value) if isinstance(value, float) and abs(value) <= 2**53 else value
 
 
+_WHOLE = BeforeValidator(_whole)
+# What a terminal obeys, what breaks a line, and what changes the direction of a text without being seen.
+_CONTROLS = r"\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+# A suffix becomes part of a name that logs and terminals show, and that stands in URLs, where clients take
+# dots between slashes for a way upwards.
+_SUFFIX = rf"^(?!(?:.*/)?\.\.?(?:/|$))[^{_CONTROLS}]+$"
+
+
 def _check_suffix(value: str) -> str:
-    # It becomes part of a name that logs and terminals show, and that stands in URLs, where clients take
-    # dots between slashes for a way upwards.
-    if not value.isprintable() or {".", ".."} & set(value.split("/")):
-        raise ValueError("a suffix holds printable characters, and no . or .. between slashes")
+    if not re.fullmatch(_SUFFIX, value):
+        raise ValueError("a suffix holds no control characters, and no . or .. between slashes")
     return value
 
 
-_WHOLE = BeforeValidator(_whole)
-Suffix = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_check_suffix)]
+Suffix = Annotated[
+    str,
+    Field(min_length=1, max_length=64, json_schema_extra={"pattern": _SUFFIX}),
+    AfterValidator(_check_suffix),
+]
 # Without an upper bound any float is taken: beyond 2**64 the parser gives one for whatever was written.
 Count = Annotated[int, Field(ge=1), BeforeValidator(as_whole)]
 Name = Annotated[str, Field(min_length=1)]
@@ -278,6 +287,12 @@ def parse_body(kind: type[_Kind], value: Any, *, strict: bool) -> _Kind:
         ) from error
     report_unknown(list(_unknown_names(body)), strict=strict)
     return body
+
+
+def check_file_name(name: str) -> None:
+    """Raise an `ApiError` where the name of a file holds what a terminal obeys."""
+    if re.search(f"[{_CONTROLS}]", name):
+        raise invalid_value("The name of the file holds a control character.", "file")
 
 
 def report_unknown(names: list[str], *, strict: bool) -> None:
