@@ -324,6 +324,7 @@ def _let_go_in_child() -> None:
     LocalServer._sharing = threading.Lock()  # noqa: SLF001  another thread may have held it
     for runtime in list(_running):
         runtime.let_go()
+    _running.clear()
 
 
 if hasattr(os, "register_at_fork"):
