@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check lint format types docs serve-docs wheel-demo acceptance clients storm mutants audit-deps clean
+.PHONY: demo test check lint format types docs serve-docs wheel-demo acceptance clients storm soak mutants audit-deps clean
 
 demo: $(VENV)/.demo  ## the whole road on the local server: no key, no network, no cost
 	$(BIN)/python examples/01_first_job.py
@@ -26,6 +26,9 @@ storm: $(VENV)/.dev  ## ten minutes of schemathesis against our server's own Ope
 	$(PYTHON) -m venv build/clients/schemathesis
 	build/clients/schemathesis/bin/python -m pip install --quiet 'schemathesis>=4'
 	$(BIN)/python -m pytest -m acceptance -n 0 tests/acceptance/test_storm.py
+
+soak: $(VENV)/.dev  ## half an hour for each of tests/soak; FINETUNE_PRICER_SOAK names other minutes
+	set -e; for script in tests/soak/*.py; do $(BIN)/python $$script; done
 
 mutants: $(BIN)/python  ## a quarter of an hour: break the code that buys, line by line; does a test notice?
 	mkdir -p build/mutants

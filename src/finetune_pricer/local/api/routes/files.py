@@ -10,7 +10,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from ...records import StoredFile, now
-from ..requests import ExpiryBody, cut_page, is_ascending, parse_body, report_unknown
+from ..requests import ExpiryBody, check_file_name, cut_page, is_ascending, parse_body, report_unknown
 from ..responses import ApiError, invalid_value, json_response, missing_parameter
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class FileRoutes:
                 message = f"You have {MOST_FILES:,} files; delete some before you upload more."
                 raise invalid_value(message, "file", code="too_many_files")
             expires = _read_expiry(form, purpose)
+            check_file_name(upload.filename or "")
             name = (upload.filename or "upload").replace("\\", "/").rpartition("/")[2] or "upload"
             stored = await run_in_threadpool(
                 self._database.add_file, upload.file, filename=name, purpose=purpose, expires_at=expires
