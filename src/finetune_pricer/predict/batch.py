@@ -192,13 +192,14 @@ class BaseBatch:
             item_id = ""
             try:
                 item_id = id_of(item)
-                found.append(self._follow(item, place, pending))
+                found.append(self._follow(item, item_id, place, pending))
             except (InvalidItem, ServiceError) as error:
                 found.append(Prediction(item_id=item_id, price=None, error=str(error)))
         return found, pending
 
-    def _follow(self, item: Item | str, place: int, pending: dict[str, PendingQuestion]) -> Prediction:
-        item_id = id_of(item)
+    def _follow(
+        self, item: Item | str, item_id: str, place: int, pending: dict[str, PendingQuestion]
+    ) -> Prediction:
         questions = self._dialogue.questions(item, item_id)
         question = next(questions)
         while True:
