@@ -427,9 +427,9 @@ def test_a_batch_that_is_not_found_for_a_moment_does_not_end_the_waiting(
     assert naps == [2]
 
 
-@pytest.mark.parametrize("status", ["failed", "cancelled"])
+@pytest.mark.parametrize("status", ["failed", "cancelled", "expired"])
 @pytest.mark.parametrize("journal", ["one.sqlite3", "two.sqlite3"], ids=["this machine", "another machine"])
-def test_what_a_cancelled_batch_has_answered_is_not_bought_again(
+def test_what_a_batch_has_answered_that_ended_early_is_not_bought_again(
     client: openai.OpenAI, batches: Batches, naps: list[float], status: str, journal: str
 ) -> None:
     batches.answer = lambda line: ok("$5.00") if int(asked(line)[-1]) < 3 else None
