@@ -258,6 +258,20 @@ def test_asking_anew_for_some_does_not_forget_that_the_others_were_asked_for(
     assert batches.bill == once(texts(3))
 
 
+def test_a_request_that_was_replaced_does_not_stand_in_the_way_later(
+    client: openai.OpenAI, batches: Batches
+) -> None:
+    batches.outcomes = ["lost"]
+    with pytest.raises(ServiceUnavailable):
+        submit(client, texts(3))
+    submit(client, texts(3), again=True)
+    batches.answer = lambda line: ok("$5.00") if asked(line)[-1] != "1" else None
+    batches.finish()
+    batches.answer = lambda _: ok("$7.00")
+    run = submit(client, texts(3))
+    assert [each.price for each in run.wait(sleep=lambda _: batches.finish())] == [5, 7, 5]
+
+
 def test_questions_that_are_not_in_the_lost_request_are_bought_all_the_same(
     client: openai.OpenAI, batches: Batches
 ) -> None:
@@ -413,9 +427,9 @@ def test_a_batch_that_is_not_found_for_a_moment_does_not_end_the_waiting(
     assert naps == [2]
 
 
-@pytest.mark.parametrize("status", ["failed", "cancelled"])
+@pytest.mark.parametrize("status", ["failed", "cancelled", "expired"])
 @pytest.mark.parametrize("journal", ["one.sqlite3", "two.sqlite3"], ids=["this machine", "another machine"])
-def test_what_a_cancelled_batch_has_answered_is_not_bought_again(
+def test_what_a_batch_has_answered_that_ended_early_is_not_bought_again(
     client: openai.OpenAI, batches: Batches, naps: list[float], status: str, journal: str
 ) -> None:
     batches.answer = lambda line: ok("$5.00") if int(asked(line)[-1]) < 3 else None

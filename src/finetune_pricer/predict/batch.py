@@ -80,7 +80,7 @@ class SentBatch:
     """All its questions, also those of other runs."""
     file_id: str | None
     is_ending: bool = False
-    """Whether it was cancelled, or had failed, before this run found it: what it lacks is asked for anew."""
+    """Whether it was cancelled or ended early before this run found it: what it lacks is bought anew."""
     is_collected: bool = False
     """Whether all that it holds was fetched."""
     done: int = 0
@@ -192,13 +192,14 @@ class BaseBatch:
             item_id = ""
             try:
                 item_id = id_of(item)
-                found.append(self._follow(item, place, pending))
+                found.append(self._follow(item, item_id, place, pending))
             except (InvalidItem, ServiceError) as error:
                 found.append(Prediction(item_id=item_id, price=None, error=str(error)))
         return found, pending
 
-    def _follow(self, item: Item | str, place: int, pending: dict[str, PendingQuestion]) -> Prediction:
-        item_id = id_of(item)
+    def _follow(
+        self, item: Item | str, item_id: str, place: int, pending: dict[str, PendingQuestion]
+    ) -> Prediction:
         questions = self._dialogue.questions(item, item_id)
         question = next(questions)
         while True:
@@ -222,6 +223,7 @@ class BaseBatch:
     # Sending.
 
     def _start_flow(self) -> Flow[None]:
+        self._stop = None
         yield from self._submit_flow()
         if self._stop is not None:
             raise self._stop
@@ -255,7 +257,7 @@ class BaseBatch:
 
     def _take_up(self, record: BatchRecord, keys: frozenset[str]) -> Flow[frozenset[str]]:
         """Wait for a batch that was found; return which of its questions need not be asked for."""
-        is_over = record.status in {"failed", "cancelled"}
+        is_over = record.has_ended and record.status != "completed"
         if is_over and not (record.result_files or record.done):
             return frozenset()
         batch = SentBatch(
@@ -389,7 +391,7 @@ class BaseBatch:
             elif not batch.is_ending:
                 self._note_missing(key, batch, record)
         if record.problem is not None and not batch.is_ending:
-            self._refuse(batch, record)
+            self._refuse(batch, record.problem)
 
     def _note_missing(self, key: str, batch: SentBatch, record: BatchRecord) -> None:
         self._tries[key] += record.problem is None
@@ -400,14 +402,13 @@ class BaseBatch:
         elif self._tries[key] >= _TRIES:
             self._errors[key] = ServiceUnavailable(f"no answer in {_TRIES} batches; ask for it with predict")
 
-    def _refuse(self, batch: SentBatch, record: BatchRecord) -> None:
+    def _refuse(self, batch: SentBatch, problem: RequestRejected) -> None:
         """Note that a batch was not accepted: its questions are sent again, or carry the refusal."""
-        assert record.problem is not None  # noqa: S101 - for mypy
-        if record.lacks_room and not self._held_back.is_hopeless:
-            _log.warning("%s; wait() sends its questions again when there is room", record.problem)
+        if says_no_room(problem) and not self._held_back.is_hopeless:
+            _log.warning("%s; wait() sends its questions again when there is room", problem)
             self._held_back.note()
         else:
-            self._give_up(batch, record.problem)
+            self._give_up(batch, problem)
 
     def _fetch(self, record: BatchRecord, questions: Mapping[str, PendingQuestion]) -> Flow[_Results]:
         results = _Results()

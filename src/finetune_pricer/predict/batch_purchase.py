@@ -136,7 +136,7 @@ class BatchSearch:
         noted = yield Work(partial(self._account.find_batches, self.missing))
         for batch in noted:
             if batch.id is not None and self._holds_missing(batch.keys):
-                yield from self._check_noted(batch)
+                yield from self._check_noted(batch, batch.id)
         lost = [batch for batch in noted if batch.id is None and self._holds_missing(batch.keys)]
         if lost:
             yield from self._settle(lost, again=again)
@@ -145,17 +145,16 @@ class BatchSearch:
     def _holds_missing(self, keys: frozenset[str]) -> bool:
         return not self.missing.isdisjoint(keys)
 
-    def _check_noted(self, batch: NotedBatch) -> Flow[None]:
-        assert batch.id is not None  # noqa: S101 - for mypy
-        if batch.id in self._run:
-            if not self._run[batch.id].is_collected:
+    def _check_noted(self, batch: NotedBatch, id_: str) -> Flow[None]:
+        if id_ in self._run:
+            if not self._run[id_].is_collected:
                 self.missing -= batch.keys
             return
         try:
-            record = yield from ask_batch_twice(batch.id, self._provider)
+            record = yield from ask_batch_twice(id_, self._provider)
         except NotFound:
             if batch.is_of_this_key:
-                _log.warning("the service no longer knows batch %r; asking for its questions anew", batch.id)
+                _log.warning("the service no longer knows batch %r; asking for its questions anew", id_)
             return
         except AccessDenied:
             if batch.is_of_this_key:
@@ -193,7 +192,7 @@ class BatchSearch:
                     return
                 if record.id in self._run or self._account.has_batch(record.id):
                     continue
-                is_empty = record.status in {"failed", "cancelled"} and not record.result_files
+                is_empty = record.status in {"failed", "cancelled", "expired"} and not record.result_files
                 if not is_empty and record.input_file_id and (yield from self._is_ours(record, names)):
                     yield from self._read_and_note(record, record.input_file_id)
 
