@@ -109,7 +109,7 @@ def _csv_batches(path: Path, delimiter: str, unreadable: list[RowProblem]) -> It
         for batch in reader:
             last = batch if batch.num_rows else last
             yield pa.Table.from_batches([batch])
-        _refuse_open_quote(file.end, [*torn, *_last_cell(last)])
+        _refuse_open_quote(path.name, file.end, [*torn, *_last_cell(last)])
 
 
 def _read_head(path: Path, parse: Any) -> list[str]:
@@ -129,7 +129,7 @@ def _last_cell(batch: pa.RecordBatch | None) -> list[str]:
     return [cell] if cell else []
 
 
-def _refuse_open_quote(end: bytes, last_texts: list[str]) -> None:
+def _refuse_open_quote(name: str, end: bytes, last_texts: list[str]) -> None:
     """Refuse a file whose last cell goes over lines to the file's end without a quote that closes it.
 
     Nobody knows how many rows such a cell has swallowed.
@@ -139,8 +139,8 @@ def _refuse_open_quote(end: bytes, last_texts: list[str]) -> None:
         lines = text.count("\n") + 1
         if lines > 1 and not tail.endswith('"') and text.endswith(tail[-_SAME:]):
             raise InvalidRows(
-                f"a quote is opened and not closed: one cell holds {lines:,} lines to the file's end, from "
-                f"{text[:30]!r} on"
+                f"in {name!r} a quote is opened and not closed: one cell holds {lines:,} lines to the file's "
+                f"end, from {text[:30]!r} on"
             )
 
 
