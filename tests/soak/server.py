@@ -37,7 +37,7 @@ CLIENTS = 200
 CORES = 2
 MOST_JOBS = 20  # that clients keep waiting at once
 DISK = 192  # megabytes
-SURE = 2.0  # seconds after a change of the disk or a start, from which /health must know of it
+SURE = 5.0  # seconds after a change of the disk or a start, from which /health must know of it
 PROMPT = products(1, seed=9)[0].prompt
 CHAT = {"messages": [{"role": "user", "content": PROMPT}], "temperature": 0, "logprobs": True}
 NO_SPACE = "no space left"
@@ -129,7 +129,9 @@ class Server:
         for _ in range(600):
             if self.process.poll() is not None:
                 return False
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 0.2):
+            with contextlib.suppress(httpx2.HTTPError):
+                async with httpx2.AsyncClient(timeout=5) as http:
+                    await http.get(f"{self.url}/health")
                 self.starts += 1
                 self._note(is_up=True)
                 return True
@@ -445,14 +447,14 @@ async def trouble(crowd: Crowd) -> None:
     """Kill the server and fill its disk, by turns and together."""
     server, disk, ledger, dice = crowd.server, crowd.disk, crowd.ledger, random.Random(21)
     while not crowd.is_over:
-        await asyncio.sleep(dice.uniform(6, 14))
+        await asyncio.sleep(dice.uniform(8, 18))
         if crowd.is_over:
             return
         kind = dice.choice(["kill", "full", "full", "both", "term"])
         began = time.monotonic()
         if kind in ("full", "both"):
             disk.fill(server.pid)
-            await asyncio.sleep(dice.uniform(4, 10))
+            await asyncio.sleep(dice.uniform(7, 12))
         if kind != "full":
             ledger.kills += 1
             await server.end(signal.SIGTERM if kind == "term" else signal.SIGKILL)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from .shortage import describe_shortage
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("finetune_pricer.local")
 
 _PAUSE = 1.0  # seconds before what went wrong is tried again
+_GRACE = 2.0  # seconds of work after which it goes well again
 
 
 class QueueThread:
@@ -38,12 +41,16 @@ class QueueThread:
         self._present: str | None = None
         self._thread: threading.Thread | None = None
         self._wrong: str | None = None
+        self._passes_at = 0.0
+        """When what went wrong will have passed, unless it goes wrong again."""
         self._logged: tuple[str, str] | None = None
 
     @property
     def problem(self) -> str | None:
         """What keeps the thread from its work, or None."""
-        return f"the thread that {self._name} has died" if self.is_dead else self._wrong
+        if self.is_dead:
+            return f"the thread that {self._name} has died"
+        return self._wrong if time.monotonic() < self._passes_at else None
 
     def start(self) -> None:
         """Start the thread."""
@@ -86,6 +93,7 @@ class QueueThread:
                 self.start()
 
     def _carry_out(self, work: str) -> None:
+        self._passes_at = time.monotonic() + _GRACE
         try:
             self._work(work)
         except BaseException as error:  # noqa: BLE001  a SystemExit of a learner must not end the thread either
@@ -95,10 +103,11 @@ class QueueThread:
             if (work, self._wrong) != self._logged:
                 self._logged = (work, self._wrong)
                 log.warning("%s waits, and is tried again: %s", work, self._wrong)
+            self._passes_at = math.inf
             self._stopping.wait(_PAUSE)
-            # Whether it goes better now is seen when it is tried; work may take long.
-            self._wrong = None
             if shortage is not None:
                 return
             self._waiting.put(work)
+        else:
+            self._wrong = None
         self._present = None

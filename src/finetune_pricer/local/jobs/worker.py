@@ -270,6 +270,7 @@ class Worker:
         learner = self._learner(job)
         order = self._order(job, learner)
         if job.id in self._unsettled:
+            self._database.check()  # or each try would train for nothing, and tell of it in events
             self._take_back(job.id, _SHORT)
             self._unsettled.discard(job.id)
         if not self._database.move_job(job.id, "running", only_from=("queued",)):
