@@ -60,8 +60,8 @@ def translate_errors(client: Client) -> Iterator[None]:
 
 
 def address_of(client: Client) -> str:
-    """Return a client's base URL, without the name and password that may stand in it."""
-    return str(client.base_url.copy_with(userinfo=b""))
+    """Return a client's base URL, without what may be secret in it: name, password and query."""
+    return str(client.base_url.copy_with(userinfo=b"", query=None))
 
 
 def _cause_without_key(error: Exception, client: Client) -> Exception | None:

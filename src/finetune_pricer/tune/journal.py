@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from .._environment import find_state_folder
-from .._service.error_mapping import address_of
+from .._service.account import account_of, service_of
 from .._service.flow import Pause
 from .._sqlite import open_database
 from ..errors import FileAccessError
@@ -79,7 +79,7 @@ class Journal:
 
     def for_client(self, client: Client) -> Account:
         """Return the part that belongs to a client's service and account."""
-        return Account(self._database, self.path, address_of(client).rstrip("/"), _account_of(client))
+        return Account(self._database, self.path, service_of(client), account_of(client))
 
 
 class Account:
@@ -157,11 +157,3 @@ class Account:
                     yield Pause(_LOCK_PAUSE)
         except OSError as error:
             raise FileAccessError(f"cannot lock {str(folder)!r} ({error}); choose another path") from error
-
-
-def _account_of(client: Client) -> str:
-    if client.project:
-        return f"project {client.project}"
-    # The hash of a random key tells nobody the key; a key that a function gives anew each time has none.
-    key = hashlib.sha256(f"{client.base_url}\n{client.api_key}".encode()).hexdigest()[:16]
-    return f"organization {client.organization}, key {key}" if client.organization else f"key {key}"
