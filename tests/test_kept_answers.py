@@ -140,11 +140,11 @@ def test_a_full_disk_is_said_and_nothing_further_is_asked(stub: StubService, ask
     predictor.predict_many(texts(20))
     assert predictor._dialogue.store is not None
     # SQLite's own limit on pages gives the same error as a full disk.
-    predictor._dialogue.store._database.execute("PRAGMA max_page_count = 12")
+    predictor._dialogue.store._connections[-1].database.execute("PRAGMA max_page_count = 12")
     with pytest.raises(FileAccessError, match=r"kept\.sqlite.*full"):
         predictor.predict_many([f"other {number}" for number in range(2_000)])
     assert stub.sent < 400
-    predictor._dialogue.store._database.execute("PRAGMA max_page_count = 100000")
+    predictor._dialogue.store._connections[-1].database.execute("PRAGMA max_page_count = 100000")
     assert [found.price is not None for found in predictor.predict_many(texts(20))] == [True] * 20
     assert stub.stats()["answered_again"] == 0
 

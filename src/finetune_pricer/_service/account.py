@@ -21,8 +21,9 @@ def account_of(client: Client) -> str:
     if client.project:
         return f"project {client.project}"
     # The hash of a random key tells nobody the key; a key that a function gives anew each time has none.
-    key = hashlib.sha256(f"{client.base_url}\n{client.api_key}".encode()).hexdigest()[:16]
-    return f"organization {client.organization}, key {key}" if client.organization else f"key {key}"
+    key = "" if getattr(client, "_api_key_provider", None) else client.api_key
+    digest = hashlib.sha256(f"{client.base_url}\n{key}".encode()).hexdigest()[:16]
+    return f"organization {client.organization}, key {digest}" if client.organization else f"key {digest}"
 
 
 def owner_of(client: Client) -> str:

@@ -47,7 +47,7 @@ _HOMES: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 _COPIES: WeakKeyDictionary[Any, tuple[int, Any]] = WeakKeyDictionary()
 
 
-def note_process(client: OpenAI | AsyncOpenAI) -> None:
+def note_home(client: OpenAI | AsyncOpenAI) -> None:
     """Take note of the process that a client belongs to, as early as we see it."""
     if (http := getattr(client, "_client", None)) is not None:
         _home_of(http.inner if isinstance(http, _Guarded | _AsyncGuarded) else http)

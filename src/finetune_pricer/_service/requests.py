@@ -112,6 +112,13 @@ def is_async(client: object) -> bool:
     return isinstance(client, openai.AsyncOpenAI)
 
 
+def note_process(client: OpenAI | AsyncOpenAI) -> None:
+    """Take note that a client is this process's: in one that is forked it gets connections of its own."""
+    from .connections import note_home
+
+    note_home(client)
+
+
 def without_retries(client: OneOf, timeout: float) -> OneOf:
     """Return the client without its own retries, and with a timeout in seconds where its user chose none."""
     import openai

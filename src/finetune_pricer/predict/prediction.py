@@ -76,7 +76,7 @@ class Predictions(Sequence[Prediction]):
             FileAccessError: The path cannot be written; what stood there stays.
         """
         with replacing(path) as file:
-            writer = csv.DictWriter(codecs.getwriter("utf-8")(file), _COLUMNS)
+            writer = csv.DictWriter(codecs.getwriter("utf-8")(file, "replace"), _COLUMNS)
             writer.writeheader()
             writer.writerows(_row(prediction) for prediction in self)
 
