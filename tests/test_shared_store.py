@@ -1,4 +1,4 @@
-"""One store for several threads, processes, services and accounts: nobody pays twice or gets another's answer."""
+"""One store for several threads, processes, services and accounts: who pays once, and whose answers."""
 
 import asyncio
 import os
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ import pytest
 
 from finetune_pricer import AnswerStore, Predictions, Predictor
 from finetune_pricer.aio import AsyncPredictor
-from finetune_pricer.errors import FileAccessError
-from finetune_pricer.predict import answer_store, dialogue, engine, leases
+from finetune_pricer.errors import FileAccessError, ServiceUnavailable
+from finetune_pricer.predict import answer_store, engine, leases
 from stub_service import Behaviour, StubService, price_of
 from test_engine import asked_for, expected, texts
 
@@ -33,7 +33,8 @@ def stub() -> Iterator[StubService]:
 
 
 def connect(stub: StubService, **settings: Any) -> openai.OpenAI:
-    return openai.OpenAI(**({"base_url": stub.url, "api_key": "sk-one", "max_retries": 0} | settings))
+    chosen: dict[str, Any] = {"base_url": stub.url, "api_key": "sk-one", "max_retries": 0} | settings
+    return openai.OpenAI(**chosen)
 
 
 def ask(client: openai.OpenAI, items: list[str], **settings: Any) -> Predictions:
@@ -93,8 +94,8 @@ def test_a_model_that_changed_under_its_name_is_said(
         ask(client, ["a mug"])
         with sqlite3.connect(STORE) as database:
             [[packed]] = database.execute("SELECT answer FROM answers").fetchall()
-            changed = answer_store.zlib.decompress(packed).replace(b'"m"', b'"pricer:old"')
-            database.execute("UPDATE answers SET answer = ?", (answer_store.zlib.compress(changed),))
+            changed = zlib.decompress(packed).replace(b'"m"', b'"pricer:old"')
+            database.execute("UPDATE answers SET answer = ?", (zlib.compress(changed),))
         database.close()
         ask(client, ["a mug", "a cup", "a jug"])
     assert caplog.text.count("'pricer:old', new ones come from 'm'") == 1
@@ -153,7 +154,7 @@ def test_threads_and_predictors_on_one_store_pay_once_for_each_question(stub: St
 
 
 def test_async_predictors_on_one_store_pay_once_for_each_question(stub: StubService) -> None:
-    async def run() -> list[Any]:
+    async def run() -> tuple[Any, ...]:
         async with openai.AsyncOpenAI(base_url=stub.url, api_key="sk-one") as client:
             predictor = AsyncPredictor(client, "m", store=STORE, concurrency=8)
             return await asyncio.gather(
@@ -195,7 +196,7 @@ def test_an_answer_that_another_never_gets_is_waited_for_with_an_end(
         found = predictor.predict_many(["a mug", "a cup"])
         assert (found[0].price, found[1].price is None) == (None, False)
         assert "another thread or process asks this question too" in (found[0].error or "")
-        with pytest.raises(dialogue.ServiceUnavailable, match="ask again when it has ended"):
+        with pytest.raises(ServiceUnavailable, match="ask again when it has ended"):
             predictor.predict("a mug")
     assert stub.sent == 1
 
@@ -374,7 +375,6 @@ def test_a_predictor_refuses_a_store_that_is_read_only_before_anything_is_asked(
 def test_a_current_store_is_opened_while_another_program_writes() -> None:
     editor = lock_for_good()
     began = time.monotonic()
-    with warnings.catch_warnings():
-        AnswerStore(STORE).close()
+    AnswerStore(STORE).close()
     assert time.monotonic() - began < 10  # writing would wait for 30
     editor.close()
