@@ -1,6 +1,7 @@
 """A process that is forked shares nothing with its parent: no connection, no stream, no database."""
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ def fork(work: Callable[[], Any]) -> int:
     if child:
         return child
     status = 1
+    signal.alarm(60)  # ends it where it hangs
     try:
         work()
         status = 0
