@@ -1,11 +1,13 @@
 """Answers kept on disk: a run that was killed goes on where it was, and asks for nothing twice."""
 
 import asyncio
+import json
 import random
 import sqlite3
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -153,6 +155,43 @@ def test_an_answer_that_cannot_be_read_any_more_is_asked_for_again(
         found = Predictor(asking, "m", store="kept.sqlite").predict_many(texts(3))
         assert all(prediction.price is not None for prediction in found)
     assert stub.sent == 4
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "answer = 'text'",
+        "answer = '[1, 2]'",
+        "answer = 7",
+        "answer = x''",
+        "answer = zeroblob(1000000)",
+        "latency = 'soon'",
+        "latency = -1",
+        "received_at = 'once'",
+    ],
+)
+def test_a_row_that_somebody_has_edited_ends_no_run(
+    damage: str, stub: StubService, asking: openai.OpenAI
+) -> None:
+    Predictor(asking, "m", store="kept.sqlite").predict_many(texts(3))
+    with sqlite3.connect("kept.sqlite") as database:
+        database.execute(f"UPDATE answers SET {damage} WHERE key = (SELECT min(key) FROM answers)")
+    database.close()
+    found = Predictor(asking, "m", store="kept.sqlite").predict_many(texts(3))
+    assert all(prediction.price is not None for prediction in found)
+    assert stub.sent == (3 if "received" in damage else 4)
+
+
+@pytest.mark.parametrize("kept", [[1, 2], {"choices": 3}, {}, None, "text"])
+def test_a_row_that_holds_no_answer_is_asked_for_again(
+    kept: Any, stub: StubService, asking: openai.OpenAI
+) -> None:
+    Predictor(asking, "m", store="kept.sqlite").predict("a mug")
+    with sqlite3.connect("kept.sqlite") as database:
+        database.execute("UPDATE answers SET answer = ?", (zlib.compress(json.dumps(kept).encode()),))
+    database.close()
+    assert Predictor(asking, "m", store="kept.sqlite").predict("a mug").price is not None
+    assert stub.sent == 2
 
 
 CHILD = """

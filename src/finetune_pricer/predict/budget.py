@@ -51,14 +51,14 @@ class Budget:
         self._lock = threading.Lock()
         self.spent = 0.0
         """Dollars for what was answered, and for what may have been answered and was lost."""
-        self._reserved = 0.0
+        self._reserved, self._under_way = 0.0, 0
         self.is_used_up = False
         """Whether a question was left out for want of dollars."""
 
     @property
     def has_reserved(self) -> bool:
         """Whether questions are under way, which may cost less than was reserved for them."""
-        return self._reserved > 0
+        return self._under_way > 0
 
     def most_for(self, dialogue: Dialogue, question: Question) -> float:
         """Return the most dollars that a question can cost."""
@@ -73,6 +73,7 @@ class Budget:
             if self.spent + self._reserved + dollars > self.dollars + 1e-9:
                 return False
             self._reserved += dollars
+            self._under_way += 1
             return True
 
     def reserve_or_raise(self, dialogue: Dialogue, question: Question) -> float:
@@ -89,7 +90,9 @@ class Budget:
     def settle(self, reserved: float, dollars: float) -> None:
         """Count what a question cost, in place of what was reserved for it."""
         with self._lock:
-            self._reserved = max(0.0, self._reserved - reserved)
+            self._under_way -= 1
+            # From nothing again, where nothing is under way: sums of floats leave crumbs.
+            self._reserved = self._reserved - reserved if self._under_way else 0.0
             self.spent += dollars
 
     def cost_of(self, usage: Usage, reserved: float) -> float:

@@ -306,7 +306,6 @@ class Dialogue:
 
     def _ask_by_decoding(self, item: Item | str, item_id: str) -> Generator[Question, Answer, Prediction]:
         messages = self.formatter.prompt(item)
-        _require_whole_letters(messages)
         if self.samples > 1 and self.decoding in {"median", "mean"}:
             return (yield from self._sample(messages, item_id, spent=Usage()))
         answer = yield Question(messages=messages, kind="greedy" if self.decoding == "greedy" else "logprobs")
@@ -388,17 +387,6 @@ def make_waiting_error() -> ServiceUnavailable:
         "another thread or process asks this question too, and has no answer after "
         f"{leases.LONGEST_WAIT:g} s; ask again when it has ended"
     )
-
-
-def _require_whole_letters(messages: Sequence[Message]) -> None:
-    try:
-        for message in messages:
-            message["content"].encode()
-    except UnicodeEncodeError as error:
-        half = error.object[error.start]
-        raise InvalidItem(
-            f"the item's text holds half a letter ({half!a}), which cannot be sent; remove it from the text"
-        ) from error
 
 
 def id_of(item: Item | str) -> str:

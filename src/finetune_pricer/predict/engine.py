@@ -71,8 +71,6 @@ class Sending:
     request: Request
     parameters: Mapping[str, object]
     ticket: Ticket
-    reserved: float = 0.0
-    """Dollars of the budget that it may cost."""
 
 
 class Engine:
@@ -95,6 +93,7 @@ class Engine:
         self._number = itertools.count()
         self._elsewhere: list[tuple[float, int, Task]] = []  # asked by others; when to look for the answer
         self._full_since = math.inf
+        self._reserved: dict[int, float] = {}  # dollars for each request under way
         self._asked: dict[str, Task] = {}
         self._finished: list[tuple[int, Prediction]] = []
         self._answered = False
@@ -129,7 +128,9 @@ class Engine:
                 return self._until_something(PAUSE, now)
             task.began = min(task.began, now)
             request, parameters = self._dialogue.make_request(task.question)
-            return Sending(task, request, parameters, self.rate_limit.send(now), reserved)
+            ticket = self.rate_limit.send(now)
+            self._reserved[ticket.number] = reserved
+            return Sending(task, request, parameters, ticket)
 
     def _wait(self, now: float) -> float:
         """Return the seconds until the next question may go; `inf`: not by itself."""
@@ -226,7 +227,7 @@ class Engine:
         self.rate_limit.take_answer(sending.ticket, now, tokens=tokens, headers=headers)
         self._heard_at, self._denied, self._faults = now, 0, 0
         took = now - sending.ticket.at
-        self._dialogue.settle_answer(sending.reserved, answer)
+        self._dialogue.settle_answer(self._reserved.pop(sending.ticket.number, 0.0), answer)
         self._dialogue.keep_answer(task.key, task.item_id, StoredAnswer(answer, took))
         task.has_lease = False  # given back when the answer is on disk
         self._receive(task, answer, took, now)
@@ -247,7 +248,7 @@ class Engine:
     def take_error(self, sending: Sending, error: ServiceError, now: float) -> None:
         """Take note of an error: ask again later, ask otherwise, or give the item up."""
         task = sending.task
-        self._dialogue.settle_error(sending.reserved, error)
+        self._dialogue.settle_error(self._reserved.pop(sending.ticket.number, 0.0), error)
         if isinstance(error, ServiceUnavailable):
             pause, enough = self._pause(task, sending, error, now)
             if not enough and self._halt is None:
@@ -294,6 +295,9 @@ class Engine:
 
     def close(self) -> None:
         """End a run: put on disk what can be, and let others ask what was not answered."""
+        while self._reserved:  # cancelled on its way, and perhaps billed
+            _, reserved = self._reserved.popitem()
+            self._dialogue.settle_error(reserved, InterruptedError())
         for task in {*self._fresh, *self._asked.values(), *(late[2] for late in self._later)}:
             self._give_back(task)
         if self._dialogue.store is not None:
