@@ -106,6 +106,21 @@ class BasePredictor(Generic[Client]):
         budget = self._dialogue.budget
         return None if budget is None else budget.spent
 
+    def most_for(self, items: Iterable[Item]) -> float | None:
+        """Return the most dollars that one question about each item can cost; None without `budget=`."""
+        budget = self._dialogue.budget
+        return None if budget is None else budget.most_for_items(self._dialogue, items)
+
+    def require_budget_left(self) -> None:
+        """Make sure that no question was left out for want of dollars.
+
+        Raises:
+            OverBudget: One was.
+        """
+        budget = self._dialogue.budget
+        if budget is not None and budget.problem is not None:
+            raise budget.problem
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model!r}, decoding={self._dialogue.decoding!r})"
 

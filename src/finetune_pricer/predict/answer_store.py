@@ -19,6 +19,7 @@ from .._sqlite import open_database, open_to_read
 from ..errors import FileAccessError
 from .completion import read_first_text, read_usage
 from .leases import find_leases
+from .prediction import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -282,6 +283,16 @@ class AnswerStore:
         frame = pd.DataFrame([tuple(row) for row in rows], columns=_COLUMNS.split(", "))
         frame["received_at"] = pd.to_datetime(frame["received_at"], unit="s", utc=True)
         return frame
+
+    def usage(self) -> Usage:
+        """Return the tokens of all answers together, in the file and in memory."""
+        self.commit()
+        connection = self._connection
+        with self._usable(connection):
+            query = "SELECT total(prompt_tokens), total(completion_tokens) FROM answers"
+            asked, answered = connection.database.execute(query).fetchone()
+            held = [read_usage(row.stored.answer) for row in connection.held.values()]
+        return sum(held, Usage(prompt_tokens=int(asked), completion_tokens=int(answered)))
 
     def close(self) -> None:
         """Put everything on disk and close the file."""

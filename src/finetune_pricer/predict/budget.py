@@ -10,9 +10,10 @@ from ..errors import DataError, OverBudget, ServiceError, ServiceUnavailable
 from ..providers.pricing import TokenPricing, find_pricing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from .._service.requests import Message
+    from ..items import Item
     from .dialogue import Dialogue, Question
     from .prediction import Usage
 
@@ -52,8 +53,8 @@ class Budget:
         self.spent = 0.0
         """Dollars for what was answered, and for what may have been answered and was lost."""
         self._reserved, self._under_way = 0.0, 0
-        self.is_used_up = False
-        """Whether a question was left out for want of dollars."""
+        self.problem: OverBudget | None = None
+        """Why a question was left out for want of dollars."""
 
     @property
     def has_reserved(self) -> bool:
@@ -65,6 +66,10 @@ class Budget:
         chosen = dialogue.choose_parameters(question)
         replies: int = chosen[dialogue.parameters.limit] * chosen.get("n", 1)
         return _most_tokens(question.messages) * self._asked + replies * self._answered
+
+    def most_for_items(self, dialogue: Dialogue, items: Iterable[Item]) -> float:
+        """Return the most dollars that a first question about each item can cost."""
+        return sum(self.most_for(dialogue, next(dialogue.questions(item, item.id))) for item in items)
 
     def reserve(self, dollars: float) -> bool:
         """Set dollars aside for a question that is sent now; return False where they do not fit in."""
@@ -99,18 +104,22 @@ class Budget:
         """Return what an answer cost; where the service does not say, what was reserved."""
         if not usage.prompt_tokens:
             return reserved
+        return self.price(usage)
+
+    def price(self, usage: Usage) -> float:
+        """Return what so many tokens cost."""
         return usage.prompt_tokens * self._asked + usage.completion_tokens * self._answered
 
     def make_error(self, most: float) -> OverBudget:
         """Return the error for a question that does not fit in any more."""
-        self.is_used_up = True
-        return OverBudget(
+        self.problem = OverBudget(
             f"not asked: of the budget of {format_dollars(self.dollars)}, {format_dollars(self.spent)} are "
             f"spent, and the next question can cost {format_dollars(most)}; with a larger budget= (and with "
             "store=, which gives what was answered for nothing) the same call goes on",
             cost=self.spent + most,
             budget=self.dollars,
         )
+        return self.problem
 
 
 def make_budget(
