@@ -40,7 +40,8 @@ PATIENCE = 600.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 20.0
 _DENIED_IN_A_ROW = 5  # a single HTTP 403 may be about what an item says, such as a filter's
 _FAULTS_IN_A_ROW = 32  # without an answer between them: it is not the questions, the service is away
-_FULL_FOR = 60.0  # seconds without a question for want of room for answers, at most
+_GRACE = 3.0  # seconds without a question where answers cannot be written, at most
+_FULL_FOR = 60.0  # and where there is no more memory for them
 
 
 @dataclass(eq=False, slots=True)
@@ -92,7 +93,7 @@ class Engine:
         self._later: list[tuple[float, int, Task]] = []
         self._number = itertools.count()
         self._elsewhere: list[tuple[float, int, Task]] = []  # asked by others; when to look for the answer
-        self._full_since = math.inf
+        self._failing_since = math.inf
         self._reserved: dict[int, float] = {}  # dollars for each request under way
         self._asked: dict[str, Task] = {}
         self._finished: list[tuple[int, Prediction]] = []
@@ -142,16 +143,21 @@ class Engine:
             ready = self._later[0][0] - now
         if ready == math.inf:
             return ready
-        return max(ready, self.rate_limit.delay(now), self._wait_for_room(now))
+        return max(ready, self.rate_limit.delay(now), self._wait_for_disk(now))
 
-    def _wait_for_room(self, now: float) -> float:
-        """Return a while to wait where more answers than memory has room for could not be written."""
+    def _wait_for_disk(self, now: float) -> float:
+        """Return a while to wait where answers cannot be written: what is held is lost with a killed process.
+
+        After that it goes on, as far as there is memory for the answers.
+        """
         store = self._dialogue.store
-        if store is None or not store.is_full:
-            self._full_since = math.inf
+        if store is None or not store.is_failing:
+            self._failing_since = math.inf
             return 0.0
-        self._full_since = min(self._full_since, now)
-        if now - self._full_since > _FULL_FOR and self._halt is None:
+        self._failing_since = min(self._failing_since, now)
+        if now - self._failing_since >= _GRACE and not store.is_full:
+            return 0.0
+        if now - self._failing_since > _FULL_FOR and self._halt is None:
             self._stop(
                 FileAccessError(
                     f"not asked: {store.unwritten:,} answers ({MOST_HELD // 2**20} MiB) could not be written "
