@@ -85,6 +85,7 @@ LATE = {
         "providers.lookup",
         "providers.provider",
     ): "pydantic costs as much to import as all else here",
+    ("_service.requests", "_service.connections"): "it stands on httpx2, which only who asks a service needs",
     ("tune.queries", "tune.records"): "pydantic costs as much to import as all else here",
     ("tune.spec", "tune.records"): "pydantic costs as much to import as all else here",
     ("evaluate.baselines", "_methods.features"): "it stands on scipy, which is an extra",

@@ -19,7 +19,8 @@ _PATIENCE = 30.0  # seconds to wait for another process that writes
 def open_database(path: str | os.PathLike[str], migrations: Sequence[str]) -> sqlite3.Connection:
     """Open a database, made with its folders where there is none, and run the migrations that it lacks.
 
-    The connection commits each statement by itself; several belong together inside `transaction`.
+    The connection commits each statement by itself; several belong together inside `transaction`. It belongs
+    to this process: one that is forked from it opens its own.
 
     Args:
         path: The database's file.
@@ -43,11 +44,35 @@ def open_database(path: str | os.PathLike[str], migrations: Sequence[str]) -> sq
     return database
 
 
+def open_to_read(path: str | os.PathLike[str]) -> sqlite3.Connection:
+    """Open a database that is there, for reading only; where its folder cannot be written, as it lies there.
+
+    Raises:
+        FileAccessError: There is none, or it cannot be read.
+    """
+    place = Path(path)
+    address = place.resolve().as_uri()
+    # Reading takes a lock in a file beside it; where that cannot be made, nobody writes here either.
+    error: Exception = FileNotFoundError("there is no such file")
+    for options in ("mode=ro", "mode=ro&immutable=1"):
+        try:
+            database = sqlite3.connect(f"{address}?{options}", uri=True, check_same_thread=False)
+            database.row_factory = sqlite3.Row
+            database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.Error as failure:
+            error = failure
+        else:
+            return database
+    raise _unusable(place, error) from error
+
+
 def _prepare(database: sqlite3.Connection, place: Path, migrations: Sequence[str]) -> None:
     database.row_factory = sqlite3.Row
     database.execute("PRAGMA journal_mode = WAL")
     # What was recorded before a request must be there after a power cut too.
     database.execute("PRAGMA synchronous = FULL")
+    if int(database.execute("PRAGMA user_version").fetchone()[0]) == len(migrations):
+        return  # nothing to write: another program that writes need not be waited for
     with transaction(database):
         seen = int(database.execute("PRAGMA user_version").fetchone()[0])
         if seen > len(migrations):

@@ -228,7 +228,7 @@ class AsyncPredictor(BasePredictor["AsyncOpenAI"]):
 
     async def predict(self, item: Item | str) -> Prediction:
         """Ask for the price of one item, priced or not, or of a text; see `Predictor.predict`."""
-        return await arun(self._client, self._dialogue.ask(item), asyncio.sleep)
+        return await arun(self._client_for_one(), self._dialogue.ask(item), asyncio.sleep)
 
     async def __call__(self, item: Item | str) -> float | None:
         """Return just the price in dollars, or None where the reply holds none."""

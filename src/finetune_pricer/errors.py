@@ -117,7 +117,7 @@ class TrainingFileError(DataError):
 
 
 class OverBudget(PricerError, ValueError):
-    """A job would cost more than its budget; nothing was bought."""
+    """A job or a question would cost more than its budget has left; it was not bought."""
 
     def __init__(self, message: str, *, cost: float = 0.0, budget: float = 0.0) -> None:
         super().__init__(message)

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping  # noqa: TC003 - a NamedTuple's fi
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from .._escape import escape_line
-from ..errors import ServiceUnavailable
+from ..errors import ServiceError, ServiceUnavailable
+from .answer_json import parse_json
 from .error_mapping import address_of, not_json, translate_errors, without_key
 
 if TYPE_CHECKING:
@@ -50,31 +51,41 @@ class Reply(NamedTuple):
 def send(client: OpenAI, request: Request) -> Reply:
     """Send a request and return the answer; the bytes of a file stand under `content`.
 
+    The client's timeout is for the whole answer, and an answer that is too large is not read to its end.
+
     Raises:
-        ServiceError: The service refuses, cannot be reached, or answers with something else.
+        ServiceError: The service refuses, cannot be reached, answers with something else, or too late.
+        DataError: The client's connections are those of the process that this one was forked from.
     """
+    from .connections import guard_client
+
     with translate_errors(client):
-        return _read(client, request, request.call(client))
+        return _read(client, request, request.call(guard_client(client)))
 
 
 async def asend(client: AsyncOpenAI, request: Request) -> Reply:
     """Do as `send` does, with an async client."""
+    from .connections import guard_client
+
     with translate_errors(client):
-        return _read(client, request, await request.call(client))
+        return _read(client, request, await request.call(guard_client(client)))
 
 
 def _read(client: Client, request: Request, raw: Any) -> Reply:
-    from orjson import JSONDecodeError, loads
+    from .connections import CUT
 
     response = getattr(raw, "http_response", raw)
     content: bytes = response.content
+    if most := response.extensions.get(CUT):
+        # Not asked again: it was paid for, and would be as large.
+        raise ServiceError(f"{address_of(client)} answered with more than {most / 2**20:,.0f} MiB; not read")
     if request.wanted == "bytes":
         return Reply({"content": content}, response.headers)
     if request.wanted == "anything" and not content:
         return Reply({}, response.headers)
     try:
-        answer = loads(content)
-    except JSONDecodeError as error:
+        answer = parse_json(content)
+    except ValueError as error:
         raise not_json(client) from error
     if request.wanted == "anything" and isinstance(answer, list):
         answer = {"data": answer}
@@ -101,14 +112,23 @@ def is_async(client: object) -> bool:
     return isinstance(client, openai.AsyncOpenAI)
 
 
+def note_process(client: OpenAI | AsyncOpenAI) -> None:
+    """Take note that a client is this process's: in one that is forked it gets connections of its own."""
+    from .connections import note_home
+
+    note_home(client)
+
+
 def without_retries(client: OneOf, timeout: float) -> OneOf:
     """Return the client without its own retries, and with a timeout in seconds where its user chose none."""
     import openai
 
+    from .connections import guard_client
+
     default: Any = openai.DEFAULT_TIMEOUT
     if client.timeout == default:
-        return client.with_options(max_retries=0, timeout=timeout)
-    return client.with_options(max_retries=0)
+        return guard_client(client.with_options(max_retries=0, timeout=timeout))
+    return guard_client(client.with_options(max_retries=0))
 
 
 # Files.

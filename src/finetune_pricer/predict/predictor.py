@@ -45,15 +45,21 @@ class Predictor(BasePredictor["OpenAI"]):
         requests_per_minute: A limit to keep. Without it, what the service's headers and refusals say.
         tokens_per_minute: A limit to keep.
         store: An SQLite file in which every answer is kept as it comes, so that a run that was killed goes on
-            where it was, and no question is paid for twice. Keyed by model, messages and parameters.
+            where it was, and no question is paid for twice, by several threads and processes either. Keyed by
+            service, account, model, messages and parameters. While it cannot be written, answers are held in
+            memory; that is logged, and warned of where it lasts to the end of a run.
         provider: Whose service it is, for what that takes and offers. Without it, what the client's address
             says. A service that refuses a parameter all the same is asked otherwise from then on.
+        budget: Dollars that this predictor's questions may cost, all in all; kept answers cost nothing. A
+            question is sent only when the most that it can cost fits in, beside those that are under way.
+            Items that are left carry an error that says so; `predict` raises it.
+        pricing: What the service charges for this model, where it is not known here or not right.
 
     Raises:
         DataError: `model` is empty, as `job.fine_tuned_model` is before the job has succeeded, or a setting
-            is out of range.
+            is out of range; or there is a budget, and nobody knows what a question costs.
         NotConfigured: There is no provider of that name.
-        FileAccessError: The store cannot be opened.
+        FileAccessError: The store cannot be opened, or is read-only.
 
     Example:
         >>> from finetune_pricer import FineTuneJob, JsonlWriter, MadeUpCatalogue, Predictor, connect
@@ -78,9 +84,10 @@ class Predictor(BasePredictor["OpenAI"]):
 
         Raises:
             InvalidItem: The text is empty.
-            ServiceError: The service refuses (such as `ModelNotFound`) or does not answer.
+            OverBudget: The question does not fit into the budget any more; it was not sent.
+            ServiceError: The service refuses (such as `ModelNotFound`) or does not answer in time.
         """
-        return run(self._client, self._dialogue.ask(item), time.sleep)
+        return run(self._client_for_one(), self._dialogue.ask(item), time.sleep)
 
     def __call__(self, item: Item | str) -> float | None:
         """Return just the price in dollars, or None where the reply holds none."""
@@ -96,7 +103,6 @@ class Predictor(BasePredictor["OpenAI"]):
         Raises:
             ServiceError: The model does not exist or the key is refused, and not one answer was received.
                 After the first answer such an error is kept with the items that it concerns.
-            FileAccessError: The store cannot be written any more; nothing further was asked.
         """
         total = len(items) if isinstance(items, Sized) else None
         found = track(self.iter_predict(items), total=total, doing="pricing", failed=_is_unpriced)

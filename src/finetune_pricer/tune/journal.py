@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from .._environment import find_state_folder
-from .._service.error_mapping import address_of
+from .._service.account import account_of, service_of
 from .._service.flow import Pause
 from .._sqlite import open_database, transaction
 from ..errors import FileAccessError
@@ -117,8 +117,7 @@ class Journal:
 
     def for_client(self, client: Client) -> Account:
         """Return the part that belongs to a client's service and account."""
-        service = address_of(client).rstrip("/")
-        return Account(self._database, self.path, service, _account_of(client))
+        return Account(self._database, self.path, service_of(client), account_of(client))
 
 
 class Account:
@@ -318,14 +317,6 @@ def _explain(path: Path, error: BaseException) -> FileAccessError:
         "program that holds it or repair the disk, and look with FineTuneJob.list(client) before you use "
         "another journal"
     )
-
-
-def _account_of(client: Client) -> str:
-    if client.project:
-        return f"project {client.project}"
-    # The hash of a random key tells nobody the key; a key that a function gives anew each time has none.
-    key = hashlib.sha256(f"{client.base_url}\n{client.api_key}".encode()).hexdigest()[:16]
-    return f"organization {client.organization}, key {key}" if client.organization else f"key {key}"
 
 
 def _without_key(account: str) -> str:
