@@ -170,13 +170,19 @@ def test_async_predictors_on_one_store_pay_once_for_each_question(stub: StubServ
     assert stub.sent == 60
 
 
+def name_in_store(predictor: Predictor, question: Question) -> str:
+    dialogue = predictor._dialogue
+    return dialogue._name_in_store(dialogue.key_of(question))
+
+
 def test_what_another_has_given_up_is_asked_here(stub: StubService) -> None:
     with connect(stub) as client:
         predictor = Predictor(client, "m", store=STORE)
         other = AnswerStore(STORE)
         question = next(predictor._dialogue.questions("a mug", "1"))
-        assert other.take(predictor._dialogue.key_of(question))
-        threading.Timer(0.2, other.give_back, [predictor._dialogue.key_of(question)]).start()
+        name = name_in_store(predictor, question)
+        assert other.take(name)
+        threading.Timer(0.2, other.give_back, [name]).start()
         began = time.monotonic()
         assert predictor.predict_many(["a mug", "a cup"])[0].price is not None
         assert time.monotonic() - began >= 0.2
@@ -192,7 +198,7 @@ def test_an_answer_that_another_never_gets_is_waited_for_with_an_end(
         predictor = Predictor(client, "m", store=STORE)
         other = AnswerStore(STORE)
         question = next(predictor._dialogue.questions("a mug", "1"))
-        assert other.take(predictor._dialogue.key_of(question))
+        assert other.take(name_in_store(predictor, question))
         found = predictor.predict_many(["a mug", "a cup"])
         assert (found[0].price, found[1].price is None) == (None, False)
         assert "another thread or process asks this question too" in (found[0].error or "")
