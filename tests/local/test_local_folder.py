@@ -20,12 +20,13 @@ from starlette.responses import FileResponse
 from finetune_pricer.errors import FileAccessError
 from finetune_pricer.local import LocalServer
 from finetune_pricer.local.api.responses import ApiError
-from finetune_pricer.local.records import StoredModel
 from finetune_pricer.local.temporary_folder import make_temporary_folder
 from local_helpers import ask, endless, eventually, jsonl, products, train, upload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from finetune_pricer.local.records import StoredModel
 
 TESTS = Path(__file__).parents[1]
 DATABASE, LOG = "server.sqlite3", "server.sqlite3-wal"
