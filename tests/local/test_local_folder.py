@@ -11,17 +11,22 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import openai
 import pytest
+from starlette.responses import FileResponse
 
 from finetune_pricer.errors import FileAccessError
 from finetune_pricer.local import LocalServer
+from finetune_pricer.local.api.responses import ApiError
 from finetune_pricer.local.temporary_folder import make_temporary_folder
-from local_helpers import ask, endless, jsonl, products, train, upload
+from local_helpers import ask, endless, eventually, jsonl, products, train, upload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from finetune_pricer.local.records import StoredModel
 
 TESTS = Path(__file__).parents[1]
 DATABASE, LOG = "server.sqlite3", "server.sqlite3-wal"
@@ -138,7 +143,8 @@ def test_an_older_copy_of_the_database_costs_no_blob_and_no_saved_state(tmp_path
     with LocalServer(tmp_path, cores=1) as server, server.client() as client:
         newer = train(client, jsonl(products(30)), settings={"n_epochs": 2}).fine_tuned_model
         reply = ask(client, newer, "a lamp")
-        endless(client)
+        unfinished = endless(client)
+    (tmp_path / "training" / unfinished.id / "saved").write_bytes(b"what it has learned so far")
     latest, before = (tmp_path / DATABASE).read_bytes(), contents(tmp_path)
     (tmp_path / DATABASE).write_bytes(older)
     with LocalServer(tmp_path, cores=1) as server, server.client() as client:
@@ -189,6 +195,51 @@ def test_a_content_is_removed_with_its_last_owner_and_not_while_it_is_kept_anew(
         client.files.delete(third.id)
 
         assert list((tmp_path / "blobs").iterdir()) == []
+
+
+def test_a_content_that_is_deleted_while_it_is_asked_for_is_sent_whole_and_then_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = FileResponse.__call__
+    with LocalServer(tmp_path) as server, server.client(max_retries=0) as client:
+        file = upload(client, b"asked for\n")
+        assert server._runtime is not None
+        database = server._runtime.state.database
+        stored = database.find_file(file.id)
+        assert stored is not None
+
+        async def delete_and_send(self: FileResponse, *args: Any) -> None:
+            database.delete_file(stored)
+            await send(self, *args)
+
+        monkeypatch.setattr(FileResponse, "__call__", delete_and_send)
+        assert client.files.content(file.id).read() == b"asked for\n"
+        eventually(lambda: database.blobs.list_names() == set())
+
+        monkeypatch.setattr(database, "find_file", lambda _: stored)
+        with pytest.raises(openai.NotFoundError, match="No such File"):
+            client.files.content(file.id)
+
+
+def test_a_model_that_is_deleted_while_it_is_loaded_answers_and_is_then_removed(tmp_path: Path) -> None:
+    with LocalServer(tmp_path) as server, server.client(max_retries=0) as client:
+        name = train(client, jsonl(products(20)), settings={"n_epochs": 1}).fine_tuned_model or ""
+        assert server._runtime is not None
+        state = server._runtime.state
+        found = state.database.find_model(name)
+        assert found is not None
+        stored: StoredModel = found
+        learner = state.bases["pricer-base"]
+
+        class Deleting(type(learner)):  # type: ignore[misc]
+            def load(self, files: Any) -> Any:
+                state.database.delete_model(stored)
+                return super().load(files)
+
+        assert state.chat._read(name, Deleting(), stored.files)
+        assert not set(stored.files.values()) & state.database.blobs.list_names()
+        with pytest.raises(ApiError, match="does not exist"):
+            state.chat._read(name, learner, stored.files)
 
 
 def test_a_deletion_that_is_not_written_down_removes_nothing(tmp_path: Path) -> None:

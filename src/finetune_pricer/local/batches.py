@@ -120,13 +120,13 @@ class Batches:
         self._patience.end(batch_id)
 
     def _run(self, batch: StoredBatch) -> None:
-        file = self._database.find_file(batch.input_file_id)
+        content = self._read_input(batch)
         requests: list[dict[str, Any]] = []
-        if file is None:
+        if content is None:
             message = f"The input file {batch.input_file_id} was deleted or has expired."
             problems = [_problem("input_file_not_found", message, "input_file_id") | {"line": None}]
         else:
-            requests, problems = read_requests(self._database.blobs.path(file.sha256).read_bytes())
+            requests, problems = read_requests(content)
         if problems:
             self._move(batch, "failed", errors=problems)
             log.info("batch %s failed: %s", batch.id, problems[0]["code"])
@@ -137,6 +137,14 @@ class Batches:
         ending = self._answer(batch, requests, results)
         if ending is not None:
             self._keep_results(batch, ending, results)
+
+    def _read_input(self, batch: StoredBatch) -> bytes | None:
+        """Return the content of a batch's input file, or None where it has been deleted or has expired."""
+        file = self._database.find_file(batch.input_file_id)
+        if file is None:
+            return None
+        with self._database.lend_blob(file.sha256) as path:
+            return None if path is None else path.read_bytes()
 
     def _answer(self, batch: StoredBatch, requests: list[dict[str, Any]], results: _Results) -> str | None:
         """Answer the requests; return the last status, or None where the server stops in the middle."""

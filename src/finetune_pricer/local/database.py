@@ -167,10 +167,25 @@ class Database:
         try:
             yield
         finally:
-            with self._lock:
-                self._held[name] -= 1
-                if not self._held[name]:
-                    del self._held[name]
+            self._let_loose(name)
+
+    @contextlib.contextmanager
+    def lend_blob(self, sha256: str) -> Iterator[Path | None]:
+        """Yield where a content lies, which stays until the block ends; None where it has gone already."""
+        with self._lock:
+            self._held[sha256] += 1
+        try:
+            path = self.blobs.path(sha256)
+            yield path if path.exists() else None
+        finally:
+            self._let_loose(sha256)
+            self._remove_leftovers()
+
+    def _let_loose(self, name: str) -> None:
+        with self._lock:
+            self._held[name] -= 1
+            if not self._held[name]:
+                del self._held[name]
 
     def _release_blobs(self, hashes: Iterable[str]) -> None:
         """Note, as part of a transaction, that contents have lost an owner."""

@@ -15,7 +15,9 @@ from ..responses import ApiError, invalid_value, json_response, missing_paramete
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
 
+    from ...database import Database
     from ..app import ServerState
 
 PURPOSES = ("fine-tune", "batch", "user_data")
@@ -87,15 +89,33 @@ class FileRoutes:
 
     async def content(self, request: Request) -> Response:
         """Return the content of a file."""
-        file = self._file(request)
-        return FileResponse(self._database.blobs.path(file.sha256), media_type="application/octet-stream")
+        return _FileContent(self._database, self._file(request))
 
     def _file(self, request: Request) -> StoredFile:
         file_id = request.path_params["file_id"]
         file = self._database.find_file(file_id)
         if file is None:
-            raise ApiError(404, f"No such File object: {file_id}", param="id")
+            raise _file_not_found(file_id)
         return file
+
+
+class _FileContent(FileResponse):
+    """The content of a file, which a deletion in the meantime leaves where it is."""
+
+    def __init__(self, database: Database, file: StoredFile) -> None:
+        super().__init__(database.blobs.path(file.sha256), media_type="application/octet-stream")
+        self._database = database
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._database.lend_blob(self._file.sha256) as path:
+            if path is None:
+                raise _file_not_found(self._file.id)
+            await super().__call__(scope, receive, send)
+
+
+def _file_not_found(file_id: str) -> ApiError:
+    return ApiError(404, f"No such File object: {file_id}", param="id")
 
 
 def _read_expiry(form: FormData, purpose: str) -> int | None:
