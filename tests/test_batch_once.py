@@ -223,6 +223,14 @@ def test_a_batch_whose_answer_was_lost_is_found(
     assert batches.asked["POST /batches"] == 1
 
 
+def test_a_batch_whose_answer_was_lost_is_found_where_its_file_has_another_name(
+    client: openai.OpenAI, batches: Batches
+) -> None:
+    batches.outcomes = ["made and lost"]
+    batches.shown = lambda batch: batch | {"input_file_id": "s3://bucket/1"}
+    assert submit(client, texts(3)).ids == ("batch_0",)
+
+
 @pytest.mark.parametrize("shown_at_last", [True, False])
 def test_a_lost_request_is_never_forgotten_and_never_sent_again_unasked(
     client: openai.OpenAI, batches: Batches, naps: list[float], shown_at_last: bool
