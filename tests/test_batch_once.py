@@ -13,13 +13,13 @@ import pytest
 import respx
 
 from batch_service import Batches, Killed, Outcome, asked, ok, texts
-from conftest import BASE_URL, KEY
 from finetune_pricer import Predictor
 from finetune_pricer.aio import AsyncPredictor
 from finetune_pricer.errors import FileAccessError, NotFound, RequestRejected, ServiceUnavailable
 from finetune_pricer.predict import BatchRun
 from finetune_pricer.providers import Provider
 
+BASE_URL, KEY = "https://service.test/v1", "sk-test-0123456789"  # as the fixture `client` has them
 FEW = Provider(name="few", batch_requests=3)
 
 
