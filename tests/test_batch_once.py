@@ -13,13 +13,13 @@ import pytest
 import respx
 
 from batch_service import Batches, Killed, Outcome, asked, ok, texts
-from conftest import BASE_URL, KEY
 from finetune_pricer import Predictor
 from finetune_pricer.aio import AsyncPredictor
 from finetune_pricer.errors import FileAccessError, NotFound, RequestRejected, ServiceUnavailable
 from finetune_pricer.predict import BatchRun
 from finetune_pricer.providers import Provider
 
+BASE_URL, KEY = "https://service.test/v1", "sk-test-0123456789"  # as the fixture `client` has them
 FEW = Provider(name="few", batch_requests=3)
 
 
@@ -221,6 +221,14 @@ def test_a_batch_whose_answer_was_lost_is_found(
     assert submit(client, texts(3), naps).ids == ("batch_0",)
     assert naps == [2, 4, 8, 16][:late]
     assert batches.asked["POST /batches"] == 1
+
+
+def test_a_batch_whose_answer_was_lost_is_found_where_its_file_has_another_name(
+    client: openai.OpenAI, batches: Batches
+) -> None:
+    batches.outcomes = ["made and lost"]
+    batches.shown = lambda batch: batch | {"input_file_id": "s3://bucket/1"}
+    assert submit(client, texts(3)).ids == ("batch_0",)
 
 
 @pytest.mark.parametrize("shown_at_last", [True, False])
