@@ -117,6 +117,27 @@ def test_a_run_that_is_cancelled_leaves_the_budget_usable() -> None:
     assert [each.price for each in found][-1] is None
 
 
+def test_a_batch_is_counted_at_the_most_that_it_can_cost_and_once(service: respx.MockRouter) -> None:
+    pricing = TokenPricing(input=10_000, output=200_000, batch_input=5_000, batch_output=100_000)
+    items = [*texts(10), " ", "thing number 3"]
+    with openai.OpenAI(base_url=URL, api_key="x") as client:
+        with pytest.raises(OverBudget, match="not asked"):
+            Predictor(client, "m", pricing=pricing, budget=5.0).predict_batch(items)
+        with pytest.raises(DataError, match="batch_input="):
+            Predictor(client, "m", pricing=PRICING, budget=5.0).predict_batch(items)
+        assert not service.calls
+        predictor = Predictor(client, "m", pricing=pricing, budget=100.0)
+        predictor._spend_on_batch(items)
+        spent = predictor.spent
+        assert spent is not None
+        assert 10 < spent < 10 * 3
+        predictor._spend_on_batch(items)
+        assert predictor.spent == spent
+        sampling = Predictor(client, "m", pricing=pricing, budget=1_000.0, samples=5)
+        sampling._spend_on_batch(items)
+        assert (sampling.spent or 0) > 3 * spent
+
+
 CASES: dict[str, tuple[httpx.Response | Exception, bool]] = {
     "no usage": (answer("$5.00"), True),
     "usage of nothing": (

@@ -266,7 +266,7 @@ class AsyncPredictor(BasePredictor["AsyncOpenAI"]):
 
     async def predict_batch(self, items: Iterable[Item | str]) -> AsyncBatchRun:
         """Hand the questions to the Batch API; see `Predictor.predict_batch`."""
-        return await AsyncBatchRun(self._client, self._dialogue, items).submit()
+        return await AsyncBatchRun(self._client, self._dialogue, self._spend_on_batch(items)).submit()
 
 
 class AsyncBatchRun(BaseBatch):

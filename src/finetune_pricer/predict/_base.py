@@ -131,6 +131,12 @@ class BasePredictor(Generic[Client]):
     def _make_engine(self) -> Engine:
         return Engine(self._dialogue, RateLimit(most=self.concurrency, **self._limits))
 
+    def _spend_on_batch(self, items: Iterable[Item | str]) -> list[Item | str]:
+        found = list(items)
+        if self._dialogue.budget is not None:
+            self._dialogue.budget.spend_on_batch(self._dialogue, found)
+        return found
+
     def _client_for_one(self) -> Client:
         # What the client sends again by itself is in no budget.
         if self._dialogue.budget is None:

@@ -148,11 +148,14 @@ class Predictor(BasePredictor["OpenAI"]):
         Called again with the same items, here or in another process, it finds the batches that are there and
         sends only what is missing. All items are held in memory.
 
+        A `budget=` counts a batch at the most that its questions can cost, when it is sent.
+
         Raises:
             NotSupported: The service has no Batch API.
+            OverBudget: The batch does not fit into the budget; nothing was sent.
             ServiceError: The service refuses, or does not answer.
         """
-        return BatchRun(self._client, self._dialogue, items)
+        return BatchRun(self._client, self._dialogue, self._spend_on_batch(items))
 
 
 def _is_unpriced(prediction: Prediction) -> bool:
