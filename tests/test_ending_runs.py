@@ -129,7 +129,7 @@ def test_an_answer_that_comes_as_a_task_is_cancelled_is_kept() -> None:
 
 
 class Late:
-    """A queue and a thread that are not ready before the third time, and note how long they were waited for."""
+    """A queue and a thread that are not ready before the third time; they note how long one waited."""
 
     def __init__(self) -> None:
         self.waits: list[float | None] = []
