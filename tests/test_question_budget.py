@@ -11,6 +11,7 @@ import openai
 import pytest
 import respx
 
+from batch_service import Batches
 from finetune_pricer import Prediction, Predictor, TokenPricing
 from finetune_pricer.aio import AsyncPredictor
 from finetune_pricer.errors import DataError, NotFound, OverBudget
@@ -115,6 +116,45 @@ def test_a_run_that_is_cancelled_leaves_the_budget_usable() -> None:
         spent, found = asyncio.run(run(service.url))
     assert spent > 10  # what was under way may be billed
     assert [each.price for each in found][-1] is None
+
+
+BATCH_PRICING = TokenPricing(input=10_000, output=200_000, batch_input=5_000, batch_output=100_000)
+
+
+def test_a_batch_is_counted_at_the_most_that_it_can_cost_and_once(service: respx.MockRouter) -> None:
+    batches = Batches(service)
+    items = [*texts(10), " ", "thing number 3"]
+    with openai.OpenAI(base_url=URL, api_key="x") as client:
+        with pytest.raises(OverBudget, match="not asked"):
+            Predictor(client, "m", pricing=BATCH_PRICING, budget=5.0).predict_batch(items)
+        with pytest.raises(DataError, match="batch_input="):
+            Predictor(client, "m", pricing=PRICING, budget=5.0).predict_batch(items)
+        assert not batches.asked["POST /files"] + batches.asked["POST /batches"]
+        predictor = Predictor(client, "m", pricing=BATCH_PRICING, budget=100.0)
+        predictor.predict_batch(items)
+        spent = predictor.spent
+        assert spent is not None
+        assert 10 < spent < 10 * 3
+        predictor.predict_batch(items)
+        assert predictor.spent == spent
+        other = Predictor(client, "m", pricing=BATCH_PRICING, budget=5.0)
+        other.predict_batch(items)  # finds what is under way
+        assert other.spent == 0
+        assert len(batches.batches) == 1
+
+
+def test_questions_of_a_batch_that_come_later_and_do_not_fit_in_strike_only_their_items(
+    service: respx.MockRouter,
+) -> None:
+    batches = Batches(service)
+    with openai.OpenAI(base_url=URL, api_key="x") as client:
+        predictor = Predictor(client, "m", pricing=BATCH_PRICING, budget=7.0, samples=5)
+        run = predictor.predict_batch(texts(3))
+        with pytest.raises(OverBudget):
+            run.wait(sleep=lambda _: batches.finish())
+        found = run.predictions()
+    assert len(batches.batches) == 1
+    assert all("not asked: of the budget of $7.00" in (each.error or "") for each in found)
 
 
 CASES: dict[str, tuple[httpx.Response | Exception, bool]] = {

@@ -20,6 +20,7 @@ from finetune_pricer import AnswerStore, Predictions, Predictor
 from finetune_pricer.aio import AsyncPredictor
 from finetune_pricer.errors import FileAccessError, ServiceUnavailable
 from finetune_pricer.predict import answer_store, engine, leases
+from finetune_pricer.predict.dialogue import Question
 from stub_service import Behaviour, StubService, price_of
 from test_engine import asked_for, expected, texts
 

@@ -46,6 +46,9 @@ def is_poison(number: int) -> bool:
     return number % 100 == 50
 
 
+QUESTIONS = ITEMS - sum(map(is_poison, range(ITEMS)))
+
+
 def memory() -> float:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 2**20
@@ -118,7 +121,7 @@ def stats(url: str) -> dict[str, int]:
 class Soak:
     def __init__(self, url: str, folder: Path, *, own_disk: bool) -> None:
         self._command = [sys.executable, __file__, "work", url, str(folder / "kept.sqlite")]
-        self._folder, self._own_disk = folder, own_disk
+        self._url, self._folder, self._own_disk = url, folder, own_disk
         self._random = random.Random(1)
         self.kills = self.fills = 0
         self.running = [self._start() for _ in range(PROCESSES)]
@@ -134,6 +137,11 @@ class Soak:
             self.running[place].wait()
             self.running[place] = self._start()
             self.kills += 1
+
+    def _is_all_answered(self) -> bool:
+        # From then on all is read from the store, and a process that is killed would begin to read anew.
+        seen = stats(self._url)
+        return seen["answered"] - seen["answered_again"] >= QUESTIONS
 
     def fill(self) -> None:
         self.fills += 1
@@ -164,7 +172,7 @@ class Soak:
                 time.sleep(FULL_FOR)
                 self.empty()
                 fill_at = time.monotonic() + FULL_EVERY
-            if time.monotonic() >= kill_at:
+            if time.monotonic() >= kill_at and not self._is_all_answered():
                 self.kill_one()
                 kill_at = time.monotonic() + KILL_EVERY
         said = [process.communicate()[0] for process in self.running]
@@ -187,10 +195,9 @@ def main() -> None:
         f"{ITEMS:,} items, {PROCESSES} processes, {time.monotonic() - began:.0f} s, {soak.kills} kills, "
         f"{soak.fills} times full ({disk})\n  service: {seen}\n  processes: {said}"
     )
-    poison = sum(map(is_poison, range(ITEMS)))
     for each in said:
         assert each["total"] == ITEMS, "an item is missing"
-        assert each["priced"] == ITEMS - poison, "an item has no price"
+        assert each["priced"] == QUESTIONS, "an item has no price"
         assert each["wrong"] == 0, "an item has neither a price nor a reason"
         assert each["most"] - each["early"] < MOST_GROWTH, "memory grows"
     in_flight = soak.kills * CONCURRENCY

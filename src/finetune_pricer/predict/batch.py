@@ -24,6 +24,7 @@ from ..errors import (
     JobTimeout,
     NotFound,
     NotSupported,
+    OverBudget,
     RequestRejected,
     ServiceError,
     ServiceUnavailable,
@@ -164,10 +165,10 @@ class BaseBatch:
         self._again = again
         self._open: dict[str, PendingQuestion] = {}  # as of the last time that something was sent
         self._answers: dict[str, Answer] = {}
-        self._errors: dict[str, ServiceError] = {}
+        self._errors: dict[str, ServiceError | OverBudget] = {}
         self._tries: Counter[str] = Counter()
         self._batches: dict[str, SentBatch] = {}
-        self._refusals: list[ServiceError] = []  # raised when the others have ended
+        self._refusals: list[ServiceError | OverBudget] = []  # raised when the others have ended
         self._stop: ServiceError | None = None  # why nothing more is sent
         self._held_back = _HeldBack()
         self._unused_files: dict[str, str] = {}  # sent, and no batch made of them
@@ -193,7 +194,7 @@ class BaseBatch:
             try:
                 item_id = id_of(item)
                 found.append(self._follow(item, item_id, place, pending))
-            except (InvalidItem, ServiceError) as error:
+            except (InvalidItem, OverBudget, ServiceError) as error:
                 found.append(Prediction(item_id=item_id, price=None, error=str(error)))
         return found, pending
 
@@ -279,6 +280,8 @@ class BaseBatch:
         This is the one place where batches are bought, one file after the other. With nothing under way an
         error is raised; else it must not keep anybody from waiting for the others.
         """
+        if not self._fits_into_budget(missing):
+            return set(missing)
         unsent = set(missing)
         for file in self._write_files(missing):
             try:
@@ -295,6 +298,20 @@ class BaseBatch:
                 self._batches[batch.id] = batch
                 unsent -= file.keys
         return unsent
+
+    def _fits_into_budget(self, missing: Mapping[str, PendingQuestion]) -> bool:
+        """Count what is sent now; where it does not fit in and nothing has been sent, that is an error."""
+        budget = self._dialogue.budget
+        if budget is None or not missing:
+            return True
+        try:
+            budget.spend_on_batch(self._dialogue, {key: each.question for key, each in missing.items()})
+        except OverBudget as error:
+            if not self._batches:
+                raise
+            self._leave(error, missing)
+            return False
+        return True
 
     def _buy(self, account: Account, file: RequestFile) -> Flow[SentBatch]:
         dialogue, content = self._dialogue, hashlib.sha256(file.content).hexdigest()
@@ -369,7 +386,7 @@ class BaseBatch:
         if questions := self._open_questions(batch):
             self._leave(error, questions)
 
-    def _leave(self, error: ServiceError, keys: Iterable[str]) -> None:
+    def _leave(self, error: ServiceError | OverBudget, keys: Iterable[str]) -> None:
         """Leave an error with questions; it is raised when the batches of the others have ended."""
         self._errors |= dict.fromkeys(keys, error)
         self._refusals.append(error)

@@ -10,9 +10,8 @@ from ..errors import DataError, OverBudget, ServiceError, ServiceUnavailable
 from ..providers.pricing import TokenPricing, find_pricing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping
 
-    from .._service.requests import Message
     from ..items import Item
     from .dialogue import Dialogue, Question
     from .prediction import Usage
@@ -48,7 +47,9 @@ class Budget:
                 "budget="
             )
         self.dollars = float(dollars)
+        self._model, self._pricing = model, known
         self._asked, self._answered = known.input / _MILLION, known.output / _MILLION
+        self._in_batches: set[str] = set()  # questions that a batch was sent with
         self._lock = threading.Lock()
         self.spent = 0.0
         """Dollars for what was answered, and for what may have been answered and was lost."""
@@ -63,13 +64,35 @@ class Budget:
 
     def most_for(self, dialogue: Dialogue, question: Question) -> float:
         """Return the most dollars that a question can cost."""
-        chosen = dialogue.choose_parameters(question)
-        replies: int = chosen[dialogue.parameters.limit] * chosen.get("n", 1)
-        return _most_tokens(question.messages) * self._asked + replies * self._answered
+        asked, answered = _most_tokens(dialogue, question)
+        return asked * self._asked + answered * self._answered
 
     def most_for_items(self, dialogue: Dialogue, items: Iterable[Item]) -> float:
         """Return the most dollars that a first question about each item can cost."""
         return sum(self.most_for(dialogue, next(dialogue.questions(item, item.id))) for item in items)
+
+    def spend_on_batch(self, dialogue: Dialogue, questions: Mapping[str, Question]) -> None:
+        """Count the most that questions of a batch can cost, each once, by its key.
+
+        Raises:
+            OverBudget: They do not fit in; nothing is to be sent.
+            DataError: What questions of a batch cost is not known.
+        """
+        pricing = self._pricing
+        if pricing.batch_input is None or pricing.batch_output is None:
+            raise DataError(
+                f"what a batch of questions to {self._model!r} costs is not known, so no budget can be held: "
+                "hand in pricing=TokenPricing(batch_input=..., batch_output=...) with the others"
+            )
+        most = 0.0
+        for key, question in questions.items():
+            if key not in self._in_batches:  # or it has had no answer, which costs nothing
+                asked, answered = _most_tokens(dialogue, question)
+                most += (asked * pricing.batch_input + answered * pricing.batch_output) / _MILLION
+        if not self.reserve(most):
+            raise self.make_error(most)
+        self.settle(most, most)
+        self._in_batches |= questions.keys()
 
     def reserve(self, dollars: float) -> bool:
         """Set dollars aside for a question that is sent now; return False where they do not fit in."""
@@ -114,7 +137,7 @@ class Budget:
         """Return the error for a question that does not fit in any more."""
         self.problem = OverBudget(
             f"not asked: of the budget of {format_dollars(self.dollars)}, {format_dollars(self.spent)} are "
-            f"spent, and the next question can cost {format_dollars(most)}; with a larger budget= (and with "
+            f"spent, and what is next can cost {format_dollars(most)}; with a larger budget= (and with "
             "store=, which gives what was answered for nothing) the same call goes on",
             cost=self.spent + most,
             budget=self.dollars,
@@ -146,5 +169,9 @@ def may_be_billed(error: BaseException) -> bool:
     return not isinstance(error, ServiceError) or error.status is None
 
 
-def _most_tokens(messages: Sequence[Message]) -> int:
-    return _AROUND_PROMPT + sum(_AROUND_MESSAGE + len(each["content"].encode()) for each in messages)
+def _most_tokens(dialogue: Dialogue, question: Question) -> tuple[int, int]:
+    """Return the most tokens that a question can have, and its answer."""
+    chosen = dialogue.choose_parameters(question)
+    texts = [message["content"].encode() for message in question.messages]
+    asked = _AROUND_PROMPT + sum(_AROUND_MESSAGE + len(text) for text in texts)
+    return asked, chosen[dialogue.parameters.limit] * chosen.get("n", 1)

@@ -157,7 +157,8 @@ class Predictor(BasePredictor["OpenAI"]):
 
         Called again with the same items, or with others among them, here or in another process, it finds the
         batches that hold the questions and sends only what none of them holds. Each request is noted in the
-        journal before it is sent, and sent once. All items are held in memory.
+        journal before it is sent, and sent once. All items are held in memory. A `budget=` counts what is
+        sent at the most that it can cost.
 
         Args:
             items: Items, priced or not, or texts.
@@ -168,6 +169,7 @@ class Predictor(BasePredictor["OpenAI"]):
 
         Raises:
             NotSupported: The service has no Batch API.
+            OverBudget: What is to be sent does not fit into the budget; nothing was sent.
             ServiceUnavailable: No answer came. Where the request may have been taken, the message says when
                 it was sent; calling again looks for it, and does not ask anew without `again`.
             ServiceError: The service refuses.
