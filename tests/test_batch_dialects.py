@@ -316,7 +316,7 @@ def test_results_that_name_none_of_the_questions_are_an_error_and_not_bought_aga
         batches.finish()
         rows = [{"custom_id": line["custom_id"]} | ok("$5.00") for line in batches.lines(0)]
         batches.files["output_file_id-0"] = write(rows)
-        run.wait(sleep=lambda _: None)
+        run.wait(timeout=3_600, sleep=lambda _: None)
         assert len(batches.batches) == 1
         assert "'batch_0' (file 'output_file_id-0'" in str(run.predictions()[0].error)
         assert "name none of the questions" in str(run.predictions()[0].error)
@@ -490,6 +490,8 @@ def test_a_full_service_takes_the_rest_when_a_batch_has_ended(
     run.wait(sleep=nap)
     assert (prices(run), len(batches.batches)) == ([5] * 6, 3)
     assert set(batches.bill.values()) == {1}
+    if full != ["no room"]:  # which is a refusal, and its file is not used again
+        assert batches.asked["POST /files"] == 3
 
 
 def test_a_full_service_is_asked_again_while_waiting_as_long_as_it_takes(

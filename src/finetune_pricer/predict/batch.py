@@ -508,12 +508,7 @@ class BaseBatch:
         elif not is_alone:
             return False
         before = len(self._batches)
-        try:
-            yield from self._submit_flow()
-        except ServiceUnavailable:
-            raise  # nothing was taken: polling goes on
-        except ServiceError as error:
-            self._stop = error
+        yield from self._submit_flow()  # where it raises, nothing was taken
         is_new = len(self._batches) > before
         return not (is_new or self._under_way() or self._held_back.is_waiting)
 
