@@ -170,13 +170,18 @@ def test_async_predictors_on_one_store_pay_once_for_each_question(stub: StubServ
     assert stub.sent == 60
 
 
+def place_of(predictor: Predictor, text: str) -> str:
+    dialogue = predictor._dialogue
+    return dialogue.place_of(dialogue.key_of(next(dialogue.questions(text, "1"))))
+
+
 def test_what_another_has_given_up_is_asked_here(stub: StubService) -> None:
     with connect(stub) as client:
         predictor = Predictor(client, "m", store=STORE)
         other = AnswerStore(STORE)
-        question = next(predictor._dialogue.questions("a mug", "1"))
-        assert other.take(predictor._dialogue.key_of(question))
-        threading.Timer(0.2, other.give_back, [predictor._dialogue.key_of(question)]).start()
+        place = place_of(predictor, "a mug")
+        assert other.take(place)
+        threading.Timer(0.2, other.give_back, [place]).start()
         began = time.monotonic()
         assert predictor.predict_many(["a mug", "a cup"])[0].price is not None
         assert time.monotonic() - began >= 0.2
@@ -191,8 +196,8 @@ def test_an_answer_that_another_never_gets_is_waited_for_with_an_end(
     with connect(stub) as client:
         predictor = Predictor(client, "m", store=STORE)
         other = AnswerStore(STORE)
-        question = next(predictor._dialogue.questions("a mug", "1"))
-        assert other.take(predictor._dialogue.key_of(question))
+        place = place_of(predictor, "a mug")
+        assert other.take(place)
         found = predictor.predict_many(["a mug", "a cup"])
         assert (found[0].price, found[1].price is None) == (None, False)
         assert "another thread or process asks this question too" in (found[0].error or "")
