@@ -20,7 +20,6 @@ from finetune_pricer import AnswerStore, Predictions, Predictor
 from finetune_pricer.aio import AsyncPredictor
 from finetune_pricer.errors import FileAccessError, ServiceUnavailable
 from finetune_pricer.predict import answer_store, engine, leases
-from finetune_pricer.predict.dialogue import Question
 from stub_service import Behaviour, StubService, price_of
 from test_engine import asked_for, expected, texts
 
@@ -171,19 +170,18 @@ def test_async_predictors_on_one_store_pay_once_for_each_question(stub: StubServ
     assert stub.sent == 60
 
 
-def name_in_store(predictor: Predictor, question: Question) -> str:
+def place_of(predictor: Predictor, text: str) -> str:
     dialogue = predictor._dialogue
-    return dialogue._name_in_store(dialogue.key_of(question))
+    return dialogue.place_of(dialogue.key_of(next(dialogue.questions(text, "1"))))
 
 
 def test_what_another_has_given_up_is_asked_here(stub: StubService) -> None:
     with connect(stub) as client:
         predictor = Predictor(client, "m", store=STORE)
         other = AnswerStore(STORE)
-        question = next(predictor._dialogue.questions("a mug", "1"))
-        name = name_in_store(predictor, question)
-        assert other.take(name)
-        threading.Timer(0.2, other.give_back, [name]).start()
+        place = place_of(predictor, "a mug")
+        assert other.take(place)
+        threading.Timer(0.2, other.give_back, [place]).start()
         began = time.monotonic()
         assert predictor.predict_many(["a mug", "a cup"])[0].price is not None
         assert time.monotonic() - began >= 0.2
@@ -198,8 +196,8 @@ def test_an_answer_that_another_never_gets_is_waited_for_with_an_end(
     with connect(stub) as client:
         predictor = Predictor(client, "m", store=STORE)
         other = AnswerStore(STORE)
-        question = next(predictor._dialogue.questions("a mug", "1"))
-        assert other.take(name_in_store(predictor, question))
+        place = place_of(predictor, "a mug")
+        assert other.take(place)
         found = predictor.predict_many(["a mug", "a cup"])
         assert (found[0].price, found[1].price is None) == (None, False)
         assert "another thread or process asks this question too" in (found[0].error or "")

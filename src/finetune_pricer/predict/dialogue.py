@@ -232,15 +232,12 @@ class Dialogue:
         import orjson
 
         replies = question.replies if question.kind == "samples" else 1
-        parts = [
-            self.model,
-            question.messages,
-            question.kind,
-            replies,
-            question.turn,
-            self.reply_tokens,
-        ]
+        parts = [self.model, question.messages, question.kind, replies, question.turn, self.reply_tokens]
         return hashlib.sha256(orjson.dumps(parts)).hexdigest()
+
+    def place_of(self, key: str) -> str:
+        """Return where the store keeps the answer to a question: asked of another, it is another's answer."""
+        return hashlib.sha256("\n".join((*self.asked_of, key)).encode()).hexdigest()
 
     def find_answer(self, key: str) -> StoredAnswer | None:
         """Return the answer to a question that was received before; None where there is none.
@@ -248,36 +245,33 @@ class Dialogue:
         Raises:
             FileAccessError: The store cannot be read.
         """
-        stored = None if self.store is None else self.store.find(self._name_in_store(key))
+        stored = None if self.store is None else self.store.find(self.place_of(key))
         if stored is not None:
             self.parameters.note_model(stored.answer, kept=True)
         return stored
 
     def take_lease(self, key: str) -> bool:
         """Take a question for oneself before it is asked; return False while somebody else asks it."""
-        return self.store is None or self.store.take(self._name_in_store(key))
+        return self.store is None or self.store.take(self.place_of(key))
 
     def give_back_lease(self, key: str) -> None:
         """Let others ask a question that came to nothing."""
         if self.store is not None:
-            self.store.give_back(self._name_in_store(key))
+            self.store.give_back(self.place_of(key))
 
     def keep_answer(self, key: str, item_id: str, received: StoredAnswer) -> None:
         """Take note of an answer; it is on disk, where there is a store, after `flush`."""
         self.parameters.confirm()
         if self.store is None:
             return
-        name = self._name_in_store(key)
         if received.answer.get("choices"):
             self.parameters.note_model(received.answer, kept=False)
             service, _ = self.asked_of
-            self.store.keep(name, self.model, item_id, received.answer, received.latency, service=service)
+            self.store.keep(
+                self.place_of(key), self.model, item_id, received.answer, received.latency, service=service
+            )
         else:
-            self.store.give_back(name)
-
-    def _name_in_store(self, key: str) -> str:
-        # Another service, or another account, may give another answer.
-        return hashlib.sha256("\n".join((*self.asked_of, key)).encode()).hexdigest()
+            self.store.give_back(self.place_of(key))
 
     def flush(self) -> None:
         """Put on disk what was kept since the last time; what cannot be written is held in memory."""
