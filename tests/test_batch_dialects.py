@@ -550,3 +550,14 @@ def test_cancelling_goes_on_where_one_batch_cannot_be_cancelled(
     with pytest.raises(ServiceUnavailable):
         run.cancel()
     assert [batch["status"] for batch in batches.batches] == ["in_progress", "cancelled", "cancelled"]
+
+
+def test_half_an_emoji_in_an_answer_of_a_batch_loses_no_price(
+    client: openai.OpenAI, batches: Batches, naps: list[float]
+) -> None:
+    run = Predictor(client, "m").predict_batch(texts(2))
+    batches.finish()
+    name = batches.batches[0]["output_file_id"]
+    batches.files[name] = batches.files[name].replace(b"$5.00", b"$5.00 \\ud83d")
+    assert [found.price for found in run.wait(sleep=naps.append)] == [5, 5]
+    assert len(batches.batches) == 1

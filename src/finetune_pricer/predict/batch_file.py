@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .._service.answer_json import parse_json
 from .._service.error_mapping import is_passing, make_error
 
 if TYPE_CHECKING:
@@ -108,14 +109,12 @@ def _read_error(status: Any, problem: Any) -> ServiceError | None:
 
 
 def _read_rows(content: bytes) -> Iterator[dict[str, Any]]:
-    import orjson
-
     if content.lstrip()[:1] == b"[":  # some services send one array in place of lines
-        with suppress(orjson.JSONDecodeError):
-            yield from (row for row in orjson.loads(content) if isinstance(row, dict))
+        with suppress(ValueError):
+            yield from (row for row in parse_json(content) if isinstance(row, dict))
             return
     for line in content.splitlines():
-        with suppress(orjson.JSONDecodeError):
-            row = orjson.loads(line)
+        with suppress(ValueError):
+            row = parse_json(line)
             if isinstance(row, dict):
                 yield row
