@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from batch_service import Batches, Killed, Outcome, texts
-from conftest import BASE_URL, KEY
 from finetune_pricer import Predictor
 from finetune_pricer.errors import ServiceError, ServiceUnavailable
 
 if TYPE_CHECKING:
     from finetune_pricer.predict import BatchRun
 
+BASE_URL = "https://service.test/v1"
 RUNS = int(os.environ.get("FINETUNE_PRICER_RUNS", "40"))
 ITEMS = texts(6)
 OUTCOMES: list[Outcome] = [
@@ -50,7 +50,7 @@ class Answers(RuleBasedStateMachine):
         self.router = respx.mock(base_url=BASE_URL, assert_all_called=False)
         self.router.start()
         self.batches = Batches(self.router)
-        self.client = openai.OpenAI(api_key=KEY, base_url=BASE_URL, max_retries=0)
+        self.client = openai.OpenAI(api_key="sk-test", base_url=BASE_URL, max_retries=0)
         self.acting = "one"
         self.runs: list[BatchRun] = []
 

@@ -32,8 +32,9 @@ OUTCOMES: list[Outcome] = [
     "broken",
     "refused",
 ]
+# Each says how many epochs: what a spec leaves open and a service shows cannot be told apart.
 SPECS: list[dict[str, Any]] = [
-    {},
+    {"epochs": 1},
     {"epochs": 2, "learning_rate_multiplier": 2},
     {"epochs": 2, "learning_rate_multiplier": 2.0, "batch_size": "auto"},
     {"epochs": 3},

@@ -282,27 +282,28 @@ def _find_by_files(
     account: Account, spec: JobSpec, is_wanted: Callable[[JobRecord], bool]
 ) -> Flow[JobRecord | None]:
     """Return the newest job that is wanted, without our metadata, and with a spec's files and settings."""
+    pages, jobs = Pages(list_jobs), list["JobRecord"]()
+    while page := (yield from next_jobs(pages)):
+        jobs += [job for job in page if SPEC_KEY not in job.metadata and is_wanted(job)]
+    if not jobs:
+        return None
     names = (yield from list_file_names()) if spec.local_files else []
-    sets = list[set[str]]()
-    for file in spec.files:
-        ids = set[str]()
-        if isinstance(file, TrainingFile):
-            copy = FileCopy(file, spec.provider)
-            ids = {id_ for id_, name in names if copy.is_named(name)}
-            noted = yield Work(partial(account.find_all, _FILE, copy.key))
-            ids |= {entry.id for entry in noted if entry.id is not None}
-        else:
-            ids = {file.id}
-        if not ids:
-            return None
-        sets.append(ids)
-    training_ids, validation_ids = sets[0], sets[1] if len(sets) > 1 else set[str]()
-    return (
-        yield from _find_in(
-            Pages(list_jobs),
-            lambda job: spec.looks_like(job, training_ids, validation_ids) and is_wanted(job),
-        )
-    )
+    training_ids = yield from _ids_of(account, spec, spec.training, names)
+    validation_ids = set[str]()
+    if spec.validation is not None:
+        validation_ids = yield from _ids_of(account, spec, spec.validation, names)
+    return next((job for job in jobs if spec.looks_like(job, training_ids, validation_ids)), None)
+
+
+def _ids_of(
+    account: Account, spec: JobSpec, file: TrainingFile | UploadedFile, names: list[tuple[str, str]]
+) -> Flow[set[str]]:
+    """Return the service's names for files of this content: by their names there, and by the journal."""
+    if not isinstance(file, TrainingFile):
+        return {file.id}
+    copy = FileCopy(file, spec.provider)
+    noted = yield Work(partial(account.find_all, _FILE, copy.key))
+    return {id_ for id_, name in names if copy.is_named(name)} | {entry.id for entry in noted if entry.id}
 
 
 def _find_in(pages: Pages, is_wanted: Callable[[JobRecord], bool]) -> Flow[JobRecord | None]:
