@@ -302,7 +302,9 @@ def temporary_folders(parent: Path) -> list[Path]:
     "start", ["kept = connect('local'); print(1, flush=True); time.sleep(60)", "serve(port=0)"]
 )
 def test_a_signal_leaves_no_temporary_folder(tmp_path: Path, start: str, number: signal.Signals) -> None:
-    code = "import time\nfrom finetune_pricer import connect\nfrom finetune_pricer.local import serve\n"
+    # Under nohup a program ignores SIGHUP, and so does what it starts.
+    code = "import signal, time\nsignal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+    code += "from finetune_pricer import connect\nfrom finetune_pricer.local import serve\n"
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     command = [sys.executable, "-c", code + start]
     with subprocess.Popen(
