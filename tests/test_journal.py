@@ -5,6 +5,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -95,6 +96,15 @@ def test_a_journal_that_cannot_be_used_says_that_what_it_notes_may_exist(
                 file.write_bytes(b"no database " * 1000)
         with pytest.raises(FileAccessError, match=words):
             Journal(path)
+
+
+def test_a_new_journal_is_opened_by_many_threads_at_once(tmp_path: Path) -> None:
+    def open_it(number: int) -> None:
+        with Journal(tmp_path / f"{number // 8}.db") as journal:
+            journal.for_client(client_of()).begin("job", "spec")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(open_it, range(80)))
 
 
 def test_a_journal_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _PATIENCE = 30.0  # seconds to wait for another process that writes
+_PAUSE = 0.01  # seconds between two tries
 
 
 def open_database(path: str | os.PathLike[str], migrations: Sequence[str]) -> sqlite3.Connection:
@@ -66,9 +68,26 @@ def open_to_read(path: str | os.PathLike[str]) -> sqlite3.Connection:
     raise _unusable(place, error) from error
 
 
+def _write_ahead(database: sqlite3.Connection) -> None:
+    # SQLite does not wait for another connection that makes the same change to a new file.
+    deadline = time.monotonic() + _PATIENCE
+    while not _is_write_ahead(database, is_last=time.monotonic() >= deadline):
+        time.sleep(_PAUSE)
+
+
+def _is_write_ahead(database: sqlite3.Connection, *, is_last: bool) -> bool:
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+    except sqlite3.OperationalError as error:
+        if is_last or "locked" not in str(error):
+            raise
+        return False
+    return True
+
+
 def _prepare(database: sqlite3.Connection, place: Path, migrations: Sequence[str]) -> None:
     database.row_factory = sqlite3.Row
-    database.execute("PRAGMA journal_mode = WAL")
+    _write_ahead(database)
     # What was recorded before a request must be there after a power cut too.
     database.execute("PRAGMA synchronous = FULL")
     if int(database.execute("PRAGMA user_version").fetchone()[0]) == len(migrations):
