@@ -5,7 +5,6 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -98,13 +97,24 @@ def test_a_journal_that_cannot_be_used_says_that_what_it_notes_may_exist(
             Journal(path)
 
 
-def test_a_new_journal_is_opened_by_many_threads_at_once(tmp_path: Path) -> None:
-    def open_it(number: int) -> None:
-        with Journal(tmp_path / f"{number // 8}.db") as journal:
-            journal.for_client(client_of()).begin("job", "spec")
+def test_a_new_journal_is_opened_while_another_thread_changes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite does not always wait where two change the mode of a new file; then it is tried again."""
+    with closing(sqlite3.connect(tmp_path / "j.db", isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        naps: list[float] = []
 
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(open_it, range(80)))
+        def let_go(seconds: float) -> None:
+            naps.append(seconds)
+            if other.in_transaction:
+                other.execute("ROLLBACK")
+
+        monkeypatch.setattr("finetune_pricer._sqlite.time.sleep", let_go)
+        monkeypatch.setattr("finetune_pricer._sqlite._PATIENCE", 0.05)
+        with Journal(tmp_path / "j.db") as journal:
+            journal.for_client(client_of()).begin("job", "spec")
+    assert naps
 
 
 def test_a_journal_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
