@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check lint format types docs serve-docs wheel-demo acceptance clients storm mutants clean
+.PHONY: demo test check lint format types docs serve-docs wheel-demo acceptance clients storm soak mutants audit-deps clean
 
 demo: $(VENV)/.demo  ## the whole road on the local server: no key, no network, no cost
 	$(BIN)/python examples/01_first_job.py
@@ -27,11 +27,22 @@ storm: $(VENV)/.dev  ## ten minutes of schemathesis against our server's own Ope
 	build/clients/schemathesis/bin/python -m pip install --quiet 'schemathesis>=4'
 	$(BIN)/python -m pytest -m acceptance -n 0 tests/acceptance/test_storm.py
 
+soak: $(VENV)/.dev  ## two thousand runs of each model, and half an hour for each of tests/soak (FINETUNE_PRICER_SOAK: other minutes)
+	FINETUNE_PRICER_RUNS=2000 $(BIN)/python -m pytest -n 2 -p no:logging tests/test_purchase_model.py tests/test_answers_model.py
+	set -e; for script in tests/soak/*.py; do $(BIN)/python $$script; done
+
 mutants: $(BIN)/python  ## a quarter of an hour: break the code that buys, line by line; does a test notice?
 	mkdir -p build/mutants
 	$(PYTHON) -m venv build/mutants/venv
 	build/mutants/venv/bin/python -m pip install --quiet --editable '.[local]' 'mutmut==3.8.1' 'pytest>=8' 'respx>=0.22'
 	build/mutants/venv/bin/python tests/mutants/run.py
+
+audit-deps: $(BIN)/python  ## known holes of the lowest versions that may be installed; skipped where nobody can be asked
+	mkdir -p build/audit
+	$(PYTHON) -m venv build/audit/venv
+	@if build/audit/venv/bin/python -m pip install --quiet 'pip-audit>=2.10'; \
+	then build/audit/venv/bin/python tests/audit_deps.py; \
+	else echo "skipped: pip-audit cannot be installed here"; fi
 
 check: test lint types docs wheel-demo  ## what CI runs
 

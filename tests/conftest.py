@@ -26,6 +26,8 @@ def pytest_configure(config: pytest.Config) -> None:
     hub_home = tempfile.TemporaryDirectory(prefix="finetune-pricer-tests-")
     config.add_cleanup(hub_home.cleanup)
     os.environ["HF_HOME"] = hub_home.name
+    # For what is made for a whole file of tests, before any test has a folder of its own.
+    os.environ["FINETUNE_PRICER_HOME"] = str(Path(hub_home.name) / "state")
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 

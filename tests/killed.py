@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +14,7 @@ import httpx2
 import openai
 
 from finetune_pricer import FineTuneJob, JsonlWriter, MadeUpCatalogue
+from finetune_pricer.errors import ServiceUnavailable
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerProcess
@@ -82,9 +84,14 @@ def ask_for_a_job(url: str, folder: str, number: int, when: When, what: What) ->
     held_out = writer.write(validation, f"validation-{number}.jsonl")
     with httpx2.Client(transport=Lethal(when, what)) as http_client:
         client = openai.OpenAI(base_url=url, api_key="none", max_retries=0, http_client=http_client)
-        job = FineTuneJob.create(
-            client, training, validation=held_out, model="pricer-base", epochs=1, seed=1, sleep=_blink
+        create = partial(
+            FineTuneJob.create, client, training, validation=held_out, model="pricer-base", epochs=1, seed=1
         )
+        try:
+            job = create(sleep=_blink)
+        except ServiceUnavailable:
+            # Killed just before the request: nobody but the user, who sees the server's list, knows that.
+            job = create(sleep=_blink, again=True)
         job.wait(sleep=_blink)
     Path(f"done-{number}").write_text(job.id)
 

@@ -67,6 +67,15 @@ class Shop:
     """The status of a file each time it is described; at last it is `processed`."""
     jobs: list[dict[str, Any]] = field(default_factory=list)
     files: list[dict[str, Any]] = field(default_factory=list)
+    can_cancel: bool = True
+    seconds_apart: int = 1
+    """Between the making of two things, by the service's clock."""
+    unknown_once: list[str] = field(default_factory=list)
+    """Jobs and files that are not there when they are asked for the first time."""
+    refusals: dict[str, int] = field(default_factory=dict)
+    """The HTTP status with which questions about a job of this name are refused."""
+    asking: list[httpx2.Request] = field(default_factory=list)
+    """Requests whose answers wait for those of others."""
     asked: list[httpx2.Request] = field(default_factory=list)
     naps: list[float] = field(default_factory=list)
     on_request: Callable[[httpx2.Request], None] = lambda _: None
@@ -78,6 +87,10 @@ class Shop:
     def counts(self) -> Counter[str]:
         """How often each `METHOD path` was asked."""
         return Counter(f"{r.method} {r.url.path.removeprefix('/v1')}" for r in self.asked)
+
+    def show_all(self) -> None:
+        """List every job from now on."""
+        self._hidden.clear()
 
     def create(self, door: Door, training: TrainingFile | UploadedFile, **options: Any) -> str:
         """Create a job with a client of its own, and give its id."""
@@ -101,11 +114,12 @@ class Shop:
         training: TrainingFile | UploadedFile,
         *,
         organization: str | None = None,
+        key: str = "k",
         **options: Any,
     ) -> str:
         transport = httpx2.MockTransport(self._answer)
         settings: dict[str, Any] = {
-            "api_key": "k",
+            "api_key": key,
             "base_url": URL,
             "max_retries": 0,
             "organization": organization,
@@ -144,13 +158,24 @@ class Shop:
                 return self._list_jobs(request)
             case "GET", "/files":
                 return self._page(request, self.files[::-1])
-        return self._about_one(request, path.rpartition("/")[2])
+        return self._about_one(request, path.removesuffix("/cancel").rpartition("/")[2])
 
     def _about_one(self, request: httpx2.Request, name: str) -> httpx2.Response:
+        if name in self.refusals and not self.jobs:
+            return httpx2.Response(self.refusals[name], json={"error": {"message": "not yours"}})
         rows = next((rows for rows in (self.jobs, self.files) if name in [row["id"] for row in rows]), None)
         if rows is None:
             return httpx2.Response(404, json={"error": {"message": f"no {name}"}})
         row = next(row for row in rows if row["id"] == name)
+        if name in self.refusals:
+            return httpx2.Response(self.refusals[name], json={"error": {"message": "not yours"}})
+        if request.method == "GET" and name in self.unknown_once:
+            self.unknown_once.remove(name)
+            return httpx2.Response(404, json={"error": {"message": f"no {name}"}})
+        if request.url.path.endswith("/cancel"):
+            if not self.can_cancel:
+                return self._fail("refused", request)
+            row["status"] = "cancelled"
         if request.method == "DELETE":
             rows.remove(row)
         return self._describe(row)
@@ -170,7 +195,8 @@ class Shop:
     ) -> httpx2.Response:
         outcome = outcomes.pop(0) if outcomes else "answer"
         if outcome in {"answer", "made and lost", "made and killed"}:
-            rows.append({"id": f"{kind}-{self._made[kind]}", **row})
+            created_at = 1_000_000 + self._made[kind] * self.seconds_apart
+            rows.append({"id": f"{kind}-{self._made[kind]}", "created_at": created_at, **row})
             self._made[kind] += 1
         if outcome == "answer":
             return self._describe(rows[-1])

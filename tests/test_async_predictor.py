@@ -16,7 +16,8 @@ NAMES = [*sorted(name for name in vars(Predictor) if not name.startswith("_")), 
 def shape(function: object) -> list[tuple[str, object, object]]:
     assert callable(function)
     parameters = inspect.signature(function).parameters.values()
-    return [(each.name, each.kind, each.default) for each in parameters]
+    # Who awaits sleeps otherwise.
+    return [(each.name, each.kind, each.default if each.name != "sleep" else None) for each in parameters]
 
 
 def test_both_have_the_same_names() -> None:

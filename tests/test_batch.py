@@ -1,16 +1,14 @@
 """The Batch API: submitted once, found again, merged, and asked again only for what is missing."""
 
 import asyncio
-import json
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import openai
 import pytest
 import respx
 
+from batch_service import Batches, asked, bad, ok, texts
 from finetune_pricer import FineTuneJob, JsonlWriter, MadeUpCatalogue, Prediction, Predictor
 from finetune_pricer.aio import AsyncPredictor
 from finetune_pricer.errors import JobTimeout, NotSupported, RequestRejected, ServiceUnavailable
@@ -18,100 +16,9 @@ from finetune_pricer.local import LocalServer
 from finetune_pricer.providers import Provider
 
 
-class Batches:
-    """A Batch API that respx answers for: keeps files and batches, and answers when told to."""
-
-    def __init__(self, router: respx.MockRouter) -> None:
-        self.files: dict[str, bytes] = {}
-        self.batches: list[dict[str, Any]] = []
-        self.answer: Callable[[dict[str, Any]], dict[str, Any] | None] = lambda _: ok("$5.00")
-        self.away = False
-        self.headers: dict[str, str] = {}
-        """What it says while it is away."""
-        self.lost = ""
-        """A file or a batch that is not there any more."""
-        self.after: Callable[[], httpx.Response | None] = lambda: None
-        router.post("/files").mock(side_effect=self.upload)
-        router.get(url__regex=r"/files/(?P<name>[^/]+)/content").mock(side_effect=self.content)
-        router.post("/batches").mock(side_effect=self.create)
-        router.get(url__regex=r"/batches/(?P<name>[^/?]+)$").mock(side_effect=self.retrieve)
-        router.get(url__regex=r"/batches(\?.*)?$").mock(side_effect=self.page)
-        router.post(url__regex=r"/batches/(?P<name>[^/]+)/cancel").mock(side_effect=self.cancel)
-
-    def upload(self, request: httpx.Request) -> httpx.Response:
-        name = f"file-{len(self.files)}"
-        content = request.read()
-        found = re.search(rb"application/\S+\r\n\r\n(.*?)\r\n--", content, re.DOTALL)
-        assert found
-        self.files[name] = found[1]
-        return httpx.Response(200, json={"id": name, "object": "file"})
-
-    def content(self, _: httpx.Request, name: str) -> httpx.Response:
-        if name == self.lost:
-            return httpx.Response(404, json={"error": {"message": "No such file."}})
-        return httpx.Response(200, content=self.files[name])
-
-    def create(self, request: httpx.Request) -> httpx.Response:
-        body = json.loads(request.content)
-        made = {"id": f"batch_{len(self.batches)}", "status": "in_progress", "metadata": body["metadata"]}
-        self.batches.append(made | {"input_file_id": body["input_file_id"]})
-        return self.after() or httpx.Response(200, json=made)
-
-    def page(self, _: httpx.Request) -> httpx.Response:
-        data = self.batches[::-1]
-        return httpx.Response(200, json={"object": "list", "data": data, "has_more": False, "last_id": None})
-
-    def retrieve(self, _: httpx.Request, name: str) -> httpx.Response:
-        if self.away:
-            return httpx.Response(503, json={}, headers=self.headers)
-        if name == self.lost:
-            return httpx.Response(404, json={"error": {"message": "No batch found."}})
-        return httpx.Response(200, json=self.batches[int(name[6:])])
-
-    def cancel(self, _: httpx.Request, name: str) -> httpx.Response:
-        self.batches[int(name[6:])]["status"] = "cancelled"
-        return httpx.Response(200, json=self.batches[int(name[6:])])
-
-    def lines(self, number: int) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.files[self.batches[number]["input_file_id"]].splitlines()]
-
-    def finish(self, status: str = "completed") -> None:
-        for number, batch in enumerate(self.batches):
-            if batch["status"] != "in_progress":
-                continue
-            output: list[Any] = []
-            errors: list[Any] = []
-            for line in self.lines(number):
-                row = self.answer(line)
-                if row is not None:
-                    (output if row.get("response") else errors).append({"custom_id": line["custom_id"]} | row)
-            batch["status"] = status
-            for name, rows in (("output_file_id", output), ("error_file_id", errors)):
-                batch[name] = f"{name}-{number}"
-                self.files[batch[name]] = "\n".join(map(json.dumps, reversed(rows))).encode()
-
-
-def ok(reply: str) -> dict[str, Any]:
-    body = {"choices": [{"message": {"content": reply}, "finish_reason": "stop"}]}
-    return {"response": {"status_code": 200, "body": body}, "error": None}
-
-
-def bad(status: int, message: str, param: str | None = None) -> dict[str, Any]:
-    return {"response": {"status_code": status, "body": {"error": {"message": message, "param": param}}}}
-
-
-def asked(line: dict[str, Any]) -> str:
-    text: str = line["body"]["messages"][-1]["content"]
-    return text
-
-
 @pytest.fixture
 def batches(service: respx.MockRouter) -> Batches:
     return Batches(service)
-
-
-def texts(count: int) -> list[str]:
-    return [f"thing number {number}" for number in range(count)]
 
 
 def test_answers_come_back_in_the_order_of_the_items(client: openai.OpenAI, batches: Batches) -> None:
@@ -156,7 +63,7 @@ def test_a_run_started_again_finds_its_batches_and_buys_nothing(
 def test_a_create_whose_answer_was_lost_is_found_and_not_repeated(
     client: openai.OpenAI, batches: Batches
 ) -> None:
-    batches.after = lambda: httpx.Response(502, json={})
+    batches.outcomes = ["made and lost"]
     run = Predictor(client, "m").predict_batch(texts(5))
     assert run.ids == ("batch_0",)
     assert len(batches.batches) == 1

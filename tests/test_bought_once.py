@@ -11,7 +11,15 @@ import openai
 import pytest
 import respx
 
-from finetune_pricer import ChatFormatter, FineTuneJob, JsonlWriter, MadeUpCatalogue, TrainingFile, upload
+from finetune_pricer import (
+    ChatFormatter,
+    FineTuneJob,
+    JsonlWriter,
+    MadeUpCatalogue,
+    TrainingFile,
+    check_jsonl,
+    upload,
+)
 from finetune_pricer.errors import FileAccessError, NotFound
 from finetune_pricer.local import LocalServer
 
@@ -66,7 +74,6 @@ def test_again_buys_another_and_the_newest_is_found(shop: openai.OpenAI, trainin
 
 
 def test_whatever_shapes_the_model_makes_another_job(shop: openai.OpenAI, training: TrainingFile) -> None:
-    other_words = replace(training, formatter=ChatFormatter(instruction="Price?").fingerprint)
     jobs = [
         made(shop, training),
         made(shop, training, seed=1),
@@ -74,9 +81,21 @@ def test_whatever_shapes_the_model_makes_another_job(shop: openai.OpenAI, traini
         made(shop, training, validation=training),
         made(shop, training, batch_size=2),
         made(shop, training, learning_rate_multiplier=0.5),
-        made(shop, other_words),
     ]
     assert len({job.id for job in jobs}) == len(jobs)
+
+
+def test_what_comes_to_the_same_training_is_the_same_job(shop: openai.OpenAI, training: TrainingFile) -> None:
+    first = made(shop, training, learning_rate_multiplier=2, batch_size="auto")
+    same: list[dict[str, Any]] = [
+        {"learning_rate_multiplier": 2.0},
+        {"learning_rate_multiplier": 2, "seed": None},
+    ]
+    assert {made(shop, training, **options).id for options in same} == {first.id}
+    other_words = replace(training, formatter=ChatFormatter(instruction="Price?").fingerprint)
+    assert made(shop, other_words, learning_rate_multiplier=2).id == first.id
+    read_again = check_jsonl(training.path).training_file()
+    assert made(shop, read_again, learning_rate_multiplier=2).id == first.id
 
 
 def test_a_job_that_was_cancelled_is_asked_for_anew(shop: openai.OpenAI, training: TrainingFile) -> None:
@@ -119,6 +138,7 @@ def test_a_job_that_failed_is_asked_for_anew(
 ) -> None:
     service.get(path__regex="/models/.*").respond(404, json={})
     service.get("/fine_tuning/jobs").respond(json={"data": []})
+    service.get("/files").respond(json={"data": []})
     service.get("/files/file-1").respond(json={"id": "file-1"})
     service.post("/files").respond(json={"id": "file-1"})
     create = service.post("/fine_tuning/jobs")
@@ -140,6 +160,7 @@ def test_a_refused_request_leaves_nothing_behind_to_be_looked_for(
 ) -> None:
     service.get(path__regex="/models/.*").respond(404, json={})
     service.get("/fine_tuning/jobs").respond(json={"data": []})
+    service.get("/files").respond(json={"data": []})
     service.get("/files/file-1").respond(json={"id": "file-1"})
     service.post("/files").respond(json={"id": "file-1"})
     create = service.post("/fine_tuning/jobs").respond(400, json={"error": {"message": "bad batch_size"}})

@@ -21,7 +21,7 @@ from finetune_pricer import (
 from finetune_pricer._chat_protocol import SPECIAL_TOKEN, text_of
 from finetune_pricer.errors import DataError, FileAccessError, InvalidItem, NotConfigured, TrainingFileError
 from finetune_pricer.local.learners.sparse.dataset import read_examples
-from finetune_pricer.prepare.rules import ISSUES
+from finetune_pricer.prepare.rules import ISSUES, fix_line
 from finetune_pricer.providers import PROVIDERS, Provider
 from finetune_pricer.tune.preflight import check_count
 
@@ -188,6 +188,20 @@ def test_a_file_that_changed_since_it_was_checked_is_not_corrected() -> None:
     write(GOOD)
     with pytest.raises(TrainingFileError, match="has changed"):
         report.write_corrected("corrected.jsonl")
+
+
+def test_a_file_that_changes_while_it_is_corrected_gives_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write([json.dumps(example(f"thing {n}")).encode() for n in range(1000)])
+    report, content = check_jsonl(path), path.read_bytes()
+
+    def fix_line_and_write_anew(line: bytes) -> bytes:
+        path.write_bytes(content.replace(b"$5.00", b"$9.00"))
+        return fix_line(line)
+
+    monkeypatch.setattr("finetune_pricer.prepare.check.fix_line", fix_line_and_write_anew)
+    with pytest.raises(TrainingFileError, match="has changed since it was checked"):
+        report.write_corrected("corrected.jsonl")
+    assert not Path("corrected.jsonl").exists()
 
 
 def test_where_nothing_can_be_fixed_nothing_is_written() -> None:

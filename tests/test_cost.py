@@ -1,6 +1,7 @@
 """What a job costs is worked out to the token and the cent before anything is bought."""
 
 import pickle
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from finetune_pricer import (
     estimate_cost,
 )
 from finetune_pricer.errors import DataError, OverBudget, PricerError, TrainingFileError
+from finetune_pricer.prepare import tokens
 from finetune_pricer.providers.pricing import TOKEN_PRICINGS, find_pricing
 from finetune_pricer.tune.cost import require_within_budget
 
@@ -119,11 +121,9 @@ def test_every_find_pricing_says_when_and_where_it_was_read() -> None:
 
 
 def test_a_budget_says_by_how_much_it_is_exceeded(training: TrainingFile) -> None:
-    estimate = estimate_cost(training, model="mine", epochs=1000, price=5)
+    estimate = estimate_cost(training, model=MINI, epochs=1000, price=5)
     require_within_budget(estimate, 29.0)
-    with pytest.raises(
-        OverBudget, match=r"costs about \$29\.00, \$4\.00 over the budget of \$25\.00"
-    ) as caught:
+    with pytest.raises(OverBudget, match=r"costs \$29\.00, \$4\.00 over the budget of \$25\.00") as caught:
         require_within_budget(estimate, 25)
     assert caught.value.over == pytest.approx(4)
     again = pickle.loads(pickle.dumps(caught.value))
@@ -132,6 +132,53 @@ def test_a_budget_says_by_how_much_it_is_exceeded(training: TrainingFile) -> Non
     for budget in (-1, float("nan")):
         with pytest.raises(DataError, match="budget must be"):
             require_within_budget(estimate, budget)
+
+
+TEXTS = {
+    "German": "Größe über Maß",
+    "Chinese": "陶瓷马克杯",
+    "Amharic": "የሸክላ ኩባያ",
+    "an id": "X7-QZ/93kfW0a1",
+    "emoji": "🫖🧉",
+}
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+@pytest.mark.parametrize("counts", ["no vocabulary", "a foreign model"])
+def test_a_budget_holds_the_most_that_inexact_tokens_can_come_to(
+    counts: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = JsonlWriter().write([Item(title=f"{text} {n}", price=20) for n in range(50)], "odd.jsonl")
+    true = estimate_cost(training, model=MINI, epochs=1, price=5)
+    assert true.training == true.training_at_most
+    if counts == "no vocabulary":
+        monkeypatch.setattr(tokens, "token_counter", lambda: (tokens._estimate, "estimate"))
+    model = MINI if counts == "no vocabulary" else "another/model"
+    guess = estimate_cost(training, model=model, epochs=1, price=5)
+    assert not guess.tokens.exact
+    assert guess.training is not None
+    assert guess.training_at_most is not None
+    size = training.bytes * 5 / 1e6
+    assert max(true.training or 0, guess.training) < guess.training_at_most < 1.5 * size
+    with pytest.raises(OverBudget, match=r"cannot be counted exactly here, at most \$0\.\d+, ") as caught:
+        require_within_budget(guess, guess.training * 1.05)
+    assert caught.value.cost == guess.training_at_most
+    require_within_budget(guess, guess.training_at_most)
+    assert f"at most ${guess.training_at_most:.2f}"[:12] in str(guess)
+
+
+def test_a_count_of_somebody_elses_is_taken_at_four_times_where_it_is_not_exact() -> None:
+    facts: dict[str, Any] = {
+        "prompts": 90,
+        "replies": 10,
+        "longest": 100,
+        "longest_line": 1,
+        "counted_by": "me",
+    }
+    count = TokenCount(examples=1, billed=100, exact=False, **facts)
+    assert estimate_cost(count, model="mine", epochs=1, price=1e6).training_at_most == 400
+    exact = replace(count, exact=True)
+    assert estimate_cost(exact, model="mine", epochs=1, price=1e6).training_at_most == 100
 
 
 def test_a_job_over_its_budget_uploads_nothing(

@@ -1,6 +1,7 @@
 """How runs end before their time: by an error, by a Ctrl-C, by being cancelled. What was received is kept."""
 
 import asyncio
+import queue
 import signal
 import subprocess
 import sys
@@ -9,12 +10,15 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 
 from finetune_pricer import KeptAnswers, Predictor
+from finetune_pricer._service import connections
 from finetune_pricer.aio import AsyncPredictor
 from finetune_pricer.errors import DataError
+from finetune_pricer.predict import runners
 from finetune_pricer.predict.runners import run_in_tasks, run_in_threads
 from stub_service import Behaviour, StubService
 
@@ -122,6 +126,39 @@ def test_an_answer_that_comes_as_a_task_is_cancelled_is_kept() -> None:
     received = asyncio.run(run())
     with KeptAnswers("kept.sqlite") as kept:
         assert len(kept) == received >= 7
+
+
+class Late:
+    """A queue and a thread that are not ready before the third time; they note how long one waited."""
+
+    def __init__(self) -> None:
+        self.waits: list[float | None] = []
+
+    def get(self, timeout: float | None = None) -> int:
+        self.waits.append(timeout)
+        if len(self.waits) < 3:
+            raise queue.Empty
+        return 7
+
+    def is_alive(self) -> bool:
+        return len(self.waits) < 3
+
+    def join(self, timeout: float | None = None) -> None:
+        self.waits.append(timeout)
+
+
+def test_a_wait_is_cut_in_slices_since_on_windows_no_ctrl_c_ends_one() -> None:
+    results: Any
+    thread: Any
+    answers: Any
+    results, thread, answers = Late(), Late(), Late()
+    request = httpx2.Request("GET", URL, extensions={"timeout": {"read": 60.0}})
+    assert runners._get(results) == 7
+    runners._join(thread, None)
+    assert connections._wait(answers, connections._Deadline(request)) == 7
+    waits = results.waits + thread.waits + answers.waits
+    assert len(waits) == 9
+    assert all(wait is not None and 0 < wait <= 0.5 for wait in waits)
 
 
 INTERRUPTED = """

@@ -2,9 +2,11 @@
 
 import asyncio
 import itertools
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,11 +14,11 @@ import openai
 import pytest
 import respx
 
-from finetune_pricer import Prediction, Predictor
+from finetune_pricer import ChatFormatter, Item, Prediction, Predictor
 from finetune_pricer.aio import AsyncPredictor
 from finetune_pricer.chat import COURSE
 from finetune_pricer.errors import AccessDenied, ModelNotFound
-from finetune_pricer.predict import engine
+from finetune_pricer.predict import Predictions, engine
 from stub_service import Behaviour, StubService, price_of
 
 Run = Callable[..., list[Prediction]]
@@ -177,6 +179,44 @@ def test_a_wait_of_a_day_ends_in_errors_and_not_in_a_day(run: Run, service: resp
     assert len(route.calls) <= 64
 
 
+@pytest.mark.parametrize("asked", ["86400", "1e300", "99999999999999999999", "24h"])
+@pytest.mark.parametrize("is_always", [False, True])
+def test_a_fault_that_asks_for_a_day_strikes_only_its_item_and_at_once(
+    asked: str, is_always: bool, run: Run, service: respx.MockRouter
+) -> None:
+    struck: list[bytes] = []
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        if b"number 3" not in request.content or (struck and not is_always):
+            return answer("$5.00")
+        struck.append(request.content)
+        return httpx.Response(503, json={"error": {"message": "Away."}}, headers={"retry-after": asked})
+
+    service.post(COMPLETIONS).mock(side_effect=reply)
+    began = time.monotonic()
+    found = run("https://service.test/v1", texts(6))
+    assert time.monotonic() - began < 10
+    assert [prediction.price for prediction in found] == [5, 5, 5, None, 5, 5]
+    assert "Away" in (found[3].error or "")
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_header_that_takes_long_to_read_is_not_read(
+    status: int, run: Run, service: respx.MockRouter
+) -> None:
+    long = {"retry-after": "1" * 20_000, "x-ratelimit-reset-requests": "1" * 20_000}
+    limits = {"x-ratelimit-limit-requests": "100", "x-ratelimit-remaining-requests": "90"}
+    refusals = iter([httpx.Response(status, json={}, headers=long)])
+    service.post(COMPLETIONS).mock(
+        side_effect=lambda _: next(
+            refusals, httpx.Response(200, json=answer("$5.00").json(), headers=long | limits)
+        )
+    )
+    began = time.monotonic()
+    assert [each.price for each in run("https://service.test/v1", texts(2))] == [5, 5]
+    assert time.monotonic() - began < 10  # it was 12 s for each header
+
+
 def test_a_service_that_is_away_is_not_asked_for_every_item(run: Run, service: respx.MockRouter) -> None:
     route = service.post(COMPLETIONS).mock(return_value=httpx.Response(503, json={}))
     found = run("https://service.test/v1", texts(2_000), concurrency=8)
@@ -276,6 +316,87 @@ STRANGE: dict[str, tuple[httpx.Response, str]] = {
         "Too long.",
     ),
 }
+
+
+WHOLE = {
+    "half an emoji": "$5.00 \\ud83d",
+    "two halves of one": "$5.00 \\ud83d\\ude00",
+    "no UTF-8": "$5.00 \xff",
+}
+
+
+@pytest.mark.parametrize("case", WHOLE)
+def test_an_answer_with_a_broken_letter_is_read_and_not_paid_for_again(
+    case: str, run: Run, service: respx.MockRouter
+) -> None:
+    content = b'{"choices": [{"message": {"content": "%s"}}]}' % WHOLE[case].encode("latin-1")
+    route = service.post(COMPLETIONS).mock(return_value=httpx.Response(200, content=content))
+    [found] = run("https://service.test/v1", ["a mug"], store="kept.sqlite")
+    assert found.price == 5
+    assert len(route.calls) == 1
+    (found.text or "").encode()
+    again = run("https://service.test/v1", ["a mug"], store="kept.sqlite")
+    assert again == [found]
+    assert len(route.calls) == 1
+
+
+def test_a_number_that_is_none_in_an_answer_strikes_no_run(run: Run, service: respx.MockRouter) -> None:
+    tokens = b'[{"token": "$5", "logprob": NaN, "top_logprobs": [{"token": "$5", "logprob": -Infinity}]}]'
+    content = b'{"choices": [{"message": {"content": "$5"}, "logprobs": {"content": %s}}]}' % tokens
+    service.post(COMPLETIONS).mock(return_value=httpx.Response(200, content=content))
+    assert [each.price for each in run("https://service.test/v1", texts(2))] == [5, 5]
+
+
+@pytest.mark.parametrize("tokens", [2**63, 2**70, 10**40, -1, "many", True, None, 1e300])
+def test_tokens_that_no_answer_can_have_are_not_counted(
+    tokens: Any, run: Run, service: respx.MockRouter
+) -> None:
+    usage = {"prompt_tokens": tokens, "completion_tokens": 3}
+    body = {"choices": [{"message": {"content": "$5"}}], "usage": usage}
+    service.post(COMPLETIONS).mock(side_effect=lambda _: httpx.Response(200, content=json.dumps(body)))
+    found = run("https://service.test/v1", texts(3), store="kept.sqlite")
+    assert [each.price for each in found] == [5, 5, 5]
+    assert found[0].usage.prompt_tokens in {0, 1}
+    assert found[0].usage.completion_tokens == 3
+
+
+HALF = Item(title="a mug", id="whole")
+object.__setattr__(HALF, "id", "half \ud83d of an id")  # however it came by it
+POISON: list[Any] = [
+    HALF,
+    "half \ud83d of a text",
+    " ",
+    None,
+    5,
+    object(),
+]
+
+
+@pytest.mark.parametrize("store", [None, "kept.sqlite"])
+def test_poison_among_the_items_strikes_only_itself(store: str | None, run: Run) -> None:
+    items: list[Any] = [*texts(20), *POISON, *[f"further {number}" for number in range(20)]]
+    with StubService() as service:
+        found = run(service.url, items, store=store)
+        assert service.sent == 41
+    unpriced = [place for place, each in enumerate(found) if each.price is None]
+    assert unpriced == list(range(21, 26))
+    assert "lone surrogate" in (found[21].error or "")
+    assert all(each.error for each in found if each.price is None)
+    Predictions(found).to_csv("found.csv")
+    assert len(Path("found.csv").read_text("utf-8").splitlines()) >= 47
+
+
+def test_a_formatter_that_fails_on_an_item_strikes_only_that(run: Run) -> None:
+    class Picky(ChatFormatter):
+        def prompt(self, item: Any) -> list[dict[str, str]]:
+            if "number 3" in str(item):
+                raise KeyError("no such category")
+            return super().prompt(item)
+
+    with StubService() as service:
+        found = run(service.url, texts(6), formatter=Picky())
+    assert [each.price is None for each in found] == [False, False, False, True, False, False]
+    assert "KeyError" in (found[3].error or "")
 
 
 @pytest.mark.parametrize("case", STRANGE)

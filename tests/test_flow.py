@@ -315,6 +315,9 @@ def is_b(row: Answer) -> bool:
         ({"retry-after": "inf"}, None),
         ({"retry-after": "nan"}, None),
         ({"retry-after": ""}, None),
+        ({"retry-after": "1e300"}, 30 * 86_400.0),
+        ({"retry-after-ms": "1e300"}, 30 * 86_400.0),
+        ({"retry-after": "1" * 20_000}, None),
     ],
 )
 def test_the_wait_that_a_service_asks_for_is_read_in_one_place(

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 
 import finetune_pricer
 
@@ -24,6 +25,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # Data flows down this list; a room imports from its own line and from those above it.
 FLOW = [
+    {"_escape"},
     {"errors"},
     {
         "_chat_protocol",
@@ -83,6 +85,7 @@ LATE = {
         "providers.lookup",
         "providers.provider",
     ): "pydantic costs as much to import as all else here",
+    ("_service.requests", "_service.connections"): "it stands on httpx2, which only who asks a service needs",
     ("tune.queries", "tune.records"): "pydantic costs as much to import as all else here",
     ("tune.spec", "tune.records"): "pydantic costs as much to import as all else here",
     ("evaluate.baselines", "_methods.features"): "it stands on scipy, which is an extra",
@@ -267,6 +270,41 @@ def code_lines(name: str) -> list[str]:
             for number in range(node.lineno, (node.end_lineno or node.lineno) + 1):
                 lines[number - 1] = ""
     return [line.partition("  # ")[0] for line in lines if not line.lstrip().startswith("#")]
+
+
+# Other systems.
+
+
+def test_text_is_read_and_written_in_a_named_encoding() -> None:
+    for name in MODULES:
+        for node in ast.walk(tree_of(name)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and is_text(node):
+                named = {keyword.arg for keyword in node.keywords}
+                assert "encoding" in named, f"{name}, line {node.lineno}: what encoding?"
+
+
+def is_text(call: ast.Call) -> bool:
+    """Whether a method is called that reads or writes a file as text."""
+    word = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+    first = call.args[0].value if call.args and isinstance(call.args[0], ast.Constant) else ""
+    is_mode = word == "open" and isinstance(first, str) and re.fullmatch(r"[rwax]\+?t?", first) is not None
+    return is_mode or word in {"read_text", "write_text"}
+
+
+def test_each_place_that_handles_a_system_is_there() -> None:
+    places = re.findall(r"`([\w/]+\.py):(\w+)` \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    assert len(places) >= 12
+    for file, word in places:
+        path = SOURCE / file if (SOURCE / file).exists() else ROOT / file
+        assert re.search(rf"^\s*(async )?(def|class) {word}\b", path.read_text(), re.MULTILINE), (file, word)
+
+
+def test_the_workflow_runs_the_tests_on_three_systems() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text())
+    systems = workflow["jobs"]["tests"]["strategy"]["matrix"]["os"]
+    assert [system.partition("-")[0] for system in systems] == ["ubuntu", "macos", "windows"]
+    steps = [step.get("run", "") for job in workflow["jobs"].values() for step in job["steps"]]
+    assert any("pytest" in step for step in steps)
 
 
 # Public names.

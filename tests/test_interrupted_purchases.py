@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from finetune_pricer import JsonlWriter, MadeUpCatalogue, TrainingFile
-from finetune_pricer.errors import FileAccessError, NotFound
+from finetune_pricer.errors import FileAccessError, NotFound, ServiceUnavailable
 from finetune_pricer.providers import Provider
 from finetune_pricer.tune import UploadedFile
 from shop import DOORS, Door, Killed, Shop
 
 POST_FILE, POST_JOB = "POST /files", "POST /fine_tuning/jobs"
-LIST_FILES, LIST_JOBS = "GET /files", "GET /fine_tuning/jobs"
+LIST_JOBS = "GET /fine_tuning/jobs"
 WHOLE_SEARCH = [2.0, 4.0, 8.0, 16.0]
 
 
@@ -56,23 +56,32 @@ def test_a_job_that_was_made_is_found_at_the_first_look_and_noted(
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_a_job_that_was_never_made_is_searched_for_and_bought(door: Door, training: TrainingFile) -> None:
+def test_a_job_that_was_never_made_is_searched_for_and_bought_when_the_user_says_so(
+    door: Door, training: TrainingFile
+) -> None:
     shop = Shop(["killed"])
     interrupt(shop, door, training)
-    assert shop.create(door, training) == "ftjob-0"
-    assert shop.counts[POST_JOB] == 1
+    with pytest.raises(ServiceUnavailable, match="again=True asks anew"):
+        shop.create(door, training)
     assert shop.naps == WHOLE_SEARCH
+    assert shop.create(door, training, again=True) == "ftjob-0"
+    assert shop.counts[POST_JOB] == 1
     shop.asked.clear()
     assert shop.create(door, training) == "ftjob-0"
     assert shop.counts == {f"{LIST_JOBS}/ftjob-0": 1}
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_a_search_that_found_nothing_is_not_made_again(door: Door, training: TrainingFile) -> None:
+def test_an_entry_stays_open_until_what_is_asked_for_in_its_place_is_bought(
+    door: Door, training: TrainingFile
+) -> None:
     shop = Shop(["killed", "refused"])
     interrupt(shop, door, training)
     with pytest.raises(ValueError, match="no"):
+        shop.create(door, training, again=True)
+    with pytest.raises(ServiceUnavailable, match="again=True asks anew"):
         shop.create(door, training)
+    shop.create(door, training, again=True)
     shop.naps.clear()
     shop.create(door, training)
     assert not shop.naps
@@ -102,7 +111,11 @@ def test_a_job_of_a_file_that_the_journal_does_not_know_is_found_by_its_metadata
     shop.file_outcomes = ["killed"]
     interrupt(shop, door, training if unknown == "training" else validation, seed=1)
     shop.jobs[0][f"{unknown}_file"] = None  # what shows no file was not made of one that is unknown
-    assert shop.create(door, training, validation=validation) == f"ftjob-{0 if keeps_metadata else 1}"
+    if keeps_metadata:
+        assert shop.create(door, training, validation=validation) == "ftjob-0"
+        return
+    with pytest.raises(ServiceUnavailable, match="again=True asks anew"):
+        shop.create(door, training, validation=validation)
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -165,7 +178,7 @@ def test_a_file_is_looked_for_before_it_is_sent_again(
     assert shop.naps == ([] if is_made else WHOLE_SEARCH)
     shop.asked.clear()
     shop.create(door, training, seed=1)
-    assert (shop.counts[LIST_FILES], shop.counts[POST_FILE]) == (0, 0)
+    assert shop.counts[POST_FILE] == 0
 
 
 @pytest.mark.parametrize("door", DOORS)

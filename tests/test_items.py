@@ -2,6 +2,7 @@
 
 import dataclasses
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -60,10 +61,20 @@ def test_a_price_is_a_number_or_a_text_with_one_or_none(price: Any, read: float 
         ({"title": "Lamp", "weight": [1]}, r"weight: must be a finite number, not \[1\]"),
         ({"title": 5}, "title: must be text, not int"),
         ({"title": "\ud83d"}, "title: holds half a character"),
+        ({"title": "Lamp", "id": "a\ud83d"}, r"item 'a\\ud83d': id: holds half a character"),
+        ({"title": "Lamp", "id": 10**5000}, "id: a number of thousands of digits is no id"),
+        (
+            {"title": "Lamp", "price": 10**400},
+            "price: a price must be a finite number of at least 0, not inf",
+        ),
+        ({"title": "Lamp", "price": Fraction(10**400)}, "price: a price must be a finite number"),
+        ({"title": "Lamp", "price": 10**5000}, "price: a price must be a finite number"),
+        ({"title": "Lamp", "weight": 10**400}, "weight: must be a finite number, not inf"),
+        ({"title": "Lamp", "weight": -(10**5000)}, "weight: must be a finite number, not inf"),
         ({}, "has no text: give a summary, a full text or a title"),
         ({"id": "x-1", "title": " ", "summary": "", "full": "\n"}, "item 'x-1' has no text"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "item",
 )
 def test_what_cannot_be_an_item_is_named_with_its_field(fields: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidItem, match=words):
@@ -178,6 +189,27 @@ def test_all_bad_rows_are_listed_together_with_their_numbers() -> None:
         (5, "price"),
     ]
     assert caught.value.problems[2].value == "'free'"
+
+
+def test_half_a_character_in_a_frame_is_a_bad_row_like_any_other() -> None:
+    titles = [f"thing {n}" for n in range(10_010)]
+    titles[3] = titles[10_003] = "half \ud83d"
+    frame = pd.DataFrame({"title": pd.Series(titles, dtype=object), "price": 5.0})
+    frame.loc[10_005, "price"] = -1.0
+    with pytest.raises(InvalidRows, match=r"3 of 10,010 rows of the frame") as caught:
+        ItemDataset.from_pandas(frame)
+    assert "row 4: title = 'half \\ud83d': holds half a character" in str(caught.value)
+    items = ItemDataset.from_pandas(frame, on_error="skip")
+    assert [problem.row for problem in items.skipped] == [4, 10_004, 10_006]
+    assert [item.title for item in items][-2:] == ["thing 10008", "thing 10009"]
+
+
+@pytest.mark.parametrize("price", [10**400, "9" * 400], ids=["a number", "a text"])
+def test_a_price_that_no_computer_holds_is_a_bad_row(price: Any) -> None:
+    columns = {"title": ["Lamp", "Mat"], "price": [price, 5], "weight": [1, 10**400]}
+    frame = pd.DataFrame({name: pd.Series(cells, dtype=object) for name, cells in columns.items()})
+    items = ItemDataset.from_pandas(frame, on_error="skip")
+    assert [(item.title, item.price, item.weight) for item in items] == [("Mat", 5.0, None)]
 
 
 def test_three_splits_unpack() -> None:

@@ -34,7 +34,6 @@ def test_the_journal_tells_services_and_accounts_apart(tmp_path: Path) -> None:
         entry = one.begin("job", "spec")
         one.complete(entry, "ftjob-1")
         for other in (
-            client_of("b"),
             client_of(base_url="https://other.test/v1"),
             client_of(project="p"),
             client_of(organization="o"),
@@ -50,7 +49,6 @@ def test_a_password_in_an_address_is_not_written_down(tmp_path: Path) -> None:
     with Journal(tmp_path / "j.db") as journal:
         client = client_of(base_url="https://me:hunter2@service.test/v1")
         journal.for_client(client).begin("job", "spec")
-        assert journal.for_client(client_of()).find("job", "spec") is None
     assert b"hunter2" not in b"".join(path.read_bytes() for path in tmp_path.glob("j.db*"))
 
 
@@ -60,6 +58,63 @@ def test_with_a_project_the_key_may_change(tmp_path: Path) -> None:
         new = client_of("new", project="p")
         entry = journal.for_client(old).begin("file", "content")
         assert journal.for_client(new).find("file", "content") == entry
+
+
+@pytest.mark.parametrize("settings", [{}, {"organization": "o"}], ids=["no organization", "an organization"])
+def test_entries_of_another_key_are_found_after_those_of_ones_own(
+    tmp_path: Path, settings: dict[str, str]
+) -> None:
+    with Journal(tmp_path / "j.db") as journal:
+        old, new = (journal.for_client(client_of(key, **settings)) for key in ("old", "new"))
+        for account, name in [(new, "1"), (old, "2"), (new, "3"), (old, "4")]:
+            account.add("job", "spec", f"ftjob-{name}")
+        found = new.find_all("job", "spec")
+    assert [entry.id for entry in found] == ["ftjob-3", "ftjob-1", "ftjob-4", "ftjob-2"]
+    assert [entry.is_of_this_key for entry in found] == [True, True, False, False]
+
+
+@pytest.mark.parametrize("damage", ["table gone", "locked", "damaged"])
+def test_a_journal_that_cannot_be_used_says_that_what_it_notes_may_exist(
+    tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetune_pricer._sqlite._PATIENCE", 0.1)
+    path = tmp_path / "j.db"
+    words = r"cannot use the journal '.*j\.db'.*may have been bought.*look with FineTuneJob\.list\(client\)"
+    with Journal(path) as journal:
+        account = journal.for_client(client_of())
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            if damage == "table gone":
+                other.execute("DROP TABLE bought")
+            else:
+                other.execute("BEGIN EXCLUSIVE")
+            with pytest.raises(FileAccessError, match=words):
+                account.begin("job", "spec")
+    if damage == "damaged":
+        for file in tmp_path.glob("j.db*"):
+            if file.is_file():
+                file.write_bytes(b"no database " * 1000)
+        with pytest.raises(FileAccessError, match=words):
+            Journal(path)
+
+
+def test_a_new_journal_is_opened_while_another_thread_changes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite does not always wait where two change the mode of a new file; then it is tried again."""
+    with closing(sqlite3.connect(tmp_path / "j.db", isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        naps: list[float] = []
+
+        def let_go(seconds: float) -> None:
+            naps.append(seconds)
+            if other.in_transaction:
+                other.execute("ROLLBACK")
+
+        monkeypatch.setattr("finetune_pricer._sqlite.time.sleep", let_go)
+        monkeypatch.setattr("finetune_pricer._sqlite._PATIENCE", 0.05)
+        with Journal(tmp_path / "j.db") as journal:
+            journal.for_client(client_of()).begin("job", "spec")
+    assert naps
 
 
 def test_a_journal_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
@@ -137,7 +192,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 def test_the_file_is_closed_behind_a_with(tmp_path: Path) -> None:
     with Journal(tmp_path / "j.db") as journal:
         account = journal.for_client(client_of())
-    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+    with pytest.raises(FileAccessError, match="closed"):
         account.find("job", "spec")
 
 
@@ -180,14 +235,14 @@ def test_a_name_at_a_service_is_known_to_all_accounts_there_and_to_no_other_serv
     account.add("file", "content", "file-1")
     account.add("file", "more", "file-2")
     elsewhere.add("file", "content", "file-1")
-    assert [one.has_id("file-1") for one in (account, neighbour, elsewhere)] == [True, True, True]
-    assert not account.has_id("file-3")
-    assert not elsewhere.has_id("file-2")
+    assert [one.what_is("file-1") for one in (account, neighbour, elsewhere)] == ["content"] * 3
+    assert not account.what_is("file-3")
+    assert not elsewhere.what_is("file-2")
     account.forget_id("file-1")
     assert account.find("file", "content") is None
-    assert not neighbour.has_id("file-1")
-    assert account.has_id("file-2")
-    assert elsewhere.has_id("file-1")
+    assert not neighbour.what_is("file-1")
+    assert account.what_is("file-2")
+    assert elsewhere.what_is("file-1")
 
 
 def try_lock(account: Account, kind: str = "job", what: str = "spec") -> AcquireReturnProxy[FileLock] | None:
@@ -212,7 +267,7 @@ def test_only_who_asks_for_the_same_thing_waits(journal: Journal, tmp_path: Path
     for other in (
         try_lock(account, "file"),
         try_lock(account, what="other"),
-        try_lock(journal.for_client(client_of("b"))),
+        try_lock(journal.for_client(client_of(project="p"))),
         try_lock(journal.for_client(client_of(base_url="https://other.test/v1"))),
     ):
         assert other is not None
@@ -224,11 +279,12 @@ def test_only_who_asks_for_the_same_thing_waits(journal: Journal, tmp_path: Path
     again.lock.release()
 
 
-def test_a_lock_has_the_name_that_an_earlier_version_gives_it(journal: Journal) -> None:
-    """Or two versions that run at once would not wait for each other."""
+def test_a_lock_has_the_same_name_for_all_keys_and_versions(journal: Journal) -> None:
+    """Or two that run at once, such as before and after a rotation, would not wait for each other."""
     held = try_lock(journal.for_client(client_of()))
+    assert try_lock(journal.for_client(client_of("another key"))) is None
     assert held is not None
-    words = "https://service.test/v1\nkey d42817e957112046\njob\nspec"
+    words = "https://service.test/v1\n\njob\nspec"
     name = f"{hashlib.sha256(words.encode()).hexdigest()[:32]}.lock"
     assert [path.name for path in journal.path.with_name("j.db.locks").iterdir()] == [name]
     held.lock.release()
@@ -251,3 +307,55 @@ def test_a_folder_in_which_nothing_can_be_locked_is_named(journal: Journal) -> N
     journal.path.with_name("j.db.locks").write_text("no folder")
     with pytest.raises(FileAccessError, match=r"cannot lock '.*j\.db\.locks' \(.*\); choose another path"):
         try_lock(journal.for_client(client_of()))
+
+
+def test_a_batch_is_found_by_any_of_its_questions_the_newest_first(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j.db") as journal:
+        account = journal.for_client(client_of())
+        first = account.begin_batch("file-1", ["a", "b"])
+        second = account.begin_batch("file-2", ["b", "c"])
+        account.complete_batch(first.token, "batch_1")
+        assert account.find_batches(["b"]) == [second, first._replace(id="batch_1")]
+        assert account.find_batches(["c", "d"]) == [second]
+        assert account.find_batches(["d"]) == account.find_batches([]) == []
+        assert len(account.find_batches([f"other {number}" for number in range(2_000)] + ["a"])) == 1
+        assert (account.has_batch("batch_1"), account.has_batch("batch_2")) == (True, False)
+        account.add_batch("file-2", "batch_2", ["b", "c"])
+        account.add_batch("file-3", "batch_3", ["c"])
+        assert [batch.id for batch in account.find_batches(["c"])] == ["batch_3", "batch_2"]
+        account.forget_batch(first.token)
+        assert account.find_batches(["a"]) == []
+        stranger = journal.for_client(client_of("b", project="p"))
+        assert stranger.find_batches(["b"]) == []
+        (after_a_rotation,) = journal.for_client(client_of("b")).find_batches(["b"])
+        assert (after_a_rotation.id, after_a_rotation.is_of_this_key) == ("batch_2", False)
+
+
+def test_a_journal_of_the_version_before_learns_to_hold_batches(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    with Journal(path) as journal:
+        entry = journal.for_client(client_of()).begin("job", "spec")
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("DROP TABLE questions")
+        database.execute("PRAGMA user_version = 1")
+    with Journal(path) as journal:
+        account = journal.for_client(client_of())
+        assert account.find("job", "spec") == entry
+        account.begin_batch("file-1", ["a"])
+        assert len(account.find_batches(["a"])) == 1
+
+
+def test_a_journal_that_fails_in_the_middle_says_which_and_what_to_do(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j.db") as journal:
+        account = journal.for_client(client_of())
+        batch = account.begin_batch("file-1", ["a"])
+        with closing(sqlite3.connect(tmp_path / "j.db")) as database:
+            database.execute("DROP TABLE questions")
+        for call in (
+            lambda: account.begin_batch("file-2", ["a"]),
+            lambda: account.add_batch("file-2", "batch_2", ["a"]),
+            lambda: account.find_batches(["a"]),
+            lambda: account.forget_batch(batch.token),
+        ):
+            with pytest.raises(FileAccessError, match=r"journal '.*j\.db' .*before you use another journal"):
+                call()

@@ -1,11 +1,13 @@
 """Answers kept on disk: a run that was killed goes on where it was, and asks for nothing twice."""
 
 import asyncio
+import json
 import random
 import sqlite3
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from finetune_pricer.errors import FileAccessError
 from finetune_pricer.predict import engine
 from stub_service import Behaviour, StubService
 
+KEY = "sk-secret-of-mine"
 ROOT = Path(__file__).parents[1]
 DOCUMENTED_QUERY = "SELECT item_id, reply FROM answers WHERE model = 'm' ORDER BY received_at"
 
@@ -33,7 +36,7 @@ def stub() -> Iterator[StubService]:
 
 @pytest.fixture
 def asking(stub: StubService) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=stub.url, api_key="sk-secret-of-mine") as client:
+    with openai.OpenAI(base_url=stub.url, api_key=KEY) as client:
         yield client
 
 
@@ -52,7 +55,7 @@ def test_one_item_at_a_time_and_async_use_the_same_answers(stub: StubService, as
     one = Predictor(asking, "m", store="kept.sqlite").predict("a mug")
 
     async def run() -> Any:
-        async with openai.AsyncOpenAI(base_url=stub.url, api_key="x") as client:
+        async with openai.AsyncOpenAI(base_url=stub.url, api_key=KEY) as client:
             predictor = AsyncPredictor(client, "m", store="kept.sqlite")
             return await predictor.predict("a mug"), list(await predictor.predict_many(["a mug"]))
 
@@ -135,20 +138,6 @@ def test_no_key_and_no_prompt_is_kept(asking: openai.OpenAI) -> None:
     assert b"secret" not in written
 
 
-def test_a_full_disk_is_said_and_nothing_further_is_asked(stub: StubService, asking: openai.OpenAI) -> None:
-    predictor = Predictor(asking, "m", store="kept.sqlite", concurrency=4)
-    predictor.predict_many(texts(20))
-    assert predictor._dialogue.store is not None
-    # SQLite's own limit on pages gives the same error as a full disk.
-    predictor._dialogue.store._database.execute("PRAGMA max_page_count = 12")
-    with pytest.raises(FileAccessError, match=r"kept\.sqlite.*full"):
-        predictor.predict_many([f"other {number}" for number in range(2_000)])
-    assert stub.sent < 400
-    predictor._dialogue.store._database.execute("PRAGMA max_page_count = 100000")
-    assert [found.price is not None for found in predictor.predict_many(texts(20))] == [True] * 20
-    assert stub.stats()["answered_again"] == 0
-
-
 def test_a_store_that_cannot_be_opened_is_said_before_anything_is_asked(asking: openai.OpenAI) -> None:
     Path("folder").mkdir()
     with pytest.raises(FileAccessError, match="folder"):
@@ -166,6 +155,43 @@ def test_an_answer_that_cannot_be_read_any_more_is_asked_for_again(
         found = Predictor(asking, "m", store="kept.sqlite").predict_many(texts(3))
         assert all(prediction.price is not None for prediction in found)
     assert stub.sent == 4
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "answer = 'text'",
+        "answer = '[1, 2]'",
+        "answer = 7",
+        "answer = x''",
+        "answer = zeroblob(1000000)",
+        "latency = 'soon'",
+        "latency = -1",
+        "received_at = 'once'",
+    ],
+)
+def test_a_row_that_somebody_has_edited_ends_no_run(
+    damage: str, stub: StubService, asking: openai.OpenAI
+) -> None:
+    Predictor(asking, "m", store="kept.sqlite").predict_many(texts(3))
+    with sqlite3.connect("kept.sqlite") as database:
+        database.execute(f"UPDATE answers SET {damage} WHERE key = (SELECT min(key) FROM answers)")
+    database.close()
+    found = Predictor(asking, "m", store="kept.sqlite").predict_many(texts(3))
+    assert all(prediction.price is not None for prediction in found)
+    assert stub.sent == (3 if "received" in damage else 4)
+
+
+@pytest.mark.parametrize("kept", [[1, 2], {"choices": 3}, {}, None, "text"])
+def test_a_row_that_holds_no_answer_is_asked_for_again(
+    kept: Any, stub: StubService, asking: openai.OpenAI
+) -> None:
+    Predictor(asking, "m", store="kept.sqlite").predict("a mug")
+    with sqlite3.connect("kept.sqlite") as database:
+        database.execute("UPDATE answers SET answer = ?", (zlib.compress(json.dumps(kept).encode()),))
+    database.close()
+    assert Predictor(asking, "m", store="kept.sqlite").predict("a mug").price is not None
+    assert stub.sent == 2
 
 
 CHILD = """

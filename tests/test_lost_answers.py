@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import httpx2
 import pytest
@@ -22,6 +22,7 @@ from finetune_pricer.errors import (
     ServiceUnavailable,
     TrainingNotAvailable,
 )
+from finetune_pricer.providers import Provider
 from shop import DOORS, Door, Outcome, Shop
 
 POST_JOB = "POST /fine_tuning/jobs"
@@ -43,6 +44,15 @@ def validation(tmp_path: Path) -> TrainingFile:
     return write(8, tmp_path / "validation.jsonl")
 
 
+def stop_after_loss(shop: Shop, door: Door, training: TrainingFile, **options: Any) -> None:
+    """Ask for a job whose request is lost: no other job is taken for it, and it is not asked for again."""
+    shop.outcomes = ["lost"]
+    shop.asked.clear()
+    with pytest.raises(ServiceUnavailable, match=r"the job was asked for at .* again=True asks anew"):
+        shop.create(door, training, **options)
+    assert shop.counts[POST_JOB] == 1
+
+
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("keeps_metadata", [True, False])
 def test_a_gateway_that_passes_a_request_on_late_is_waited_for(
@@ -62,7 +72,7 @@ def test_a_429_was_not_taken_so_the_same_request_is_sent_again_without_a_search(
     shop = Shop(["busy", "busy"])
     shop.create(door, training)
     assert shop.counts[POST_JOB] == 3
-    assert shop.counts[LIST_JOBS] == 1  # before the purchase
+    assert shop.counts[LIST_JOBS] == 3  # by metadata and by files before the purchase, and once after it
     assert not set(shop.naps) & {2.0, 4.0, 8.0, 16.0}
 
 
@@ -85,9 +95,8 @@ def test_a_job_that_another_request_of_ours_bought_is_not_the_lost_one(
 ) -> None:
     shop = Shop(keeps_metadata=False)
     first = shop.create(door, training, suffix="one")  # a service does not show the suffix that was asked for
-    shop.outcomes = ["lost"]
-    assert shop.create(door, training, suffix="two") != first
-    assert len(shop.jobs) == 2
+    assert shop.jobs[0]["id"] == first
+    stop_after_loss(shop, door, training, suffix="two")
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -99,9 +108,7 @@ def test_a_job_that_carries_the_metadata_of_another_spec_is_not_the_lost_one(
     monkeypatch.setenv("FINETUNE_PRICER_HOME", str(tmp_path / "another machine"))
     shop.create(door, training, suffix="two")  # so that the file is known there
     shop.jobs[0]["training_file"] = shop.jobs[1]["training_file"]
-    shop.outcomes = ["lost"]
-    assert shop.create(door, training, suffix="three") == "ftjob-2"
-    assert len(shop.jobs) == 3
+    stop_after_loss(shop, door, training, suffix="three")
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -127,8 +134,7 @@ def test_a_job_with_other_settings_is_not_the_lost_one(
     shop.create(door, training, suffix="one")
     shop.jobs[0]["hyperparameters"] = hyperparameters
     shop.jobs[0]["id"] = "ftjob-of-somebody"  # which our journal does not know
-    shop.outcomes = ["lost"]
-    assert shop.create(door, training, epochs=2, batch_size=8) == "ftjob-1"
+    stop_after_loss(shop, door, training, epochs=2, batch_size=8)
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -138,8 +144,7 @@ def test_a_job_with_another_validation_file_is_not_the_lost_one(
     shop = Shop(keeps_metadata=False)
     shop.create(door, training)
     shop.jobs[0]["id"] = "ftjob-of-somebody"
-    shop.outcomes = ["lost"]
-    assert shop.create(door, training, validation=validation) == "ftjob-1"
+    stop_after_loss(shop, door, training, validation=validation)
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -218,19 +223,58 @@ def test_a_service_says_when_to_send_again_but_not_later_than_in_five_minutes(
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_a_request_is_sent_three_times_and_the_next_call_searches_first(
+def test_a_lost_request_is_sent_once_and_never_forgotten_but_by_the_user(
+    door: Door, training: TrainingFile
+) -> None:
+    shop = Shop()
+    stop_after_loss(shop, door, training)
+    assert shop.naps == WHOLE_SEARCH
+    for _ in range(2):  # nothing is forgotten by looking for it
+        shop.naps.clear()
+        with pytest.raises(ServiceUnavailable, match=r"is not known.* asked for at .* again=True asks anew"):
+            shop.create(door, training)
+        assert (shop.counts[POST_JOB], shop.naps) == (1, WHOLE_SEARCH)
+    assert shop.create(door, training, again=True) == "ftjob-0"
+    shop.naps.clear()
+    assert shop.create(door, training) == "ftjob-0"
+    assert not shop.naps
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_job_that_comes_into_being_long_after_its_request_was_lost_is_found(
+    door: Door, training: TrainingFile
+) -> None:
+    lists = 2 * len([0.0, *WHOLE_SEARCH])  # for each look one by the metadata, and one of all jobs
+    shop = Shop(["made and lost"], looks_before_shown=2 * lists + 2)
+    for _ in range(2):
+        with pytest.raises(ServiceUnavailable):
+            shop.create(door, training)
+    assert shop.create(door, training) == "ftjob-0"
+    assert shop.counts[POST_JOB] == len(shop.jobs) == 1
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_service_that_honours_the_idempotency_key_is_asked_again(
     door: Door, training: TrainingFile
 ) -> None:
     shop = Shop(["lost"] * 3)
-    words = r"in time.*; call again with the same arguments: it looks for the job before it asks for one"
-    with pytest.raises(ServiceUnavailable, match=words):
-        shop.create(door, training)
+    provider = Provider.model_validate({"name": "own", "idempotency": True})
+    with pytest.raises(ServiceUnavailable, match="again=True asks anew"):
+        shop.create(door, training, provider=provider)
     assert shop.counts[POST_JOB] == 3
     assert shop.naps == [*WHOLE_SEARCH, 1.0, *WHOLE_SEARCH, 1.0, *WHOLE_SEARCH]
-    shop.naps.clear()
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_after_a_lost_again_an_older_job_of_the_spec_is_given_and_nothing_bought(
+    door: Door, training: TrainingFile
+) -> None:
+    shop = Shop(["answer", "broken"], keeps_metadata=False)
     shop.create(door, training)
-    assert shop.naps == WHOLE_SEARCH
-    assert len(shop.jobs) == 1
+    with pytest.raises(ServiceUnavailable):
+        shop.create(door, training, again=True)
+    assert shop.create(door, training) == "ftjob-0"
+    assert shop.counts[POST_JOB] == 2
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -239,7 +283,7 @@ def test_what_was_certainly_not_taken_is_neither_searched_for_nor_remembered(
     door: Door, training: TrainingFile, outcome: Outcome
 ) -> None:
     shop = Shop([outcome] * 3)
-    with pytest.raises(ServiceUnavailable, match="call again with the same arguments"):
+    with pytest.raises(ServiceUnavailable):
         shop.create(door, training)
     assert shop.naps == [1.0, 1.0]
     shop.naps.clear()
@@ -249,21 +293,22 @@ def test_what_was_certainly_not_taken_is_neither_searched_for_nor_remembered(
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("then", [["busy", "busy"], ["no connection", "busy"], ["refused"]], ids=str)
-def test_a_request_that_was_lost_stays_open_whatever_the_later_answers_are(
+def test_a_request_that_was_lost_stays_open_whatever_the_answers_to_its_repetitions_are(
     door: Door, training: TrainingFile, then: list[Outcome]
 ) -> None:
+    provider = Provider.model_validate({"name": "own", "idempotency": True})
     lists = 2 * len([0.0, *WHOLE_SEARCH])  # the gateway passes the job on just after the search
     shop = Shop(["made and lost", *then], keeps_metadata=False, looks_before_shown=lists)
     with pytest.raises((ServiceUnavailable, RequestRejected)):
-        shop.create(door, training)
-    assert shop.create(door, training) == "ftjob-0"
+        shop.create(door, training, provider=provider)
+    assert shop.create(door, training, provider=provider) == "ftjob-0"
     assert len(shop.jobs) == 1
 
 
 @pytest.mark.parametrize("door", DOORS)
 def test_a_search_that_fails_decides_nothing(door: Door, training: TrainingFile) -> None:
-    shop = Shop(["made and lost"], list_outcomes=["answer", "broken"], keeps_metadata=False)
-    with pytest.raises(ServiceUnavailable, match=r"in time.*; call again with the same arguments") as caught:
+    shop = Shop(["made and lost"], list_outcomes=["answer", "answer", "broken"], keeps_metadata=False)
+    with pytest.raises(ServiceUnavailable, match=r"in time.*; the job was asked for at") as caught:
         shop.create(door, training)
     assert "broke" in str(caught.value.__cause__)
     assert shop.counts[POST_JOB] == 1
@@ -308,26 +353,22 @@ def test_a_service_that_can_filter_is_asked_for_the_jobs_of_the_spec_alone(
     with pytest.raises(NotFound):
         shop.find(door, training)
     lists = [request.url.params for request in shop.asked if request.url.path.endswith("/jobs")]
-    spec = shop.asked[-1].url.params["metadata[finetune_pricer_spec]"]
-    assert [params.get("metadata[finetune_pricer_spec]") for params in lists if "limit" in params] == [
-        spec
-    ] * 3
+    filters = [params.get("metadata[finetune_pricer_spec]") for params in lists if "limit" in params]
+    spec, search = filters[0], [filters[0], None]  # at last all are read, for one without metadata
+    assert filters == [*search, spec, spec, *search]
 
 
 @pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize(("others", "is_found"), [(9, True), (10, False)])
 @pytest.mark.parametrize("keeps_metadata", [True, False])
-def test_a_search_ends_after_ten_pages(
-    door: Door, training: TrainingFile, others: int, *, is_found: bool, keeps_metadata: bool
-) -> None:
+def test_a_search_reads_the_whole_list(door: Door, training: TrainingFile, *, keeps_metadata: bool) -> None:
     shop = Shop(["made and lost"], page_size=1, keeps_metadata=keeps_metadata)
 
     def crowd(request: httpx2.Request) -> None:
         if shop.counts[POST_JOB] == 1 and request.method == "GET" and len(shop.jobs) == 1:
-            shop.jobs += [{"id": f"ftjob-other-{number}"} for number in range(others)]
+            shop.jobs += [{"id": f"ftjob-other-{number}"} for number in range(30)]
 
     shop.on_request = crowd
-    assert shop.create(door, training) == ("ftjob-0" if is_found else "ftjob-1")
+    assert shop.create(door, training) == "ftjob-0"
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -374,7 +415,7 @@ def test_a_job_that_the_service_has_lost_is_said_to_be_and_another_is_found_or_b
     shop.create(door, training, again=True)
     del shop.jobs[1]
     assert shop.find(door, training) == shop.create(door, training) == "ftjob-0"
-    message = "the service no longer knows job 'ftjob-1'; asking for a new one"
+    message = "the service no longer knows job 'ftjob-1'"
     assert ("finetune_pricer", logging.WARNING, message) in caplog.record_tuples
     shop.jobs.clear()
     assert shop.create(door, training) == "ftjob-2"

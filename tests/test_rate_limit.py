@@ -157,6 +157,12 @@ def test_answers_that_become_slow_stop_the_growth() -> None:
         ("120ms", 0.12),
         ("soon", None),
         (None, None),
+        ("1e300", 30 * 86_400),
+        ("9" * 20, 30 * 86_400),
+        ("99999999h", 30 * 86_400),
+        ("1" * 20_000, None),
+        ("1." * 20_000, None),
+        ("1m" * 20_000, None),
     ],
 )
 def test_waits_are_read_as_services_write_them(text: str | None, seconds: float | None) -> None:

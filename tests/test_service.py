@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import httpx2
 import openai
 import pytest
 import respx
@@ -79,11 +80,38 @@ def test_a_short_word_for_a_key_is_not_cut_out_of_the_language(service: respx.Mo
         requests.send(client, requests.get_file("f-1"))
 
 
-def test_a_password_in_the_address_is_not_shown(service: respx.MockRouter) -> None:
-    service.get("/files/f-1").mock(side_effect=httpx.ConnectError("refused"))
+@pytest.mark.parametrize("key", ["hunter2", "a-b-c", "pass word 1"])
+def test_a_short_key_that_is_no_word_is_cut_out_where_it_stands_alone(
+    service: respx.MockRouter, key: str
+) -> None:
+    service.get("/files/f-1").mock(refusal(404, f"key {key!r} may not read {key}s"))
     with (
-        openai.OpenAI(api_key=KEY, base_url="https://me:secret@service.test/v1", max_retries=0) as client,
-        pytest.raises(ServiceUnavailable) as caught,
+        openai.OpenAI(api_key=key, base_url="https://service.test/v1", max_retries=0) as client,
+        pytest.raises(NotFound, match=rf"key '\*\*\*' may not read {key}s"),
+    ):
+        requests.send(client, requests.get_file("f-1"))
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "https://me:secret@service.test/v1",
+        "https://service.test/v1?api_key=secret",
+        "https://service.test/v1/?token=secret&team=a#secret",
+    ],
+)
+def test_a_secret_in_the_address_is_not_shown(base_url: str) -> None:
+    def refuse(_: httpx2.Request) -> httpx2.Response:
+        raise httpx2.ConnectError("refused")
+
+    with (
+        openai.OpenAI(
+            api_key=KEY,
+            base_url=base_url,
+            max_retries=0,
+            http_client=httpx2.Client(transport=httpx2.MockTransport(refuse)),
+        ) as client,
+        pytest.raises(ServiceUnavailable, match=r"cannot reach https://service\.test/v1") as caught,
     ):
         requests.send(client, requests.get_file("f-1"))
     assert "secret" not in str(caught.value)

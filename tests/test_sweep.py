@@ -17,7 +17,7 @@ from finetune_pricer import (
     connect,
     estimate_cost,
 )
-from finetune_pricer.errors import DataError, EvaluationError
+from finetune_pricer.errors import DataError, EvaluationError, OverBudget
 from finetune_pricer.evaluate import Trial
 from finetune_pricer.local import LocalServer
 from finetune_pricer.prepare import TrainingFile
@@ -48,8 +48,7 @@ def sweep(client: openai.OpenAI, folder: Path, **settings: Any) -> Sweep:
         test=test,
         validation=validation,
         folder=folder,
-        evaluator=Evaluator(rounds=100),
-        **chosen,
+        **({"evaluator": Evaluator(rounds=100)} | chosen),
     )
 
 
@@ -108,6 +107,89 @@ def test_a_price_that_nobody_knows_holds_no_budget(client: openai.OpenAI, tmp_pa
     no_epochs = sweep(openais, tmp_path, cost_of=None, budget=4.0, models=["gpt-4.1-mini-2025-04-14"])
     with pytest.raises(DataError, match="its service chooses the epochs; set epochs="):
         no_epochs.run()
+
+
+def test_a_budget_is_one_over_restarts_extensions_and_trials_that_were_taken_out(
+    local: openai.OpenAI, tmp_path: Path, blink: Blink
+) -> None:
+    one = sweep(local, tmp_path, sizes=[30], cost_of=lambda *_: 1.0, budget=2.0)
+    one.run(sleep=blink)
+    assert one.run(sleep=blink).outcomes[0].dollars == 1.0
+    two = replace(one, sizes=[60])
+    assert (two.plan().dollars, two.plan().spent) == (1.0, 1.0)
+    assert "of a budget of $2.00, of which $1.0000 are spent" in str(two.plan())
+    two.run(sleep=blink)
+    for more in ([30, 60, 90], [90]):
+        with pytest.raises(DataError, match=r"cost \$1.00 and \$2.00 are spent, above the budget of \$2.00"):
+            replace(one, sizes=more).run(sleep=blink)
+    assert jobs_of(local) == 2
+    replace(one, sizes=[30, 60, 90], budget=3.0).run(sleep=blink)
+    assert replace(one, sizes=[90]).plan().spent == 3.0
+
+
+def test_the_questions_of_an_evaluation_are_in_plan_budget_and_outcome(
+    local: openai.OpenAI, tmp_path: Path, blink: Blink
+) -> None:
+    evaluator = Evaluator(rounds=100, dollars_per_million=(1_000.0, 1_000.0))
+    made = sweep(local, tmp_path, sizes=[30], cost_of=lambda *_: 1.0, evaluator=evaluator)
+    [planned] = made.plan().jobs
+    assert planned.questions is not None
+    assert planned.questions > 1  # 40 questions of some 100 bytes
+    with pytest.raises(DataError, match=r"with their questions, above the budget of \$1.50"):
+        replace(made, budget=1.5).run(sleep=blink)
+    assert jobs_of(local) == 0
+    budget = 1.0 + planned.questions
+    [outcome] = replace(made, budget=budget).run(sleep=blink).outcomes
+    assert outcome.evaluation is not None
+    assert outcome.evaluation.dollars is not None
+    assert outcome.questions == pytest.approx(outcome.evaluation.dollars)
+    assert outcome.dollars == pytest.approx(1.0 + outcome.evaluation.dollars)
+    assert made.plan().spent == pytest.approx(outcome.dollars)
+    assert 0 < outcome.evaluation.dollars < planned.questions
+
+
+def test_questions_that_come_dearer_than_planned_stop_the_sweep_and_are_kept(
+    local: openai.OpenAI, tmp_path: Path, blink: Blink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluator = Evaluator(rounds=100, dollars_per_million=(1_000.0, 1_000.0))
+    made = sweep(local, tmp_path, sizes=[30], cost_of=lambda *_: 1.0, evaluator=evaluator)
+    monkeypatch.setattr(Sweep, "_most_for_questions", lambda *_: 0.0)
+    with pytest.raises(OverBudget, match="not asked: of the budget"):
+        replace(made, budget=2.0).run(sleep=blink)
+    [answers] = tmp_path.glob("30-*/answers.sqlite")
+    assert 0 < len(KeptAnswers(answers)) < 40
+    assert 1 < made.plan().spent <= 2
+    assert not list(tmp_path.glob("30-*/evaluation.json"))
+    [outcome] = replace(made, budget=20.0).run(sleep=blink).outcomes
+    assert outcome.evaluation is not None
+    assert jobs_of(local) == 1
+    assert len(KeptAnswers(answers)) == 40
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "7", "null", '{"job": 7}', '{"job": ""}', "{}", "\xff"])
+def test_a_note_that_cannot_be_read_buys_nothing_twice(
+    content: str, local: openai.OpenAI, tmp_path: Path, blink: Blink
+) -> None:
+    made = sweep(local, tmp_path, sizes=[30], budget=1.0)
+    made.run(sleep=blink)
+    for name in ("job.json", "evaluation.json"):
+        [path] = tmp_path.glob(f"30-*/{name}")
+        path.unlink() if name.startswith("eval") else path.write_bytes(content.encode("latin-1"))
+    [outcome] = made.run(sleep=blink).outcomes
+    assert outcome.evaluation is not None
+    assert jobs_of(local) == 1
+    assert made.plan().spent == pytest.approx(0.3)
+
+
+def test_a_sweep_of_an_earlier_version_is_counted_from_its_notes(
+    local: openai.OpenAI, tmp_path: Path, blink: Blink
+) -> None:
+    made = sweep(local, tmp_path, sizes=[30], cost_of=lambda *_: 1.0, budget=1.0)
+    made.run(sleep=blink)
+    (tmp_path / "ledger.sqlite3").unlink()
+    for beside in tmp_path.glob("ledger.sqlite3-*"):
+        beside.unlink()
+    assert made.plan().spent == 1.0
 
 
 class Killed(BaseException):

@@ -10,7 +10,13 @@ import pytest
 import respx
 
 from finetune_pricer import JsonlWriter, TrainingFile, upload
-from finetune_pricer.errors import RequestRejected, ServiceError, ServiceUnavailable, TrainingFileError
+from finetune_pricer.errors import (
+    FileAccessError,
+    RequestRejected,
+    ServiceError,
+    ServiceUnavailable,
+    TrainingFileError,
+)
 from finetune_pricer.providers import PROVIDERS
 from finetune_pricer.tune.upload import FileCopy
 from helpers import page, priced, refusal
@@ -182,6 +188,46 @@ def test_what_is_opened_stands_at_its_beginning(training: TrainingFile) -> None:
             assert opened.read() == start + content
 
 
+def test_what_is_written_to_the_file_after_it_was_checked_is_not_sent(training: TrainingFile) -> None:
+    content = training.path.read_bytes()
+    with FileCopy(training, PROVIDERS["openai"]).open() as opened, training.path.open("r+b") as file:
+        file.write(b"other")
+        file.flush()
+        assert opened.read() == content
+
+
+def test_a_file_that_changes_between_the_check_and_the_sending_is_not_sent(training: TrainingFile) -> None:
+    shop = Shop(file_outcomes=["lost"] * 3)
+    with pytest.raises(ServiceUnavailable):
+        shop.upload(training)
+    shop.asked.clear()
+
+    def write_anew(_: httpx2.Request) -> None:  # while the service is searched for the lost one
+        training.path.write_bytes(b"x" * training.bytes)
+
+    shop.on_request = write_anew
+    with pytest.raises(TrainingFileError, match="has changed since it was written"):
+        shop.upload(training)
+    assert "POST /files" not in shop.counts
+    assert not shop.files
+
+
+@pytest.mark.parametrize("longer", [b"x", b"x" * 2**22])
+def test_a_file_that_has_grown_has_changed(training: TrainingFile, longer: bytes) -> None:
+    with training.path.open("ab") as file:
+        file.write(longer)
+    with pytest.raises(TrainingFileError, match="has changed"):
+        FileCopy(training, PROVIDERS["openai"]).open()
+
+
+def test_without_room_for_the_copy_the_folder_is_named(
+    training: TrainingFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    with pytest.raises(FileAccessError, match="set TMPDIR to another folder"):
+        FileCopy(training, PROVIDERS["openai"]).open()
+
+
 def test_a_service_has_ten_minutes_to_process_a_file(training: TrainingFile) -> None:
     shop = Shop(file_statuses=["uploaded"] * 1000)
     with pytest.raises(ServiceUnavailable, match="after 600 s; ask again later"):
@@ -191,7 +237,9 @@ def test_a_service_has_ten_minutes_to_process_a_file(training: TrainingFile) -> 
 
 def test_a_file_whose_answers_are_all_lost_is_looked_for_at_the_next_call(training: TrainingFile) -> None:
     shop = Shop(file_outcomes=["lost"] * 3)
-    with pytest.raises(ServiceUnavailable, match="it looks for the file before it asks for one"):
+    with pytest.raises(
+        ServiceUnavailable, match=r"call again .* to look for it, and to send it again where it is not there"
+    ):
         shop.upload(training)
     shop.asked.clear()
     shop.upload(training)

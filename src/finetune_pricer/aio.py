@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
     from .items import Item
-    from .predict.dialogue import Dialogue
     from .predict.engine import Sending
     from .prepare.jsonl import TrainingFile
     from .providers.provider import Provider
@@ -85,7 +84,7 @@ class AsyncFineTuneJob(BaseJob):
             method=method,
             provider=provider_of(client, provider),
         )
-        with Journal(journal) as ledger:
+        with await asyncio.to_thread(Journal, journal) as ledger:
             flow = buy_job(ledger.for_client(client), spec, again=again, force=force, budget=budget)
             return cls(client, await arun(client, flow, sleep), spec.provider)
 
@@ -127,7 +126,7 @@ class AsyncFineTuneJob(BaseJob):
             method=method,
             provider=provider_of(client, provider),
         )
-        with Journal(journal) as ledger:
+        with await asyncio.to_thread(Journal, journal) as ledger:
             record = await arun(client, find_job(ledger.for_client(client), spec), asyncio.sleep)
         return cls(client, record, spec.provider)
 
@@ -229,7 +228,7 @@ class AsyncPredictor(BasePredictor["AsyncOpenAI"]):
 
     async def predict(self, item: Item | str) -> Prediction:
         """Ask for the price of one item, priced or not, or of a text; see `Predictor.predict`."""
-        return await arun(self._client, self._dialogue.ask(item), asyncio.sleep)
+        return await arun(self._client_for_one(), self._dialogue.ask(item), asyncio.sleep)
 
     async def __call__(self, item: Item | str) -> float | None:
         """Return just the price in dollars, or None where the reply holds none."""
@@ -264,26 +263,30 @@ class AsyncPredictor(BasePredictor["AsyncOpenAI"]):
         known = check_calibration_items(items, coverage, by)
         return self._with_ranges(await self.predict_many(known), known, coverage, by)
 
-    async def predict_batch(self, items: Iterable[Item | str]) -> AsyncBatchRun:
+    async def predict_batch(
+        self,
+        items: Iterable[Item | str],
+        *,
+        journal: str | os.PathLike[str] | None = None,
+        again: bool = False,
+        sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
+    ) -> AsyncBatchRun:
         """Hand the questions to the Batch API; see `Predictor.predict_batch`."""
-        return await AsyncBatchRun(self._client, self._dialogue, items).submit()
+        run = AsyncBatchRun(self._client, self._dialogue, items, journal=journal, again=again)
+        return await run.submit(sleep=sleep)
 
 
 class AsyncBatchRun(BaseBatch):
     """What `BatchRun` is, for async code. `await AsyncPredictor.predict_batch(items)` makes one."""
 
-    def __init__(self, client: AsyncOpenAI, dialogue: Dialogue, items: Iterable[Item | str]) -> None:
-        super().__init__(dialogue, items)
-        self._client = client
-
-    async def submit(self) -> AsyncBatchRun:
-        """Send what is open; `predict_batch` has done that."""
-        await arun(self._client, self._submit_flow(), asyncio.sleep)
+    async def submit(self, *, sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep) -> AsyncBatchRun:
+        """Find what is there and send what is missing; `predict_batch` has done that."""
+        await arun(self._client, self._start_flow(), sleep)
         return self
 
     async def refresh(self) -> AsyncBatchRun:
         """Look at the service once; see `BatchRun.refresh`."""
-        await arun(self._client, self._look_flow(), asyncio.sleep)
+        await arun(self._client, self._refresh_flow(), asyncio.sleep)
         return self
 
     async def wait(

@@ -40,6 +40,8 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from ._escape import escape_text
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -52,7 +54,8 @@ class PricerError(Exception):
         self.message = message
 
     def __str__(self) -> str:
-        return self.message
+        # What a service or a file said may hold codes that take a terminal over.
+        return escape_text(self.message)
 
     def with_message(self, message: str) -> Self:
         """Return the same error with other words; its attributes stay."""
@@ -114,7 +117,7 @@ class TrainingFileError(DataError):
 
 
 class OverBudget(PricerError, ValueError):
-    """A job would cost more than its budget; nothing was bought."""
+    """A job or a question would cost more than its budget has left; it was not bought."""
 
     def __init__(self, message: str, *, cost: float = 0.0, budget: float = 0.0) -> None:
         super().__init__(message)

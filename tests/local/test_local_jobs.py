@@ -9,6 +9,7 @@ import openai
 import pytest
 
 from finetune_pricer.local import LocalServer
+from finetune_pricer.local.jobs import trainer_process
 from local_helpers import (
     ask,
     endless,
@@ -413,3 +414,37 @@ def test_an_unknown_job_is_not_found(client: openai.OpenAI) -> None:
     ):
         with pytest.raises(openai.NotFoundError, match="ftjob-none"):
             move("ftjob-none")
+
+
+@pytest.mark.parametrize("param", ["training_file", "validation_file"])
+def test_a_file_deleted_just_before_it_is_read_is_named(monkeypatch: pytest.MonkeyPatch, param: str) -> None:
+    with LocalServer(cores=1) as server, server.client() as client:
+        files = {
+            name: upload(client, jsonl(products(20))).id for name in ("training_file", "validation_file")
+        }
+
+        def run(*_: Any) -> Any:
+            client.files.delete(files[param])
+            return iter([[trainer_process.TrainingFailed(error="FileNotFoundError")]])
+
+        monkeypatch.setattr(trainer_process.TrainerProcess, "run", run)
+        order: dict[str, Any] = {"model": "pricer-base"} | files
+        failed = finished(client, client.fine_tuning.jobs.create(**order).id)
+
+    assert failed.error is not None
+    assert (failed.error.code, failed.error.param) == (f"invalid_{param}", param)
+    assert failed.error.message == f"The file {files[param]} was deleted before the job had trained."
+
+
+def test_a_file_that_is_missing_though_nobody_deleted_it_is_a_failure_of_the_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def run(*_: Any) -> Any:
+        return iter([[trainer_process.TrainingFailed(error="FileNotFoundError")]])
+
+    monkeypatch.setattr(trainer_process.TrainerProcess, "run", run)
+    with LocalServer(cores=1) as server, server.client() as client:
+        failed = train(client, jsonl(products(20)))
+
+    assert failed.error is not None
+    assert failed.error.message == "The job failed due to an internal error: FileNotFoundError."

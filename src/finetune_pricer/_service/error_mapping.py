@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from .._escape import escape_line
 from ..errors import (
     AccessDenied,
     ModelNotFound,
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
     Client = OpenAI | AsyncOpenAI
 
 _UNAUTHORISED = {401, 403}
-_SHORTEST_KEY = 12  # characters
+_SHORTEST_KEY = 12  # characters of a key that is cut out wherever it stands
+_SHORTEST_WORD = 4  # characters of one that is cut out where it is a whole word
 _LATER = {408, 409, 425, 429}
 
 
@@ -60,8 +63,8 @@ def translate_errors(client: Client) -> Iterator[None]:
 
 
 def address_of(client: Client) -> str:
-    """Return a client's base URL, without the name and password that may stand in it."""
-    return str(client.base_url.copy_with(userinfo=b""))
+    """Return a client's base URL, without the name, the password and the query that may stand in it."""
+    return str(client.base_url.copy_with(userinfo=b"", query=None, fragment=None))
 
 
 def _cause_without_key(error: Exception, client: Client) -> Exception | None:
@@ -94,7 +97,7 @@ def _error_of_status(error: APIStatusError, key: str) -> ServiceError:
     # Not every service words its errors as OpenAI does; what it says instead is better than nothing.
     message = body.get("message") or f"{error.message} {error.response.text[:300]}".strip()
     return make_error(
-        without_key(key, str(message)),
+        escape_line(without_key(key, str(message))),
         status=error.status_code,
         code=body.get("code"),
         param=body.get("param"),
@@ -135,8 +138,14 @@ def is_passing(status: int) -> bool:
 
 
 def without_key(key: str, text: str) -> str:
-    """Return the text with `***` in place of the key."""
-    # Stripped, since a key with a line break in it is quoted without it. What is shorter than any real key,
-    # such as a local server's, is a word of the language.
+    """Return the text with `***` in place of the key.
+
+    A key of a few letters, such as a local server's `local`, is a word of the language, and stays.
+    """
+    # Stripped, since a key with a line break in it is quoted without it.
     secret = key.strip()
-    return text.replace(secret, "***") if len(secret) >= _SHORTEST_KEY else text
+    if len(secret) >= _SHORTEST_KEY:
+        return text.replace(secret, "***")
+    if len(secret) < _SHORTEST_WORD or secret.isalpha():
+        return text
+    return re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)

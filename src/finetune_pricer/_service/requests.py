@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping  # noqa: TC003 - a NamedTuple's fields
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
-from ..errors import ServiceUnavailable
+from .._escape import escape_line
+from ..errors import ServiceError, ServiceUnavailable
+from .answer_json import parse_json
 from .error_mapping import address_of, not_json, translate_errors, without_key
 
 if TYPE_CHECKING:
@@ -49,31 +51,41 @@ class Reply(NamedTuple):
 def send(client: OpenAI, request: Request) -> Reply:
     """Send a request and return the answer; the bytes of a file stand under `content`.
 
+    The client's timeout is for the whole answer, and an answer that is too large is not read to its end.
+
     Raises:
-        ServiceError: The service refuses, cannot be reached, or answers with something else.
+        ServiceError: The service refuses, cannot be reached, answers with something else, or too late.
+        DataError: The client's connections are those of the process that this one was forked from.
     """
+    from .connections import guard_client
+
     with translate_errors(client):
-        return _read(client, request, request.call(client))
+        return _read(client, request, request.call(guard_client(client)))
 
 
 async def asend(client: AsyncOpenAI, request: Request) -> Reply:
     """Do as `send` does, with an async client."""
+    from .connections import guard_client
+
     with translate_errors(client):
-        return _read(client, request, await request.call(client))
+        return _read(client, request, await request.call(guard_client(client)))
 
 
 def _read(client: Client, request: Request, raw: Any) -> Reply:
-    from orjson import JSONDecodeError, loads
+    from .connections import CUT
 
     response = getattr(raw, "http_response", raw)
     content: bytes = response.content
+    if most := response.extensions.get(CUT):
+        # Not asked again: it was paid for, and would be as large.
+        raise ServiceError(f"{address_of(client)} answered with more than {most / 2**20:,.0f} MiB; not read")
     if request.wanted == "bytes":
         return Reply({"content": content}, response.headers)
     if request.wanted == "anything" and not content:
         return Reply({}, response.headers)
     try:
-        answer = loads(content)
-    except JSONDecodeError as error:
+        answer = parse_json(content)
+    except ValueError as error:
         raise not_json(client) from error
     if request.wanted == "anything" and isinstance(answer, list):
         answer = {"data": answer}
@@ -88,9 +100,8 @@ def _refuse_error(client: Client, answer: Answer) -> None:
     # Gateways say so with HTTP 200 when the service behind them fails.
     problem = answer.get("error")
     if isinstance(problem, dict):
-        reason = without_key(
-            client.api_key, str(problem.get("message") or problem.get("code") or "no reason given")
-        )
+        said = str(problem.get("message") or problem.get("code") or "no reason given")
+        reason = escape_line(without_key(client.api_key, said))
         raise ServiceUnavailable(f"{address_of(client)} answered with an error: {reason}; try again later")
 
 
@@ -101,14 +112,23 @@ def is_async(client: object) -> bool:
     return isinstance(client, openai.AsyncOpenAI)
 
 
+def note_process(client: OpenAI | AsyncOpenAI) -> None:
+    """Take note that a client is this process's: in one that is forked it gets connections of its own."""
+    from .connections import note_home
+
+    note_home(client)
+
+
 def without_retries(client: OneOf, timeout: float) -> OneOf:
     """Return the client without its own retries, and with a timeout in seconds where its user chose none."""
     import openai
 
+    from .connections import guard_client
+
     default: Any = openai.DEFAULT_TIMEOUT
     if client.timeout == default:
-        return client.with_options(max_retries=0, timeout=timeout)
-    return client.with_options(max_retries=0)
+        return guard_client(client.with_options(max_retries=0, timeout=timeout))
+    return guard_client(client.with_options(max_retries=0))
 
 
 # Files.
@@ -238,14 +258,21 @@ def ask_model(model: str, messages: Sequence[Message], parameters: Mapping[str, 
     )
 
 
-def create_batch(file_id: str, metadata: Mapping[str, str]) -> Request:
-    """Ask for a batch, once: a resent request whose answer was lost would buy a second one."""
+def create_batch(file_id: str, metadata: Mapping[str, str], token: str) -> Request:
+    """Ask for a batch, once: resent after a lost answer, it would be paid twice.
+
+    Args:
+        file_id: The service's name for the file of its questions.
+        metadata: What the batch is to be known by.
+        token: Names this one request, for a service that knows `Idempotency-Key`.
+    """
     return Request(
         lambda client: client.with_options(max_retries=0).batches.with_raw_response.create(
             input_file_id=file_id,
             endpoint="/v1/chat/completions",
             completion_window="24h",
             metadata=dict(metadata),
+            extra_headers=_idempotent(token),
         )
     )
 
@@ -261,9 +288,17 @@ def cancel_batch(batch_id: str) -> Request:
 
 
 def list_batches(after: str | None) -> Request:
-    """Ask for a page of batches, newest first."""
+    """Ask for a page of batches, newest first; some services answer with a bare array."""
     options = _from(after)
-    return Request(lambda client: client.batches.with_raw_response.list(limit=100, **options))
+    return Request(lambda client: client.batches.with_raw_response.list(limit=100, **options), "anything")
+
+
+def list_batch_files(after: str | None) -> Request:
+    """Ask for a page of the files of requests, newest first; some services answer with a bare array."""
+    options = _from(after)
+    return Request(
+        lambda client: client.files.with_raw_response.list(purpose="batch", limit=1000, **options), "anything"
+    )
 
 
 # Paths that only some services have. One that begins with a slash starts at the service's root.

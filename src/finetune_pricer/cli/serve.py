@@ -20,6 +20,12 @@ import click
 @click.option("--key", envvar="FINETUNE_PRICER_SERVER_KEY", help="What clients must send; none by default.")
 @click.option("--cores", type=click.IntRange(min=1), help="Jobs that train at once; one per core by default.")
 @click.option("--strict", is_flag=True, help="Refuse unknown parameters instead of ignoring them.")
+@click.option(
+    "--name",
+    "names",
+    multiple=True,
+    help="Another name of this machine, for clients without a key.",
+)
 @click.option("--faults", "preset", help="Rehearse a kind of bad day, such as flaky or wind_down.")
 def serve(
     *,
@@ -29,6 +35,7 @@ def serve(
     key: str | None,
     cores: int | None,
     strict: bool,
+    names: tuple[str, ...],
     preset: str | None,
 ) -> None:
     """Run the local fine-tuning server as a process of its own, until Ctrl-C."""
@@ -36,4 +43,6 @@ def serve(
     from .. import local
 
     faults = local.Faults.preset(preset) if preset else None
-    local.serve(host=host, port=port, dir=folder, key=key, cores=cores, strict=strict, faults=faults)
+    local.serve(
+        host=host, port=port, dir=folder, key=key, cores=cores, strict=strict, faults=faults, names=names
+    )

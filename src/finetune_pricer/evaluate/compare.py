@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from .._escape import escape_line
 from .._format import format_dollars
 from ..errors import EvaluationError
 from .evaluation import best_first
@@ -83,7 +84,7 @@ class Comparison:
         return max(2, math.ceil((_POWER * self.spread / dollars) ** 2))
 
     def __str__(self) -> str:
-        return "\n".join(one.sentence for one in (self, *self.further))
+        return "\n".join(escape_line(one.sentence) for one in (self, *self.further))
 
     @property
     def sentence(self) -> str:

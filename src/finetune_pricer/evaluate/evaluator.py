@@ -140,6 +140,10 @@ class Evaluator:
         evaluation = self._score(name, sample, [_to_answer(prediction) for prediction in predictions])
         return self._with_baselines(evaluation, sample)
 
+    def draw(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Return the items that `evaluate` asks about: all of them, or `size` drawn by the seed."""
+        return self._draw(_Sample.of(items, None)).items
+
     def _draw(self, sample: _Sample) -> _Sample:
         if self.size is None or self.size >= len(sample.items):
             return sample

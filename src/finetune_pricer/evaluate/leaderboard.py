@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
+from .._escape import escape_line
 from .._format import format_dollars
 from ..errors import EvaluationError
 from .evaluation import best_first
@@ -104,7 +105,7 @@ class Leaderboard:
 
     def __str__(self) -> str:
         table = self._table
-        rows = [table.head, *table.rows]
+        rows = [tuple(map(escape_line, row)) for row in (table.head, *table.rows)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(table.head))]
         return "\n".join(
             "  ".join(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -15,17 +16,29 @@ from typing import TYPE_CHECKING, Any
 from .._files import replacing
 from .._format import format_dollars
 from ..chat import ChatFormatter
-from ..errors import DataError, EvaluationError, JobCancelled, JobFailed
+from ..errors import (
+    AccessDenied,
+    DataError,
+    EvaluationError,
+    JobCancelled,
+    JobFailed,
+    ModelRetired,
+    NotFound,
+    RequestRejected,
+)
+from ..predict.answer_store import AnswerStore
+from ..predict.budget import Budget
 from ..predict.predictor import Predictor
 from ..prepare.jsonl import JsonlWriter
 from ..providers import provider_of
-from ..providers.pricing import find_pricing
+from ..providers.pricing import TokenPricing, find_pricing
 from ..tune.cost import estimate_cost
 from ..tune.job import FineTuneJob
 from .evaluation import Evaluation
 from .evaluator import Evaluator
 from .forecast import Forecast, forecast
 from .leaderboard import Leaderboard
+from .ledger import Ledger
 from .report.format import Table, format_interval
 from .report.markdown import render_table
 
@@ -36,6 +49,8 @@ if TYPE_CHECKING:
 
     from ..items import Item, ItemDataset
     from ..prepare.jsonl import TrainingFile
+
+_log = logging.getLogger("finetune_pricer")
 
 _HEAD = ("training examples", "model", "settings", "MAE", "95 % interval", "n", "unscored", "cost")
 
@@ -91,6 +106,18 @@ class PlannedJob:
     """What training costs; None when unknown."""
     done: bool
     """Whether its evaluation lies in the folder already: it costs nothing more."""
+    bought: bool = False
+    """Whether the job was asked for already: training costs nothing more."""
+    questions: float | None = None
+    """The most that the questions of its evaluation can cost; None when unknown."""
+
+    @property
+    def to_pay(self) -> float | None:
+        """What is still to pay for training and, where that is known, for questions; None when unknown."""
+        if self.done:
+            return 0.0
+        training = 0.0 if self.bought else self.dollars
+        return None if training is None else training + (self.questions or 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,18 +126,21 @@ class SweepPlan:
 
     jobs: tuple[PlannedJob, ...]
     budget: float | None
-    """Dollars for the jobs that are not done; None without a limit."""
+    """Dollars for all that the folder has cost and will cost; None without a limit."""
+    spent: float = 0.0
+    """Dollars that the folder has cost by now, with trials that are no longer listed."""
 
     @property
     def dollars(self) -> float | None:
-        """Dollars for all jobs that are not done; None when the cost of one of them is unknown."""
-        costs = [job.dollars for job in self.jobs if not job.done]
+        """Dollars that are still to pay for all jobs; None when the cost of one of them is unknown."""
+        costs = [job.to_pay for job in self.jobs]
         known = [cost for cost in costs if cost is not None]
         return sum(known) if len(known) == len(costs) else None
 
     def __str__(self) -> str:
-        rows = [(job.trial.name, "done" if job.done else _format_cost(job.dollars)) for job in self.jobs]
+        rows = [(job.trial.name, "done" if job.done else _format_cost(job.to_pay)) for job in self.jobs]
         limit = "" if self.budget is None else f" of a budget of {format_dollars(self.budget, 2)}"
+        limit += f", of which {_format_cost(self.spent)} are spent" if self.spent else ""
         table = render_table(Table(("job", "to pay"), rows))
         return f"{table}\nto pay in all: {_format_cost(self.dollars)}{limit}"
 
@@ -123,7 +153,9 @@ class Outcome:
     evaluation: Evaluation | None
     """None where the job failed."""
     dollars: float | None
-    """What training cost according to the plan; None when unknown."""
+    """What training cost according to the plan, and its questions where that is known; None when unknown."""
+    questions: float | None = None
+    """What of it the questions cost; None when unknown."""
     problem: str | None = None
     """Why there is no evaluation."""
 
@@ -155,7 +187,11 @@ class SweepResult:
             raise EvaluationError(
                 f"{len(kinds)} kinds of jobs have a learning curve each; hand those of one kind to forecast()"
             )
-        costs = [one.dollars / one.trial.size for one, _ in points if one.dollars is not None]
+        costs = [
+            (one.dollars - (one.questions or 0.0)) / one.trial.size
+            for one, _ in points
+            if one.dollars is not None
+        ]
         if costs and len(costs) == len(points):
             options.setdefault("dollars_per_example", costs[-1])
         return forecast([(one.trial.size, evaluation) for one, evaluation in points], **options)
@@ -193,7 +229,9 @@ class Sweep:
         cost_of: A function from a training file and its `Trial` to dollars, or to None when unknown. Without
             it, `estimate_cost` says what training costs, where the service's price is known here and
             `epochs` are set.
-        budget: Dollars for all jobs that are still to run.
+        budget: Dollars for all that is bought in this folder, now, before and later, with other sizes too:
+            training, and the questions of evaluations where their price is known, by the service's pricing or
+            the evaluator's `dollars_per_million`. What the evaluator's `beside` ask is not in it.
         evaluator: How models are evaluated; its baselines stand beside each model.
         seed: Seed of every job.
 
@@ -218,10 +256,10 @@ class Sweep:
     ...     print(sweep.plan())  # and sweep.run() would train and evaluate
     | job | to pay |
     | --- | --- |
-    | gpt-4.1-mini-2025-04-14, 100 examples (the service's own) | $0.0200 |
-    | gpt-4.1-mini-2025-04-14, 300 examples (the service's own) | $0.0600 |
+    | gpt-4.1-mini-2025-04-14, 100 examples (the service's own) | $0.0252 |
+    | gpt-4.1-mini-2025-04-14, 300 examples (the service's own) | $0.0652 |
     <BLANKLINE>
-    to pay in all: $0.0800 of a budget of $1.00
+    to pay in all: $0.0905 of a budget of $1.00
     """
 
     clients: OpenAI | Mapping[str, OpenAI]
@@ -279,7 +317,8 @@ class Sweep:
             FileAccessError: The folder cannot be written.
             InvalidItem: An item has no price.
         """
-        return SweepPlan(jobs=tuple(map(self._plan, self.trials())), budget=self.budget)
+        jobs = tuple(map(self._plan, self.trials()))
+        return SweepPlan(jobs=jobs, budget=self.budget, spent=self._ledger.total())
 
     def run(self, *, sleep: Callable[[float], Any] = time.sleep) -> SweepResult:
         """Run the jobs that are not done yet, and return all outcomes, also those of jobs that failed.
@@ -288,8 +327,10 @@ class Sweep:
             sleep: How to pause between questions to the service.
 
         Raises:
-            DataError: The jobs that are still to run cost more than the budget, or nobody knows what they
-                cost; no service was asked.
+            DataError: What is still to run costs more than is left of the budget, or nobody knows what it
+                costs; no service was asked.
+            OverBudget: Questions have cost more than planned; what was answered is kept, and with a larger
+                budget the sweep goes on.
             ServiceError: A service refuses or does not answer; run again to go on.
         """
         plan = self.plan()
@@ -300,13 +341,23 @@ class Sweep:
         if self.budget is None:
             return
         if plan.dollars is None:
-            trial = next(one.trial for one in plan.jobs if one.dollars is None and not one.done)
+            trial = next(one.trial for one in plan.jobs if one.to_pay is None)
             why = "cost_of returned None" if self.cost_of else self._why_cost_is_unknown(trial)
             raise DataError(f"a budget needs prices, and nobody knows what {trial.name} costs: {why}")
-        if plan.dollars > self.budget:
-            raise DataError(
-                f"the jobs that are still to run cost {format_dollars(plan.dollars, 2)}, above the budget of "
-                f"{format_dollars(self.budget, 2)}; see plan() and take something out"
+        training = sum(one.dollars or 0.0 for one in plan.jobs if not (one.done or one.bought))
+        for cost, what in ((training, ""), (plan.dollars, " with their questions")):
+            if cost and cost + plan.spent > self.budget + 1e-9:
+                spent = f" and {format_dollars(plan.spent, 2)} are spent" if plan.spent else ""
+                raise DataError(
+                    f"the jobs that are still to run cost {format_dollars(cost, 2)}{what}{spent}, above the "
+                    f"budget of {format_dollars(self.budget, 2)}; see plan() and take something out"
+                )
+        unknown = [one.trial for one in plan.jobs if one.questions is None and not one.done]
+        if unknown:
+            _log.warning(
+                "what asking %r costs is not known, and is not in the budget; hand in "
+                "evaluator=Evaluator(dollars_per_million=(<asked>, <answered>))",
+                unknown[0].model_and_client,
             )
 
     @property
@@ -316,7 +367,50 @@ class Sweep:
     def _plan(self, trial: Trial) -> PlannedJob:
         cost_of = self.cost_of or self._estimate
         cost = cost_of(self._write_training(trial), trial)
-        return PlannedJob(trial=trial, dollars=cost, done=self._path(trial, "evaluation.json").exists())
+        self._note_earlier(trial, cost)
+        done = self._path(trial, "evaluation.json").exists()
+        return PlannedJob(
+            trial=trial,
+            dollars=cost,
+            done=done,
+            bought=self._ledger.has_job(self._name(trial)),
+            questions=None if done else self._most_for_questions(trial),
+        )
+
+    def _note_earlier(self, trial: Trial, cost: float | None) -> None:
+        """Note what an earlier run has bought and did not come to note."""
+        job = self._read_note(trial)
+        if job is not None:
+            self._ledger.complete_job(self._name(trial), job, cost or 0.0)
+            self._note_questions(trial, job)
+
+    def _note_questions(self, trial: Trial, job: str) -> float | None:
+        """Note what was paid for answers by now, and return it; None where no price is known."""
+        pricing, answers = self._question_pricing(trial), self._path(trial, "answers.sqlite")
+        if pricing is None:
+            return None
+        dollars = 0.0
+        if answers.exists():
+            with AnswerStore(answers) as store:
+                dollars = Budget(0.0, trial.model, pricing).price(store.usage())
+        self._ledger.note_questions(self._name(trial), job, dollars)
+        return dollars
+
+    def _question_pricing(self, trial: Trial) -> TokenPricing | None:
+        """Return what asking costs; None where nobody knows."""
+        if (handed_in := self.evaluator.dollars_per_million) is not None:
+            return TokenPricing(input=handed_in[0], output=handed_in[1])
+        known = find_pricing(self._provider_name(trial), trial.model)
+        return known if known and known.input is not None and known.output is not None else None
+
+    def _most_for_questions(self, trial: Trial) -> float | None:
+        pricing = self._question_pricing(trial)
+        if pricing is None:
+            return None
+        asked = Predictor(
+            self._clients[trial.client], trial.model, formatter=trial.formatter, budget=0.0, pricing=pricing
+        )
+        return asked.most_for(self.evaluator.draw(self.test))
 
     def _estimate(self, file: TrainingFile, trial: Trial) -> float | None:
         pricing = find_pricing(self._provider_name(trial), trial.model)
@@ -347,46 +441,93 @@ class Sweep:
     def _run(self, job: PlannedJob, sleep: Callable[[float], Any]) -> Outcome:
         trial, path = job.trial, self._path(job.trial, "evaluation.json")
         if job.done:
-            return Outcome(trial=trial, evaluation=Evaluation.load(path), dollars=job.dollars)
-        bought = self._buy(trial)
+            return self._to_outcome(job, Evaluation.load(path))
+        bought = self._buy(job)
         try:
             evaluation = self._evaluate(trial, bought, sleep)
         except (JobFailed, JobCancelled, EvaluationError) as error:
             # The cause says it without the answers, which lie in the folder.
             why = error.__cause__ if isinstance(error.__cause__, EvaluationError) else error
             problem = f"{why} (remove {str(path.parent)!r} to train it anew)"
-            return Outcome(trial=trial, evaluation=None, dollars=job.dollars, problem=problem)
+            return replace(self._to_outcome(job, None), problem=problem)
+        finally:
+            self._note_questions(trial, bought.id)
         evaluation.save(path)
-        return Outcome(trial=trial, evaluation=evaluation, dollars=job.dollars)
+        return self._to_outcome(job, evaluation)
+
+    def _to_outcome(self, job: PlannedJob, evaluation: Evaluation | None) -> Outcome:
+        bought = self._read_note(job.trial)
+        questions = None if bought is None else self._note_questions(job.trial, bought)
+        dollars = None if job.dollars is None else job.dollars + (questions or 0.0)
+        return Outcome(trial=job.trial, evaluation=evaluation, dollars=dollars, questions=questions)
 
     def _evaluate(self, trial: Trial, job: FineTuneJob, sleep: Callable[[float], Any]) -> Evaluation:
         job.wait(sleep=sleep)
+        pricing = self._question_pricing(trial)
+        left = None
+        if self.budget is not None and pricing is not None:
+            left = max(0.0, self.budget - self._ledger.total())
         predictor = Predictor(
             self._clients[trial.client],
             job.fine_tuned_model,
             formatter=trial.formatter,
             store=self._path(trial, "answers.sqlite"),
+            budget=left,
+            pricing=pricing,
         )
-        return self.evaluator.evaluate(predictor, self.test, name=trial.name)
+        try:
+            return self.evaluator.evaluate(predictor, self.test, name=trial.name)
+        finally:
+            predictor.require_budget_left()  # half an evaluation is none
 
-    def _buy(self, trial: Trial) -> FineTuneJob:
+    def _buy(self, planned: PlannedJob) -> FineTuneJob:
         """Create the trial's job, or attach to the one that an earlier run created."""
-        client, note = self._clients[trial.client], self._path(trial, "job.json")
-        if note.exists():
-            return FineTuneJob.attach(client, json.loads(note.read_text())["job"])
-        job = FineTuneJob.create(
-            client,
-            self._write_training(trial),
-            validation=self._write_validation(trial),
-            model=trial.model,
-            epochs=trial.epochs,
-            batch_size=trial.batch_size,
-            learning_rate_multiplier=trial.learning_rate_multiplier,
-            seed=self.seed,
-        )
-        with replacing(note) as file:
+        trial = planned.trial
+        client, name = self._clients[trial.client], self._name(trial)
+        if (known := self._read_note(trial)) is not None:
+            return FineTuneJob.attach(client, known)
+        self._ledger.begin_job(name, planned.dollars or 0.0)
+        try:
+            job = FineTuneJob.create(
+                client,
+                self._write_training(trial),
+                validation=self._write_validation(trial),
+                model=trial.model,
+                epochs=trial.epochs,
+                batch_size=trial.batch_size,
+                learning_rate_multiplier=trial.learning_rate_multiplier,
+                seed=self.seed,
+            )
+        except (AccessDenied, DataError, ModelRetired, NotFound, RequestRejected):
+            self._ledger.forget_job(name)  # refused: nothing was bought
+            raise
+        with replacing(self._path(trial, "job.json")) as file:
             file.write(json.dumps({"job": job.id, "trial": trial.name}).encode())
+        self._ledger.complete_job(name, job.id, planned.dollars or 0.0)
         return job
+
+    def _read_note(self, trial: Trial) -> str | None:
+        """Return the id of the job that an earlier run noted; None where there is none that can be read."""
+        note = self._path(trial, "job.json")
+        if not note.exists():
+            return None
+        try:
+            found = json.loads(note.read_bytes())
+        except ValueError:
+            found = None
+        job = found.get("job") if isinstance(found, dict) else None
+        if not isinstance(job, str) or not job:
+            # Asked for as if it were new: the journal and the service know it, and nothing is bought twice.
+            _log.warning("%r cannot be read; its job is looked for at the service", str(note))
+            return None
+        return job
+
+    @cached_property
+    def _ledger(self) -> Ledger:
+        return Ledger(Path(self.folder))
+
+    def _name(self, trial: Trial) -> str:
+        return self._path(trial, "").name
 
     def _write_training(self, trial: Trial) -> TrainingFile:
         return JsonlWriter(trial.formatter).write(self.train[: trial.size], self._path(trial, "train.jsonl"))

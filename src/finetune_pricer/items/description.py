@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .._escape import escape_line
 from .._format import format_dollars
 from .item import TEXT_FIELDS
 from .tables import numbers_of
@@ -67,7 +68,7 @@ class Description:
     def _categories(self) -> Iterator[str]:
         if self.categories:
             first = list(self.categories.items())[:_SHOWN]
-            named = ", ".join(f"{name or '(none)'} {count:,}" for name, count in first)
+            named = ", ".join(f"{escape_line(name) or '(none)'} {count:,}" for name, count in first)
             more = len(self.categories) - len(first)
             yield f"{len(self.categories):,} categories: {named}" + (f", {more:,} more" if more else "")
 

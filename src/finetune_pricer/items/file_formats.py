@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import gzip
-import shutil
+import io
 import tempfile
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from shutil import copyfileobj
+from typing import TYPE_CHECKING, Any
 
+from .._files import open_part
 from ..errors import FileAccessError, InvalidRows, RowProblem
+from .decompression import BATCH_BYTES, LONGEST_LINE, UnpackedFile, find_limit, limit_rows, read_lines
 from .ingest import Source
 from .item import ITEM_FIELDS
 from .tables import BATCH, STANDS_FOR
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     import pyarrow as pa
 
 _BLOCK = 1 << 20  # bytes of a CSV that are parsed together
+_PARQUET_ROWS = 256  # that are unpacked together: a few bytes may stand for one long text many times
+_PARQUET = b"PAR1"  # with which such a file begins
+_SAME = 16  # characters by which the end of a cell is known to be that of the file
+_OTHERS = 100  # columns of a JSONL that are not read, but named in messages
 
 
 def read_file(path: str | os.PathLike[str], columns: Mapping[str, str] | None) -> Source:
@@ -37,9 +43,9 @@ def read_file(path: str | os.PathLike[str], columns: Mapping[str, str] | None) -
     unreadable: list[RowProblem] = []
     wanted = {*ITEM_FIELDS, STANDS_FOR, *(columns or {})}
     if ending in {".csv", ".tsv"}:
-        batches = _csv_batches(source, "\t" if ending == ".tsv" else ",", unreadable, packed=packed)
+        batches = _csv_batches(source, "\t" if ending == ".tsv" else ",", unreadable)
     elif ending in {".jsonl", ".ndjson"}:
-        batches = _jsonl_batches(source, wanted, unreadable, packed=packed)
+        batches = _jsonl_batches(source, wanted, unreadable)
     elif ending == ".parquet":
         batches = _parquet_batches(source, wanted, packed=packed)
     else:
@@ -57,33 +63,31 @@ def _name_file_in_errors(path: Path, batches: Iterator[pa.Table]) -> Iterator[pa
 
     try:
         yield from batches
+    except FileAccessError:
+        raise
     except (OSError, EOFError) as error:
         reason = getattr(error, "strerror", None) or error
         raise FileAccessError(f"cannot read {str(path)!r}: {reason}") from error
     except (pa.ArrowInvalid, gzip.zlib.error) as error:  # type: ignore[attr-defined]
-        raise InvalidRows(f"cannot read {str(path)!r}: {error}") from error
+        said = str(error)
+        too_long = f"a row is longer than {_BLOCK:,} bytes, or a quote is opened and not closed"
+        reason = too_long if "straddling" in said else said
+        raise InvalidRows(f"cannot read {str(path)!r}: {reason}") from error
 
 
-@contextmanager
-def _open(path: Path, *, packed: bool) -> Iterator[IO[bytes]]:
-    with path.open("rb") as file:
-        if not packed:
-            yield file
-            return
-        with gzip.GzipFile(fileobj=file) as unpacked:
-            yield unpacked  # type: ignore[misc]
-
-
-def _csv_batches(
-    path: Path, delimiter: str, unreadable: list[RowProblem], *, packed: bool
-) -> Iterator[pa.Table]:
+def _csv_batches(path: Path, delimiter: str, unreadable: list[RowProblem]) -> Iterator[pa.Table]:
     import pyarrow as pa
     import pyarrow.csv
 
+    torn = list[str]()
+
     def on_bad_row(row: Any) -> str:
-        reason = f"has {row.actual_columns} cells where the head has {row.expected_columns}"
+        lines = row.text.strip().count("\n") + 1
+        over = f", over {lines:,} lines" if lines > 1 else ""
+        reason = f"has {row.actual_columns} cells where the head has {row.expected_columns}{over}"
         number = row.number - 1 if row.number else 0
         unreadable.append(RowProblem(row=number, field="row", value=repr(row.text)[:60], reason=reason))
+        torn[:] = [row.text]
         return "skip"
 
     parse = pyarrow.csv.ParseOptions(
@@ -91,22 +95,53 @@ def _csv_batches(
     )
     # Without threads, as only then an unreadable row knows its number.
     read = pyarrow.csv.ReadOptions(use_threads=False, block_size=_BLOCK)
-    with _open(path, packed=packed) as file:
-        head = file.read(_BLOCK)
-        if not head.strip():
-            raise InvalidRows(f"{path.name!r} is empty")
-        names = pyarrow.csv.open_csv(pa.BufferReader(_first_line(head)), parse_options=parse).schema.names
+    names = _read_head(path, parse)
     # Cells stay text here: a column of prices such as "$12" and "12" must not change its type halfway.
     convert = pyarrow.csv.ConvertOptions(
         column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
     )
     unreadable.clear()
+    last = None
     with (
-        _open(path, packed=packed) as file,
+        UnpackedFile(path) as file,
         pyarrow.csv.open_csv(file, read_options=read, parse_options=parse, convert_options=convert) as reader,
     ):
         for batch in reader:
+            last = batch if batch.num_rows else last
             yield pa.Table.from_batches([batch])
+        _refuse_open_quote(path.name, file.end, [*torn, *_last_cell(last)])
+
+
+def _read_head(path: Path, parse: Any) -> list[str]:
+    import pyarrow as pa
+    import pyarrow.csv
+
+    with UnpackedFile(path) as raw, io.BufferedReader(raw) as file:
+        head = file.read(_BLOCK)
+    if not head.strip():
+        raise InvalidRows(f"{path.name!r} is empty")
+    first = pa.BufferReader(_first_line(head))
+    return list(pyarrow.csv.open_csv(first, parse_options=parse).schema.names)
+
+
+def _last_cell(batch: pa.RecordBatch | None) -> list[str]:
+    cell = None if batch is None else batch.column(batch.num_columns - 1)[-1].as_py()
+    return [cell] if cell else []
+
+
+def _refuse_open_quote(name: str, end: bytes, last_texts: list[str]) -> None:
+    """Refuse a file whose last cell goes over lines to the file's end without a quote that closes it.
+
+    Nobody knows how many rows such a cell has swallowed.
+    """
+    tail = end.decode(errors="replace").rstrip()
+    for text in map(str.strip, last_texts):
+        lines = text.count("\n") + 1
+        if lines > 1 and not tail.endswith('"') and text.endswith(tail[-_SAME:]):
+            raise InvalidRows(
+                f"in {name!r} a quote is opened and not closed: one cell holds {lines:,} lines to the file's "
+                f"end, from {text[:30]!r} on"
+            )
 
 
 def _first_line(head: bytes) -> bytes:
@@ -117,44 +152,62 @@ def _first_line(head: bytes) -> bytes:
     return head if end == -1 else head[: end + 1]
 
 
-def _jsonl_batches(
-    path: Path, wanted: set[str], unreadable: list[RowProblem], *, packed: bool
-) -> Iterator[pa.Table]:
-    import orjson
-
-    with _open(path, packed=packed) as file:
+def _jsonl_batches(path: Path, wanted: set[str], unreadable: list[RowProblem]) -> Iterator[pa.Table]:
+    with UnpackedFile(path) as raw, io.BufferedReader(raw) as file:
         rows: list[Mapping[str, Any]] = []
-        number = 0
-        for line in file:
-            if not line.strip():
+        number, size = 0, 0
+        names: dict[str, None] = {}
+        for line in read_lines(file):
+            if line is not None and not line.strip():
                 continue
             number += 1
-            try:
-                row = orjson.loads(line.removeprefix(b"\xef\xbb\xbf"))
-            except orjson.JSONDecodeError as error:
-                reason = f"is not JSON ({error.msg})"
-            else:
-                reason = "" if isinstance(row, dict) else "is not an object"
-            if reason:
-                shown = repr(line.decode(errors="replace").strip())[:60]
-                unreadable.append(RowProblem(row=number, field="line", value=shown, reason=reason))
+            row = _read_object(line, number, unreadable)
+            if row is None:
                 continue
-            rows.append(row)
-            if len(rows) == BATCH:
-                yield _from_objects(rows, wanted)
-                rows = []
+            _note_names(names, row, wanted)
+            rows.append({name: value for name, value in row.items() if name in wanted})
+            size += len(line or b"")
+            if len(rows) == BATCH or size >= BATCH_BYTES:
+                yield _from_objects(rows, names, wanted)
+                rows, size, names = [], 0, {}
         if rows or not number:
-            yield _from_objects(rows, wanted)
+            yield _from_objects(rows, names, wanted)
 
 
-def _from_objects(rows: list[Mapping[str, Any]], wanted: set[str]) -> pa.Table:
+def _read_object(line: bytes | None, number: int, unreadable: list[RowProblem]) -> dict[str, Any] | None:
+    import orjson
+
+    row = None
+    if line is None:
+        line, reason = b"", f"is longer than {LONGEST_LINE:,} bytes"
+    else:
+        try:
+            row = orjson.loads(line.removeprefix(b"\xef\xbb\xbf"))
+        except orjson.JSONDecodeError as error:
+            reason = f"is not JSON ({error.msg})"
+        else:
+            reason = "is not an object"
+    if isinstance(row, dict):
+        return row
+    shown = repr(line[:200].decode(errors="replace").strip())[:60]
+    unreadable.append(RowProblem(row=number, field="line", value=shown, reason=reason))
+    return None
+
+
+def _note_names(names: dict[str, None], row: Mapping[str, Any], wanted: set[str]) -> None:
+    # A stranger's rows may have a name of their own each.
+    for name in row:
+        if name in wanted or len(names) < _OTHERS:
+            names.setdefault(name)
+
+
+def _from_objects(rows: list[Mapping[str, Any]], names: Iterable[str], wanted: set[str]) -> pa.Table:
     import pyarrow as pa
 
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    columns = {}
-    for name in names:
-        values = [row.get(name) for row in rows] if name in wanted else [None] * len(rows)
-        columns[name] = _from_values(name, values)
+    columns = {
+        name: _from_values(name, [row.get(name) for row in rows]) if name in wanted else pa.nulls(len(rows))
+        for name in names
+    }
     return pa.table(columns)
 
 
@@ -170,20 +223,31 @@ def _from_values(name: str, values: list[Any]) -> pa.Array:
 
 
 def _parquet_batches(path: Path, wanted: set[str], *, packed: bool) -> Iterator[pa.Table]:
+    if not packed:
+        yield from _read_parquet(path, wanted, find_limit(path.stat().st_size), path.name)
+        return
+    # Parquet is read from its end, which a gzip stream cannot give.
+    limit = find_limit(path.stat().st_size)
+    target, unpacked = open_part(Path(tempfile.gettempdir()), path.stem)
+    try:
+        with target:
+            with UnpackedFile(path) as raw, io.BufferedReader(raw) as file:
+                if not file.peek(len(_PARQUET)).startswith(_PARQUET):
+                    raise InvalidRows(f"what {path.name!r} holds is no Parquet")
+                copyfileobj(file, target, _BLOCK)
+            target.flush()
+            yield from _read_parquet(unpacked, wanted, limit, path.name)
+    finally:
+        unpacked.unlink(missing_ok=True)
+
+
+def _read_parquet(path: Path, wanted: set[str], limit: int, name: str) -> Iterator[pa.Table]:
     import pyarrow as pa
     import pyarrow.parquet
 
-    if packed:
-        # Parquet is read from its end, which a gzip stream cannot give.
-        with tempfile.TemporaryDirectory(prefix="finetune_pricer-") as folder:
-            unpacked = Path(folder) / "unpacked.parquet"
-            with _open(path, packed=True) as file, unpacked.open("wb") as target:
-                shutil.copyfileobj(file, target)
-            yield from _parquet_batches(unpacked, wanted, packed=False)
-        return
     with pyarrow.parquet.ParquetFile(path, memory_map=True, pre_buffer=False) as file:
-        present = [name for name in file.schema_arrow.names if name in wanted]
+        present = [column for column in file.schema_arrow.names if column in wanted]
         if not present:
             yield file.schema_arrow.empty_table()
-        for batch in file.iter_batches(batch_size=BATCH, columns=present, use_threads=False):
-            yield pa.Table.from_batches([batch])
+        batches = file.iter_batches(batch_size=_PARQUET_ROWS, columns=present, use_threads=False)
+        yield from limit_rows((pa.Table.from_batches([batch]) for batch in batches), limit, repr(name))

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import tempfile
+import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._environment import read_settings
+from .._escape import escape_markdown, escape_paragraph, escape_text
+from .._files import temporary_folder
 from ..errors import AccessDenied, HubError, InvalidRows
+from .decompression import LIMIT_VARIABLE, check_packed_files, find_limit, limit_rows
 from .ingest import IngestResult, OnError, Source, ingest, quote_names
-from .tables import BATCH, write_parquet
+from .tables import write_parquet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     import pyarrow as pa
 
+_ROWS = 1000  # that are read together
 _SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid", "dev"), "test": ("test",)}
 
 
@@ -40,6 +45,7 @@ def load_splits(
 ) -> list[IngestResult]:
     """Load the three splits of a Hub repository or of a local folder: training, validation and test."""
     loaded = _load(name, token or read_settings().get("HF_TOKEN"), revision, streaming=streaming)
+    limit = _find_limit(name)
     results = []
     for split, names in _SPLITS.items():
         present = next((candidate for candidate in names if candidate in loaded), None)
@@ -48,7 +54,9 @@ def load_splits(
                 f"{name!r} has no split {split!r}; it has {quote_names(loaded)}; "
                 "split it first, or load files"
             )
-        source = Source(name=f"split {split!r} of {name!r}", batches=_batches(name, loaded[present]))
+        title = f"split {split!r} of {name!r}"
+        batches = limit_rows(_batches(name, loaded[present]), limit, title)
+        source = Source(name=title, batches=batches)
         try:
             results.append(ingest(source, columns=columns, on_error=on_error))
         except InvalidRows as error:
@@ -58,12 +66,20 @@ def load_splits(
     return results
 
 
+def _find_limit(name: str) -> int | None:
+    """Return how many bytes the rows of a folder may have; of a repository, what the variable says."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return find_limit(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
+    return find_limit(0) if os.environ.get(LIMIT_VARIABLE) else None
+
+
 def _batches(name: str, data: Any) -> Iterator[pa.Table]:
     import pyarrow as pa
 
     try:
         any_rows = False
-        for batch in data.with_format("arrow").iter(batch_size=BATCH):
+        for batch in data.with_format("arrow").iter(batch_size=_ROWS):
             any_rows = True
             yield batch
         if not any_rows:
@@ -86,6 +102,8 @@ def _load(name: str, token: str | None, revision: str | None, *, streaming: bool
             f"there is no folder {name!r}; give a folder that exists, or a Hub id such as 'owner/name'"
         )
     here = path.is_dir()
+    if here:
+        check_packed_files(path)
     try:
         # A folder is streamed past the cache of `datasets`. The cache takes two folders of one name, each
         # with a card that lists its files, for the same, and returns the rows of the first.
@@ -147,14 +165,14 @@ def push(
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     api = huggingface_hub.HfApi(token=token or read_settings().get("HF_TOKEN"))
-    with tempfile.TemporaryDirectory(prefix="finetune_pricer-") as name:
-        write_folder(splits, Path(name), title=repo, licence=licence)
+    with temporary_folder("push") as folder:
+        write_folder(splits, folder, title=repo, licence=licence)
         try:
             where = api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
             api.upload_folder(
                 repo_id=where.repo_id,
                 repo_type="dataset",
-                folder_path=name,
+                folder_path=folder,
                 commit_message="Upload items with finetune_pricer",
                 # What an earlier push left under `data/` must not be read together with this one.
                 delete_patterns="data/*.parquet",
@@ -175,12 +193,15 @@ def write_folder(splits: Mapping[str, HubSplit], folder: Path, *, title: str, li
 
 
 def _write_card(splits: Mapping[str, HubSplit], *, title: str, licence: str | None) -> str:
-    """Return a card that says where the rows came from, what was removed, and what the prices look like."""
-    head = ["---", *([f"license: {licence}"] if licence else []), "configs:", "- config_name: default"]
-    head += ["  data_files:"]
-    for name in splits:
-        head += [f"  - split: {name}", f"    path: data/{name}-*.parquet"]
-    body = [f"# {title.partition('/')[2] or title}", ""]
+    """Return a card that says where the rows came from, what was removed, and what the prices look like.
+
+    Names of files and categories may hold anything: they are shown as text.
+    """
+    from huggingface_hub import DatasetCardData
+
+    files = [{"split": name, "path": f"data/{name}-*.parquet"} for name in splits]
+    head = DatasetCardData(license=licence, configs=[{"config_name": "default", "data_files": files}])
+    body = [f"# {escape_markdown(title.partition('/')[2] or title)}", ""]
     body += [
         "Products and their prices, written with `finetune_pricer`.",
         "",
@@ -191,6 +212,8 @@ def _write_card(splits: Mapping[str, HubSplit], *, title: str, licence: str | No
     for name, split in splits.items():
         body += ["", f"## {name}", "", "Where its rows come from, and what was done to them:", ""]
         history = split.history or ("made in Python",)
-        body += [f"{number}. {line}" for number, line in enumerate(history, start=1)]
-        body += ["", "```text", split.description, "```"]
-    return "\n".join([*head, "---", "", *body, ""])
+        body += [f"{number}. {escape_paragraph(line)}" for number, line in enumerate(history, start=1)]
+        # Only as many backticks as stand here would end the block.
+        fence = "`" * (max(map(len, re.findall("`+", split.description)), default=0) + 3)
+        body += ["", f"{fence}text", escape_text(split.description), fence]
+    return "\n".join(["---", head.to_yaml(), "---", "", *body, ""])

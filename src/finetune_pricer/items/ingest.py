@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DataError, InvalidRows, RowProblem
-from .item import ID_FIELDS, ITEM_FIELDS, TEXT_FIELDS, content_id, read_price
+from .item import ID_FIELDS, ITEM_FIELDS, TEXT_FIELDS, content_id, is_unicode, read_price
 from .spool import Spool
 from .tables import BATCH, STANDS_FOR, item_schema
 
@@ -182,7 +182,7 @@ def _read_number(cell: Any) -> float | None:
     # Nothing is computed from a weight, so a weight that is no number is no reason to refuse the row.
     try:
         number = float(cell)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 
@@ -247,17 +247,39 @@ def _fill_ids(columns: Mapping[str, pa.ChunkedArray]) -> pa.ChunkedArray:
 
 def read_frame(frame: pd.DataFrame) -> Source:
     """Return a frame's rows in batches."""
+    unreadable: list[RowProblem] = []
 
     def batches() -> Iterator[pa.Table]:
-        import pyarrow as pa
-
         for start in range(0, max(len(frame), 1), BATCH):
             part = frame.iloc[start : start + BATCH]
-            names = [str(name) for name in part.columns]
-            arrays = [_frame_column(name, part.iloc[:, at]) for at, name in enumerate(names)]
-            yield pa.table(arrays, names=names)
+            try:
+                yield _frame_table(part)
+            except UnicodeEncodeError:
+                problems = _find_unwritable_rows(part)
+                unreadable.extend(replace(each, row=each.row + start) for each in problems)
+                bad = {problem.row - 1 for problem in problems}
+                yield _frame_table(part.iloc[[row for row in range(len(part)) if row not in bad]])
 
-    return Source(name="the frame", batches=batches())
+    return Source(name="the frame", batches=batches(), unreadable=unreadable)
+
+
+def _frame_table(frame: pd.DataFrame) -> pa.Table:
+    import pyarrow as pa
+
+    names = [str(name) for name in frame.columns]
+    arrays = [_frame_column(name, frame.iloc[:, at]) for at, name in enumerate(names)]
+    return pa.table(arrays, names=names)
+
+
+def _find_unwritable_rows(frame: pd.DataFrame) -> list[RowProblem]:
+    """Return a problem for each row with half a character in a cell, which nothing can be written with."""
+    problems: dict[int, RowProblem] = {}
+    for at, name in enumerate(frame.columns):
+        for row, cell in enumerate(frame.iloc[:, at], start=1):
+            if isinstance(cell, str) and not is_unicode(cell):
+                value, reason = repr(cell)[:60], "holds half a character (a lone surrogate)"
+                problems.setdefault(row, RowProblem(row=row, field=str(name), value=value, reason=reason))
+    return list(problems.values())
 
 
 def _frame_column(name: str, column: pd.Series[Any]) -> pa.Array:
@@ -269,8 +291,9 @@ def _frame_column(name: str, column: pd.Series[Any]) -> pa.Array:
         return pa.array(cells)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
         # Cells of mixed types, such as "$12" and 12, are read as text.
-        texts = [None if cell is None else str(cell) for cell in cells]
         try:
-            return pa.array(texts, pa.string())
+            return pa.array([None if cell is None else str(cell) for cell in cells], pa.string())
+        except UnicodeEncodeError:
+            raise
         except ValueError:
             raise InvalidRows(f"column {name!r} of the frame cannot be read: {error}") from error

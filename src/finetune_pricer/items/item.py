@@ -55,14 +55,14 @@ class Item:
     id: str = ""
 
     def __post_init__(self) -> None:
-        name = f"item {str(self.id or self.title or '')[:60]!r}"
+        object.__setattr__(self, "id", _read_id(self.id))
+        name = f"item {(self.id or str(self.title or ''))[:60]!r}"
         for field in ("title", "category", "summary", "full"):
             value = getattr(self, field)
             if value is not None and not isinstance(value, str):
                 raise InvalidItem(f"{name}: {field}: must be text, not {type(value).__name__}")
-            if value is not None and not _is_unicode(value):
+            if value is not None and not is_unicode(value):
                 raise InvalidItem(f"{name}: {field}: holds half a character (a lone surrogate)")
-        object.__setattr__(self, "id", "" if self.id is None else str(self.id))
         for field, read in (("price", read_price), ("weight", _read_weight)):
             try:
                 object.__setattr__(self, field, read(getattr(self, field)))
@@ -102,6 +102,8 @@ def read_price(value: Any) -> float | None:
             raise ValueError(str(error)) from None
     try:
         price = float(value)
+    except OverflowError:
+        price = math.inf
     except (TypeError, ValueError):
         raise ValueError(f"a price is a number, not {type(value).__name__}") from None
     if not math.isfinite(price) or price < 0:
@@ -127,19 +129,33 @@ def content_id(fields: Mapping[str, Any]) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
+def _read_id(value: Any) -> str:
+    try:
+        text = "" if value is None else str(value)
+    except ValueError:  # Python writes out no number of so many digits
+        raise InvalidItem("item: id: a number of thousands of digits is no id; give a text") from None
+    if not is_unicode(text):
+        raise InvalidItem(f"item {text[:60]!r}: id: holds half a character (a lone surrogate)")
+    return text
+
+
 def _read_weight(value: Any) -> float | None:
     if value is None:
         return None
     try:
         number = math.nan if isinstance(value, bool | str) else float(value)
+    except OverflowError:
+        number = math.inf
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"must be a finite number, not {value!r}")
+        shown = "inf" if isinstance(value, int) and not isinstance(value, bool) else repr(value)
+        raise ValueError(f"must be a finite number, not {shown}")
     return number
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8: half of a character of two (a lone surrogate) cannot."""
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 

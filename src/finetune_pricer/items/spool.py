@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import atexit
-import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
+from .._files import open_part
 from ..errors import FileAccessError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Spool:
     """Collects tables of one schema into one table, whose memory does not grow with the number of rows.
 
     Once the table is made, the temporary file has lost its name (where the system allows that), so nothing
-    is left behind, however the process ends.
+    is left behind. What a process left that was killed before is swept by the next spool.
     """
 
     def __init__(self, schema: pa.Schema, *, in_memory: int = IN_MEMORY) -> None:
@@ -32,6 +32,7 @@ class Spool:
         self._kept: list[pa.Table] = []
         self._bytes = 0
         self._path: Path | None = None
+        self._part: IO[bytes] | None = None  # open as long as the file has a name, which marks it as in use
         self._writer: pa.ipc.RecordBatchFileWriter | None = None
 
     def __enter__(self) -> Spool:
@@ -43,6 +44,8 @@ class Spool:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+        if self._part is not None:
+            self._part.close()
         if self._path is not None:
             _delete(self._path)
 
@@ -60,10 +63,8 @@ class Spool:
             return
         try:
             if self._writer is None:
-                handle, name = tempfile.mkstemp(prefix="finetune_pricer-", suffix=".arrow")
-                os.close(handle)
-                self._path = Path(name)
-                self._writer = pa.ipc.new_file(name, self._schema)
+                self._part, self._path = open_part(Path(tempfile.gettempdir()), "rows")
+                self._writer = pa.ipc.new_file(str(self._path), self._schema)
             for kept in self._kept:
                 self._writer.write_table(kept)
         except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -13,7 +14,9 @@ import orjson
 
 from .api.requests import ChatBody, parse_body
 from .api.responses import ApiError
-from .records import StoredBatch, new_id, now
+from .queue_thread import QueueThread
+from .records import UNFINISHED_BATCHES, StoredBatch, new_id, now
+from .shortage import Patience, describe_shortage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +31,6 @@ ENDPOINT = "/v1/chat/completions"
 WINDOW = 86_400  # seconds
 MAX_REQUESTS = 50_000
 """Requests that a batch may have."""
-ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 _SAVE_EVERY = 0.2  # seconds
 _NAMED = 20  # bad lines that are named
 
@@ -46,21 +48,21 @@ class Batches:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._waiting: queue.Queue[str | None] = queue.Queue()
-        self._thread = threading.Thread(target=self._loop, name="finetune-pricer-batches", daemon=True)
+        self._patience = Patience()
+        self.thread = QueueThread("batches", self._waiting, self._carry_out)
+        """What must live for batches to go on."""
 
     def start(self) -> None:
         """Start, and take up the batches that an earlier server left unfinished."""
-        for batch in reversed(self._database.list_batches()):
-            if batch.status not in ENDED:
-                self._waiting.put(batch.id)
-        self._thread.start()
+        for batch in reversed(self._database.list_unfinished_batches()):
+            self._waiting.put(batch.id)
+        self.thread.start()
 
     def stop(self) -> None:
         """Stop after the present request."""
         self._stopping.set()
-        self._waiting.put(None)
-        if self._thread.is_alive():
-            self._thread.join()
+        self.thread.stop()
+        self.thread.join()
 
     def submit(self, batch: StoredBatch) -> None:
         """Keep a new batch and take it up."""
@@ -72,7 +74,7 @@ class Batches:
         """Ask a batch to stop, and return it as it then stands; None where it has ended already."""
         with self._lock:
             batch = self._database.find_batch(batch_id)
-            if batch is None or batch.status in ENDED or batch.status == "finalizing":
+            if batch is None or batch.status not in UNFINISHED_BATCHES or batch.status == "finalizing":
                 return None
             return batch if batch.status == "cancelling" else self._enter(batch, "cancelling")
 
@@ -91,7 +93,7 @@ class Batches:
         """Change a batch as it stands now; a request to cancel it that came in the meantime stays."""
         with self._lock:
             batch = self._database.find_batch(batch.id) or batch
-            if batch.status == "cancelling" and status not in ENDED:
+            if batch.status == "cancelling" and status in UNFINISHED_BATCHES:
                 status = "cancelling"
             if status == batch.status:
                 batch = replace(batch, **changes)
@@ -99,27 +101,32 @@ class Batches:
                 return batch
             return self._enter(batch, status, **changes)
 
-    def _loop(self) -> None:
-        while (batch_id := self._waiting.get()) is not None and not self._stopping.is_set():
-            batch = self._database.find_batch(batch_id)
-            if batch is None or batch.status in ENDED:
-                continue
-            try:
-                self._run(batch)
-            except Exception as error:
-                # Only the kind: a message might hold a piece of a prompt.
-                log.exception("batch %s failed: %s", batch_id, type(error).__name__, exc_info=False)
-                problem = _problem("server_error", "The batch failed due to an internal error.", None)
-                self._move(batch, "failed", errors=[problem | {"line": None}])
+    def _carry_out(self, batch_id: str) -> None:
+        """Run a batch to its end; raise what keeps it from being done or ended for the moment."""
+        batch = self._database.find_batch(batch_id)
+        if batch is None or batch.status not in UNFINISHED_BATCHES:
+            return
+        try:
+            self._run(batch)
+        except BaseException as error:
+            shortage = describe_shortage(error)
+            if shortage is not None and self._patience.allows(batch_id):
+                raise
+            # Only the kind: a message might hold a piece of a prompt.
+            log.error("batch %s failed: %s", batch_id, shortage or type(error).__name__)  # noqa: TRY400
+            message = f"The batch failed{f': {shortage}' if shortage else ' due to an internal error'}."
+            problem = _problem("server_error", message, None)
+            self._move(batch, "failed", errors=[problem | {"line": None}])
+        self._patience.end(batch_id)
 
     def _run(self, batch: StoredBatch) -> None:
-        file = self._database.find_file(batch.input_file_id)
+        content = self._read_input(batch)
         requests: list[dict[str, Any]] = []
-        if file is None:
+        if content is None:
             message = f"The input file {batch.input_file_id} was deleted or has expired."
             problems = [_problem("input_file_not_found", message, "input_file_id") | {"line": None}]
         else:
-            requests, problems = read_requests(self._database.blobs.path(file.sha256).read_bytes())
+            requests, problems = read_requests(content)
         if problems:
             self._move(batch, "failed", errors=problems)
             log.info("batch %s failed: %s", batch.id, problems[0]["code"])
@@ -130,6 +137,14 @@ class Batches:
         ending = self._answer(batch, requests, results)
         if ending is not None:
             self._keep_results(batch, ending, results)
+
+    def _read_input(self, batch: StoredBatch) -> bytes | None:
+        """Return the content of a batch's input file, or None where it has been deleted or has expired."""
+        file = self._database.find_file(batch.input_file_id)
+        if file is None:
+            return None
+        with self._database.lend_blob(file.sha256) as path:
+            return None if path is None else path.read_bytes()
 
     def _answer(self, batch: StoredBatch, requests: list[dict[str, Any]], results: _Results) -> str | None:
         """Answer the requests; return the last status, or None where the server stops in the middle."""
@@ -159,17 +174,21 @@ class Batches:
             moved = self._move(batch, "finalizing", counts=results.counts)
             ending = "cancelled" if moved.status == "cancelling" else ending
         last = batch.outputs_last
-        with self._database.transaction():
-            ids: dict[str, str] = {}
-            for kind, lines in (("output", results.output), ("error", results.errors)):
-                if lines:
-                    file = self._database.add_file(
-                        b"".join(lines),
-                        filename=f"{batch.id}_{kind}.jsonl",
-                        purpose="batch_output",
-                        expires_at=None if last is None else now() + last,
-                    )
-                    ids[f"{kind}_file_id"] = file.id
+        expires_at = None if last is None else now() + last
+        with contextlib.ExitStack() as held:
+            blobs = {
+                kind: held.enter_context(self._database.keep_blob(b"".join(lines)))
+                for kind, lines in (("output", results.output), ("error", results.errors))
+                if lines
+            }
+            held.enter_context(self._database.transaction())
+            ids: dict[str, Any] = {}
+            for kind, blob in blobs.items():
+                name = f"{batch.id}_{kind}.jsonl"
+                file = self._database.name_file(
+                    blob, filename=name, purpose="batch_output", expires_at=expires_at
+                )
+                ids[f"{kind}_file_id"] = file.id
             self._move(batch, ending, counts=results.counts, tokens=results.tokens, **ids)
         log.info("batch %s %s: %s", batch.id, ending, results.counts)
 

@@ -18,7 +18,9 @@ def find_problem(messages: Any) -> str | None:
         if not isinstance(message, dict):
             return f"messages[{place}] is not an object"
         role = message.get("role")
-        if not isinstance(role, str) or role not in ROLES:
+        if not isinstance(role, str):  # not shown: it may be nested deeper than can be written
+            return f"messages[{place}] has an unknown role, which is not text"
+        if role not in ROLES:
             return f"messages[{place}] has the unknown role {role!r:.40}"
         if not _is_content(message.get("content"), role):
             return f"messages[{place}].content is not text"

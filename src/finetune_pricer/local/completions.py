@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from .records import new_id, now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from .api.requests import ChatBody
     from .database import Database
@@ -92,18 +94,24 @@ class ChatService:
         # Loading may take long: who asks for another model need not wait for it.
         with loading:
             if (model := self._loaded.get(name)) is None:
-                blobs = self._database.blobs
-                model = (
-                    learner.load_base()
-                    if hashes is None
-                    else learner.load({file: blobs.path(sha256) for file, sha256 in hashes.items()})
-                )
+                model = learner.load_base() if hashes is None else self._read(name, learner, hashes)
             with self._lock:
                 self._loading.pop(name, None)
                 self._loaded[name] = model
                 while len(self._loaded) > _LOADED:
                     self._loaded.popitem(last=False)
         return model
+
+    def _read(self, name: str, learner: Learner, hashes: Mapping[str, str]) -> Model:
+        """Load a tuned model; a deletion in the meantime leaves its files until they are read."""
+        with contextlib.ExitStack() as lent:
+            files: dict[str, Path] = {}
+            for file, sha256 in hashes.items():
+                path = lent.enter_context(self._database.lend_blob(sha256))
+                if path is None:
+                    raise model_not_found(name)
+                files[file] = path
+            return learner.load(files)
 
 
 def _refuse_contradictions(body: ChatBody) -> None:

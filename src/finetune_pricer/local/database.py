@@ -7,19 +7,24 @@ up in the database, which knows the hash.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import logging
 import shutil
 import sqlite3
 import threading
+from collections import Counter
 from dataclasses import asdict
 from itertools import groupby
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from ..errors import FileAccessError
 from .blobs import Blobs
+from .folder import close_folder, count_unknown, open_folder
 from .records import (
     FINAL,
+    UNFINISHED_BATCHES,
+    UNFINISHED_JOBS,
     StoredBatch,
     StoredCheckpoint,
     StoredEvent,
@@ -34,83 +39,70 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
-_FORMAT = 3
-"""The version of the tables and of what stands in them. A folder of another version is refused."""
-_NAME = "server.sqlite3"
-_TABLES = f"""
-CREATE TABLE IF NOT EXISTS files (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, filename TEXT NOT NULL,
-    purpose TEXT NOT NULL, bytes INTEGER NOT NULL, created_at INTEGER NOT NULL, sha256 TEXT NOT NULL,
-    expires_at INTEGER);
-CREATE TABLE IF NOT EXISTS jobs (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, status TEXT NOT NULL,
-    body BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS events (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, job TEXT NOT NULL,
-    created_at INTEGER NOT NULL, level TEXT NOT NULL, type TEXT NOT NULL, message TEXT NOT NULL, data BLOB);
-CREATE INDEX IF NOT EXISTS events_of_job ON events (job, number);
-CREATE TABLE IF NOT EXISTS models (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, base TEXT NOT NULL, job TEXT NOT NULL,
-    created_at INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS model_files (
-    model TEXT NOT NULL, name TEXT NOT NULL, sha256 TEXT NOT NULL, PRIMARY KEY (model, name));
-CREATE TABLE IF NOT EXISTS checkpoints (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, job TEXT NOT NULL,
-    created_at INTEGER NOT NULL, step INTEGER NOT NULL, model TEXT NOT NULL, metrics BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS batches (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, body BLOB NOT NULL);
-PRAGMA user_version = {_FORMAT};
-"""
+log = logging.getLogger("finetune_pricer.local")
+
 _MODELS = "SELECT models.*, name, sha256 FROM models LEFT JOIN model_files ON model_files.model = models.id"
+
+
+class KeptBlob(NamedTuple):
+    """A content that was just kept."""
+
+    sha256: str
+    bytes: int
 
 
 class Database:
     """One folder, used by one server at a time; safe to use from several threads.
 
     Raises:
-        FileAccessError: The folder cannot be used, another server has it, or another version made it.
+        FileAccessError: The folder cannot be used, is not whole, another server has it, or another version
+            made it.
     """
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._work = folder / "training"
-        try:
-            _refuse_foreign_folder(folder)
-            self.blobs = Blobs(folder / "blobs")
-            self._work.mkdir(exist_ok=True)
-        except FileAccessError:
-            raise
-        except OSError as error:
-            raise FileAccessError(
-                f"cannot use the folder {str(folder)!r} ({error.strerror}); take one that you may write to"
-            ) from error
         self._lock = threading.RLock()
-        self._depth = 0
-        self._connection = _open_connection(folder)
+        self._in_transaction = False
+        self._has_leftovers = False
+        self._held: Counter[str] = Counter()
+        """Blobs that are being written, or that will have an owner in a moment."""
+        self._connection = open_folder(folder)
+        self.blobs = Blobs(folder / "blobs")
 
     def close(self) -> None:
         """Close the database; nothing else may be called afterwards."""
         with self._lock:
-            self._connection.close()
+            close_folder(self._connection, self._folder)
+
+    def let_go(self) -> None:
+        """Never close the connection in this process, which was forked from the server's.
+
+        SQLite removes the log of a database with its last connection, for which it would take this copy.
+        """
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Make all changes inside happen together, or none of them; may be nested."""
         with self._lock:
-            outermost = self._depth == 0
-            if outermost:
-                self._connection.execute("BEGIN IMMEDIATE")
-            self._depth += 1
+            if self._in_transaction:
+                yield
+                return
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._in_transaction = True
             try:
                 yield
+                self._connection.execute("COMMIT")
             except BaseException:
-                if outermost:
+                # On a full disk SQLite may have rolled back by itself.
+                if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
-            else:
-                if outermost:
-                    self._connection.execute("COMMIT")
             finally:
-                self._depth -= 1
+                self._in_transaction = False
+            if self._has_leftovers:
+                self._remove_leftovers()
 
     def _query(self, query: str, *values: Any) -> list[sqlite3.Row]:
         with self._lock:
@@ -121,27 +113,114 @@ class Database:
         return rows[0] if rows else None
 
     def _insert(self, table: str, row: dict[str, Any]) -> None:
-        names, marks = ", ".join(row), ", ".join("?" * len(row))
-        self._query(f"INSERT INTO {table} ({names}) VALUES ({marks})", *row.values())  # noqa: S608  our own names
+        names = ", ".join(row)
+        self._query(f"INSERT INTO {table} ({names}) VALUES ({_marks(row)})", *row.values())  # noqa: S608  our own names
 
-    def _drop_unused_blobs(self, hashes: Iterable[str]) -> None:
+    def _iterate(self, table: str, after: str | None) -> Iterator[sqlite3.Row] | None:
+        """Return rows of a table, the newest first, older than `after`; None where that is not in it."""
+        before: int | None = None
+        if after is not None:
+            row = self._query_one(f"SELECT number FROM {table} WHERE id = ?", after)  # noqa: S608  our own name
+            if row is None:
+                return None
+            before = row["number"]
+        return self._read_rows(table, before)
+
+    def _read_rows(self, table: str, before: int | None) -> Iterator[sqlite3.Row]:
+        # In pieces, so that others get their turn, and a short page costs no reading of all.
+        query = (
+            f"SELECT number, body FROM {table} WHERE ? IS NULL OR number < ? ORDER BY number DESC LIMIT 100"  # noqa: S608
+        )
+        while rows := self._query(query, before, before):
+            yield from rows
+            before = rows[-1]["number"]
+
+    def check(self) -> None:
+        """Write a little to the disk and into the database; raise what keeps either from being written."""
+        self.blobs.probe(self._folder / "probe")
+        self._query("INSERT OR REPLACE INTO state VALUES ('checked_at', ?)", now())
+
+    # Contents
+
+    @contextlib.contextmanager
+    def keep_blob(self, content: IO[bytes] | bytes) -> Iterator[KeptBlob]:
+        """Keep a content, and yield its hash and size; what is done inside gives it an owner.
+
+        Without one it is removed again, also by the next start after a kill: its name is written down before
+        it is. So this stands around a transaction, never inside one.
+        """
+        partial = new_id("partial-", 16)
+        try:
+            with self._hold(partial):
+                kept = KeptBlob(*self.blobs.write(partial, content))
+                with self._hold(kept.sha256):
+                    self.blobs.keep(partial, kept.sha256)
+                    yield kept
+        finally:
+            self._remove_leftovers()
+
+    @contextlib.contextmanager
+    def _hold(self, name: str) -> Iterator[None]:
+        with self._lock:
+            self._query("INSERT OR IGNORE INTO leftovers VALUES (?)", name)
+            self._held[name] += 1
+        try:
+            yield
+        finally:
+            self._let_loose(name)
+
+    @contextlib.contextmanager
+    def lend_blob(self, sha256: str) -> Iterator[Path | None]:
+        """Yield where a content lies, which stays until the block ends; None where it has gone already."""
+        with self._lock:
+            self._held[sha256] += 1
+        try:
+            path = self.blobs.path(sha256)
+            yield path if path.exists() else None
+        finally:
+            self._let_loose(sha256)
+            self._remove_leftovers()
+
+    def _let_loose(self, name: str) -> None:
+        with self._lock:
+            self._held[name] -= 1
+            if not self._held[name]:
+                del self._held[name]
+
+    def _release_blobs(self, hashes: Iterable[str]) -> None:
+        """Note, as part of a transaction, that contents have lost an owner."""
         for sha256 in hashes:
-            used = self._query_one("SELECT 1 FROM files WHERE sha256 = ?", sha256) or self._query_one(
-                "SELECT 1 FROM model_files WHERE sha256 = ?", sha256
-            )
-            if used is None:
-                self.blobs.drop(sha256)
+            self._query("INSERT OR IGNORE INTO leftovers VALUES (?)", sha256)
+            self._has_leftovers = True
+
+    def _remove_leftovers(self) -> None:
+        """Remove what is noted to have lost its owner, and has no other; what cannot go now goes later."""
+        with self._lock, contextlib.suppress(sqlite3.Error):
+            self._has_leftovers = False
+            for row in self._query("SELECT name FROM leftovers"):
+                name = row["name"]
+                if name not in self._held and (self._is_used(name) or self.blobs.drop(name)):
+                    self._query("DELETE FROM leftovers WHERE name = ?", name)
+
+    def _is_used(self, sha256: str) -> bool:
+        return any(
+            self._query_one(f"SELECT 1 FROM {table} WHERE sha256 = ?", sha256)  # noqa: S608  our own names
+            for table in ("files", "model_files")
+        )
 
     def sweep(self) -> None:
-        """Remove what has expired, and what a killed server had no time to remove."""
+        """Remove what the database names as deleted, expired or ended, and nothing else."""
         self._drop_expired_files()
-        rows = self._query("SELECT sha256 FROM files UNION SELECT sha256 FROM model_files")
-        self.blobs.sweep({row["sha256"] for row in rows})
-        rows = self._query("SELECT number FROM jobs WHERE status NOT IN ('succeeded', 'failed', 'cancelled')")
-        unfinished = {str(row["number"]) for row in rows}
+        self._remove_leftovers()
         for folder in self._work.iterdir():
-            if folder.name not in unfinished:
+            job = self.find_job(folder.name)
+            if job is not None and job.status in FINAL:
                 shutil.rmtree(folder, ignore_errors=True)
+        unknown, missing = count_unknown(self._connection, self.blobs.list_names())
+        if unknown:
+            log.warning("%d file(s) in 'blobs' are not in the database, and stay where they are", unknown)
+        if missing:
+            log.warning("%d file(s) that the database names are missing from 'blobs'", missing)
 
     # Files
 
@@ -150,19 +229,23 @@ class Database:
     ) -> StoredFile:
         """Keep a file under a new id."""
         self._drop_expired_files()
-        # Under the lock, so that a file with the same content cannot be deleted in between.
-        with self._lock:
-            sha256, size = self.blobs.add(content)
-            stored = StoredFile(
-                id=new_id("file-", 22),
-                filename=filename,
-                purpose=purpose,
-                bytes=size,
-                created_at=now(),
-                sha256=sha256,
-                expires_at=expires_at,
-            )
-            self._insert("files", asdict(stored))
+        with self.keep_blob(content) as blob:
+            return self.name_file(blob, filename=filename, purpose=purpose, expires_at=expires_at)
+
+    def name_file(
+        self, blob: KeptBlob, *, filename: str, purpose: str, expires_at: int | None = None
+    ) -> StoredFile:
+        """Make a file of a content that is being kept."""
+        stored = StoredFile(
+            id=new_id("file-", 22),
+            filename=filename,
+            purpose=purpose,
+            bytes=blob.bytes,
+            created_at=now(),
+            sha256=blob.sha256,
+            expires_at=expires_at,
+        )
+        self._insert("files", asdict(stored))
         return stored
 
     def find_file(self, id_: str) -> StoredFile | None:
@@ -185,7 +268,7 @@ class Database:
         """Forget a file, and its content where nothing else has the same."""
         with self.transaction():
             self._query("DELETE FROM files WHERE id = ?", file.id)
-            self._drop_unused_blobs([file.sha256])
+            self._release_blobs([file.sha256])
 
     def _drop_expired_files(self) -> None:
         for row in self._query("SELECT * FROM files WHERE expires_at <= ?", now()):
@@ -202,10 +285,21 @@ class Database:
         row = self._query_one("SELECT body FROM jobs WHERE id = ?", id_)
         return None if row is None else StoredJob(**orjson.loads(row["body"]))
 
-    def list_jobs(self) -> list[StoredJob]:
-        """Return all jobs, the newest first."""
-        rows = self._query("SELECT body FROM jobs ORDER BY number DESC")
+    def iterate_jobs(self, after: str | None = None) -> Iterator[StoredJob] | None:
+        """Return jobs one by one, the newest first, older than `after`; None where that is no job."""
+        rows = self._iterate("jobs", after)
+        return None if rows is None else (StoredJob(**orjson.loads(row["body"])) for row in rows)
+
+    def list_unfinished_jobs(self) -> list[StoredJob]:
+        """Return the jobs that have not ended, the newest first."""
+        query = f"SELECT body FROM jobs WHERE status IN ({_marks(UNFINISHED_JOBS)}) ORDER BY number DESC"  # noqa: S608
+        rows = self._query(query, *UNFINISHED_JOBS)
         return [StoredJob(**orjson.loads(row["body"])) for row in rows]
+
+    def count_jobs(self, *statuses: str) -> int:
+        """Return how many jobs have one of some statuses; all jobs where none is named."""
+        where = f"WHERE status IN ({_marks(statuses)})" if statuses else ""
+        return int(self._query(f"SELECT count(*) AS n FROM jobs {where}", *statuses)[0]["n"])  # noqa: S608
 
     def move_job(
         self, id_: str, status: str, *, only_from: Collection[str] | None = None, **changes: Any
@@ -229,14 +323,14 @@ class Database:
 
     def work_folder(self, job: str) -> Path:
         """Return the folder in which a job's training keeps its state; it is made if there is none."""
-        row = self._query_one("SELECT number FROM jobs WHERE id = ?", job)
-        folder = self._work / str(row["number"] if row else 0)
-        folder.mkdir(exist_ok=True)
+        # Named by the id: a database that is restored from a copy gives the same number to another job.
+        folder = self._work / job
+        folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 
     def drop_work_folder(self, job: str) -> None:
-        """Remove that folder."""
-        shutil.rmtree(self.work_folder(job), ignore_errors=True)
+        """Remove that folder, if it is there."""
+        shutil.rmtree(self._work / job, ignore_errors=True)
 
     # Events
 
@@ -342,7 +436,7 @@ class Database:
         with self.transaction():
             self._query("DELETE FROM models WHERE id = ?", model.id)
             self._query("DELETE FROM model_files WHERE model = ?", model.id)
-            self._drop_unused_blobs(model.files.values())
+            self._release_blobs(model.files.values())
 
     # Batches
 
@@ -360,65 +454,25 @@ class Database:
         row = self._query_one("SELECT body FROM batches WHERE id = ?", id_)
         return None if row is None else StoredBatch(**orjson.loads(row["body"]))
 
-    def list_batches(self) -> list[StoredBatch]:
-        """Return all batches, the newest first."""
-        rows = self._query("SELECT body FROM batches ORDER BY number DESC")
-        return [StoredBatch(**orjson.loads(row["body"])) for row in rows]
+    def iterate_batches(self, after: str | None = None) -> Iterator[StoredBatch] | None:
+        """Return batches one by one, the newest first, older than `after`; None where that is no batch."""
+        rows = self._iterate("batches", after)
+        return None if rows is None else (StoredBatch(**orjson.loads(row["body"])) for row in rows)
+
+    def list_unfinished_batches(self) -> list[StoredBatch]:
+        """Return the batches that have not ended, the newest first."""
+        where = f"json_extract(CAST(body AS TEXT), '$.status') IN ({_marks(UNFINISHED_BATCHES)})"
+        query = f"SELECT body FROM batches WHERE {where} ORDER BY number DESC"  # noqa: S608  our own words
+        return [StoredBatch(**orjson.loads(row["body"])) for row in self._query(query, *UNFINISHED_BATCHES)]
+
+    def count_batches(self) -> int:
+        """Return how many batches there are."""
+        return int(self._query("SELECT count(*) AS n FROM batches")[0]["n"])
 
 
-def _refuse_foreign_folder(folder: Path) -> None:
-    """Raise `FileAccessError` for a folder without our database where we would sweep the files of others."""
-    if (folder / _NAME).exists():
-        return
-    for name in ("blobs", "training"):
-        place = folder / name
-        if place.exists() and (not place.is_dir() or any(place.iterdir())):
-            raise FileAccessError(
-                f"the folder {str(folder)!r} has a {name!r} in it that is not this server's; "
-                "take an empty folder"
-            )
-
-
-def _open_connection(folder: Path) -> sqlite3.Connection:
-    """Open a folder's database, with empty tables where it is new."""
-    connection: sqlite3.Connection | None = None
-    try:
-        connection = sqlite3.connect(
-            folder / _NAME, timeout=0.5, isolation_level=None, check_same_thread=False
-        )
-        connection.row_factory = sqlite3.Row
-        # Held until closed: two servers on one folder would both run its jobs.
-        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        _refuse_other_formats(connection, folder)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.executescript(_TABLES)
-    except BaseException as error:
-        if connection is not None:
-            connection.close()
-        if isinstance(error, sqlite3.Error):
-            raise FileAccessError(
-                f"cannot open the database {str(folder / _NAME)!r} ({error}); {_advice(error)}"
-            ) from error
-        raise
-    return connection
-
-
-def _refuse_other_formats(connection: sqlite3.Connection, folder: Path) -> None:
-    (found,) = connection.execute("PRAGMA user_version").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if found == _FORMAT or not (found or tables):
-        return
-    raise FileAccessError(
-        f"the folder {str(folder)!r} was kept by another version of this server (its format is {found}, "
-        f"not {_FORMAT}), and was left as it is; take another folder, or the version that made it"
-    )
-
-
-def _advice(error: sqlite3.Error) -> str:
-    if "locked" in str(error):
-        return "another server is using the folder: stop that server, or take another folder"
-    return "take another folder, or one that you may write to"
+def _marks(values: Collection[Any]) -> str:
+    """Return as many placeholders as there are values."""
+    return ", ".join("?" * len(values))
 
 
 def _read_file(row: sqlite3.Row) -> StoredFile:

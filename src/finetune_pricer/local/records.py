@@ -11,6 +11,11 @@ from typing import Any
 FINAL = frozenset({"succeeded", "failed", "cancelled"})
 """Statuses that a job never leaves."""
 
+UNFINISHED_JOBS = ("validating_files", "queued", "running", "paused")
+"""All other statuses of a job."""
+UNFINISHED_BATCHES = ("validating", "in_progress", "finalizing", "cancelling")
+"""Statuses that a batch leaves some time."""
+
 _LETTERS = string.ascii_letters + string.digits
 
 
@@ -123,6 +128,15 @@ def new_id(prefix: str, length: int = 24) -> str:
         number, place = divmod(number, len(_LETTERS))
         letters.append(_LETTERS[place])
     return prefix + "".join(letters)
+
+
+def printable(text: str, most: int = 120) -> str:
+    """Return text from outside as the log may hold it: neither a line of its own nor a page of it.
+
+    What a terminal would obey, a line break among it, is written as an escape.
+    """
+    cut = text if len(text) <= most else f"{text[:most]}..."
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in cut)
 
 
 def now() -> int:

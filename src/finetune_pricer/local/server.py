@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import errno
 import importlib
 import logging
@@ -10,18 +11,21 @@ import os
 import shutil
 import signal
 import socket
-import tempfile
+import sys
 import threading
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ..errors import DataError, MissingExtra, NotConfigured, ServiceUnavailable
 from .faults import Faults
 from .learners import describe_learner
-from .records import FINAL
+from .records import printable
+from .signals import ENDING, do_at_end, leave_undone, restore_signals
+from .temporary_folder import keep_folder, make_temporary_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from types import TracebackType
 
     import openai
@@ -31,24 +35,18 @@ if TYPE_CHECKING:
 log = logging.getLogger("finetune_pricer.local")
 
 _MAX_BYTES = 512 * 2**20
-_UVICORN: dict[str, Any] = {
-    "log_config": None,
-    "log_level": "critical",  # the middleware logs failed requests, without their content
-    "access_log": False,
-    "lifespan": "off",
-    "ws": "none",
-    "timeout_graceful_shutdown": 5,
-}
 
 
 class LocalServer:
     """An OpenAI-compatible fine-tuning server on this machine, which really trains and really answers.
 
-    Nothing leaves this machine: any `host` but loopback needs a `key`.
+    Nothing leaves this machine: any `host` but loopback needs a `key`. What it keeps is readable by its user
+    only. A process that is forked from this one may talk to the server, and cannot stop or change it.
 
     Args:
         dir: The folder that keeps files, jobs and models. Without one they live in a temporary folder, which
-            is removed when the server stops.
+            is removed when the server stops, also by SIGTERM or SIGHUP; after a SIGKILL by the next server
+            that is given no folder.
         host: The address to listen on.
         port: The port to listen on; 0 takes any free one.
         key: What clients must send as their API key; without one, none is needed.
@@ -57,9 +55,12 @@ class LocalServer:
         cores: How many jobs train at once; as many as the machine has cores if it is not given.
         max_bytes: How many bytes the body of a request may have.
         bases: Further base models to offer: for each name, the learner that trains it.
+        names: Further names by which clients may call a server without a key, such as
+            `host.docker.internal`; who answers for such a name in your network can reach the server.
 
     Raises:
-        NotConfigured: The host needs a key, or the key is one that no header could carry.
+        NotConfigured: The host needs a key, the key is one that no header could carry, or this is a frozen
+            application, which has no Python to train with.
         DataError: A port or a number of cores is out of range, or a training process could not make one of
             the learners.
         MissingExtra: The extra `local` is not installed.
@@ -86,20 +87,10 @@ class LocalServer:
         cores: int | None = None,
         max_bytes: int = _MAX_BYTES,
         bases: Mapping[str, Learner] | None = None,
+        names: Collection[str] = (),
     ) -> None:
         _require_extra()
-        from .api.middleware import is_loopback  # needs the extra
-
-        if not is_loopback(host) and not key:
-            raise NotConfigured(
-                f"a server on {host!r} can be reached from other machines, and so needs a key; pass key=..., "
-                "or --key to the command"
-            )
-        if key is not None and not (key.isascii() and key.isprintable() and key == key.strip() != ""):
-            raise NotConfigured(
-                "the server's key must be printable ASCII that neither begins nor ends with a space; "
-                "choose another key"
-            )
+        _check_access(host, key)
         if not 0 <= port <= 65_535:
             raise DataError(f"port must be from 0 to 65535, not {port}; 0 takes any free port")
         if cores is not None and cores < 1:
@@ -115,6 +106,7 @@ class LocalServer:
             "cores": cores or os.cpu_count() or 1,
             "max_bytes": max_bytes,
             "bases": bases or {},
+            "names": [names] if isinstance(names, str) else list(names),
         }
         self._faults = faults or Faults()
         self._runtime: _Runtime | None = None
@@ -144,6 +136,10 @@ class LocalServer:
 
     @faults.setter
     def faults(self, faults: Faults) -> None:
+        if self._runtime is not None and self._runtime.is_foreign:
+            raise RuntimeError(
+                "the server belongs to the process from which this one was forked; change it there"
+            )
         self._faults = faults
         if self._runtime is not None:
             self._runtime.state.injector.set(faults)
@@ -157,20 +153,30 @@ class LocalServer:
     def start(self) -> Self:
         """Start answering, and take up unfinished jobs; nothing happens if the server is running already.
 
-        Raises `ServiceUnavailable` if the port is taken, and `FileAccessError` if the folder cannot be used.
+        Raises `ServiceUnavailable` if the port is taken, and `FileAccessError` if the folder cannot be used
+        or is not whole.
         """
         if self._runtime is None:
             self._runtime = _Runtime(
                 self.dir, self.host, self.port, self._key, faults=self._faults, **self._settings
             )
             atexit.register(self.stop)
+            if self.dir is None:
+                do_at_end(self.stop)
         return self
 
     def stop(self) -> None:
-        """Stop answering and training; jobs that are unfinished stay so in `dir`, for the next start."""
+        """Stop answering and training; jobs that are unfinished stay so in `dir`, for the next start.
+
+        In a process that was forked from the server's, nothing happens.
+        """
+        if self._runtime is not None and self._runtime.is_foreign:
+            return
         runtime, self._runtime = self._runtime, None
         if runtime is not None:
             atexit.unregister(self.stop)
+            if self.dir is None:
+                leave_undone(self.stop)
             unfinished = runtime.count_unfinished() if self.dir else 0
             log.info(
                 "stopping%s",
@@ -199,31 +205,40 @@ def serve(
     faults: Faults | None = None,
     strict: bool = False,
     cores: int | None = None,
+    names: Collection[str] = (),
 ) -> None:
-    """Run a server in the foreground until SIGINT or SIGTERM, and log to stderr.
+    """Run a server in the foreground until Ctrl-C, SIGTERM, SIGHUP or Windows' Ctrl-Break, and log to stderr.
 
     The parameters are those of `LocalServer`.
     """
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    handler.setFormatter(_PrintableFormatter("%(asctime)s %(message)s", "%H:%M:%S"))
     level = log.level
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     stopping = threading.Event()
-    before = {
-        number: signal.signal(number, lambda *_: stopping.set()) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    before = {number: signal.signal(number, lambda *_: stopping.set()) for number in ENDING}
     try:
-        with LocalServer(dir, host, port, key, faults=faults, strict=strict, cores=cores) as server:
+        server = LocalServer(dir, host, port, key, faults=faults, strict=strict, cores=cores, names=names)
+        with server:
             kept = server.dir or "a temporary folder, removed when it stops: --dir keeps it"
             log.info("listening on %s, keeping things in %s", server.url, kept)
             log.info("jobs and their losses are shown at %s", server.url.removesuffix("v1"))
-            stopping.wait()
+            # In slices: on Windows, Ctrl-C cannot interrupt a longer wait.
+            while not stopping.wait(0.5):
+                pass
     finally:
         for number, action in before.items():
             signal.signal(number, action)
         log.removeHandler(handler)
         log.setLevel(level)
+
+
+class _PrintableFormatter(logging.Formatter):
+    """Writes each record on one line, and nothing that a terminal would obey."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), most=2_000)
 
 
 class _Runtime:
@@ -241,41 +256,79 @@ class _Runtime:
         cores: int,
         max_bytes: int,
         bases: Mapping[str, Learner],
+        names: Collection[str],
     ) -> None:
-        import uvicorn
+        from .api.app import ServerState, build_server  # needs the extra
 
-        from .api.app import ServerState, build_app  # needs the extra
-
-        listener = _listen(host, port)
-        self._temporary = None
-        if folder is None:
-            folder = self._temporary = Path(tempfile.mkdtemp(prefix="finetune-pricer-"))
-        try:
+        self._process = os.getpid()
+        with contextlib.ExitStack() as undo:
+            self._listener = undo.enter_context(contextlib.closing(_listen(host, port)))
+            self.port = int(self._listener.getsockname()[1])
+            self._temporary: Path | None = None
+            if folder is None:
+                folder = make_temporary_folder()
+                undo.callback(shutil.rmtree, folder, ignore_errors=True)
+                self._temporary = folder
+            else:
+                keep_folder(folder)
             self.state = ServerState.open(folder, bases, faults=faults, strict=strict, cores=cores)
-        except BaseException:
-            listener.close()
-            raise
-        self.port = int(listener.getsockname()[1])
-        app = build_app(self.state, key=key, max_bytes=max_bytes)
-        self._server = uvicorn.Server(uvicorn.Config(app, **_UVICORN))
-        self._thread = threading.Thread(
-            target=self._server.run, args=([listener],), name="finetune-pricer-serves", daemon=True
-        )
-        self.state.start()
-        # The socket listens already: a client that comes before the loop runs waits a moment.
-        self._thread.start()
+            undo.callback(self.state.close)
+            self._server = build_server(self.state, key=key, max_bytes=max_bytes, names=names)
+            self._thread = threading.Thread(
+                target=self._server.run, args=([self._listener],), name="finetune-pricer-serves", daemon=True
+            )
+            self.state.start()
+            # The socket listens already: a client that comes before the loop runs waits a moment.
+            self._thread.start()
+            undo.pop_all()
+        _running.add(self)
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether this process was forked from the server's, and has none of its threads."""
+        return os.getpid() != self._process
 
     def count_unfinished(self) -> int:
         """Return how many jobs go on at the next start."""
-        return sum(job.status not in {*FINAL, "paused"} for job in self.state.database.list_jobs())
+        return sum(job.status != "paused" for job in self.state.database.list_unfinished_jobs())
 
     def stop(self) -> None:
         """Stop answering and training, and remove a temporary folder."""
         self._server.should_exit = True
-        self._thread.join()
+        while self._thread.is_alive():
+            self._thread.join(0.5)  # in slices, which Ctrl-C can interrupt on Windows too
         self.state.close()
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def let_go(self) -> None:
+        """Give up, in a forked process, what would keep clients and trainers waiting for a dead server.
+
+        The descriptors are copies of the server's: its clients would not see that it has closed them. They
+        come to lead nowhere and are not closed, since objects that do not know of it will close them.
+        """
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        descriptors = [*self._server.descriptors, *self.state.worker.descriptors, self._listener.fileno()]
+        for descriptor in descriptors:
+            if descriptor >= 0:
+                os.dup2(nowhere, descriptor, inheritable=False)
+        os.close(nowhere)
+        self.state.database.let_go()
+
+
+_running: weakref.WeakSet[_Runtime] = weakref.WeakSet()
+
+
+def _let_go_in_child() -> None:
+    restore_signals()
+    LocalServer._sharing = threading.Lock()  # noqa: SLF001  another thread may have held it
+    for runtime in list(_running):
+        runtime.let_go()
+    _running.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go_in_child)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -298,7 +351,26 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _check_access(host: str, key: str | None) -> None:
+    from .api.middleware import is_loopback  # needs the extra
+
+    if not is_loopback(host) and not key:
+        raise NotConfigured(
+            f"a server on {host!r} can be reached from other machines, and so needs a key; pass key=..., "
+            "or --key to the command"
+        )
+    if key is not None and not (key.isascii() and key.isprintable() and key == key.strip() != ""):
+        raise NotConfigured(
+            "the server's key must be printable ASCII that neither begins nor ends with a space; "
+            "choose another key"
+        )
+
+
 def _require_extra() -> None:
+    if getattr(sys, "frozen", False):
+        raise NotConfigured(
+            "a frozen application has no Python to train with; run `finetune-pricer serve` outside of it"
+        )
     for name in ("starlette", "uvicorn", "python_multipart", "scipy", "jinja2"):
         try:
             importlib.import_module(name)

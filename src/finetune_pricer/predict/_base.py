@@ -7,12 +7,14 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar, get_args
 
-from .._service.requests import is_async, without_retries
+from .._service.account import owner_of, service_of
+from .._service.requests import is_async, note_process, without_retries
 from ..chat import ChatFormatter
-from ..errors import DataError
+from ..errors import DataError, FileAccessError
 from ..items import Item, require_price
 from ..providers.lookup import provider_of
 from .answer_store import AnswerStore
+from .budget import make_budget
 from .conformal import Ranges, check_settings
 from .decoding import Decoding
 from .dialogue import Dialogue, ModelParameters
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from openai import AsyncOpenAI, OpenAI
 
+    from ..providers.pricing import TokenPricing
     from ..providers.provider import Provider
     from .conformal import By
     from .prediction import Prediction
@@ -55,6 +58,8 @@ class BasePredictor(Generic[Client]):
         tokens_per_minute: float | None = None,
         store: str | os.PathLike[str] | None = None,
         provider: str | Provider | None = None,
+        budget: float | None = None,
+        pricing: TokenPricing | None = None,
     ) -> None:
         if not model:
             raise DataError(
@@ -71,6 +76,7 @@ class BasePredictor(Generic[Client]):
         _above_zero(highest=highest, requests_per_minute=requests_per_minute)
         _above_zero(tokens_per_minute=tokens_per_minute)
         service = provider_of(client, provider)
+        note_process(client)
         self._client: Client = client
         self.model = model
         self.formatter = formatter or ChatFormatter()
@@ -84,13 +90,36 @@ class BasePredictor(Generic[Client]):
             samples=samples,
             highest=highest,
             parameters=ModelParameters(model, service),
-            store=None if store is None else AnswerStore(store),
+            store=None if store is None else _open_store(store),
+            asked_of=(service_of(client), owner_of(client)),
+            budget=make_budget(budget, model, service.name, pricing),
         )
 
     @property
     def ranges(self) -> Ranges | None:
         """What gives predictions their `low` and `high`; None before `calibrate`."""
         return self._dialogue.ranges
+
+    @property
+    def spent(self) -> float | None:
+        """Dollars that the questions of this predictor cost by now; None without `budget=`."""
+        budget = self._dialogue.budget
+        return None if budget is None else budget.spent
+
+    def most_for(self, items: Iterable[Item]) -> float | None:
+        """Return the most dollars that one question about each item can cost; None without `budget=`."""
+        budget = self._dialogue.budget
+        return None if budget is None else budget.most_for_items(self._dialogue, items)
+
+    def require_budget_left(self) -> None:
+        """Make sure that no question was left out for want of dollars.
+
+        Raises:
+            OverBudget: One was.
+        """
+        budget = self._dialogue.budget
+        if budget is not None and budget.problem is not None:
+            raise budget.problem
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model!r}, decoding={self._dialogue.decoding!r})"
@@ -101,6 +130,13 @@ class BasePredictor(Generic[Client]):
 
     def _make_engine(self) -> Engine:
         return Engine(self._dialogue, RateLimit(most=self.concurrency, **self._limits))
+
+    def _client_for_one(self) -> Client:
+        # What the client sends again by itself is in no budget.
+        if self._dialogue.budget is None:
+            return self._client
+        client: Client = self._client.with_options(max_retries=0)
+        return client
 
     def _client_for_many(self) -> Client:
         # The engine repeats requests itself: only so it sees the refusals, and keeps under a limit.
@@ -115,6 +151,16 @@ class BasePredictor(Generic[Client]):
         made = copy.copy(self)
         made._dialogue = replace(self._dialogue, ranges=ranges)  # noqa: SLF001 - of the same class
         return made
+
+
+def _open_store(path: str | os.PathLike[str]) -> AnswerStore:
+    store = AnswerStore(path)
+    if store.is_read_only:
+        raise FileAccessError(
+            f"cannot keep answers in {str(path)!r}: it is read-only; AnswerStore reads it, a predictor needs "
+            "one that it can write to"
+        )
+    return store
 
 
 def check_calibration_items(items: Iterable[Item], coverage: float, by: By | None) -> list[Item]:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     Choice = Mapping[str, Any]
 
+_MOST_TOKENS = 10**9  # of one answer
+
 
 def read_choices(answer: Answer) -> list[Choice]:
     """Return the replies of an answer; an empty list where it has none that can be read."""
@@ -44,7 +46,9 @@ def read_usage(answer: Answer) -> Usage:
     found = answer.get("usage")
     usage = found if isinstance(found, dict) else {}
     prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    return Usage(
-        prompt_tokens=prompt if isinstance(prompt, int) else 0,
-        completion_tokens=completion if isinstance(completion, int) else 0,
-    )
+    return Usage(prompt_tokens=_read_tokens(prompt), completion_tokens=_read_tokens(completion))
+
+
+def _read_tokens(value: object) -> int:
+    # A number that no answer can have costs no budget and fits no column: the service has not said it.
+    return value if isinstance(value, int) and 0 <= value <= _MOST_TOKENS else 0

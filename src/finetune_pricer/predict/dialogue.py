@@ -6,18 +6,21 @@ It is decided here for every way of asking: one question, many at once, and batc
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import time
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from .._service.flow import Flow, ask
+from .._service.flow import Flow, Pause, ask
 from .._service.requests import ask_model
-from ..errors import InvalidItem, PriceNotFound, ServiceError
+from ..errors import InvalidItem, PriceNotFound, ServiceError, ServiceUnavailable
 from ..items import Item
 from ..prices import PriceForm
+from . import leases
 from .answer_store import StoredAnswer
+from .budget import may_be_billed
 from .completion import read_choices, read_message, read_text, read_usage
 from .decoding import ENOUGH_MASS, distribution_from_logprobs, distribution_from_samples
 from .prediction import Prediction, Usage
@@ -29,9 +32,12 @@ if TYPE_CHECKING:
     from ..chat import ChatFormatter
     from ..providers.provider import Provider
     from .answer_store import AnswerStore
+    from .budget import Budget
     from .completion import Choice
     from .conformal import Ranges
     from .decoding import Decoding, Distribution
+
+_log = logging.getLogger("finetune_pricer")
 
 _HIGHEST = 999_999.99  # dollars, where nobody says more: the reply's budget must have an end
 _THINKING_TOKENS = 4096  # that a reasoning model may spend before its reply
@@ -63,6 +69,7 @@ class ModelParameters:
         self.takes_n = True
         """Whether a request may ask for several samples."""
         self._limit_is_sure = False
+        self._answers_as: dict[str, str] = {}
 
     def choose(self, question: Question, reply_tokens: int) -> dict[str, Any]:
         """Return what goes into the request beside model and messages."""
@@ -78,6 +85,21 @@ class ModelParameters:
     def confirm(self) -> None:
         """Conclude from an answer that the reply's limit has the right name."""
         self._limit_is_sure = True
+
+    def note_model(self, answer: Answer, *, kept: bool) -> None:
+        """Warn once where kept answers and new ones come from different models of the same name."""
+        name, other = answer.get("model"), "new" if kept else "kept"
+        if not isinstance(name, str):
+            return
+        self._answers_as["kept" if kept else "new"] = name
+        if self._answers_as.get(other, name) != name and "said" not in self._answers_as:
+            self._answers_as["said"] = name
+            _log.warning(
+                "answers that were kept came from a model that calls itself %r, new ones come from %r: where "
+                "the model has changed under its name, use another store",
+                self._answers_as["kept"],
+                self._answers_as["new"],
+            )
 
     def learn(self, error: ServiceError) -> None:
         """Conclude from a refusal which parameter to leave out or to name otherwise from now on."""
@@ -116,6 +138,9 @@ class Dialogue:
     highest: float | None
     parameters: ModelParameters
     store: AnswerStore | None = None
+    asked_of: tuple[str, str] = ("", "")
+    """The service and the account: the same words asked of others are other questions."""
+    budget: Budget | None = None
     ranges: Ranges | None = None
 
     @cached_property
@@ -142,7 +167,8 @@ class Dialogue:
         questions, latency = self.questions(item, item_id), 0.0
         question = next(questions)
         while True:
-            stored = self.find_answer(self.key_of(question)) or (yield from self._ask(question, item_id))
+            key = self.key_of(question)
+            stored = (yield from self._await_lease(key)) or (yield from self._ask(question, key, item_id))
             latency += stored.latency
             try:
                 question = questions.send(stored.answer)
@@ -150,20 +176,42 @@ class Dialogue:
                 prediction: Prediction = end.value
                 return replace(prediction, latency=latency)
 
-    def _ask(self, question: Question, item_id: str) -> Flow[StoredAnswer]:
-        while True:
-            request, chosen = self.make_request(question)
-            began = time.perf_counter()
-            try:
-                answer = yield from ask(request)
-            except ServiceError as error:
-                if not self.learn(question, chosen, error):
-                    raise
-            else:
-                stored = StoredAnswer(answer, time.perf_counter() - began)
-                self.keep_answer(self.key_of(question), item_id, stored)
-                self.flush()
+    def _await_lease(self, key: str) -> Flow[StoredAnswer | None]:
+        """Return the answer that is kept, or that somebody else gets meanwhile; None when we are to ask."""
+        waited = 0.0
+        while (stored := self.find_answer(key)) is None:
+            if self.take_lease(key):
+                # Somebody else may have had the answer between the two.
+                if (stored := self.find_answer(key)) is not None:
+                    self.give_back_lease(key)
                 return stored
+            if waited >= leases.LONGEST_WAIT:
+                raise make_waiting_error()
+            yield Pause(leases.PAUSE)
+            waited += leases.PAUSE
+        return stored
+
+    def _ask(self, question: Question, key: str, item_id: str) -> Flow[StoredAnswer]:
+        try:
+            while True:
+                request, chosen = self.make_request(question)
+                reserved = 0.0 if self.budget is None else self.budget.reserve_or_raise(self, question)
+                began = time.perf_counter()
+                try:
+                    answer = yield from ask(request)
+                except BaseException as error:
+                    self.settle_error(reserved, error)
+                    if not isinstance(error, ServiceError) or not self.learn(question, chosen, error):
+                        raise
+                else:
+                    self.settle_answer(reserved, answer)
+                    stored = StoredAnswer(answer, time.perf_counter() - began)
+                    self.keep_answer(key, item_id, stored)
+                    self.flush()
+                    return stored
+        except BaseException:
+            self.give_back_lease(key)
+            raise
 
     def make_request(self, question: Question) -> tuple[Request, dict[str, Any]]:
         """Return the request of a question, and the parameters that were chosen for it."""
@@ -187,20 +235,58 @@ class Dialogue:
         parts = [self.model, question.messages, question.kind, replies, question.turn, self.reply_tokens]
         return hashlib.sha256(orjson.dumps(parts)).hexdigest()
 
+    def place_of(self, key: str) -> str:
+        """Return where the store keeps the answer to a question: asked of another, it is another's answer."""
+        return hashlib.sha256("\n".join((*self.asked_of, key)).encode()).hexdigest()
+
     def find_answer(self, key: str) -> StoredAnswer | None:
-        """Return the answer to a question that was received before; None where there is none."""
-        return None if self.store is None else self.store.find(key)
+        """Return the answer to a question that was received before; None where there is none.
+
+        Raises:
+            FileAccessError: The store cannot be read.
+        """
+        stored = None if self.store is None else self.store.find(self.place_of(key))
+        if stored is not None:
+            self.parameters.note_model(stored.answer, kept=True)
+        return stored
+
+    def take_lease(self, key: str) -> bool:
+        """Take a question for oneself before it is asked; return False while somebody else asks it."""
+        return self.store is None or self.store.take(self.place_of(key))
+
+    def give_back_lease(self, key: str) -> None:
+        """Let others ask a question that came to nothing."""
+        if self.store is not None:
+            self.store.give_back(self.place_of(key))
 
     def keep_answer(self, key: str, item_id: str, received: StoredAnswer) -> None:
         """Take note of an answer; it is on disk, where there is a store, after `flush`."""
         self.parameters.confirm()
-        if self.store is not None and received.answer.get("choices"):
-            self.store.keep(key, self.model, item_id, received.answer, received.latency)
+        if self.store is None:
+            return
+        if received.answer.get("choices"):
+            self.parameters.note_model(received.answer, kept=False)
+            service, _ = self.asked_of
+            self.store.keep(
+                self.place_of(key), self.model, item_id, received.answer, received.latency, service=service
+            )
+        else:
+            self.store.give_back(self.place_of(key))
 
     def flush(self) -> None:
-        """Put on disk what was kept since the last time."""
+        """Put on disk what was kept since the last time; what cannot be written is held in memory."""
         if self.store is not None:
             self.store.commit()
+
+    def settle_answer(self, reserved: float, answer: Answer) -> None:
+        """Count what an answer cost in place of the most that it could have cost."""
+        if self.budget is not None:
+            self.budget.settle(reserved, self.budget.cost_of(read_usage(answer), reserved))
+
+    def settle_error(self, reserved: float, error: BaseException) -> None:
+        """Count a question that came to nothing; one that may have arrived may be billed."""
+        if self.budget is not None:
+            self.budget.settle(reserved, reserved if may_be_billed(error) else 0.0)
 
     def questions(self, item: Item | str, item_id: str) -> Generator[Question, Answer, Prediction]:
         """Yield question after question, each to be answered by `send`; return the prediction.
@@ -288,6 +374,14 @@ class Dialogue:
             return self.formatter.read(text), None
         except PriceNotFound as error:
             return None, str(error)
+
+
+def make_waiting_error() -> ServiceUnavailable:
+    """Return the error for a question that somebody else has been asking for too long."""
+    return ServiceUnavailable(
+        "another thread or process asks this question too, and has no answer after "
+        f"{leases.LONGEST_WAIT:g} s; ask again when it has ended"
+    )
 
 
 def id_of(item: Item | str) -> str:

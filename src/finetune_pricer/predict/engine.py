@@ -8,34 +8,40 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 import math
 import random
 from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ..errors import AccessDenied, DataError, NotFound, ServiceError, ServiceUnavailable
-from .answer_store import StoredAnswer
+from ..errors import AccessDenied, FileAccessError, NotFound, PricerError, ServiceUnavailable
+from .answer_store import MOST_HELD, StoredAnswer
 from .completion import read_usage
-from .dialogue import id_of
+from .dialogue import id_of, make_waiting_error
+from .leases import LONGEST_WAIT, PAUSE
 from .prediction import Prediction
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
     from .._service.requests import Answer, Reply, Request
-    from ..errors import PricerError
+    from ..errors import ServiceError
     from ..items import Item
     from .dialogue import Dialogue, Question
     from .rate_limit import RateLimit, Ticket
 
+_log = logging.getLogger("finetune_pricer")
+
 ATTEMPTS = 7
 """How often a question is sent that meets faults of the service or of the connection."""
 PATIENCE = 600.0
-"""Seconds for which a question lets a busy service (HTTP 429) put it off."""
+"""Seconds for which a question lets a service put it off, whatever that asks for."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 20.0
 _DENIED_IN_A_ROW = 5  # a single HTTP 403 may be about what an item says, such as a filter's
 _FAULTS_IN_A_ROW = 32  # without an answer between them: it is not the questions, the service is away
+_GRACE = 3.0  # seconds without a question where answers cannot be written, at most
+_FULL_FOR = 60.0  # and where there is no more memory for them
 
 
 @dataclass(eq=False, slots=True)
@@ -51,6 +57,9 @@ class Task:
     attempts: int = 0
     began: float = math.inf
     latency: float = 0.0
+    has_lease: bool = False
+    waits_until: float = math.inf
+    """How long it waits for the answer that somebody else gets."""
     followers: list[Task] = field(default_factory=list)
     """Items with the same question, which wait for this one's answer."""
 
@@ -83,41 +92,138 @@ class Engine:
         self._fresh: deque[Task] = deque()
         self._later: list[tuple[float, int, Task]] = []
         self._number = itertools.count()
+        self._elsewhere: list[tuple[float, int, Task]] = []  # asked by others; when to look for the answer
+        self._failing_since = math.inf
+        self._reserved: dict[int, float] = {}  # dollars for each request under way
         self._asked: dict[str, Task] = {}
         self._finished: list[tuple[int, Prediction]] = []
         self._answered = False
         self._heard_at = -math.inf
         self._denied = self._faults = 0  # since the last answer
-        self._halt: ServiceError | None = None
+        self._halt: PricerError | None = None
 
     def add(self, index: int, item: Item | str, now: float) -> None:
         """Take an item up."""
         item_id = ""
         try:
             item_id = id_of(item)
-            if self._halt is not None:
-                raise self._halt
             questions = self._dialogue.questions(item, item_id)
             task = Task(index, item_id, questions, next(questions))
             self._pose(task, task.question, now)
-        except (DataError, ServiceError) as error:
+        except Exception as error:  # noqa: BLE001 - an item that cannot be asked about touches no other
             self._finish_without_price(index, item_id, error)
 
     def next(self, now: float) -> Sending | float:
         """Return the request to send now, or the seconds until there may be one; `inf`: not by itself."""
+        self._look_elsewhere(now)
+        while True:
+            wait = self._wait(now)
+            if wait > 0:
+                return self._until_something(wait, now)
+            late = bool(self._later) and self._later[0][0] <= now
+            task = heapq.heappop(self._later)[2] if late else self._fresh.popleft()
+            if not self._is_ours(task, now):
+                continue
+            reserved = self._reserve(task)
+            if reserved is None:
+                return self._until_something(PAUSE, now)
+            task.began = min(task.began, now)
+            request, parameters = self._dialogue.make_request(task.question)
+            ticket = self.rate_limit.send(now)
+            self._reserved[ticket.number] = reserved
+            return Sending(task, request, parameters, ticket)
+
+    def _wait(self, now: float) -> float:
+        """Return the seconds until the next question may go; `inf`: not by itself."""
         late = bool(self._later) and self._later[0][0] <= now
         # While the service is away, nothing new is lost on it: items that failed find out when it is back.
         away = self._faults >= _FAULTS_IN_A_ROW and (self._later or self.rate_limit.in_flight)
         ready = 0.0 if late or (self._fresh and not away) else math.inf
         if self._later and ready:
             ready = self._later[0][0] - now
-        wait = max(ready, self.rate_limit.delay(now))
-        if wait > 0:
-            return wait
-        task = heapq.heappop(self._later)[2] if late else self._fresh.popleft()
-        task.began = min(task.began, now)
-        request, parameters = self._dialogue.make_request(task.question)
-        return Sending(task, request, parameters, self.rate_limit.send(now))
+        if ready == math.inf:
+            return ready
+        return max(ready, self.rate_limit.delay(now), self._wait_for_disk(now))
+
+    def _wait_for_disk(self, now: float) -> float:
+        """Return a while to wait where answers cannot be written: what is held is lost with a killed process.
+
+        After that it goes on, as far as there is memory for the answers.
+        """
+        store = self._dialogue.store
+        if store is None or not store.is_failing:
+            self._failing_since = math.inf
+            return 0.0
+        self._failing_since = min(self._failing_since, now)
+        if now - self._failing_since >= _GRACE and not store.is_full:
+            return 0.0
+        if now - self._failing_since > _FULL_FOR and self._halt is None:
+            self._stop(
+                FileAccessError(
+                    f"not asked: {store.unwritten:,} answers ({MOST_HELD // 2**20} MiB) could not be written "
+                    f"to {store!r}; make room on the disk, and the same call goes on"
+                )
+            )
+        return PAUSE
+
+    def _until_something(self, wait: float, now: float) -> float:
+        """Return the seconds to wait, fewer where there is something to hand out or to look for."""
+        if self._finished:
+            return 0.0
+        return max(0.0, min(wait, self._elsewhere[0][0] - now)) if self._elsewhere else wait
+
+    def _is_ours(self, task: Task, now: float) -> bool:
+        """Whether a task may be sent: nobody else asks the same, nor has the answer by now."""
+        if task.has_lease or self._dialogue.store is None:
+            return True
+        if not self._dialogue.take_lease(task.key):
+            task.waits_until = min(task.waits_until, now + LONGEST_WAIT)
+            heapq.heappush(self._elsewhere, (now + PAUSE, next(self._number), task))
+            return False
+        task.has_lease = True
+        # Somebody else may have had the answer since the item was taken up.
+        return not self._is_answered(task, now)
+
+    def _is_answered(self, task: Task, now: float) -> bool:
+        """Whether the answer is there, or cannot be looked for; the task goes on with it."""
+        try:
+            stored = self._dialogue.find_answer(task.key)
+        except FileAccessError as error:
+            self._give_up(task, error)
+            return True
+        if stored is None:
+            return False
+        self._receive(task, stored.answer, stored.latency, now)
+        return True
+
+    def _look_elsewhere(self, now: float) -> None:
+        """Look for the answers that others get; ask ourselves what they have given up."""
+        while self._elsewhere and self._elsewhere[0][0] <= now:
+            task = heapq.heappop(self._elsewhere)[2]
+            if self._is_answered(task, now):
+                continue
+            if now >= task.waits_until:
+                self._give_up(task, make_waiting_error())
+            elif self._is_ours(task, now):
+                task.waits_until = math.inf
+                self._fresh.appendleft(task)
+
+    def _reserve(self, task: Task) -> float | None:
+        """Return the dollars set aside for a question; None where they do not fit in, now or at all."""
+        budget = self._dialogue.budget
+        if budget is None:
+            return 0.0
+        most = budget.most_for(self._dialogue, task.question)
+        if budget.reserve(most):
+            return most
+        if budget.has_reserved:  # those under way may cost less than was set aside
+            self._fresh.appendleft(task)
+            return None
+        error = budget.make_error(most)
+        _log.warning("%s", error)
+        self._fresh.appendleft(task)
+        self._stop(error)
+        return None
 
     def take_answer(self, sending: Sending, reply: Reply, now: float) -> None:
         """Take note of an answer, and go on with the items that wait for it."""
@@ -127,21 +233,34 @@ class Engine:
         self.rate_limit.take_answer(sending.ticket, now, tokens=tokens, headers=headers)
         self._heard_at, self._denied, self._faults = now, 0, 0
         took = now - sending.ticket.at
+        self._dialogue.settle_answer(self._reserved.pop(sending.ticket.number, 0.0), answer)
         self._dialogue.keep_answer(task.key, task.item_id, StoredAnswer(answer, took))
+        task.has_lease = False  # given back when the answer is on disk
+        self._receive(task, answer, took, now)
+
+    def _receive(self, task: Task, answer: Answer, took: float, now: float) -> None:
+        """Go on with an answer, whoever got it, and let those go on that wait for the same."""
+        self._give_back(task)
         self._asked.pop(task.key, None)
         followers, task.followers = task.followers, []
         for each in (task, *followers):
             self._go_on(each, answer, took, now)
 
+    def _give_back(self, task: Task) -> None:
+        if task.has_lease:
+            task.has_lease = False
+            self._dialogue.give_back_lease(task.key)
+
     def take_error(self, sending: Sending, error: ServiceError, now: float) -> None:
         """Take note of an error: ask again later, ask otherwise, or give the item up."""
         task = sending.task
+        self._dialogue.settle_error(self._reserved.pop(sending.ticket.number, 0.0), error)
         if isinstance(error, ServiceUnavailable):
             pause, enough = self._pause(task, sending, error, now)
             if not enough and self._halt is None:
                 heapq.heappush(self._later, (now + pause, next(self._number), task))
                 return
-            if self._has_gone_silent(task, now + pause):
+            if self._has_gone_silent(task, error, now + pause):
                 self._halt = self._halt or error
         else:
             self.rate_limit.take_failure()
@@ -175,6 +294,26 @@ class Engine:
         """Put the answers that came since the last time on disk."""
         self._dialogue.flush()
 
+    @property
+    def cannot_write(self) -> bool:
+        """Whether answers are held in memory because they could not be written."""
+        return self._dialogue.store is not None and self._dialogue.store.is_failing
+
+    def close(self) -> None:
+        """End a run: put on disk what can be, and let others ask what was not answered."""
+        while self._reserved:  # cancelled on its way, and perhaps billed
+            _, reserved = self._reserved.popitem()
+            self._dialogue.settle_error(reserved, InterruptedError())
+        for task in {*self._fresh, *self._asked.values(), *(late[2] for late in self._later)}:
+            self._give_back(task)
+        if self._dialogue.store is not None:
+            self._dialogue.store.settle()
+
+    def warn_of_unwritten(self) -> None:
+        """Warn the caller where answers could not be put on disk."""
+        if self._dialogue.store is not None:
+            self._dialogue.store.warn_of_unwritten()
+
     def _pose(self, task: Task, question: Question, now: float) -> None:
         task.question = question
         if self._dialogue.store is not None:
@@ -183,6 +322,10 @@ class Engine:
             if stored is not None:
                 self._go_on(task, stored.answer, stored.latency, now)
                 return
+        if self._halt is not None:
+            self._fail(task, self._halt)
+            return
+        if task.key:
             first = self._asked.setdefault(task.key, task)
             if first is not task:
                 first.followers.append(task)
@@ -197,6 +340,8 @@ class Engine:
             question = task.questions.send(answer)
         except StopIteration as done:
             self._finished.append((task.index, replace(done.value, latency=task.latency)))
+        except Exception as error:  # noqa: BLE001 - an answer that cannot be read touches no other
+            self._finish_without_price(task.index, task.item_id, error)
         else:
             self._pose(task, question, now)
 
@@ -209,22 +354,24 @@ class Engine:
         pause = (
             backoff * (0.5 + self._random.random() / 2) if error.retry_after is None else error.retry_after
         )
+        enough = now + pause - task.began > PATIENCE
         if error.status == 429:
             self.rate_limit.take_refusal(sending.ticket, now, wait=pause)
-            enough = now + pause - task.began > PATIENCE
         else:
             self.rate_limit.take_failure()
             self._faults += 1
-            enough = task.attempts >= ATTEMPTS
+            enough = enough or task.attempts >= ATTEMPTS
         return pause, enough
 
-    def _has_gone_silent(self, task: Task, until: float) -> bool:
+    def _has_gone_silent(self, task: Task, error: ServiceUnavailable, until: float) -> bool:
         """Whether it is of no use to ask others: no answer came since this one was asked, nor for long."""
         if self._heard_at >= task.began:
             return False
+        if error.status != 429 and task.attempts < ATTEMPTS and self._faults < _FAULTS_IN_A_ROW:
+            return False  # one fault that asks for a long wait may be about one question
         return self._heard_at == -math.inf or until - self._heard_at > PATIENCE
 
-    def _ends_all(self, error: ServiceError) -> bool:
+    def _ends_all(self, error: PricerError) -> bool:
         """Whether an error is about the key or the model, and not about one item."""
         if not isinstance(error, AccessDenied | NotFound):
             return False
@@ -232,23 +379,31 @@ class Engine:
         others_may_do = self._answered or self.rate_limit.in_flight
         return error.status != 403 or self._denied >= _DENIED_IN_A_ROW or not others_may_do
 
-    def _give_up(self, task: Task, error: ServiceError) -> None:
+    def _give_up(self, task: Task, error: PricerError) -> None:
         self._asked.pop(task.key, None)
         if self._ends_all(error):
             self._halt = self._halt or error
-        failed_tasks = [task, *task.followers]
         if self._halt is not None:
-            failed_tasks += [*self._fresh, *(late[2] for late in self._later)]
-            failed_tasks += [follower for each in failed_tasks[1:] for follower in each.followers]
-            self._fresh.clear()
-            self._later.clear()
-            self._asked.clear()
-        for each in dict.fromkeys(failed_tasks):
+            self._stop(self._halt)
+        for each in (task, *task.followers):
             self._fail(each, self._halt or error)
 
+    def _stop(self, error: PricerError) -> None:
+        """Ask nothing more: what waits to be asked has failed, and what is under way is waited for."""
+        self._halt = self._halt or error
+        waiting = [*self._fresh, *(late[2] for late in self._later), *(each[2] for each in self._elsewhere)]
+        for queue in (self._fresh, self._later, self._elsewhere):
+            queue.clear()
+        for task in waiting:
+            self._asked.pop(task.key, None)
+            for each in (task, *task.followers):
+                self._fail(each, self._halt)
+
     def _fail(self, task: Task, error: PricerError) -> None:
+        self._give_back(task)
         task.questions.close()
         self._finish_without_price(task.index, task.item_id, error)
 
-    def _finish_without_price(self, index: int, item_id: str, error: PricerError) -> None:
-        self._finished.append((index, Prediction(item_id=item_id, price=None, error=str(error))))
+    def _finish_without_price(self, index: int, item_id: str, error: Exception) -> None:
+        said = str(error) if isinstance(error, PricerError) else f"{type(error).__name__}: {error}"
+        self._finished.append((index, Prediction(item_id=item_id, price=None, error=said)))

@@ -6,9 +6,11 @@ import codecs
 import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
+from .._escape import escape_formula
 from .._files import replacing
+from ..errors import DataError
 
 if TYPE_CHECKING:
     import os
@@ -69,16 +71,28 @@ class Predictions(Sequence[Prediction]):
 
         return pd.DataFrame([_row(prediction) for prediction in self], columns=_COLUMNS)
 
-    def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the columns of `to_frame` to a CSV file in UTF-8; a missing price is an empty cell.
+    def to_csv(self, path: str | os.PathLike[str], *, formulas: Literal["keep", "escape"] = "keep") -> None:
+        r"""Write the columns of `to_frame` to a CSV file in UTF-8; a missing price is an empty cell.
+
+        Half a character (a lone surrogate), which UTF-8 does not have, is written as `\ud83d`.
+
+        Args:
+            path: Where to write.
+            formulas: `"keep"` writes each text as it is, for programs. Ids, replies and words of a service
+                may begin with `=`, `+`, `-` or `@`, which a spreadsheet runs as a formula: `"escape"` puts a
+                `'` before them, for people.
 
         Raises:
+            DataError: `formulas` is something else.
             FileAccessError: The path cannot be written; what stood there stays.
         """
+        if formulas not in {"keep", "escape"}:
+            raise DataError(f"formulas is 'keep' or 'escape', not {formulas!r}")
+        rows = map(_row, self)
         with replacing(path) as file:
-            writer = csv.DictWriter(codecs.getwriter("utf-8")(file), _COLUMNS)
+            writer = csv.DictWriter(codecs.getwriter("utf-8")(file, "backslashreplace"), _COLUMNS)
             writer.writeheader()
-            writer.writerows(_row(prediction) for prediction in self)
+            writer.writerows(rows if formulas == "keep" else map(_escape_formulas, rows))
 
     @overload
     def __getitem__(self, index: int) -> Prediction: ...
@@ -108,3 +122,7 @@ def _row(prediction: Prediction) -> dict[str, Any]:
     return {
         name: getattr(prediction.usage if name.endswith("_tokens") else prediction, name) for name in _COLUMNS
     }
+
+
+def _escape_formulas(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: escape_formula(cell) if isinstance(cell, str) else cell for name, cell in row.items()}

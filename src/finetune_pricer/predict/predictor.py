@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sized
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from .._progress import track
 from .._service.flow import run
@@ -15,6 +15,9 @@ from .prediction import Prediction, Predictions
 from .runners import run_in_threads
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
     from openai import OpenAI  # noqa: F401 - the base's parameter
 
     from ..items import Item
@@ -42,15 +45,21 @@ class Predictor(BasePredictor["OpenAI"]):
         requests_per_minute: A limit to keep. Without it, what the service's headers and refusals say.
         tokens_per_minute: A limit to keep.
         store: An SQLite file in which every answer is kept as it comes, so that a run that was killed goes on
-            where it was, and no question is paid for twice. Keyed by model, messages and parameters.
+            where it was, and no question is paid for twice, by several threads and processes either. Keyed by
+            service, account, model, messages and parameters. While it cannot be written, answers are held in
+            memory; that is logged, and warned of where it lasts to the end of a run.
         provider: Whose service it is, for what that takes and offers. Without it, what the client's address
             says. A service that refuses a parameter all the same is asked otherwise from then on.
+        budget: Dollars that this predictor's questions may cost, all in all; kept answers cost nothing. A
+            question is sent only when the most that it can cost fits in, beside those that are under way.
+            Items that are left carry an error that says so; `predict` raises it.
+        pricing: What the service charges for this model, where it is not known here or not right.
 
     Raises:
         DataError: `model` is empty, as `job.fine_tuned_model` is before the job has succeeded, or a setting
-            is out of range.
+            is out of range; or there is a budget, and nobody knows what a question costs.
         NotConfigured: There is no provider of that name.
-        FileAccessError: The store cannot be opened.
+        FileAccessError: The store cannot be opened, or is read-only.
 
     Example:
         >>> from finetune_pricer import FineTuneJob, JsonlWriter, MadeUpCatalogue, Predictor, connect
@@ -75,9 +84,10 @@ class Predictor(BasePredictor["OpenAI"]):
 
         Raises:
             InvalidItem: The text is empty.
-            ServiceError: The service refuses (such as `ModelNotFound`) or does not answer.
+            OverBudget: The question does not fit into the budget any more; it was not sent.
+            ServiceError: The service refuses (such as `ModelNotFound`) or does not answer in time.
         """
-        return run(self._client, self._dialogue.ask(item), time.sleep)
+        return run(self._client_for_one(), self._dialogue.ask(item), time.sleep)
 
     def __call__(self, item: Item | str) -> float | None:
         """Return just the price in dollars, or None where the reply holds none."""
@@ -93,7 +103,6 @@ class Predictor(BasePredictor["OpenAI"]):
         Raises:
             ServiceError: The model does not exist or the key is refused, and not one answer was received.
                 After the first answer such an error is kept with the items that it concerns.
-            FileAccessError: The store cannot be written any more; nothing further was asked.
         """
         total = len(items) if isinstance(items, Sized) else None
         found = track(self.iter_predict(items), total=total, doing="pricing", failed=_is_unpriced)
@@ -136,17 +145,37 @@ class Predictor(BasePredictor["OpenAI"]):
         known = check_calibration_items(items, coverage, by)
         return self._with_ranges(self.predict_many(known), known, coverage, by)
 
-    def predict_batch(self, items: Iterable[Item | str]) -> BatchRun:
+    def predict_batch(
+        self,
+        items: Iterable[Item | str],
+        *,
+        journal: str | os.PathLike[str] | None = None,
+        again: bool = False,
+        sleep: Callable[[float], Any] = time.sleep,
+    ) -> BatchRun:
         """Hand the questions to the Batch API, which answers within a day, at about half the price.
 
-        Called again with the same items, here or in another process, it finds the batches that are there and
-        sends only what is missing. All items are held in memory.
+        Called again with the same items, or with others among them, here or in another process, it finds the
+        batches that hold the questions and sends only what none of them holds. Each request is noted in the
+        journal before it is sent, and sent once. All items are held in memory. A `budget=` counts what is
+        sent at the most that it can cost.
+
+        Args:
+            items: Items, priced or not, or texts.
+            journal: Path of the journal of what was asked for; by default it is in `FINETUNE_PRICER_HOME`,
+                else in the user's state folder.
+            again: Ask anew for questions whose request was sent, never answered, and is not to be found.
+            sleep: How to wait between questions.
 
         Raises:
             NotSupported: The service has no Batch API.
-            ServiceError: The service refuses, or does not answer.
+            OverBudget: What is to be sent does not fit into the budget; nothing was sent.
+            ServiceUnavailable: No answer came. Where the request may have been taken, the message says when
+                it was sent; calling again looks for it, and does not ask anew without `again`.
+            ServiceError: The service refuses.
+            FileAccessError: The journal cannot be written; nothing was sent.
         """
-        return BatchRun(self._client, self._dialogue, items)
+        return BatchRun(self._client, self._dialogue, items, journal=journal, again=again, sleep=sleep)
 
 
 def _is_unpriced(prediction: Prediction) -> bool:

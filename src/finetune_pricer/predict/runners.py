@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import atexit
 import math
+import os
 import queue
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import DataError, FileAccessError, ServiceError
+from ..errors import DataError, ServiceError
 from .engine import Engine, Sending
 
 if TYPE_CHECKING:
@@ -26,10 +27,13 @@ if TYPE_CHECKING:
     from ..items import Item
     from .prediction import Prediction
 
+T = TypeVar("T")
+
 _END = object()
 _AHEAD = 8  # items taken in for each worker, so that one slow answer at the head does not idle the others
 
 _PATIENCE = 5.0  # seconds that a Ctrl-C leaves to answers that are under way
+_SLICE = 0.5  # seconds that a wait lasts at a time: on Windows no Ctrl-C ends one before it is over
 
 Event = Callable[[float], None]
 """Hands the engine something that has happened, with the time."""
@@ -56,6 +60,12 @@ class _OrderedOutput:
         self._waiting: dict[int, Prediction] = {}
         self._taken = self._given = 0
         self._more = True
+        self._process = os.getpid()
+
+    @property
+    def is_the_parents(self) -> bool:
+        """Whether the run was begun by the process that this one was forked from."""
+        return os.getpid() != self._process
 
     def feed(self, put: Callable[[Callable[[float], None]], Any], is_idle: Callable[[], bool]) -> bool:
         """Hand items to the engine while nothing has come back; return whether any prediction is due."""
@@ -74,6 +84,8 @@ class _OrderedOutput:
         while self._given in self._waiting:
             self._given += 1
             yield self._waiting.pop(self._given - 1)
+            if self.is_the_parents:
+                raise DataError("this stream is of the process that this one was forked from; begin another")
 
 
 def run_in_threads(
@@ -88,16 +100,15 @@ def run_in_threads(
     results: queue.SimpleQueue[list[tuple[int, Prediction]] | BaseException] = queue.SimpleQueue()
     output = _OrderedOutput(engine, items, workers)
     threads = _Threads()
-    dispatcher = threading.Thread(
-        target=_dispatch,
-        args=(engine, send, threads.submit, events, results),
-        name="finetune-pricer-dispatcher",
-        daemon=True,
-    )
+    work = (engine, send, threads.submit, events, results)
+    name = "finetune-pricer-dispatcher"
+    dispatcher = threading.Thread(target=_dispatch, args=work, name=name, daemon=True)
 
     def stop(patience: float | None = None) -> None:
+        if output.is_the_parents:
+            return  # and so are the threads, the answers and the database
         events.put(None)
-        dispatcher.join(patience)
+        _join(dispatcher, patience)
         if not dispatcher.is_alive():
             threads.end()
             _flush_received(engine, events)
@@ -109,7 +120,7 @@ def run_in_threads(
     patience = None
     try:
         while output.feed(events.put, results.empty):
-            found = results.get()
+            found = _get(results)
             if isinstance(found, BaseException):
                 raise found
             output.add(found)
@@ -123,6 +134,20 @@ def run_in_threads(
             stop(patience)
         finally:
             atexit.unregister(stop)
+        if not output.is_the_parents:
+            engine.warn_of_unwritten()
+
+
+def _get(results: queue.SimpleQueue[T]) -> T:
+    while True:
+        with suppress(queue.Empty):
+            return results.get(timeout=_SLICE)
+
+
+def _join(thread: threading.Thread, patience: float | None) -> None:
+    until = math.inf if patience is None else time.monotonic() + patience
+    while thread.is_alive() and (left := until - time.monotonic()) > 0:
+        thread.join(min(left, _SLICE))
 
 
 class _Threads:
@@ -150,7 +175,7 @@ class _Threads:
         for _ in self._threads:
             self._work.put(None)
         for thread in self._threads:
-            thread.join()
+            _join(thread, None)
 
     def _run(self) -> None:
         while (work := self._work.get()) is not None:
@@ -165,8 +190,7 @@ def _flush_received(engine: Engine, events: queue.SimpleQueue[Event | None] | as
         with suppress(Exception):
             if event is not None:
                 event(time.monotonic())
-    with suppress(FileAccessError):
-        engine.flush()
+    engine.flush()
 
 
 def _make_add(engine: Engine, index: int, item: Item | str) -> Event:
@@ -202,6 +226,8 @@ def _dispatch(
                 results.put(found)
     except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, which raises it
         results.put(error)
+    finally:
+        engine.close()
 
 
 def _drain(events: queue.SimpleQueue[Event | None], wait: float) -> Iterator[Event | None]:
@@ -260,6 +286,11 @@ async def run_in_tasks(
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
         _flush_received(engine, events)
+        if engine.cannot_write:  # which it tries for a while
+            await asyncio.to_thread(engine.close)
+        else:
+            engine.close()
+        engine.warn_of_unwritten()
 
 
 async def _adispatch(
@@ -285,12 +316,9 @@ async def _adispatch(
                 # together again, and each round of them takes longer.
                 await asyncio.sleep(0)
                 continue
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(None if step == math.inf else step):
-                    event = await events.get()
-            except TimeoutError:
-                continue
-            event(time.monotonic())
+                    (await events.get())(time.monotonic())
             while not events.empty():
                 events.get_nowait()(time.monotonic())
             engine.flush()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Literal, get_args
 
+from .._escape import escape_line
 from .._format import format_dollars
 from .._methods.duplicates import Shingles, connected_groups, near_pairs, words_of
 from ..items import ItemDataset, ItemSplits
@@ -81,7 +82,8 @@ class Finding:
         parts = [str(self.place)] if self.place else []
         parts += [f"and {self.other}"] if self.other else []
         parts += [f"share {self.similarity:.0%} of their word triples"] if self.similarity is not None else []
-        return " ".join(parts) + (f": {self.detail}" if self.detail and parts else self.detail)
+        detail = escape_line(self.detail)
+        return " ".join(parts) + (f": {detail}" if detail and parts else detail)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from orjson import dumps
 
 from .._chat_protocol import text_of
+from .._escape import escape_line
 from .._files import replacing
 from ..errors import FileAccessError, TrainingFileError
 from ..providers.lookup import get_provider
@@ -53,7 +54,7 @@ class JsonlProblem:
         if self.count > 1:
             others = ", ".join(f"{line:,}" for line in self.lines[1:])
             more = f" ({self.count:,} times; also lines {others})" if others else f" ({self.count:,} times)"
-        return f"{self.level}: {where}{at}: {self.what}{more}; {self.fix}"
+        return escape_line(f"{self.level}: {where}{at}: {self.what}{more}; {self.fix}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,12 +103,11 @@ class JsonlReport:
             FileAccessError: A path cannot be read or written.
             TrainingFileError: The file has changed since it was checked, or nothing would be left.
         """
-        self._as_checked().verify()
         service = get_provider(self.provider)
         duplicates, fixed, removed, left_out, kept = set(self.duplicates), 0, 0, list[int](), 0
         with replacing(path) as file:
             file.write(codecs.BOM_UTF8 if service.file_encoding == "utf-8-sig" else b"")
-            for number, line in _read_lines(self.path):
+            for number, line in _read_lines(self._as_checked()):
                 if number in duplicates or not line.strip():
                     removed += 1
                     continue
@@ -304,10 +304,15 @@ def _has_error(found: list[Occurrence]) -> bool:
     return any(ISSUES[occurrence.code].level == "error" for occurrence in found)
 
 
-def _read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def _read_lines(file: TrainingFile) -> Iterator[tuple[int, bytes]]:
+    """Yield the numbered lines, and make sure at the end that they are those that were checked."""
+    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
+        with file.path.open("rb") as opened:
+            for number, line in enumerate(opened, start=1):
+                digest.update(line)
                 yield number, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
     except OSError as error:
-        raise FileAccessError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
+        raise FileAccessError(f"cannot read {str(file.path)!r}: {error.strerror or error}") from error
+    if digest.hexdigest() != file.sha256:
+        raise TrainingFileError(f"{str(file.path)!r} has changed since it was checked; check it again")

@@ -6,6 +6,7 @@ import codecs
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING, Literal
 
 from orjson import OPT_APPEND_NEWLINE, dumps
@@ -17,9 +18,11 @@ from ..errors import DataError, FileAccessError, InvalidItem, TrainingFileError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from ..items import Item
+
+_PIECE = 2**20  # bytes that are read at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +46,8 @@ class TrainingFile:
             FileAccessError: It cannot be read.
             TrainingFileError: Its content has changed.
         """
-        try:
-            with self.path.open("rb") as file:
-                on_disk = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise FileAccessError(f"cannot read {str(self.path)!r}: {error.strerror or error}") from error
-        if on_disk != self.sha256:
-            raise TrainingFileError(f"{str(self.path)!r} has changed since it was written; write it again")
+        for _ in read_unchanged(self):
+            pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +134,34 @@ class JsonlWriter:
                 f"the text holds {token!r}, a special token on which jobs fail; take it out of the text"
             )
         return line
+
+
+def read_unchanged(file: TrainingFile) -> Iterator[bytes]:
+    """Yield the content of a training file, and make sure at its end that it is what was written.
+
+    Whoever keeps the pieces keeps what was looked at, whatever is written to the path meanwhile.
+
+    Raises:
+        FileAccessError: It cannot be read.
+        TrainingFileError: Its content has changed.
+    """
+    digest, size = hashlib.sha256(), 0
+    try:
+        # A pipe would be waited for, and a device may have no end.
+        if not S_ISREG(file.path.stat().st_mode):
+            raise FileAccessError(f"{str(file.path)!r} is no plain file; write the examples to one")
+        with file.path.open("rb") as opened:
+            # No further than it was long.
+            while size <= file.bytes and (piece := opened.read(_PIECE)):
+                size += len(piece)
+                digest.update(piece)
+                yield piece
+    except OSError as error:
+        if error.filename != str(file.path):
+            raise
+        raise FileAccessError(f"cannot read {str(file.path)!r}: {error.strerror or error}") from error
+    if digest.hexdigest() != file.sha256:
+        raise TrainingFileError(f"{str(file.path)!r} has changed since it was written; write it again")
 
 
 def find_special_token(text: str) -> str | None:

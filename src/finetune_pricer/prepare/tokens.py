@@ -45,6 +45,9 @@ _VOCABULARY = "https://openaipublic.blob.core.windows.net/encodings/o200k_base.t
 _BATCH = 500  # examples that one thread counts at a time
 _SHORT = 24  # characters up to which a text's count is kept: roles and replies repeat
 _BYTES_PER_TOKEN = 4
+# What any chat template puts around a message, its role included, and around an example, such as a system
+# message of its own; at most.
+_AROUND_MESSAGE, _AROUND_EXAMPLE = 16, 64
 
 _MAX_COUNTS = 100
 _counts: dict[tuple[str, str], TokenCount] = {}
@@ -71,6 +74,8 @@ class TokenCount:
     """False where the encoding is not the model's, or could only be estimated."""
     counted_by: str
     """The library that counted, or `"estimate"`."""
+    most: int | None = None
+    """Tokens of an epoch in any encoding, at most: none is shorter than a byte. None where nobody counted."""
 
     def __str__(self) -> str:
         about = "" if self.exact else "about "
@@ -111,6 +116,7 @@ def count_tokens(
     return replace(
         count,
         billed=count.billed + per_example * count.examples,
+        most=None if count.most is None else count.most + per_example * count.examples,
         longest=count.longest + per_example if count.examples else 0,
         exact=count.exact and (model is None or has_this_encoding(model)),
     )
@@ -131,10 +137,11 @@ def _count_file(training: TrainingFile, count_text: CountText, counted_by: str) 
 
 
 def _count_examples(examples: Iterator[Example], count_text: CountText, counted_by: str) -> TokenCount:
-    billed = prompts = replies = longest = longest_line = line = 0
+    billed = prompts = replies = longest = longest_line = line = most = 0
     for counts in _map_in_threads(lambda batch: [_count(each, count_text) for each in batch], examples):
-        for before, role, reply in counts:
+        for before, role, reply, size in counts:
             line += 1
+            most += _AROUND_EXAMPLE + size
             whole = before + PER_MESSAGE + role + reply
             billed += whole
             prompts += before + REPLY_OPENS
@@ -150,6 +157,7 @@ def _count_examples(examples: Iterator[Example], count_text: CountText, counted_
         longest_line=longest_line,
         exact=counted_by != "estimate",
         counted_by=counted_by,
+        most=most,
     )
 
 
@@ -219,20 +227,22 @@ def _estimate(text: str) -> int:
     return -(-len(text.encode()) // _BYTES_PER_TOKEN)
 
 
-def _count(example: Example, count_text: CountText) -> tuple[int, int, int]:
-    """Return the tokens before the reply's role, those of the role, and those of the reply's text."""
-    before = role = reply = 0
+def _count(example: Example, count_text: CountText) -> tuple[int, int, int, int]:
+    """Return the tokens before the reply's role, those of the role and of the reply's text; and the bytes."""
+    before = role = reply = size = 0
     for message in example:
         before += role + reply + PER_MESSAGE
         role = count_text(message["role"])
         content = message.get("content")
-        reply = count_text(content if isinstance(content, str) else text_of(message))
-    return before - PER_MESSAGE, role, reply
+        text = content if isinstance(content, str) else text_of(message)
+        reply = count_text(text)
+        size += _AROUND_MESSAGE + (len(text) if text.isascii() else len(text.encode("utf-8", "replace")))
+    return before - PER_MESSAGE, role, reply, size
 
 
 def tokens_of(example: Example) -> int:
     """Count the tokens of one example, as they are billed."""
-    before, role, reply = _count(example, token_counter()[0])
+    before, role, reply, _ = _count(example, token_counter()[0])
     return before + PER_MESSAGE + role + reply
 
 
@@ -261,8 +271,8 @@ def _read_example(line: bytes, number: int, path: Path) -> Example:
 
 
 def _map_in_threads(
-    work: Callable[[list[Example]], list[tuple[int, int, int]]], examples: Iterator[Example]
-) -> Iterator[list[tuple[int, int, int]]]:
+    work: Callable[[list[Example]], list[tuple[int, int, int, int]]], examples: Iterator[Example]
+) -> Iterator[list[tuple[int, int, int, int]]]:
     """Yield the work's result for each batch of examples, in order."""
     threads = min(4, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool:

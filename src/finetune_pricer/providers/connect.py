@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from .._environment import read_settings
+from .._environment import Settings, read_settings
 from ..errors import NotConfigured
 from .lookup import get_provider, get_providers, remember_provider
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
 
     from openai import OpenAI
+
+    from .provider import Provider
 
 _log = logging.getLogger("finetune_pricer")
 
@@ -26,6 +27,9 @@ def connect(
 ) -> OpenAI:
     """Make a client for a service, with the key from the environment or the nearest `.env`.
 
+    What is taken from a `.env`, and from which, is logged at INFO. A key of the environment is not sent to an
+    address from a `.env`: the file may have come with a repository that somebody else wrote.
+
     Args:
         name: `"local"`, `"openai"`, `"azure"`, `"nebius"` or `"crusoe"`. Without one: what
             `FINETUNE_PRICER_PROVIDER` names, else the only one whose key is set.
@@ -37,23 +41,24 @@ def connect(
         A plain `openai.OpenAI`; use any other of your own in its place.
 
     Raises:
-        NotConfigured: No provider, several, or an unknown one; or the named one lacks a variable.
+        NotConfigured: No provider, several, or an unknown one; or the named one lacks a variable; or its key
+            is the environment's and its address a `.env`'s.
         MissingExtra: `"local"` without the extra `local`.
     """
-    found = read_settings(dotenv_wins=dotenv_wins)
-    chosen = name or found.get("FINETUNE_PRICER_PROVIDER") or _find_configured(found)
+    settings = read_settings(dotenv_wins=dotenv_wins)
+    chosen = name or settings.get("FINETUNE_PRICER_PROVIDER") or _find_configured(settings)
     if chosen == "local":
         from ..local import LocalServer
 
         return _remember("local", LocalServer.get_shared(dir).client())
     if dir is not None:
         raise NotConfigured(f"dir= belongs to the provider 'local', not to {chosen!r}")
-    return _make_client(chosen, found)
+    return _make_client(get_provider(chosen), settings)
 
 
-def _find_configured(found: Mapping[str, str]) -> str:
+def _find_configured(settings: Settings) -> str:
     with_key = [provider for provider in get_providers().values() if provider.key_variable]
-    names = [provider.name for provider in with_key if found.get(provider.key_variable)]
+    names = [provider.name for provider in with_key if provider.key_variable in settings]
     if len(names) == 1:
         _log.info("using provider %r, the only one whose key is set", names[0])
         return names[0]
@@ -64,43 +69,66 @@ def _find_configured(found: Mapping[str, str]) -> str:
         )
     variables = ", ".join(provider.key_variable for provider in with_key)
     raise NotConfigured(
-        f"no provider is configured: set one of {variables} in the environment or in .env; "
-        'or rehearse without a key: connect("local")'
+        f"no provider is configured: set one of {variables} in the environment or in .env "
+        f'({_name_file(settings)}); or rehearse without a key: connect("local")'
     )
 
 
-def _make_client(name: str, found: Mapping[str, str]) -> OpenAI:
-    provider = get_provider(name)
-    key = found.get(provider.key_variable)
-    if not key:
-        raise NotConfigured(
-            f"provider {name!r} needs {provider.key_variable}: set it in the environment or in .env; "
-            'or rehearse without a key: connect("local")'
-        )
-    if not key.isascii() or key != key.strip():
-        raise NotConfigured(
-            f"{provider.key_variable} begins or ends with a space, or holds a character that no key has; "
-            "copy the key again"
-        )
-    base_url = provider.base_url
-    if provider.base_url_variable and (chosen := found.get(provider.base_url_variable)):
-        base_url = chosen.rstrip("/") + provider.base_url_path if provider.base_url_path else chosen
-    if base_url is None and provider.base_url_path:
-        raise NotConfigured(
-            f"provider {name!r} needs {provider.base_url_variable}: the address of your resource"
-        )
+def _make_client(provider: Provider, settings: Settings) -> OpenAI:
+    _require_key(provider, settings)
+    base_url = _find_address(provider, settings)
 
     from openai import OpenAI
 
     # Passed by hand, since .env is not put into the environment that the client would read.
-    ours = name == "openai"
+    ours = provider.name == "openai"
     client = OpenAI(
-        api_key=key,
+        api_key=settings.get(provider.key_variable),
         base_url=base_url,
-        organization=found.get("OPENAI_ORG_ID") if ours else None,
-        project=found.get("OPENAI_PROJECT_ID") if ours else None,
+        organization=settings.get("OPENAI_ORG_ID") if ours else None,
+        project=settings.get("OPENAI_PROJECT_ID") if ours else None,
     )
-    return _remember(name, client)
+    return _remember(provider.name, client)
+
+
+def _require_key(provider: Provider, settings: Settings) -> None:
+    # The key has no name here: what reports errors with the values of names would show it.
+    variable = provider.key_variable
+    if variable not in settings:
+        raise NotConfigured(
+            f"provider {provider.name!r} needs {variable}: set it in the environment or in .env "
+            f'({_name_file(settings)}); or rehearse without a key: connect("local")'
+        )
+    if not _can_be_sent(settings.get(variable) or ""):
+        raise NotConfigured(
+            f"{variable} begins or ends with a space, or holds a character that no key has; "
+            "copy the key again"
+        )
+
+
+def _can_be_sent(key: str) -> bool:
+    return key.isascii() and key == key.strip()
+
+
+def _find_address(provider: Provider, settings: Settings) -> str | None:
+    variable = provider.base_url_variable
+    if not variable or variable not in settings:
+        if provider.base_url is None and provider.base_url_path:
+            raise NotConfigured(f"provider {provider.name!r} needs {variable}: the address of your resource")
+        return provider.base_url
+    path, key = settings.file_of(variable), provider.key_variable
+    if path is not None and settings.file_of(key) is None:
+        raise NotConfigured(
+            f"{str(path)!r} says by {variable} where the service is, but {key} is the environment's, and is "
+            "not sent to an address from a file. If you trust the address, set it in the environment too, "
+            "or write the key into the file and take it by connect(..., dotenv_wins=True)"
+        )
+    chosen = settings.get(variable) or ""
+    return chosen.rstrip("/") + provider.base_url_path if provider.base_url_path else chosen
+
+
+def _name_file(settings: Settings) -> str:
+    return f"{str(settings.path)!r} was read" if settings.path else "there is none here"
 
 
 def _remember(name: str, client: OpenAI) -> OpenAI:

@@ -147,6 +147,8 @@ class Provider(_Fact):
 
     statuses: Mapping[str, str] = {}
     """The service's own words for a job's state, and the protocol's word for each."""
+    idempotency: bool = False
+    """Whether it makes one job of all requests with the same `Idempotency-Key`, however late they come."""
     events_in_order: bool = True
     """Whether events of the same second come newest first; else they are put in order by their ids."""
     metrics_from: tuple[Literal["events", "result_files", "endpoint", "checkpoints"], ...] = (

@@ -19,6 +19,7 @@ from .._service.requests import (
     get_path,
     list_events,
     list_jobs,
+    note_process,
 )
 from ..errors import (
     DataError,
@@ -79,6 +80,7 @@ class BaseJob:
         """Everything that the service says about it."""
         self.provider = provider_of(client, provider)
         """What is known of the service."""
+        note_process(client)
 
     @property
     def id(self) -> str:

@@ -37,6 +37,8 @@ class CostEstimate:
     """Tokens that training is billed for: those of all epochs."""
     training: float | None
     """Dollars for the job."""
+    training_at_most: float | None
+    """The most that it can cost: with tokens that were not counted exactly, as many as bytes."""
     predictions: int
     """How many items are to be priced."""
     samples: int
@@ -55,7 +57,11 @@ class CostEstimate:
         passes = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
         where = f" at {self.provider}" if self.provider else ""
         job = f"{self.tokens.examples:,} examples, {passes}, {about}{self.trained_tokens:,} tokens"
-        lines = [f"{self.model}{where}: {job}", f"  training            {format_dollars(self.training)}"]
+        most = "" if self.tokens.exact or not self.training else f", {self._most}"
+        lines = [
+            f"{self.model}{where}: {job}",
+            f"  training            {format_dollars(self.training)}{most}",
+        ]
         if self.predictions:
             replies = "" if self.samples == 1 else f", {self.samples} replies each"
             lines.append(f"  {f'{self.predictions:,} predictions':<19} {format_dollars(self.chat)}{replies}")
@@ -67,6 +73,10 @@ class CostEstimate:
             dated = f", {self.price.as_of}" if self.price.as_of else ""
             lines.append(f"  prices: {self.price.source}{dated}")
         return "\n".join(lines)
+
+    @property
+    def _most(self) -> str:
+        return f"at most {format_dollars(self.training_at_most)}"
 
 
 def estimate_cost(
@@ -106,7 +116,8 @@ def estimate_cost(
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise DataError(f"{name} must be a number of at least {least} to work out a cost, not {value!r}")
     tokens = _count(training, model)
-    watched = None if validation is None else _count(validation, model).billed
+    watching = None if validation is None else _count(validation, model)
+    watched = None if watching is None else watching.billed
     row = (
         TokenPricing(train=price)
         if isinstance(price, int | float)
@@ -115,6 +126,7 @@ def estimate_cost(
     known = row or TokenPricing()
     billed = tokens.billed * epochs
     validated = (watched or 0) * epochs if known.bills_validation else 0
+    most = _most_of(tokens) + (_most_of(watching) if watching and known.bills_validation else 0)
     asked, answered = _share(tokens.prompts, tokens, predictions), _share(tokens.replies, tokens, predictions)
     return CostEstimate(
         model=model,
@@ -124,6 +136,7 @@ def estimate_cost(
         validation_tokens=watched,
         trained_tokens=billed,
         training=_cost((billed + validated, known.train)),
+        training_at_most=_cost((most * epochs, known.train)),
         predictions=predictions,
         samples=samples,
         chat=_cost((asked, known.input), (answered * samples, known.output)),
@@ -136,13 +149,16 @@ def estimate_cost(
 def require_within_budget(estimate: CostEstimate, budget: float) -> None:
     """Make sure that a job costs no more than a budget in dollars.
 
+    Where its tokens could not be counted exactly, the most that it can cost must fit in.
+
     Raises:
-        OverBudget: It costs more; the message and `over` say by how much.
+        OverBudget: It costs more, or may; the message and `over` say by how much.
         DataError: The budget is no amount, or the price of training is not known.
     """
     if not budget >= 0:
         raise DataError(f"budget must be a number of dollars of at least 0, not {budget!r}")
-    if estimate.training is None:
+    cost = estimate.training_at_most
+    if estimate.training is None or cost is None:
         where = f" at {estimate.provider!r}" if estimate.provider else ""
         first = "" if estimate.provider else "hand in provider=, or "
         raise DataError(
@@ -150,20 +166,30 @@ def require_within_budget(estimate: CostEstimate, budget: float) -> None:
             "compare estimate_cost(..., price=<dollars per million tokens>).training yourself and leave out "
             "budget="
         )
-    if estimate.training > budget:
-        over = estimate.training - budget
-        about = "" if estimate.tokens.exact else "about "
+    if cost > budget:
+        costs = f"costs {format_dollars(cost)}"
+        if not estimate.tokens.exact:
+            costs = (
+                f"costs about {format_dollars(estimate.training)} and, since its tokens cannot be counted "
+                f"exactly here, at most {format_dollars(cost)}"
+            )
         raise OverBudget(
-            f"training {estimate.model!r} costs {about}{format_dollars(estimate.training)}, "
-            f"{format_dollars(over)} over the budget of {format_dollars(budget)}; use fewer examples or "
-            "epochs, or raise the budget",
-            cost=estimate.training,
+            f"training {estimate.model!r} {costs}, {format_dollars(cost - budget)} over the budget of "
+            f"{format_dollars(budget)}; use fewer examples or epochs, or raise the budget",
+            cost=cost,
             budget=budget,
         )
 
 
 def _count(training: Training, model: str) -> TokenCount:
     return training if isinstance(training, TokenCount) else count_tokens(training, model=model)
+
+
+def _most_of(tokens: TokenCount) -> int:
+    if tokens.exact:
+        return tokens.billed
+    # A count that does not say was made by somebody else; the estimate has a token for each four bytes.
+    return 4 * tokens.billed if tokens.most is None else max(tokens.most, tokens.billed)
 
 
 def _share(total: int, tokens: TokenCount, predictions: int) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from .._escape import escape_text
 from .._service.flow import Flow, ask, poll
 from .._service.requests import delete_path, get_path, post_path
 from ..errors import NotFound, NotSupported, RequestRejected, ServiceUnavailable
@@ -39,7 +40,7 @@ class Deployment:
 
     def __str__(self) -> str:
         cost = f"\nCost: {self.cost}" if self.cost else ""
-        return f"{self.steps or f'{self.model} answers'}{cost}"
+        return escape_text(f"{self.steps or f'{self.model} answers'}{cost}")
 
 
 def deploy(

@@ -74,10 +74,11 @@ class FineTuneJob(BaseJob):
     ) -> FineTuneJob:
         """Return the job of this spec: the one that exists, else check everything, upload, and ask for it.
 
-        A job is its service, its account, and its spec: the files' content, the formatter, the model and all
-        settings. One that is running or has succeeded is given back, and nothing is paid again; one that
-        failed, was cancelled, or is unknown to the service is asked for anew. The request is sent once. Where
-        its answer was lost, or the process was killed, the job is looked for before it is asked for again.
+        A job is its service, its account, and its spec: the files' content, the model and all settings. One
+        that is running or has succeeded is given back, and nothing is paid again; one that failed, was
+        cancelled, or is unknown to the service is asked for anew. The request is sent once. Where its answer
+        was lost, or the process was killed, the job is looked for; where it is not found, that is an error,
+        now and at every further call, until it is found or `again` asks for another.
 
         Args:
             client: Any `openai.OpenAI`.
@@ -95,7 +96,7 @@ class FineTuneJob(BaseJob):
                 its address, or by `connect` having made the client.
             journal: Path of the journal of what was asked for; by default it is in `FINETUNE_PRICER_HOME`,
                 else in the user's state folder.
-            again: Ask for another job, even if one of the same spec exists.
+            again: Ask for another job, even if one of the same spec exists, or nobody knows whether one does.
             force: Ask even for a model that is known to be shut down.
             sleep: How to wait between questions.
 
@@ -107,9 +108,11 @@ class FineTuneJob(BaseJob):
             ModelRetired: The model is shut down; nothing was uploaded.
             ModelNotFound: The service has no such model; nothing was uploaded.
             TrainingNotAvailable: This account may not train there any more; what was uploaded is removed.
-            ServiceUnavailable: No answer came, and no job could be found; calling again is safe.
+            ServiceUnavailable: No answer came, and no job could be found; calling again looks again, and buys
+                nothing.
             ServiceError: The service refuses the job.
-            FileAccessError: The journal cannot be written; nothing was uploaded.
+            FileAccessError: The journal cannot be read or written; the message names what was bought, if
+                anything was.
         """
         spec = JobSpec.make(
             training,

@@ -4,13 +4,19 @@ A purchase, from top to bottom:
 
 1. The files are hashed: they must be those that were written.
 2. A lock keeps other processes that ask for the same job waiting until it is settled.
-3. The journal may hold an open entry: a request whose answer was lost. The service is searched for what it
-   made.
-4. A job of the same spec is returned where there is one: by the journal, else by its metadata at the service.
-5. The preflight checks everything that can be checked before money or data leave.
-6. The files are sent, each by steps 2, 3 and 7 of its own.
-7. The request is noted in the journal, sent once, and completed in the journal. Where its answer is lost, the
-   service is searched before the request is sent again.
+3. The journal may hold open entries: requests whose answers were lost. The service is searched for what they
+   made. An open entry is never struck out because time has passed.
+4. A job of the same spec is returned where there is one: by the journal, else by its metadata at the service,
+   else, at a service that drops metadata, by its files and settings.
+5. Where there is none, but an entry is still open, the purchase stops: the user decides, by `again=True`.
+6. The preflight checks everything that can be checked before money or data leave.
+7. The files are sent, each by steps 2, 3 and 8 of its own. A file costs nothing: an upload that cannot be
+   found is repeated.
+8. The request is noted in the journal, sent once, and completed in the journal. Where its answer is lost, the
+   service is searched, and the purchase stops where nothing is found. It is sent again only where it is sure
+   that nothing arrived, or to a service that is known to honour the idempotency key.
+9. The service's list is read once more: where another machine asked for the same job at the same instant, the
+   older of the two is kept.
 """
 
 from __future__ import annotations
@@ -23,8 +29,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from .._service.flow import LONGEST_RETRY_AFTER, Flow, Pages, Pause, Work, ask, run
-from .._service.requests import create_job, delete_file, get_job, list_jobs
+from .._service.requests import act_on_job, create_job, delete_file, get_job, list_jobs
 from ..errors import (
+    AccessDenied,
+    FileAccessError,
     NotFound,
     PricerError,
     RequestRejected,
@@ -38,7 +46,15 @@ from .journal import Journal
 from .preflight import name_alternatives, preflight
 from .queries import ask_job, next_jobs
 from .spec import SPEC_KEY, TOKEN_KEY
-from .upload import UPLOAD_TIMEOUT, FileCopy, find_file, get_usable_file, send_file, wait_until_usable
+from .upload import (
+    UPLOAD_TIMEOUT,
+    FileCopy,
+    find_file,
+    get_usable_file,
+    list_file_names,
+    send_file,
+    wait_until_usable,
+)
 
 if TYPE_CHECKING:
     import os
@@ -46,6 +62,7 @@ if TYPE_CHECKING:
 
     from openai import OpenAI
 
+    from .._service.requests import Request
     from ..providers.provider import Provider
     from .journal import Account, Entry
     from .records import JobRecord, UploadedFile
@@ -56,7 +73,9 @@ _log = logging.getLogger("finetune_pricer")
 _JOB, _FILE = "job", "file"
 _GRACE = (0.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each look: a slow gateway may pass a request on late
 _MOST_SENDS = 3
-_MOST_PAGES = 10
+_MOST_PAGES = 10  # that are read after a purchase
+_SECOND_LOOK = 2.0  # seconds before a job that the service does not know is asked for again
+_LONGEST_RACE = 60.0  # seconds in which a job that was just bought may be cancelled for an older one
 _CAME_TO_NOTHING = frozenset({"failed", "cancelled"})
 
 
@@ -104,53 +123,88 @@ def buy_job(
     for file in dict.fromkeys(spec.local_files):
         yield Work(file.verify)
     with (yield from account.lock(_JOB, spec.hash)):
-        existing = yield from _find_existing_job(account, spec, again=again)
+        still_open, existing = yield from _find_existing_job(account, spec, again=again)
         if existing is not None:
             _log.info(
                 "job %r of the same spec exists (%s); again=True buys another", existing.id, existing.status
             )
             return existing
+        if still_open and not again:
+            raise _explain_open(still_open[0])
         yield from preflight(spec, force=force, budget=budget)
-        files = list[BoughtFile]()
-        for file in spec.local_files:
-            files += [(yield from buy_file(account, FileCopy(file, spec.provider)))]
-        ids = _FileIds.of(spec, {bought.sha256: bought.file.id for bought in files})
-        send, find = partial(_send_job, spec, ids), partial(_find_lost_job, account, spec, ids)
-        try:
-            return (yield from send_once(account, _JOB, spec.hash, send=send, find=find))
-        except TrainingNotAvailable as error:
-            for bought in files:
-                if bought.is_new:
-                    yield from _remove_file(account, bought.file)
-            raise _explain_not_available(error, spec.provider) from error
+        job = yield from _buy_new_job(account, spec, again=again)
+        for entry in still_open:
+            yield Work(partial(account.forget, entry))  # the user asked for another in its place
+        return job
 
 
-def _find_existing_job(account: Account, spec: JobSpec, *, again: bool) -> Flow[JobRecord | None]:
-    """Return a job of this spec that runs or has succeeded; None where one is to be bought.
+def _buy_new_job(account: Account, spec: JobSpec, *, again: bool) -> Flow[JobRecord]:
+    files = list[BoughtFile]()
+    for file in spec.local_files:
+        files += [(yield from buy_file(account, FileCopy(file, spec.provider)))]
+    ids = _FileIds.of(spec, {bought.sha256: bought.file.id for bought in files})
+    send, find = partial(_send_job, spec, ids), partial(_find_lost_job, account, spec)
+    began = time.monotonic()
+    try:
+        job = yield from send_once(
+            account, _JOB, spec.hash, send=send, find=find, may_repeat=spec.provider.idempotency
+        )
+    except TrainingNotAvailable as error:
+        for bought in files:
+            if bought.is_new:
+                yield from _remove_file(account, bought.file)
+        raise _explain_not_available(error, spec.provider) from error
+    if again:
+        return job
+    return (yield from _keep_oldest(account, spec, job, began))
+
+
+def _find_existing_job(
+    account: Account, spec: JobSpec, *, again: bool
+) -> Flow[tuple[list[Entry], JobRecord | None]]:
+    """Return the entries that stay open, and a job of this spec that runs or has succeeded.
 
     With `again`, a job that is known to be there does not count, but one does whose request was sent before
     and never answered: it is the one that was asked for.
     """
-    entry, was_open = account.find(_JOB, spec.hash), False
-    if entry is not None and entry.is_open:
-        was_open, ids = True, _read_file_ids(account, spec)
-        entry = yield from _settle(account, entry, partial(_find_lost_job, account, spec, ids))
-    if entry is not None and entry.id is not None and (was_open or not again):
-        try:
-            job = yield from ask_job(get_job(entry.id))
-        except NotFound:
-            _log.warning("the service no longer knows job %r; asking for a new one", entry.id)
-        else:
-            if not _came_to_nothing(job, spec):
-                return job
+    still_open, noted = list["Entry"](), list["Entry"]()
+    for entry in (yield Work(partial(account.find_all, _JOB, spec.hash))):
+        if not entry.is_open:
+            noted.append(entry)
+            continue
+        lost = yield from _settle(account, entry, partial(_find_lost_job, account, spec))
+        if lost is None:
+            still_open.append(entry)
+        elif not _came_to_nothing(lost, spec):
+            return [], lost
     if again:
-        return None
-    elsewhere = yield from _find_matching(
-        lambda job: spec.describes(job) and not _came_to_nothing(job, spec), spec
-    )
+        return still_open, None
+    for entry in noted:
+        job = yield from _ask_noted_job(entry)
+        if job is not None and not _came_to_nothing(job, spec):
+            return still_open, job
+    elsewhere = yield from _find_elsewhere(account, spec, lambda job: not _came_to_nothing(job, spec))
     if elsewhere is not None:  # asked for on another machine, or before a journal was lost
-        account.add(_JOB, spec.hash, elsewhere.id)
-    return elsewhere
+        yield Work(partial(account.add, _JOB, spec.hash, elsewhere.id))
+    return still_open, elsewhere
+
+
+def _ask_noted_job(entry: Entry) -> Flow[JobRecord | None]:
+    """Return the job of an entry; None where the service says twice that it has no such job."""
+    for pause in (0.0, _SECOND_LOOK):  # a replica may not know the newest yet
+        if pause:
+            yield Pause(pause)
+        try:
+            return (yield from ask_job(get_job(entry.id or "")))
+        except NotFound:
+            continue
+        except AccessDenied:
+            if entry.is_of_this_key:
+                raise
+            return None  # of another account
+    if entry.is_of_this_key:
+        _log.warning("the service no longer knows job %r", entry.id)
+    return None
 
 
 def find_job(account: Account, spec: JobSpec) -> Flow[JobRecord]:
@@ -159,15 +213,14 @@ def find_job(account: Account, spec: JobSpec) -> Flow[JobRecord]:
     Raises:
         NotFound: There is none.
     """
-    entry = account.find(_JOB, spec.hash)
-    if entry is not None and entry.id is not None:
-        with suppress(NotFound):
-            return (yield from ask_job(get_job(entry.id)))
-    elif entry is not None:
-        lost = yield from _find_lost_job(account, spec, _read_file_ids(account, spec), entry)
-        if lost is not None:
-            return lost
-    job = yield from _find_matching(spec.describes, spec)
+    for entry in (yield Work(partial(account.find_all, _JOB, spec.hash))):
+        if entry.is_open:
+            job = yield from _find_lost_job(account, spec, entry)
+        else:
+            job = yield from _ask_noted_job(entry)
+        if job is not None:
+            return job
+    job = yield from _find_elsewhere(account, spec, lambda _: True)
     if job is None:
         raise NotFound("the service has no job of this spec; FineTuneJob.create makes one")
     return job
@@ -182,30 +235,75 @@ def _send_job(spec: JobSpec, ids: _FileIds, entry: Entry) -> Flow[JobRecord]:
     return (yield from ask_job(create_job(body, extra, entry.token)))
 
 
-def _find_lost_job(
-    account: Account, spec: JobSpec, ids: _FileIds | None, entry: Entry
-) -> Flow[JobRecord | None]:
+def _find_lost_job(account: Account, spec: JobSpec, entry: Entry) -> Flow[JobRecord | None]:
     """Return the job that one request made: by its token in the metadata, else by its files and settings."""
-    job = yield from _find_matching(lambda job: bool(job.metadata.get(TOKEN_KEY) == entry.token), spec)
-    if job is not None or ids is None:
+    job = yield from _find_by_metadata(lambda job: bool(job.metadata.get(TOKEN_KEY) == entry.token), spec)
+    if job is not None:
         return job
-    # A job that another request bought is not the one that was lost.
-    return (yield from _find_matching(lambda job: spec.looks_like(job, *ids) and not account.has_id(job.id)))
+    # A job that the journal knows was bought by another request.
+    return (yield from _find_by_files(account, spec, lambda job: account.what_is(job.id) is None))
 
 
-def _find_matching(
-    is_wanted: Callable[[JobRecord], bool], spec: JobSpec | None = None
+def _find_elsewhere(
+    account: Account, spec: JobSpec, is_wanted: Callable[[JobRecord], bool]
 ) -> Flow[JobRecord | None]:
-    """Return the newest job that is wanted, among the newest thousand.
+    """Return the newest job of this spec that is wanted, without the journal's help."""
+    job = yield from _find_by_metadata(lambda job: spec.describes(job) and is_wanted(job), spec)
+    if job is not None:
+        return job
+    known = {None, spec.hash}  # or it is known to be another job
+    job = yield from _find_by_files(
+        account, spec, lambda job: is_wanted(job) and account.what_is(job.id) in known
+    )
+    if job is not None:
+        _log.warning(
+            "job %r has these files, this model, and every setting that the service shows: it is taken for "
+            "the one that was asked for; again=True buys another",
+            job.id,
+        )
+    return job
 
-    With a spec, a service that can filter its list is asked for the jobs that carry the spec in their
-    metadata.
+
+def _find_by_metadata(is_wanted: Callable[[JobRecord], bool], spec: JobSpec) -> Flow[JobRecord | None]:
+    """Return the newest job that is wanted.
+
+    A service that can filter its list is asked for the jobs that carry the spec in their metadata.
     """
-    if spec is not None:
-        of_spec = Pages(partial(list_jobs, metadata={SPEC_KEY: spec.hash}), most=_MOST_PAGES)
-        with suppress(RequestRejected):  # by a service that cannot
-            return (yield from _find_in(of_spec, is_wanted))
-    return (yield from _find_in(Pages(list_jobs, most=_MOST_PAGES), is_wanted))
+    with suppress(RequestRejected):  # by a service that cannot
+        return (yield from _find_in(Pages(_jobs_of(spec)), is_wanted))
+    return (yield from _find_in(Pages(list_jobs), is_wanted))
+
+
+def _jobs_of(spec: JobSpec) -> Callable[[str | None], Request]:
+    return partial(list_jobs, metadata={SPEC_KEY: spec.hash})
+
+
+def _find_by_files(
+    account: Account, spec: JobSpec, is_wanted: Callable[[JobRecord], bool]
+) -> Flow[JobRecord | None]:
+    """Return the newest job that is wanted, without our metadata, and with a spec's files and settings."""
+    pages, jobs = Pages(list_jobs), list["JobRecord"]()
+    while page := (yield from next_jobs(pages)):
+        jobs += [job for job in page if SPEC_KEY not in job.metadata and is_wanted(job)]
+    if not jobs:
+        return None
+    names = (yield from list_file_names()) if spec.local_files else []
+    training_ids = yield from _ids_of(account, spec, spec.training, names)
+    validation_ids = set[str]()
+    if spec.validation is not None:
+        validation_ids = yield from _ids_of(account, spec, spec.validation, names)
+    return next((job for job in jobs if spec.looks_like(job, training_ids, validation_ids)), None)
+
+
+def _ids_of(
+    account: Account, spec: JobSpec, file: TrainingFile | UploadedFile, names: list[tuple[str, str]]
+) -> Flow[set[str]]:
+    """Return the service's names for files of this content: by their names there, and by the journal."""
+    if not isinstance(file, TrainingFile):
+        return {file.id}
+    copy = FileCopy(file, spec.provider)
+    noted = yield Work(partial(account.find_all, _FILE, copy.key))
+    return {id_ for id_, name in names if copy.is_named(name)} | {entry.id for entry in noted if entry.id}
 
 
 def _find_in(pages: Pages, is_wanted: Callable[[JobRecord], bool]) -> Flow[JobRecord | None]:
@@ -214,6 +312,53 @@ def _find_in(pages: Pages, is_wanted: Callable[[JobRecord], bool]) -> Flow[JobRe
             if is_wanted(job):
                 return job
     return None
+
+
+def _keep_oldest(account: Account, spec: JobSpec, job: JobRecord, began: float) -> Flow[JobRecord]:
+    """Return the oldest living job of the spec; where that is not the new one, cancel the new one.
+
+    Machines that ask for the same job at the same instant do not see each other's before they ask. Only the
+    job that was made just now is ever cancelled, within a minute of asking for it.
+    """
+    oldest = yield from _find_oldest(spec, job)
+    if oldest.id == job.id or time.monotonic() - began > _LONGEST_RACE:
+        return job
+    try:
+        yield from ask_job(act_on_job(job.id, "cancel"))
+    except ServiceError as error:
+        _log.warning(
+            "job %r of the same spec was asked for elsewhere at the same time; job %r, just bought, could "
+            "not be cancelled (%s): cancel one of them",
+            oldest.id,
+            job.id,
+            error,
+        )
+        return job
+    _log.warning(
+        "job %r of the same spec was asked for elsewhere at the same time and is older; job %r, just bought, "
+        "was cancelled",
+        oldest.id,
+        job.id,
+    )
+    yield Work(partial(account.add, _JOB, spec.hash, oldest.id))
+    return oldest
+
+
+def _find_oldest(spec: JobSpec, job: JobRecord) -> Flow[JobRecord]:
+    jobs = [job]
+    pages = Pages(_jobs_of(spec), most=_MOST_PAGES)
+    try:
+        while page := (yield from next_jobs(pages)):
+            jobs += [
+                each
+                for each in page
+                if each.id != job.id and spec.describes(each) and not _came_to_nothing(each, spec)
+            ]
+    except ServiceError as error:
+        _log.info("cannot see whether job %r was asked for elsewhere at the same time: %s", job.id, error)
+    # The list has the newest first: of the same second, or of no known time, the lower one is older.
+    is_dated = all(each.created_at is not None for each in jobs)
+    return min(reversed(jobs), key=lambda each: (each.created_at or 0) if is_dated else 0)
 
 
 class _FileIds(NamedTuple):
@@ -227,17 +372,6 @@ class _FileIds(NamedTuple):
         """Return the ids of a spec's files, given those of the sent ones by their content's hash."""
         ids = [sent[file.sha256] if isinstance(file, TrainingFile) else file.id for file in spec.files]
         return cls(ids[0], ids[1] if len(ids) > 1 else None)
-
-
-def _read_file_ids(account: Account, spec: JobSpec) -> _FileIds | None:
-    """Return the ids of a spec's files by the journal; None where it does not know them all."""
-    sent = {}
-    for file in spec.local_files:
-        entry = account.find(_FILE, FileCopy(file, spec.provider).key)
-        if entry is None or entry.id is None:
-            return None
-        sent[file.sha256] = entry.id
-    return _FileIds.of(spec, sent)
 
 
 class BoughtFile(NamedTuple):
@@ -260,16 +394,26 @@ def buy_file(account: Account, copy: FileCopy, timeout: float = UPLOAD_TIMEOUT) 
         return find_file(copy)
 
     with (yield from account.lock(_FILE, copy.key)):
-        entry = account.find(_FILE, copy.key)
-        if entry is not None and entry.is_open:
-            entry = yield from _settle(account, entry, find)
-        file = None
-        if entry is not None and entry.id is not None:
-            file = yield from get_usable_file(entry.id)
+        file = yield from _find_existing_file(account, copy, find)
         if file is None:
-            file = yield from send_once(account, _FILE, copy.key, send=send, find=find)
+            file = yield from send_once(account, _FILE, copy.key, send=send, find=find, may_repeat=True)
     file = yield from wait_until_usable(copy, file, timeout)
     return BoughtFile(file, copy.file.sha256, is_new=bool(sent))
+
+
+def _find_existing_file(
+    account: Account, copy: FileCopy, find: Find[UploadedFile]
+) -> Flow[UploadedFile | None]:
+    for entry in (yield Work(partial(account.find_all, _FILE, copy.key))):
+        if entry.is_open:
+            file = yield from _settle(account, entry, find)
+            if file is None:
+                yield Work(partial(account.forget, entry))  # a file costs nothing
+        else:
+            file = yield from get_usable_file(entry.id or "")
+        if file is not None:
+            return file
+    return None
 
 
 def _remove_file(account: Account, file: UploadedFile) -> Flow[None]:
@@ -302,18 +446,29 @@ Find = Callable[["Entry"], Flow[T | None]]
 """Searches the service for what the request of an entry made."""
 
 
-def send_once(account: Account, kind: str, what: str, *, send: Send[T], find: Find[T]) -> Flow[T]:
+def send_once(
+    account: Account, kind: str, what: str, *, send: Send[T], find: Find[T], may_repeat: bool
+) -> Flow[T]:
     """Note a request, send it, and note what the service made; search where the answer is lost.
 
-    It is sent again only after the search has found nothing. A late gateway may still pass on what was lost:
-    whatever the later answers are, the entry of such a request stays open, so that calling again searches
-    first.
+    A request that is lost and not found stays open in the journal: a late gateway may still pass it on.
+
+    Args:
+        account: Where it is noted.
+        kind: `job` or `file`.
+        what: The hash of what is asked for.
+        send: Sends the request.
+        find: Searches for what it made.
+        may_repeat: Whether a request whose answer was lost and which cannot be found may be sent again,
+            because it costs nothing or the service honours its idempotency key.
 
     Raises:
         ServiceUnavailable: No answer came, and nothing was found.
         ServiceError: The service refuses.
+        FileAccessError: The journal cannot be written; the message names what was bought, if anything was.
     """
-    entry, sends, was_lost = account.begin(kind, what), 0, False
+    entry: Entry = yield Work(partial(account.begin, kind, what))
+    sends, was_lost = 0, False
     while True:
         sends += 1
         try:
@@ -322,20 +477,30 @@ def send_once(account: Account, kind: str, what: str, *, send: Send[T], find: Fi
             is_lost = error.reached and error.status != 429  # or the service has not taken it
             was_lost = was_lost or is_lost
             found = (yield from _find_lost(entry, error, find)) if is_lost else None
-            if found is None and sends < _MOST_SENDS:
+            if found is None and sends < _MOST_SENDS and (may_repeat or not was_lost):
                 yield Pause(min(error.retry_after or 1.0, LONGEST_RETRY_AFTER))
                 continue
             if found is None:
                 if not was_lost:
-                    account.forget(entry)
-                raise _explain_unsettled(entry, error) from error
+                    yield Work(partial(account.forget, entry))
+                    raise
+                raise _explain_lost(entry, error) from error
             made = found
-        except ServiceError:
+        except PricerError:  # refused, or a file that changed before it was sent
             if not was_lost:
-                account.forget(entry)
+                yield Work(partial(account.forget, entry))
             raise
-        account.complete(entry, made.id)
+        yield from _complete(account, entry, made.id)
         return made
+
+
+def _complete(account: Account, entry: Entry, id_: str) -> Flow[None]:
+    try:
+        yield Work(partial(account.complete, entry, id_))
+    except FileAccessError as error:
+        raise error.with_message(
+            f"{entry.kind} {id_!r} was bought and could not be noted: {error}"
+        ) from error
 
 
 def _find_lost(entry: Entry, error: ServiceUnavailable, find: Find[T]) -> Flow[T | None]:
@@ -343,16 +508,15 @@ def _find_lost(entry: Entry, error: ServiceUnavailable, find: Find[T]) -> Flow[T
     try:
         return (yield from _look_repeatedly(find, entry))
     except PricerError as second:
-        raise _explain_unsettled(entry, error) from second
+        raise _explain_lost(entry, error) from second
 
 
-def _settle(account: Account, entry: Entry, find: Find[T]) -> Flow[Entry | None]:
-    """Find out what became of a request that an earlier process sent, or meant to send."""
+def _settle(account: Account, entry: Entry, find: Find[T]) -> Flow[T | None]:
+    """Find what an earlier request made, and note it; None, and the entry stays open, where that fails."""
     made = yield from _look_repeatedly(find, entry)
-    if made is None:
-        account.forget(entry)
-        return None
-    return account.complete(entry, made.id)
+    if made is not None:
+        yield from _complete(account, entry, made.id)
+    return made
 
 
 def _look_repeatedly(find: Find[T], entry: Entry) -> Flow[T | None]:
@@ -365,7 +529,21 @@ def _look_repeatedly(find: Find[T], entry: Entry) -> Flow[T | None]:
     return None
 
 
-def _explain_unsettled(entry: Entry, error: ServiceUnavailable) -> ServiceUnavailable:
-    return error.with_message(
-        f"{error}; call again with the same arguments: it looks for the {entry.kind} before it asks for one"
+def _explain_lost(entry: Entry, error: ServiceUnavailable) -> ServiceUnavailable:
+    return error.with_message(f"{error}; {_how_to_go_on(entry)}")
+
+
+def _explain_open(entry: Entry) -> ServiceUnavailable:
+    return ServiceUnavailable(
+        f"whether the service made a {entry.kind} is not known, and it is not in its list; "
+        f"{_how_to_go_on(entry)}"
     )
+
+
+def _how_to_go_on(entry: Entry) -> str:
+    words = (
+        f"the {entry.kind} was asked for at {entry.noted_at} UTC: call again with the same arguments to look"
+    )
+    if entry.kind == _FILE:
+        return f"{words} for it, and to send it again where it is not there"
+    return f"{words} for it, which buys nothing; again=True asks anew, once you are sure that it is not there"

@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from .._escape import escape_line
 from ..errors import ServiceUnavailable
 from .job_metrics import JobMetric, read_metric
 
@@ -73,7 +74,7 @@ class UploadedFile(ServiceRecord):
 
     noun = "file"
 
-    id: str
+    id: str = Field(min_length=1)
     filename: str | None = None
     bytes: int | None = None
     purpose: str | None = None
@@ -96,7 +97,7 @@ class JobRecord(ServiceRecord):
 
     noun = "job"
 
-    id: str
+    id: str = Field(min_length=1)
     status: str = "unknown"
     model: str | None = None
     fine_tuned_model: str | None = None
@@ -163,7 +164,7 @@ class JobEvent(ServiceRecord):
     def __str__(self) -> str:
         time = datetime.fromtimestamp(self.created_at, UTC).astimezone()
         level = "" if self.level == "info" else f"{self.level}: "
-        return f"{time:%H:%M:%S} {level}{self.message}"
+        return f"{time:%H:%M:%S} {escape_line(level + self.message)}"
 
 
 class JobCheckpoint(ServiceRecord):

@@ -12,7 +12,7 @@ from ..errors import DataError, NotSupported
 from ..prepare.jsonl import TrainingFile
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from ..providers.provider import Provider
     from .records import JobRecord, UploadedFile
@@ -100,16 +100,20 @@ class JobSpec:
 
     @property
     def hash(self) -> str:
-        """Equal for equal jobs, whoever asks for them, and whenever."""
+        """Equal for jobs that train the same, whoever asks for them, and whenever.
+
+        2 and 2.0 are the same number, and `"auto"` says what is left out says too: the service chooses.
+        """
         parts = {
             "training": _content_of(self.training),
             "validation": None if self.validation is None else _content_of(self.validation),
-            "formatter": getattr(self.training, "formatter", None),
             "model": self.model,
-            "hyperparameters": dict(self.hyperparameters),
+            "hyperparameters": {
+                name: _normalise(value) for name, value in self.hyperparameters.items() if value != "auto"
+            },
             "seed": self.seed,
             "suffix": self.suffix,
-            "extra": dict(self.provider.extra_body),
+            "extra": _normalise(dict(self.provider.extra_body)),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -146,22 +150,35 @@ class JobSpec:
         """Whether a job's metadata says that it is this one."""
         return job.metadata.get(SPEC_KEY) == self.hash
 
-    def looks_like(self, job: JobRecord, training_id: str, validation_id: str | None) -> bool:
+    def looks_like(
+        self, job: JobRecord, training_ids: Collection[str], validation_ids: Collection[str]
+    ) -> bool:
         """Whether a job without our metadata has this one's files, model and settings.
 
         For services that drop metadata. Settings that the service does not show, or has chosen itself, count
         as equal.
+
+        Args:
+            job: The job at the service.
+            training_ids: The service's names for files of this training file's content.
+            validation_ids: The same for the validation file; empty where there is none.
         """
         if SPEC_KEY in job.metadata or job.model != self.model:
             return False
-        if (job.training_file, job.validation_file) != (training_id, validation_id):
+        if job.training_file not in training_ids:
+            return False
+        if self.validation is None:
+            if job.validation_file is not None:
+                return False
+        elif job.validation_file not in validation_ids:
             return False
         shown = job.hyperparameters or _nested_hyperparameters(job.model_extra or {})
         pairs = [
             (self.seed, job.seed),
+            (self.suffix, (job.model_extra or {}).get("user_provided_suffix")),
             *((value, shown.get(name)) for name, value in self.hyperparameters.items()),
         ]
-        return all(a == b for a, b in pairs if _is_set(a) and _is_set(b))
+        return all(_is_same(a, b) for a, b in pairs if _is_set(a) and _is_set(b))
 
 
 def _nested_hyperparameters(extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,6 +191,23 @@ def _nested_hyperparameters(extra: Mapping[str, Any]) -> dict[str, Any]:
 def _is_set(value: Any) -> bool:
     # Azure shows -1 where it chooses.
     return value not in (None, "auto", -1)
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    # Some services show numbers as text.
+    try:
+        return bool(float(a) == float(b))
+    except (TypeError, ValueError):
+        return bool(a == b)
+
+
+def _normalise(value: Any) -> Any:
+    """Return the same, with each whole number as an integer."""
+    if isinstance(value, dict):
+        return {name: _normalise(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_normalise(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _content_of(file: TrainingFile | UploadedFile) -> str:
@@ -207,7 +241,7 @@ def _check_whole(name: str, value: Whole | None) -> Whole | None:
 def _check_factor(value: Factor | None) -> Factor | None:
     if value in (None, "auto"):
         return value
-    if not isinstance(value, int | float) or not 0 < value < float("inf"):
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
         raise DataError(f"learning_rate_multiplier must be above 0 or 'auto', not {value!r}")
     return value
 

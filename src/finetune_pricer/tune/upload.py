@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import codecs
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
-from shutil import copyfileobj
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from .._service.flow import Flow, Pages, poll
+from .._service.flow import Flow, Pages, Work, poll
 from .._service.requests import create_file, get_file, list_files
 from ..errors import FileAccessError, NotFound, ServiceUnavailable, TrainingFileError
+from ..prepare.jsonl import read_unchanged
 from .queries import ask_file, next_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ..prepare.jsonl import TrainingFile
     from ..providers.provider import Provider
     from .records import UploadedFile
@@ -48,35 +47,54 @@ class FileCopy:
         It carries the hash of the content.
         """
         path = self.file.path
-        return f"{path.stem}-{self.file.sha256[:16]}{path.suffix}"
+        return f"{path.stem}-{self._mark}{path.suffix}"
 
-    @contextmanager
-    def open(self) -> Iterator[IO[bytes]]:
-        """Open the bytes to send: the file's own, behind a byte order mark where the service wants one.
+    @property
+    def _mark(self) -> str:
+        return self.file.sha256[:16]
+
+    def is_named(self, filename: str | None) -> bool:
+        """Whether a file at the service has this content by its name, whatever the file was called here."""
+        return filename is not None and Path(filename).stem.endswith(f"-{self._mark}")
+
+    def open(self) -> IO[bytes]:
+        """Copy the file, behind a byte order mark where the service wants one, and return the open copy.
+
+        The copy is what was hashed: what is written to the path meanwhile is not sent. It goes when it is
+        closed.
 
         Raises:
-            FileAccessError: The file cannot be read.
+            FileAccessError: The file cannot be read, or there is no room for the copy.
+            TrainingFileError: The file has changed since it was written.
         """
-        path = self.file.path
-        try:
-            with path.open("rb") as plain:
-                if self.provider.file_encoding == "utf-8":
-                    yield plain
-                    return
-                with tempfile.TemporaryFile() as marked:
-                    marked.write(codecs.BOM_UTF8)
-                    copyfileobj(plain, marked)
-                    marked.seek(0)
-                    yield marked
-        except OSError as error:
-            if error.filename != str(path):
+        with ExitStack() as undo:
+            try:
+                copy = undo.enter_context(tempfile.TemporaryFile())
+                if self.provider.file_encoding == "utf-8-sig":
+                    copy.write(codecs.BOM_UTF8)
+                for piece in read_unchanged(self.file):
+                    copy.write(piece)
+                copy.seek(0)
+            except FileAccessError:
                 raise
-            raise FileAccessError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
+            except OSError as error:
+                raise FileAccessError(
+                    f"cannot copy {str(self.file.path)!r} into a temporary file: {error.strerror or error}; "
+                    "make room, or set TMPDIR to another folder"
+                ) from error
+            undo.pop_all()
+        return copy
 
 
 def send_file(copy: FileCopy, token: str) -> Flow[UploadedFile]:
-    """Send the file, in one request."""
-    with copy.open() as content:
+    """Send the file, in one request.
+
+    Raises:
+        FileAccessError: It cannot be read or copied; nothing was sent.
+        TrainingFileError: It has changed since it was written; nothing was sent.
+    """
+    content: IO[bytes] = yield Work(copy.open)
+    with content:
         return (yield from ask_file(create_file(content, copy.name, token)))
 
 
@@ -97,6 +115,14 @@ def find_file(copy: FileCopy) -> Flow[UploadedFile | None]:
             if file.filename == copy.name and file.status not in _UNUSABLE:
                 return file
     return None
+
+
+def list_file_names() -> Flow[list[tuple[str, str]]]:
+    """Return id and name of each file that the service has for fine-tuning, the newest first."""
+    pages, found = Pages(list_files), list[tuple[str, str]]()
+    while files := (yield from next_files(pages)):
+        found += [(file.id, file.filename) for file in files if file.filename]
+    return found
 
 
 def wait_until_usable(copy: FileCopy, file: UploadedFile, timeout: float) -> Flow[UploadedFile]:

@@ -108,7 +108,7 @@ def render_sentences(sentences: Iterable[str]) -> str:
 def _write_page(path: str | os.PathLike[str], template: str, **content: Any) -> None:
     page = _environment().get_template(template).render(content)
     with replacing(path) as file:
-        file.write(page.encode())
+        file.write(page.encode(errors="backslashreplace"))
 
 
 def _render_part(text: str, **content: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from ..._escape import escape_line, escape_markdown, escape_paragraph
 from ..._format import format_dollars
 from ..metrics import METRICS
 from .content import cost_table, manifest_table, metrics_side_by_side, slice_table
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 
     from .content import EvaluationContent
 
-# A title may hold anything: characters that would be markup are written as text.
-_AS_TEXT = {ord(sign): f"\\{sign}" for sign in "\\`*_[]#"} | {ord(sign): f"&#{ord(sign)};" for sign in "<>|"}
 _CATEGORIES = 20
 _WORST = 10
 
@@ -24,8 +23,8 @@ _WORST = 10
 def render_report(content: EvaluationContent) -> str:
     """Return the report of an evaluation without figures; see `Evaluation.to_markdown`."""
     evidence = f"{content.interval}, {content.scored}, {content.unscored}"
-    parts = [f"# {escape(content.evaluation.name)}", f"**{content.headline} ({evidence})**"]
-    parts += [escape(line) for line in [*content.notes, *content.verdicts]]
+    parts = [f"# {escape_markdown(content.evaluation.name)}", f"**{content.headline} ({evidence})**"]
+    parts += [escape_paragraph(line) for line in [*content.notes, *content.verdicts]]
     parts += [f"## {heading}\n\n{render_table(table)}" for heading, table in _tables(content)]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
@@ -52,7 +51,7 @@ def render_card(content: EvaluationContent, *, base_model: str | None, license: 
         base_model=base_model,
         license=license,
         tags=["price-estimation", "finetune-pricer"],
-        model_name=evaluation.name,
+        model_name=escape_line(evaluation.name),
         eval_results=results,
     )
     return f"---\n{data.to_yaml()}\n---\n\n{render_report(content)}"
@@ -60,13 +59,8 @@ def render_card(content: EvaluationContent, *, base_model: str | None, license: 
 
 def render_table(table: Table) -> str:
     """Return a Markdown table; markup in a cell is shown as text."""
-    lines = [map(escape, table.head), ["---"] * len(table.head), *(map(escape, row) for row in table.rows)]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-
-
-def escape(text: str) -> str:
-    """Return text as one line in which nothing is markup."""
-    return " ".join(text.translate(_AS_TEXT).split())
+    head, *rows = (list(map(escape_markdown, row)) for row in (table.head, *table.rows))
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, ["---"] * len(head), *rows))
 
 
 def _tables(content: EvaluationContent) -> Iterable[tuple[str, Table]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
+from ...errors import FileAccessError
 from ..batches import Batches
 from ..completions import ChatService
 from ..database import Database
 from ..faults import FaultInjector, Faults
 from ..jobs.worker import Worker
 from ..learners import load_bases
+from ..records import printable
+from ..shortage import describe_shortage
+from .connections import HttpServer
+from .health import Health
 from .middleware import Middleware
 from .rate_limit import RateLimiter
 from .responses import ApiError, Serializer
@@ -28,7 +34,7 @@ from .routes.files import FileRoutes
 from .routes.jobs import JobRoutes
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
     from pathlib import Path
 
     from starlette.requests import Request
@@ -54,6 +60,7 @@ class ServerState:
     batches: Batches
     rate_limiter: RateLimiter
     serializer: Serializer
+    health: Health
     strict: bool
 
     @classmethod
@@ -63,22 +70,35 @@ class ServerState:
         """Open a folder; raise `FileAccessError` where it cannot be used."""
         bases, database, injector = load_bases(more_bases), Database(folder), FaultInjector(faults)
         chat = ChatService(database, bases, injector)
+        worker = Worker(database, bases, injector, cores=cores)
+        batches = Batches(database, chat, injector, strict=strict)
         return cls(
             database=database,
             bases=bases,
             injector=injector,
-            worker=Worker(database, bases, injector, cores=cores),
+            worker=worker,
             chat=chat,
-            batches=Batches(database, chat, injector, strict=strict),
+            batches=batches,
             rate_limiter=RateLimiter(injector),
             serializer=Serializer(bases, injector),
+            health=Health(database, [*worker.threads, batches.thread]),
             strict=strict,
         )
 
     def start(self) -> None:
-        """Take up jobs and batches that are unfinished, and wait for more."""
-        self.worker.start()
-        self.batches.start()
+        """Take up jobs and batches that are unfinished, and wait for more.
+
+        Raises:
+            FileAccessError: What the last server left cannot be taken up.
+        """
+        try:
+            self.worker.start()
+            self.batches.start()
+        except (OSError, sqlite3.Error) as error:
+            raise FileAccessError(
+                f"cannot take up what the last server left unfinished ({describe_shortage(error) or error}); "
+                "make room on the disk, or see to it that the folder can be written"
+            ) from error
 
     def close(self) -> None:
         """Stop jobs and batches, and close the learners and the database."""
@@ -89,17 +109,22 @@ class ServerState:
         self.database.close()
 
 
-def build_app(state: ServerState, *, key: str | None, max_bytes: int) -> ASGIApp:
-    """Return the application; with a `key`, every route but /health asks for it."""
+def build_server(
+    state: ServerState, *, key: str | None, max_bytes: int, names: Iterable[str] = ()
+) -> HttpServer:
+    """Return what serves the application; with a `key`, every route but /health asks for it."""
     routes = _group_by_path([route for kind in _ROUTES for route in kind(state).routes()])
     handlers: dict[Any, Any] = {
         ApiError: _answer_api_error,
         HTTPException: _answer_http_error,
         ClientDisconnect: _answer_disconnect,
+        OSError: _answer_shortage,
+        sqlite3.Error: _answer_shortage,
         Exception: _answer_failure,
     }
-    app = Starlette(routes=routes, exception_handlers=handlers)
-    return Middleware(app, state.injector, key=key, max_bytes=max_bytes)
+    app: ASGIApp = Starlette(routes=routes, exception_handlers=handlers)
+    app = Middleware(app, state.injector, key=key, max_bytes=max_bytes, names=names)
+    return HttpServer(app)
 
 
 def _group_by_path(routes: list[Route]) -> list[Route]:
@@ -136,6 +161,15 @@ async def _answer_http_error(request: Request, error: HTTPException) -> Response
 async def _answer_disconnect(_: Request, __: Exception) -> Response:
     # Nobody will read it; the log tells a request that was cut off from a failure of ours.
     return ApiError(400, "The body of your request ended before it was complete.").response()
+
+
+async def _answer_shortage(request: Request, error: Exception) -> Response:
+    shortage = describe_shortage(error)
+    if shortage is None:
+        return await _answer_failure(request, error)
+    log.warning("%s %s had no effect: %s", request.method, printable(request.url.path), shortage)
+    message = f"The request had no effect: {shortage}. Try again when there is more."
+    return ApiError(503, message, type_="server_error", code="insufficient_storage").response()
 
 
 async def _answer_failure(_: Request, error: Exception) -> Response:

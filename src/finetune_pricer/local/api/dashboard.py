@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..records import FINAL
+from ..records import FINAL, UNFINISHED_JOBS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,16 +79,17 @@ class JobCard:
 
 def render_dashboard(state: ServerState) -> str:
     """Return the page as it stands; it asks for itself again, sooner as long as a job is unfinished."""
-    jobs, batches = state.database.list_jobs(), state.database.list_batches()
-    active = any(job.status not in FINAL | {"paused"} for job in jobs)
+    database = state.database
+    active = database.count_jobs(*(status for status in UNFINISHED_JOBS if status != "paused"))
     return _template().render(
         refresh=2 if active else 15,
         faults=state.injector.faults.model_dump(exclude_defaults=True),
-        jobs=[_job_card(state, job) for job in jobs[:_MAX_ROWS]],
-        job_count=len(jobs),
+        jobs=[_job_card(state, job) for job in islice(database.iterate_jobs() or (), _MAX_ROWS)],
+        job_count=database.count_jobs(),
         bases=state.bases,
-        models=state.database.list_models(),
-        batches=batches,
+        models=database.list_models(),
+        batches=list(islice(database.iterate_batches() or (), _MAX_ROWS)),
+        batch_count=database.count_batches(),
         max_rows=_MAX_ROWS,
         width=_WIDTH,
         height=_HEIGHT,

@@ -13,12 +13,12 @@ import time
 import urllib.parse
 from typing import TYPE_CHECKING, Any
 
-from ..records import new_id
+from ..records import new_id, printable
 from .requests import MAX_DRAINED
 from .responses import ApiError, body_too_large
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Collection, Iterable, MutableMapping
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -30,18 +30,30 @@ _WITHOUT_KEY = frozenset({"/health"})
 _DASHBOARD = "/"
 _SERVER_ERRORS = (500, 502, 503, 504)
 _WITHOUT_FAULTS = ("/health", "/local/")  # or faults could not be ended while every request fails
-# Top-level names that the public DNS never has: no stranger can point such a name at this machine.
-_PRIVATE_NAMES = (".localhost", ".local", ".internal")
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+# What a browser says of requests that no page of others has made.
+_OWN_SITES = (b"same-origin", b"none")
 
 
 class Middleware:
-    """Wraps the application."""
+    """Wraps the application.
 
-    def __init__(self, app: ASGIApp, injector: FaultInjector, *, key: str | None, max_bytes: int) -> None:
+    Args:
+        app: The application.
+        injector: The faults in force.
+        key: What a request must carry; without one, requests must come from this machine and its own pages.
+        max_bytes: How many bytes the body of a request may have.
+        names: Further names of this machine for requests without a key.
+    """
+
+    def __init__(
+        self, app: ASGIApp, injector: FaultInjector, *, key: str | None, max_bytes: int, names: Iterable[str]
+    ) -> None:
         self._app = app
         self._injector = injector
         self._key = None if key is None else key.encode()
         self._max_bytes = max_bytes
+        self._names = frozenset(name.lower() for name in names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request through, or answer it here."""
@@ -61,13 +73,14 @@ class Middleware:
                 await self._app(scope, exchange.receive, exchange.send)
         took = 1_000 * (time.perf_counter() - started)
         level = logging.DEBUG if exchange.status < 400 else logging.INFO
-        path = _printable_path(scope["path"])
+        path = printable(scope["path"])
         log.log(level, "%s %s %d %.1f ms", scope["method"], path, exchange.status, took)
 
     def _check_access(self, scope: Scope) -> None:
         headers = dict(scope["headers"])
         if self._key is None:
-            _check_origin(headers)
+            _check_names(headers, self._names)
+            _check_page(headers, scope["method"])
         elif scope["path"] not in _WITHOUT_KEY:
             self._check_key(headers.get(b"authorization", b""), scope["path"])
         length = headers.get(b"content-length", b"0")
@@ -142,25 +155,46 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def is_local_name(given: str) -> bool:
-    """Return whether a Host or Origin header names this machine, or one that only its own network knows."""
+def is_local_name(given: str, names: Collection[str] = ()) -> bool:
+    """Return whether a Host or Origin header names this machine: by a loopback name or one of `names`.
+
+    Not by a name that the network answers for, such as `pricer.local`: there a stranger could answer.
+    """
     try:
         host = urllib.parse.urlsplit(given if "//" in given else f"//{given}").hostname
     except ValueError:
         return False
-    return host is not None and (is_loopback(host) or host.endswith(_PRIVATE_NAMES))
+    return host is not None and (is_loopback(host) or host.endswith(".localhost") or host in names)
 
 
-def _check_origin(headers: dict[bytes, bytes]) -> None:
+def _check_names(headers: dict[bytes, bytes], names: Collection[str]) -> None:
     """Without a key, refuse requests that a foreign web page sends through a browser on this machine."""
     for name in (b"host", b"origin"):
         given = headers.get(name)
-        if given and not is_local_name(given.decode("latin-1")):
+        if given and not is_local_name(given.decode("latin-1"), names):
             message = (
                 f"This server has no key, and so answers this machine only: the {name.decode().title()} "
-                "header must name localhost or 127.0.0.1. Start it with a key to use another name."
+                "header must name localhost or 127.0.0.1. Start it with a key, or with --name for another "
+                "name of this machine."
             )
             raise ApiError(403, message, code="host_not_allowed")
+
+
+def _check_page(headers: dict[bytes, bytes], method: str) -> None:
+    """Without a key, refuse what a page of another origin sends, also one of another port of this machine."""
+    site, origin = headers.get(b"sec-fetch-site", b"none"), headers.get(b"origin")
+    if method in _READING:
+        # A link to the dashboard may stand anywhere; what a page reads in itself may not.
+        is_foreign = site == b"cross-site" and headers.get(b"sec-fetch-mode") != b"navigate"
+    else:
+        own = b"http://" + headers.get(b"host", b"")
+        is_foreign = site not in _OWN_SITES or (origin is not None and origin.lower() != own.lower())
+    if is_foreign:
+        message = (
+            "This server has no key, and so takes no requests from web pages of other origins. "
+            "Start it with a key, and let the page send that."
+        )
+        raise ApiError(403, message, code="origin_not_allowed")
 
 
 async def _drain(receive: Receive) -> None:
@@ -171,8 +205,3 @@ async def _drain(receive: Receive) -> None:
         read += len(message.get("body", b""))
         if message["type"] != "http.request" or not message.get("more_body"):
             return
-
-
-def _printable_path(path: str) -> str:
-    # From outside: it may become neither a line of its own in the log nor a page of it.
-    return path[:120].encode("unicode_escape").decode()

@@ -27,7 +27,7 @@ def document(bases: tuple[str, ...]) -> dict[str, Any]:
     job = "/v1/fine_tuning/jobs/{fine_tuning_job_id}"
     jobs, batches = "/v1/fine_tuning/jobs", "/v1/batches"
     paths = {
-        "/health": {"get": _operation(_object(status=_STRING))},
+        "/health": {"get": _health()},
         "/local/faults": {
             "get": _operation(_faults(mode="serialization")),
             "post": _operation(_faults(mode="serialization"), body=_json(_faults(mode="validation"))),
@@ -100,6 +100,14 @@ def _operation(
     }
     if body is not None:
         made["requestBody"] = {"required": True, "content": body}
+    return made
+
+
+def _health() -> dict[str, Any]:
+    made = _operation(_object(status={"const": "ok"}))
+    schema = _object(status={"const": "failing"}, problems={"type": "array", "items": _STRING})
+    content = {"application/json": {"schema": schema}}
+    made["responses"]["503"] = {"description": "It cannot do its work.", "content": content}
     return made
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ..._chat_protocol import MESSAGE_KEYS
 from ..faults import as_whole
@@ -21,7 +22,7 @@ from .responses import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from starlette.requests import Request
 
@@ -44,6 +45,24 @@ def _whole(value: Any) -> Any:
 
 
 _WHOLE = BeforeValidator(_whole)
+# What a terminal obeys, what breaks a line, and what changes the direction of a text without being seen.
+_CONTROLS = r"\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+# A suffix becomes part of a name that logs and terminals show, and that stands in URLs, where clients take
+# dots between slashes for a way upwards.
+_SUFFIX = rf"^(?!(?:.*/)?\.\.?(?:/|$))[^{_CONTROLS}]+$"
+
+
+def _check_suffix(value: str) -> str:
+    if not re.fullmatch(_SUFFIX, value):
+        raise ValueError("a suffix holds no control characters, and no . or .. between slashes")
+    return value
+
+
+Suffix = Annotated[
+    str,
+    Field(min_length=1, max_length=64, json_schema_extra={"pattern": _SUFFIX}),
+    AfterValidator(_check_suffix),
+]
 # Without an upper bound any float is taken: beyond 2**64 the parser gives one for whatever was written.
 Count = Annotated[int, Field(ge=1), BeforeValidator(as_whole)]
 Name = Annotated[str, Field(min_length=1)]
@@ -81,13 +100,16 @@ class MethodBody(Body):
     reinforcement: dict[str, Any] | None = None
 
 
+_Label = Annotated[str, Field(max_length=512)]
+
+
 class WandbBody(Body):
     """Where an integration would report to; nothing is sent there."""
 
-    project: str
-    name: str | None = None
-    entity: str | None = None
-    tags: list[str] | None = None
+    project: _Label
+    name: _Label | None = None
+    entity: _Label | None = None
+    tags: Annotated[list[_Label], Field(max_length=100)] | None = None
 
 
 class IntegrationBody(Body):
@@ -95,6 +117,10 @@ class IntegrationBody(Body):
 
     type: Literal["wandb"]
     wandb: WandbBody
+
+    def to_known(self) -> dict[str, Any]:
+        """Return what the specification knows of it: what else was sent, perhaps a key, is not kept."""
+        return {"type": self.type, "wandb": self.wandb.model_dump(include=set(WandbBody.model_fields))}
 
 
 class JobBody(Body):
@@ -106,7 +132,7 @@ class JobBody(Body):
     hyperparameters: HyperparametersBody | None = None
     method: MethodBody | None = None
     seed: Annotated[int, Field(ge=0, le=2**31 - 1), _WHOLE] | None = None
-    suffix: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    suffix: Suffix | None = None
     metadata: Metadata | None = None
     integrations: Annotated[list[IntegrationBody], Field(max_length=5)] | None = None
 
@@ -207,12 +233,24 @@ _NAME = re.compile(r"(?!(?:int|float|str|bool)$)[a-z_]+")
 
 async def read_body(kind: type[_Kind], request: Request, *, strict: bool) -> _Kind:
     """Return a request's body as `kind`; raise an `ApiError` that names the parameter at fault."""
+    _check_content_type(request)
     content = await _read_json(request)
     try:
         value = orjson.loads(content)
     except orjson.JSONDecodeError as error:
         raise ApiError(400, f"We could not parse the JSON body of your request ({error.msg}).") from error
     return parse_body(kind, value, strict=strict)
+
+
+def _check_content_type(request: Request) -> None:
+    """Refuse a body that does not say that it is JSON: a web page of others may send it without asking."""
+    kind = request.headers.get("content-type", "application/json")
+    if kind.partition(";")[0].strip().lower() != "application/json":
+        message = (
+            f"Unsupported content type: {kind[:80]!a}. This route takes 'application/json'; "
+            "say so in the Content-Type header."
+        )
+        raise ApiError(415, message, code="unsupported_content_type")
 
 
 async def _read_json(request: Request) -> bytes:
@@ -249,6 +287,12 @@ def parse_body(kind: type[_Kind], value: Any, *, strict: bool) -> _Kind:
         ) from error
     report_unknown(list(_unknown_names(body)), strict=strict)
     return body
+
+
+def check_file_name(name: str) -> None:
+    """Raise an `ApiError` where the name of a file holds what a terminal obeys."""
+    if re.search(f"[{_CONTROLS}]", name):
+        raise invalid_value("The name of the file holds a control character.", "file")
 
 
 def report_unknown(names: list[str], *, strict: bool) -> None:
@@ -292,6 +336,25 @@ def is_ascending(request: Request) -> bool:
     if order not in ("asc", "desc"):
         raise invalid_value("'order' must be 'asc' or 'desc'.", "order")
     return order == "asc"
+
+
+def take_page(
+    request: Request,
+    find: Callable[[str | None], Iterator[dict[str, Any]] | None],
+    *,
+    most: int,
+    usual: int,
+) -> dict[str, Any]:
+    """Return the page that a request's cursor and limit ask for, reading no more rows than it takes.
+
+    `find` returns the rows after a cursor, or None where there is no such row.
+    """
+    limit, after = read_limit(request, most=most, usual=usual), request.query_params.get("after")
+    rows = find(after)
+    if rows is None:
+        raise cursor_not_found(str(after))
+    page = list(islice(rows, limit + 1))
+    return list_object(page[:limit], has_more=len(page) > limit)
 
 
 def cut_page(request: Request, rows: list[dict[str, Any]], *, most: int, usual: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, assert_never
 
@@ -37,11 +38,13 @@ class JobRecorder:
     def __init__(self, database: Database, job: StoredJob) -> None:
         self._database = database
         self._job = job
-        self._last_step = database.find_last_step(job.id)
+        self.last_step = database.find_last_step(job.id)
+        """The last step that is written down."""
         checkpoints = database.list_checkpoints(job.id)
         self._last_checkpoint = max((checkpoint.step for checkpoint in checkpoints), default=0)
         self._to_remove: list[Path] = []
-        self._is_resumed = bool(self._last_step)
+        self._hashes: dict[int, dict[str, str]] = {}
+        self._is_resumed = bool(self.last_step)
         self._began: tuple[float, float] | None = None
         self._estimated_at = 0.0
         self._trained_tokens = 0
@@ -63,11 +66,14 @@ class JobRecorder:
 
     def record(self, messages: Sequence[Message]) -> bool:
         """Write down messages, all of them or none; return False where the job has been stopped."""
-        with self._database.transaction():
-            if not self.goes_on:
-                return False
-            for message in messages:
-                self._record(message)
+        new = [each for each in messages if isinstance(each, CheckpointSaved) and self._is_new(each)]
+        with contextlib.ExitStack() as held:
+            self._hashes = {each.step: self._keep_files(each.files, held) for each in new}
+            with self._database.transaction():
+                if not self.goes_on:
+                    return False
+                for message in messages:
+                    self._record(message)
         for path in self._to_remove:
             path.unlink(missing_ok=True)
         self._to_remove.clear()
@@ -99,27 +105,34 @@ class JobRecorder:
 
     def _record_step(self, done: StepDone) -> None:
         self.done = done.step / done.total_steps
-        if done.step <= self._last_step:
+        if done.step <= self.last_step:
             return
-        self._last_step = done.step
+        self.last_step = done.step
         data = {"step": done.step, "total_steps": done.total_steps} | _to_dict(done.metrics)
         self._database.add_event(self._job.id, _describe_step(done), data=data)
 
     def _record_checkpoint(self, saved: CheckpointSaved) -> None:
-        if saved.step > self._last_checkpoint:
+        if self._is_new(saved):
             self._last_checkpoint = saved.step
             name = f"{self._job.name}:ckpt-step-{saved.step}"
-            self._keep_model(name, saved.files)
+            self._keep_model(name, self._hashes[saved.step])
             self._keep_checkpoint(saved.step, name, _to_dict(saved.metrics))
 
-    def _keep_model(self, name: str, files: Mapping[str, str]) -> None:
+    def _is_new(self, saved: CheckpointSaved) -> bool:
+        return saved.step > self._last_checkpoint
+
+    def _keep_files(self, files: Mapping[str, str], held: contextlib.ExitStack) -> dict[str, str]:
+        """Keep the files of a model, and return their hashes; `held` holds them until they have an owner."""
         folder = self._database.work_folder(self._job.id)
         hashes = {}
-        for file_name, place in files.items():
+        for name, place in files.items():
             path = folder / place
             with path.open("rb") as file:
-                hashes[file_name] = self._database.blobs.add(file)[0]
+                hashes[name] = held.enter_context(self._database.keep_blob(file)).sha256
             self._to_remove.append(path)
+        return hashes
+
+    def _keep_model(self, name: str, hashes: dict[str, str]) -> None:
         self._database.add_model(
             StoredModel(id=name, base=self._job.model, job=self._job.id, created_at=now(), files=hashes)
         )
@@ -151,14 +164,14 @@ class JobRecorder:
     def finish(self, result: TrainingDone) -> bool:
         """Keep the model and end the job well; return False where it was stopped in the meantime."""
         job, steps = self._job, self._database.list_metrics(self._job.id)
-        with self._database.transaction():
+        with contextlib.ExitStack() as held:
+            hashes = self._keep_files(result.files, held)
+            table = held.enter_context(self._database.keep_blob(_write_csv(steps)))
+            held.enter_context(self._database.transaction())
             if not self.goes_on:
                 return False
-            self._keep_model(job.name, result.files)
-            last = {name: value for name, value in steps[-1].items() if name != "total_steps"}
-            file = self._database.add_file(
-                _write_csv(steps), filename="step_metrics.csv", purpose="fine-tune-results"
-            )
+            self._keep_model(job.name, hashes)
+            file = self._database.name_file(table, filename="step_metrics.csv", purpose="fine-tune-results")
             self._database.move_job(
                 job.id,
                 "succeeded",
@@ -168,6 +181,7 @@ class JobRecorder:
                 trained_tokens=self._trained_tokens,
                 result_files=[file.id],
             )
+            last = {name: value for name, value in steps[-1].items() if name != "total_steps"}
             self._keep_checkpoint(steps[-1]["step"], job.name, last)
             self._database.add_event(job.id, f"New fine-tuned model created: {job.name}")
             self._database.add_event(job.id, "The job has successfully completed")

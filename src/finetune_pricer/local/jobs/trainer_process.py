@@ -8,6 +8,7 @@ goes, however it goes, the input ends, and the process with it. No message holds
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import queue
 import signal
@@ -21,6 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ...errors import PricerError
 from ..learners import LearnerSpec, Report, TrainingJob, make_learner
+from ..shortage import describe_shortage
+from ..signals import ENDING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
@@ -55,6 +58,8 @@ class TrainingFailed(BaseModel):
     """The name of the error's class."""
     reason: str | None = None
     """What the user should know; None where the learner did not say."""
+    shortage: str | None = None
+    """What the machine had too little of, where that was the cause."""
 
 
 Message = Report | TrainingDone | TrainingFailed
@@ -88,8 +93,9 @@ def decode_messages(line: bytes) -> list[Message]:
 
 # The server's end
 
+# The search path comes as a line of the input: as arguments it may be longer than Windows lets a command be.
 _PROGRAM = (
-    "import sys; sys.path[:] = sys.argv[1:]; "
+    "import json, sys; sys.path[:] = json.loads(sys.stdin.buffer.readline()); "
     "from finetune_pricer.local.jobs.trainer_process import main; main()"
 )
 
@@ -101,7 +107,7 @@ class TrainerProcess:
         self.environment = dict(environment)
         # Not multiprocessing: it would run the user's script once more, which may have no main guard.
         self._process = subprocess.Popen(  # noqa: S603  our own program
-            [sys.executable, "-P", "-c", _PROGRAM, *sys.path],
+            [sys.executable, "-P", "-c", _PROGRAM],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             # A traceback could hold a piece of a prompt; the name of an error comes as a message.
@@ -114,6 +120,14 @@ class TrainerProcess:
         # Both are pipes, as was asked for.
         self._orders = cast("IO[bytes]", self._process.stdin)
         self._messages = cast("IO[bytes]", self._process.stdout)
+        with contextlib.suppress(OSError):  # it is dead already, as the first order will find
+            self._orders.write(json.dumps(sys.path).encode() + b"\n")
+            self._orders.flush()
+
+    @property
+    def descriptors(self) -> list[int]:
+        """The file descriptors of both pipes, as far as they are open."""
+        return [pipe.fileno() for pipe in (self._orders, self._messages) if not pipe.closed]
 
     @property
     def pid(self) -> int:
@@ -223,6 +237,11 @@ class TrainerSlot:
         if self._process is not None:
             self._process.close()
 
+    @property
+    def descriptors(self) -> list[int]:
+        """The file descriptors that lead to the process."""
+        return [] if self._process is None else self._process.descriptors
+
 
 # The training process's end
 
@@ -232,8 +251,9 @@ _FLUSH_EVERY = 0.05  # seconds; steps in between are sent together
 def main() -> None:
     """Carry out orders, one after the other, until the input ends."""
     # A supervisor that stops the server signals all its processes; the server decides what the job becomes.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
+    os.umask(0o077)  # what it saves holds what it was trained on
     orders: queue.Queue[bytes] = queue.Queue()
     threading.Thread(target=_read_orders, args=(orders,), daemon=True).start()
     out = os.fdopen(os.dup(1), "wb")
@@ -256,7 +276,7 @@ def _train(order: TrainerOrder, report: Callable[[Report], None]) -> TrainingDon
     except PricerError as error:
         return TrainingFailed(error=type(error).__name__, reason=error.message)
     except Exception as error:  # noqa: BLE001  whatever it is, the server must hear of it
-        return TrainingFailed(error=type(error).__name__)
+        return TrainingFailed(error=type(error).__name__, shortage=describe_shortage(error))
     return TrainingDone(files=dict(files))
 
 

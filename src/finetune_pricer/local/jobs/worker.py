@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
-import threading
 from typing import TYPE_CHECKING, Any
 
 from ...errors import TrainingFileError
 from ..learners import FEWEST, RequestedHyperparameters, TrainingJob, describe_learner
-from ..records import FINAL, StoredJob, now
+from ..queue_thread import QueueThread
+from ..records import FINAL, StoredJob, now, printable
+from ..shortage import Patience, Shortage, describe_shortage
 from .recorder import JobRecorder
 from .trainer_process import BadMessage, TrainerOrder, TrainerSlot, TrainingDone, TrainingFailed
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("finetune_pricer.local")
 
 INTERRUPTED = "The server was restarted, training goes on from the last saved state"
+_SHORT = "Training was interrupted by a shortage on the server, and goes on from the last saved state"
 _INTERNAL = "The job failed due to an internal error"
 
 
@@ -59,47 +61,48 @@ class Worker:
         self._database = database
         self._bases = bases
         self._injector = injector
-        self._stopping = threading.Event()
+        self._patience = Patience()
+        self._unsettled: set[str] = set()
+        """Jobs that a thread let go of and could not end: perhaps `running` though nothing trains them."""
         self._to_check: queue.Queue[str | None] = queue.Queue()
         self._to_train: queue.Queue[str | None] = queue.Queue()
         self._slots = [TrainerSlot() for _ in range(cores)]
-        self._threads = [self._thread("checks", self._to_check, self._check)]
+        self.threads = [QueueThread("checks", self._to_check, lambda job: self._carry_out(job, self._check))]
+        """All that must live for jobs to go on."""
         for slot in self._slots:
-            self._threads.append(
-                self._thread("trains", self._to_train, lambda job, slot=slot: self._train(job, slot))  # type: ignore[misc]
-            )
+            self.threads.append(self._training_thread(slot))
 
-    def _thread(
-        self, name: str, waiting: queue.Queue[str | None], stage: Callable[[StoredJob], None]
-    ) -> threading.Thread:
-        return threading.Thread(
-            target=self._loop, args=(waiting, stage), name=f"finetune-pricer-{name}", daemon=True
-        )
+    def _training_thread(self, slot: TrainerSlot) -> QueueThread:
+        def train(job_id: str) -> None:
+            self._carry_out(job_id, lambda job: self._train(job, slot))
+
+        return QueueThread("trains", self._to_train, train)
+
+    @property
+    def descriptors(self) -> list[int]:
+        """The file descriptors that lead to the training processes."""
+        return [descriptor for slot in self._slots for descriptor in slot.descriptors]
 
     def start(self) -> None:
         """Start the threads, and take up the jobs that an earlier server left unfinished."""
         self._database.sweep()
-        for job in reversed(self._database.list_jobs()):
+        for job in reversed(self._database.list_unfinished_jobs()):
             if job.status == "validating_files":
                 self._to_check.put(job.id)
             elif job.status in ("queued", "running"):
-                if job.status == "running":
-                    self._database.add_event(job.id, INTERRUPTED, level="warn")
-                    self._database.move_job(job.id, "queued")
+                self._take_back(job.id, INTERRUPTED)
                 self._to_train.put(job.id)
-        for thread in self._threads:
+        for thread in self.threads:
             thread.start()
 
     def stop(self) -> None:
         """Stop at once; jobs that are unfinished stay so."""
-        self._stopping.set()
-        self._to_check.put(None)
+        for thread in self.threads:
+            thread.stop()
         for slot in self._slots:
-            self._to_train.put(None)
             slot.interrupt()
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join()
+        for thread in self.threads:
+            thread.join()
         for slot in self._slots:
             slot.close()
 
@@ -153,22 +156,45 @@ class Worker:
 
     # What the threads do
 
-    def _loop(self, waiting: queue.Queue[str | None], stage: Callable[[StoredJob], None]) -> None:
-        while (job_id := waiting.get()) is not None and not self._stopping.is_set():
-            job = self._database.find_job(job_id)
-            if job is None or job.status in FINAL:
-                continue
-            try:
-                stage(job)
-            except _NotOffered:
-                self._pause_without_base(job)
-            except _FileError as error:
-                self._fail(job_id, f"invalid_{error.param}", error.message, error.param)
-            except Exception as error:
-                # Whatever goes wrong ends this job, and neither the others nor the server.
-                # Only the kind is logged: a message might hold a piece of a prompt.
-                log.exception("job %s failed: %s", job_id, type(error).__name__, exc_info=False)
-                self._fail(job_id, "server_error", f"{_INTERNAL}.")
+    def _carry_out(self, job_id: str, stage: Callable[[StoredJob], None]) -> None:
+        """Do with a job what its stage does; what goes wrong ends this job and neither others nor the thread.
+
+        Raises what keeps the job from being done or ended for the moment, so that it is tried again.
+        """
+        job = self._database.find_job(job_id)
+        if job is None or job.status in FINAL:
+            return
+        try:
+            stage(job)
+        except _NotOffered:
+            self._pause_without_base(job)
+        except _FileError as error:
+            self._fail(job_id, f"invalid_{error.param}", error.message, error.param)
+        except BaseException as error:  # noqa: BLE001  it is raised again, or written down
+            self._unsettled.add(job_id)
+            self._end_or_raise(job, error)
+        self._unsettled.discard(job_id)
+        self._patience.end(job_id)
+
+    def _end_or_raise(self, job: StoredJob, error: BaseException) -> None:
+        """Fail a job that something went wrong with; raise the error where it may go right after a while."""
+        deleted = self._find_deleted(job) if isinstance(error, FileNotFoundError) else None
+        if deleted is not None:
+            self._fail(job.id, f"invalid_{deleted.param}", deleted.message, deleted.param)
+            return
+        shortage = describe_shortage(error)
+        if shortage is not None and self._patience.allows(job.id):
+            raise error
+        # Only the kind is logged: a message might hold a piece of a prompt.
+        log.error("job %s failed: %s", job.id, shortage or type(error).__name__)
+        message = f"The job failed: {shortage}." if shortage else f"{_INTERNAL}."
+        self._fail(job.id, "server_error", message)
+
+    def _take_back(self, job_id: str, message: str) -> None:
+        """Let a job that was interrupted in its training wait for its turn again."""
+        with self._database.transaction():
+            if self._database.move_job(job_id, "queued", only_from=("running",), estimated_finish=None):
+                self._database.add_event(job_id, message, level="warn")
 
     def _learner(self, job: StoredJob) -> Learner:
         if job.model not in self._bases:
@@ -212,10 +238,7 @@ class Worker:
         if self._injector.faults.fail_validation:
             message = "The job failed due to an invalid training file. Invalid file format: line 1 (a fault)."
             raise _FileError(message, param="training_file")
-        files = {"training_file": job.training_file, "validation_file": job.validation_file}
-        for param, file_id in files.items():
-            if file_id is None:
-                continue
+        for param, file_id in _files_of(job).items():
             try:
                 learner.check(self._path(file_id, param), fewest=FEWEST if param == "training_file" else 1)
             except _FileError:
@@ -224,9 +247,18 @@ class Worker:
                 reason = f"The job failed due to an invalid {param.replace('_', ' ')}. {error.message}"
                 raise _FileError(reason, param=param) from error
         with self._database.transaction():
-            if self._database.move_job(job.id, "queued"):
+            if self._database.move_job(job.id, "queued", only_from=("validating_files",)):
                 self._database.add_event(job.id, "Files validated, moving job to queued state")
         self._to_train.put(job.id)
+
+    def _find_deleted(self, job: StoredJob) -> _FileError | None:
+        """Return the error for a file of a job that has been deleted, or None where all are there."""
+        try:
+            for param, file_id in _files_of(job).items():
+                self._path(file_id, param)
+        except _FileError as error:
+            return error
+        return None
 
     def _path(self, file_id: str, param: str) -> Path:
         file = self._database.find_file(file_id)
@@ -237,6 +269,10 @@ class Worker:
     def _train(self, job: StoredJob, slot: TrainerSlot) -> None:
         learner = self._learner(job)
         order = self._order(job, learner)
+        if job.id in self._unsettled:
+            self._database.check()  # or each try would train for nothing, and tell of it in events
+            self._take_back(job.id, _SHORT)
+            self._unsettled.discard(job.id)
         if not self._database.move_job(job.id, "running", only_from=("queued",)):
             return  # paused while it waited
         recorder = JobRecorder(self._database, job)
@@ -246,8 +282,11 @@ class Worker:
         try:
             with contextlib.closing(running):
                 for messages in running:
+                    before = recorder.last_step
                     if not recorder.record(messages):
                         return  # stopped in the meantime
+                    if recorder.last_step > before:
+                        self._patience.end(job.id)
                     if self._injector.faults.fail_half_way and recorder.done >= 0.5:
                         self._fail(job.id, "server_error", "The job failed half way (a fault).")
                         return
@@ -274,9 +313,13 @@ class Worker:
         match recorder.result:
             case TrainingDone() as done:
                 if recorder.finish(done):
-                    log.info("job %s succeeded: %s", job.id, job.name)
+                    log.info("job %s succeeded: %s", job.id, printable(job.name))
                     self._database.drop_work_folder(job.id)
                 return
+            case TrainingFailed(shortage=str(shortage)):
+                raise Shortage(shortage)
+            case TrainingFailed(error="FileNotFoundError") if deleted := self._find_deleted(job):
+                raise deleted
             case TrainingFailed(error=error, reason=None):
                 log.error("job %s: %s", job.id, error)
                 message = f"{_INTERNAL}: {error}."
@@ -290,3 +333,9 @@ class Worker:
                 message = f"{_INTERNAL}: its training process died."
         # Not a job that was paused in the same moment.
         self._fail(job.id, "server_error", message, only_from=("running",))
+
+
+def _files_of(job: StoredJob) -> dict[str, str]:
+    """Return the files of a job, by the parameters that name them."""
+    files = {"training_file": job.training_file, "validation_file": job.validation_file}
+    return {param: file_id for param, file_id in files.items() if file_id is not None}

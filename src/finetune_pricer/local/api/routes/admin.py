@@ -44,7 +44,10 @@ class AdminRoutes:
         return HTMLResponse(page, headers={"content-security-policy": policy})
 
     async def show_health(self, _: Request) -> Response:
-        """Say that the server is there."""
+        """Say that the server is there and can do its work, or with a 503 what keeps it from that."""
+        problems = await run_in_threadpool(self._state.health.find_problems)
+        if problems:
+            return json_response({"status": "failing", "problems": problems}, status=503)
         return json_response({"status": "ok"})
 
     async def show_document(self, _: Request) -> Response:

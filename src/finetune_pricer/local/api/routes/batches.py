@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.routing import Route
 
-from ...batches import ENDED, ENDPOINT
+from ...batches import ENDPOINT
 from ...records import StoredBatch, new_id, now
-from ..requests import BatchBody, cut_page, read_body
+from ..requests import BatchBody, read_body, take_page
 from ..responses import ApiError, batch_object, invalid_value, json_response
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -50,7 +53,7 @@ class BatchRoutes:
         if file.purpose != "batch":
             message = f"The file {file.id} has the purpose '{file.purpose}'; a batch needs one with 'batch'."
             raise invalid_value(message, "input_file_id", code="invalid_file_purpose")
-        if sum(batch.status not in ENDED for batch in self._database.list_batches()) >= MOST_UNFINISHED:
+        if len(self._database.list_unfinished_batches()) >= MOST_UNFINISHED:
             message = f"You have {MOST_UNFINISHED} unfinished batches; wait for one to end, or cancel one."
             raise ApiError(429, message, type_="requests", code="rate_limit_exceeded")
         created = now()
@@ -70,8 +73,12 @@ class BatchRoutes:
 
     async def list(self, request: Request) -> Response:
         """List batches, the newest first."""
-        rows = [batch_object(batch) for batch in self._database.list_batches()]
-        return json_response(cut_page(request, rows, most=100, usual=20))
+
+        def find(after: str | None) -> Iterator[dict[str, Any]] | None:
+            batches = self._database.iterate_batches(after)
+            return None if batches is None else map(batch_object, batches)
+
+        return json_response(await run_in_threadpool(take_page, request, find, most=100, usual=20))
 
     async def retrieve(self, request: Request) -> Response:
         """Show one batch."""

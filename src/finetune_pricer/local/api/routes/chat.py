@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
@@ -16,6 +17,21 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from ..app import ServerState
+
+
+class _AnyName(Convertor[str]):
+    """A name with any characters in it: an older server took line breaks too, and such a model must go."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("any", _AnyName())
 
 _USUAL_REPLY = 16  # tokens counted for the reply to a request that names no limit
 _LONGEST_REPLY = 65_536  # tokens counted for a reply at most
@@ -32,8 +48,8 @@ class ChatRoutes:
         """Return the routes."""
         return [
             Route("/v1/models", self.list, methods=["GET"]),
-            Route("/v1/models/{model:path}", self.retrieve, methods=["GET"]),
-            Route("/v1/models/{model:path}", self.delete, methods=["DELETE"]),
+            Route("/v1/models/{model:any}", self.retrieve, methods=["GET"]),
+            Route("/v1/models/{model:any}", self.delete, methods=["DELETE"]),
             Route("/v1/chat/completions", self.chat, methods=["POST"]),
         ]
 

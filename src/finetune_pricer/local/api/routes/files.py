@@ -10,12 +10,14 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from ...records import StoredFile, now
-from ..requests import ExpiryBody, cut_page, is_ascending, parse_body, report_unknown
+from ..requests import ExpiryBody, check_file_name, cut_page, is_ascending, parse_body, report_unknown
 from ..responses import ApiError, invalid_value, json_response, missing_parameter
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
 
+    from ...database import Database
     from ..app import ServerState
 
 PURPOSES = ("fine-tune", "batch", "user_data")
@@ -61,6 +63,7 @@ class FileRoutes:
                 message = f"You have {MOST_FILES:,} files; delete some before you upload more."
                 raise invalid_value(message, "file", code="too_many_files")
             expires = _read_expiry(form, purpose)
+            check_file_name(upload.filename or "")
             name = (upload.filename or "upload").replace("\\", "/").rpartition("/")[2] or "upload"
             stored = await run_in_threadpool(
                 self._database.add_file, upload.file, filename=name, purpose=purpose, expires_at=expires
@@ -86,15 +89,33 @@ class FileRoutes:
 
     async def content(self, request: Request) -> Response:
         """Return the content of a file."""
-        file = self._file(request)
-        return FileResponse(self._database.blobs.path(file.sha256), media_type="application/octet-stream")
+        return _FileContent(self._database, self._file(request))
 
     def _file(self, request: Request) -> StoredFile:
         file_id = request.path_params["file_id"]
         file = self._database.find_file(file_id)
         if file is None:
-            raise ApiError(404, f"No such File object: {file_id}", param="id")
+            raise _file_not_found(file_id)
         return file
+
+
+class _FileContent(FileResponse):
+    """The content of a file, which a deletion in the meantime leaves where it is."""
+
+    def __init__(self, database: Database, file: StoredFile) -> None:
+        super().__init__(database.blobs.path(file.sha256), media_type="application/octet-stream")
+        self._database = database
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._database.lend_blob(self._file.sha256) as path:
+            if path is None:
+                raise _file_not_found(self._file.id)
+            await super().__call__(scope, receive, send)
+
+
+def _file_not_found(file_id: str) -> ApiError:
+    return ApiError(404, f"No such File object: {file_id}", param="id")
 
 
 def _read_expiry(form: FormData, purpose: str) -> int | None:

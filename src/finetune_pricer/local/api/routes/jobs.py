@@ -5,10 +5,11 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.routing import Route
 
-from ...records import FINAL, StoredJob, new_id, now
-from ..requests import JobBody, cut_page, read_body, read_limit
+from ...records import UNFINISHED_JOBS, StoredJob, new_id, now
+from ..requests import JobBody, cut_page, read_body, read_limit, take_page
 from ..responses import (
     ApiError,
     checkpoint_object,
@@ -20,7 +21,7 @@ from ..responses import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -67,7 +68,7 @@ class JobRoutes:
         self._check_model(body.model)
         for param in ("training_file", "validation_file"):
             self._check_file(getattr(body, param), param)
-        unfinished = sum(job.status not in FINAL for job in self._database.list_jobs())
+        unfinished = self._database.count_jobs(*UNFINISHED_JOBS)
         if unfinished >= MOST_UNFINISHED:
             message = f"You have {unfinished} unfinished jobs; wait for one to end, or cancel one."
             raise ApiError(429, message, type_="requests", code="rate_limit_exceeded")
@@ -107,12 +108,18 @@ class JobRoutes:
         without = query.get("metadata")
         if without not in (None, "null"):
             raise invalid_value("'metadata' is 'null', or written metadata[key]=value.", "metadata")
-        rows = [
-            self._state.serializer.job(job)
-            for job in self._database.list_jobs()
-            if wanted.items() <= (job.metadata or {}).items() and not (without and job.metadata)
-        ]
-        return json_response(cut_page(request, rows, most=100, usual=20))
+
+        def find(after: str | None) -> Iterator[dict[str, Any]] | None:
+            jobs = self._database.iterate_jobs(after)
+            if jobs is None:
+                return None
+            return (
+                self._state.serializer.job(job)
+                for job in jobs
+                if wanted.items() <= (job.metadata or {}).items() and not (without and job.metadata)
+            )
+
+        return json_response(await run_in_threadpool(take_page, request, find, most=100, usual=20))
 
     async def retrieve(self, request: Request) -> Response:
         """Show one job."""
@@ -164,7 +171,7 @@ class JobRoutes:
 def _new_job(body: JobBody) -> StoredJob:
     integrations: list[Any] | None = None
     if body.integrations is not None:
-        integrations = [each.model_dump() for each in body.integrations]
+        integrations = [each.to_known() for each in body.integrations]
     return StoredJob(
         id=new_id("ftjob-"),
         status="validating_files",

@@ -167,7 +167,9 @@ class Trainer:
 
     def _save_result(self, name: str, value: Any) -> None:
         self._results[name] = value
-        _replace(self._folder / "results.json", lambda path: path.write_text(json.dumps(self._results)))
+        _replace(
+            self._folder / "results.json", lambda path: path.write_bytes(json.dumps(self._results).encode())
+        )
 
     def _save_checkpoint(self, run: TrainingRun, step: int) -> None:
         model = self._data.model(run.network, run.validations[-1].spread)
@@ -214,6 +216,6 @@ def _replace(path: Path, write: Callable[[Path], Any]) -> None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     with contextlib.suppress(FileNotFoundError):
-        found: dict[str, Any] = json.loads(path.read_text())
+        found: dict[str, Any] = json.loads(path.read_bytes())
         return found
     return {}

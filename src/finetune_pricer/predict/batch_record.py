@@ -1,0 +1,185 @@
+"""A batch as services describe it: read leniently, in whatever words and shapes they have for it."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .._service.flow import Flow, Pause, ask
+from .._service.requests import get_batch
+from ..errors import NotFound, RequestRejected, ServiceUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .._service.requests import Answer, Request
+    from ..errors import ServiceError
+    from ..providers.provider import Provider
+
+_log = logging.getLogger("finetune_pricer")
+
+_ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
+_UNDER_WAY = frozenset({"validating", "queued", "pending", "running", "in_progress", "finalizing"})
+# Words of services and of fine-tuning jobs, and the protocol's word for each.
+_SYNONYMS = {
+    "succeeded": "completed",
+    "success": "completed",
+    "successful": "completed",
+    "complete": "completed",
+    "done": "completed",
+    "finished": "completed",
+    "ended": "completed",
+    "failure": "failed",
+    "error": "failed",
+    "errored": "failed",
+    "rejected": "failed",
+    "timeout": "expired",
+    "timed_out": "expired",
+    "timeout_exceeded": "expired",
+    "canceled": "cancelled",
+    "aborted": "cancelled",
+    "canceling": "cancelling",
+    "cancellation_requested": "cancelling",
+}
+_PREFIX = re.compile(r"^(?:job|batch)_(?:state|status)_")
+_TOO_MUCH = re.compile(
+    r"enqueued|token.?limit.?(?:exceeded|reached)|too.?many.?(?:tasks|batches)", re.IGNORECASE
+)
+_DOUBT = 2.0  # seconds before a batch that was not found is asked for once more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchRecord:
+    """What a service says of a batch, in the protocol's words."""
+
+    id: str
+    status: str
+    """`completed`, `failed`, `expired`, `cancelled`, `cancelling`; else it is under way."""
+    input_file_id: str | None = None
+    result_files: tuple[str, ...] = ()
+    """The files of its answers and of its errors, as far as there are any yet."""
+    completed: int = 0
+    """How many of its questions are answered; 0 too where the service does not say."""
+    failed: int = 0
+    """How many were refused or ended in an error; likewise."""
+    problem: RequestRejected | None = None
+    """Why it failed."""
+    metadata: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, answer: Answer, provider: Provider) -> BatchRecord:
+        """Return the record of an answer.
+
+        Raises:
+            ServiceUnavailable: It lacks even an id.
+        """
+        batch = _unwrap(answer)
+        id_ = batch.get("id")
+        if not isinstance(id_, str | int) or not str(id_):
+            raise ServiceUnavailable(
+                f"the service's answer is no batch: {str(answer)[:200]}; try again later"
+            )
+        status = _read_status(batch.get("status"), provider)
+        counts = batch.get("request_counts")
+        counts = counts if isinstance(counts, dict) else {}
+        files = [batch.get(name) for name in ("output_file_id", "error_file_id")]
+        metadata = batch.get("metadata")
+        return cls(
+            id=str(id_),
+            status=status,
+            input_file_id=str(batch["input_file_id"]) if batch.get("input_file_id") else None,
+            result_files=tuple(dict.fromkeys(str(file) for file in files if file)),
+            completed=_read_count(counts.get("completed")),
+            failed=_read_count(counts.get("failed")),
+            problem=_read_problem(str(id_), batch) if status == "failed" else None,
+            metadata=metadata if isinstance(metadata, dict) else {},
+        )
+
+    @property
+    def done(self) -> int:
+        """How many of its questions are done, one way or the other; 0 too where the service does not say."""
+        return self.completed + self.failed
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing will happen to it any more. A word that we do not know means that it goes on."""
+        return self.status in _ENDED
+
+    @property
+    def lacks_room(self) -> bool:
+        """Whether it was refused because too much is under way already, and may be taken later."""
+        return self.problem is not None and says_no_room(self.problem)
+
+
+def says_no_room(error: ServiceError) -> bool:
+    """Whether a batch is refused because too much is under way already."""
+    return _TOO_MUCH.search(f"{error.code} {error.message}") is not None
+
+
+def ask_batch(request: Request, provider: Provider) -> Flow[BatchRecord]:
+    """Send a request that is answered with a batch."""
+    return BatchRecord.read((yield from ask(request)), provider)
+
+
+def ask_batch_twice(batch_id: str, provider: Provider) -> Flow[BatchRecord]:
+    """Ask for a batch's state, once more where it is not found: a copy of the service's data may be behind.
+
+    Raises:
+        NotFound: The service has no such batch.
+    """
+    try:
+        return (yield from ask_batch(get_batch(batch_id), provider))
+    except NotFound:
+        yield Pause(_DOUBT)
+        return (yield from ask_batch(get_batch(batch_id), provider))
+
+
+def _unwrap(answer: Answer) -> Answer:
+    # Some services put the batch into an envelope, beside a warning.
+    if not answer.get("id"):
+        for name in ("batch", "job", "data"):
+            if isinstance(answer.get(name), dict):
+                inner: Answer = answer[name]
+                return inner
+    return answer
+
+
+def _read_status(raw: Any, provider: Provider) -> str:
+    known = {_normalize(theirs): ours for theirs, ours in provider.statuses.items()}
+    word = _normalize(raw)
+    word = _normalize(known.get(word, word))
+    status = _SYNONYMS.get(word, word)
+    if status not in _ENDED | _UNDER_WAY | {"cancelling"}:
+        _log.info("a batch's status is %r, a word that we do not know; it counts as under way", raw)
+    return status
+
+
+def _normalize(word: Any) -> str:
+    plain = re.sub(r"[\s-]+", "_", str(word or "").strip()).lower()
+    return _PREFIX.sub("", plain)
+
+
+def _read_count(value: Any) -> int:
+    try:
+        return max(0, int(value))
+    except (TypeError, ValueError, OverflowError):
+        return 0
+
+
+def _read_problem(batch_id: str, batch: Answer) -> RequestRejected:
+    """Return why a batch failed; services say so as a text, an object, or a list of these."""
+    found = batch.get("errors") or batch.get("error")
+    if isinstance(found, dict) and isinstance(found.get("data"), list):
+        found = found["data"]
+    if isinstance(found, list):
+        found = next((each for each in found if each), None)
+    words = found if isinstance(found, dict) else {"message": found}
+    message = words.get("message") or words.get("detail") or words.get("code") or "no reason given"
+    code, param = words.get("code"), words.get("param")
+    return RequestRejected(
+        f"batch {batch_id!r} was not accepted: {message}",
+        code=None if code is None else str(code),
+        param=None if param is None else str(param),
+    )
