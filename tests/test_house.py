@@ -66,6 +66,8 @@ FACADES = {
     ("evaluate.forecast", "evaluate.report.figures"),
     ("evaluate.forecast", "evaluate.report.html"),
     ("evaluate.leaderboard", "evaluate.report.html"),
+    ("evaluate.leaderboard", "evaluate.report.markdown"),
+    ("evaluate.sweep", "evaluate.report.markdown"),
 }
 # What a function body may import: what costs too much when the public names are imported. Of the standard
 # library that is asyncio and importlib.metadata.

@@ -12,7 +12,6 @@ from ..errors import EvaluationError
 from .evaluation import best_first
 from .paired import adjust, align, measure_differences
 from .report.format import Table, format_interval
-from .report.markdown import render_table
 
 if TYPE_CHECKING:
     import os
@@ -123,6 +122,8 @@ class Leaderboard:
 
     def to_markdown(self) -> str:
         """Return a Markdown table, and below it what a rank means."""
+        from .report.markdown import render_table
+
         return f"{render_table(self._table)}\n{_NOTE}\n"
 
     def to_html(self, path: str | os.PathLike[str]) -> None:

@@ -40,7 +40,6 @@ from .forecast import Forecast, forecast
 from .leaderboard import Leaderboard
 from .ledger import Ledger
 from .report.format import Table, format_interval
-from .report.markdown import render_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -141,6 +140,8 @@ class SweepPlan:
         rows = [(job.trial.name, "done" if job.done else _format_cost(job.to_pay)) for job in self.jobs]
         limit = "" if self.budget is None else f" of a budget of {format_dollars(self.budget, 2)}"
         limit += f", of which {_format_cost(self.spent)} are spent" if self.spent else ""
+        from .report.markdown import render_table
+
         table = render_table(Table(("job", "to pay"), rows))
         return f"{table}\nto pay in all: {_format_cost(self.dollars)}{limit}"
 
@@ -201,6 +202,8 @@ class SweepResult:
 
     def to_markdown(self) -> str:
         """Return the table as Markdown."""
+        from .report.markdown import render_table
+
         return render_table(Table(_HEAD, [_to_cells(one) for one in self.outcomes]))
 
     def __str__(self) -> str:

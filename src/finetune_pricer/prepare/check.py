@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orjson import dumps
-
 from .._chat_protocol import text_of
 from .._escape import escape_line
 from .._files import replacing
@@ -225,6 +223,8 @@ class _FileScan:
             if self._service.file_encoding == "utf-8-sig" and not marked:
                 self._note(Occurrence("mark", "", "missing"))
             line = line.removeprefix(codecs.BOM_UTF8)
+        from orjson import dumps
+
         messages, found = check_line(line, self._service, self._currency)
         if messages is not None:
             self._check_system(number, messages)

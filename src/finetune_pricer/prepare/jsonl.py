@@ -9,8 +9,6 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Literal
 
-from orjson import OPT_APPEND_NEWLINE, dumps
-
 from .._chat_protocol import SPECIAL_TOKEN
 from .._files import replacing
 from ..chat import ChatFormatter
@@ -120,6 +118,8 @@ class JsonlWriter:
         )
 
     def _require_writable_formatter(self) -> None:
+        from orjson import dumps
+
         own = (self.formatter.instruction, self.formatter.system, self.formatter.reply)
         try:
             dumps(own)
@@ -127,6 +127,8 @@ class JsonlWriter:
             raise InvalidItem(f"the formatter's own text cannot be written: {error}") from error
 
     def _line(self, item: Item) -> bytes:
+        from orjson import OPT_APPEND_NEWLINE, dumps
+
         line = dumps({"messages": self.formatter.example(item)}, option=OPT_APPEND_NEWLINE)
         # The single letter is looked for first, as that takes a quarter of the time.
         if b"<" in line and b"<|" in line and (token := find_special_token(line.decode())):

@@ -10,8 +10,6 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from orjson import JSONDecodeError, dumps, loads
-
 from .._chat_protocol import LINE_KEYS, MESSAGE_KEYS, ROLES, SPECIAL_TOKEN, text_of
 from ..errors import PriceNotFound
 from ..prices import parse_price
@@ -90,6 +88,8 @@ class Occurrence(NamedTuple):
 
 def check_line(line: bytes, service: Provider, currency: str) -> tuple[Messages | None, list[Occurrence]]:
     """Return a line's messages, or None where they cannot be told apart, and everything wrong with it."""
+    from orjson import JSONDecodeError, loads
+
     found: list[Occurrence] = []
     try:
         row = loads(line)
@@ -180,6 +180,8 @@ def fix_line(line: bytes) -> bytes:
     Unknown keys are removed, weights become 0 or 1, and special tokens are broken up by spaces. A line that
     is no JSON, or in which there is nothing to fix, is returned as it is.
     """
+    from orjson import JSONDecodeError, dumps, loads
+
     try:
         row = loads(line)
     except JSONDecodeError:

@@ -22,8 +22,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orjson import JSONDecodeError, loads
-
 from .._chat_protocol import text_of
 from ..errors import FileAccessError, TrainingFileError
 from .jsonl import TrainingFile
@@ -260,6 +258,8 @@ def _read_examples(path: Path, digest: hashlib._Hash | None = None) -> Iterator[
 
 
 def _read_example(line: bytes, number: int, path: Path) -> Example:
+    from orjson import JSONDecodeError, loads
+
     try:
         messages: Example = loads(line.removeprefix(b"\xef\xbb\xbf"))["messages"]
         messages[-1]["role"]
