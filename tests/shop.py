@@ -11,6 +11,7 @@ import httpx2
 import openai
 
 from finetune_pricer import FineTuneJob, TrainingFile, upload
+from finetune_pricer._service.connections import LARGEST_ANSWER
 from finetune_pricer.aio import AsyncFineTuneJob
 from finetune_pricer.tune import UploadedFile
 
@@ -19,6 +20,7 @@ DOORS: list[Door] = ["sync", "async"]
 Outcome = Literal[
     "answer",
     "made and lost",
+    "made and too long",
     "lost",
     "killed",
     "made and killed",
@@ -194,12 +196,14 @@ class Shop:
         row: dict[str, Any],
     ) -> httpx2.Response:
         outcome = outcomes.pop(0) if outcomes else "answer"
-        if outcome in {"answer", "made and lost", "made and killed"}:
+        if outcome in {"answer", "made and lost", "made and too long", "made and killed"}:
             created_at = 1_000_000 + self._made[kind] * self.seconds_apart
             rows.append({"id": f"{kind}-{self._made[kind]}", "created_at": created_at, **row})
             self._made[kind] += 1
         if outcome == "answer":
             return self._describe(rows[-1])
+        if outcome == "made and too long":
+            return httpx2.Response(200, content=b" " * (LARGEST_ANSWER + 1))
         if outcome == "made and lost":
             self._hidden[rows[-1]["id"]] = self.looks_before_shown
         return self._fail(outcome, request)

@@ -8,20 +8,28 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import openai
 import pytest
-from filelock import AcquireReturnProxy, FileLock
 
 from finetune_pricer import JsonlWriter, MadeUpCatalogue
 from finetune_pricer._environment import find_state_folder
 from finetune_pricer._service.flow import Pause
 from finetune_pricer.errors import FileAccessError
 from finetune_pricer.providers import PROVIDERS
-from finetune_pricer.tune.journal import Account, Journal
+from finetune_pricer.tune.journal import Account, Entry, Journal
 from finetune_pricer.tune.upload import FileCopy
 
+if TYPE_CHECKING:
+    from filelock import AcquireReturnProxy, FileLock
+
 BASE_URL = "https://service.test/v1"
+
+
+def find(account: Account, kind: str, what: str) -> Entry | None:
+    """Return what was last noted."""
+    return next(iter(account.find_all(kind, what)), None)
 
 
 def client_of(key: str = "a", *, base_url: str = BASE_URL, **settings: str) -> openai.OpenAI:
@@ -39,8 +47,8 @@ def test_the_journal_tells_services_and_accounts_apart(tmp_path: Path) -> None:
             client_of(organization="o"),
             client_of(organization="other"),
         ):
-            assert journal.for_client(other).find("job", "spec") is None
-        same = journal.for_client(client_of(base_url=f"{BASE_URL}/")).find("job", "spec")
+            assert find(journal.for_client(other), "job", "spec") is None
+        same = find(journal.for_client(client_of(base_url=f"{BASE_URL}/")), "job", "spec")
         assert same is not None
         assert same.id == "ftjob-1"
 
@@ -57,7 +65,7 @@ def test_with_a_project_the_key_may_change(tmp_path: Path) -> None:
         old = client_of("old", project="p")
         new = client_of("new", project="p")
         entry = journal.for_client(old).begin("file", "content")
-        assert journal.for_client(new).find("file", "content") == entry
+        assert find(journal.for_client(new), "file", "content") == entry
 
 
 @pytest.mark.parametrize("settings", [{}, {"organization": "o"}], ids=["no organization", "an organization"])
@@ -169,7 +177,7 @@ def test_what_an_earlier_version_noted_still_counts(
         )
         database.commit()
     with Journal(tmp_path / "j.db") as journal:
-        entry = journal.for_client(client_of(**settings)).find(kind, "what")
+        entry = find(journal.for_client(client_of(**settings)), kind, "what")
     assert entry is not None
     assert (entry.kind, entry.what, entry.token, entry.id) == (kind, "what", "token", "id-1")
 
@@ -193,7 +201,7 @@ def test_the_file_is_closed_behind_a_with(tmp_path: Path) -> None:
     with Journal(tmp_path / "j.db") as journal:
         account = journal.for_client(client_of())
     with pytest.raises(FileAccessError, match="closed"):
-        account.find("job", "spec")
+        find(account, "job", "spec")
 
 
 def test_a_project_of_one_name_at_two_services_is_two(journal: Journal) -> None:
@@ -202,17 +210,17 @@ def test_a_project_of_one_name_at_two_services_is_two(journal: Journal) -> None:
         for url in (BASE_URL, "https://other.test/v1")
     )
     here.add("job", "spec", "ftjob-1")
-    assert there.find("job", "spec") is None
+    assert find(there, "job", "spec") is None
 
 
 def test_an_entry_is_open_until_it_is_completed(journal: Journal) -> None:
     account = journal.for_client(client_of())
     entry = account.begin("job", "spec")
     assert entry.is_open
-    assert account.find("job", "spec") == entry
+    assert find(account, "job", "spec") == entry
     done = account.complete(entry, "ftjob-1")
     assert not done.is_open
-    assert account.find("job", "spec") == done
+    assert find(account, "job", "spec") == done
 
 
 def test_the_newest_entry_counts_and_another_thing_has_its_own(journal: Journal) -> None:
@@ -221,10 +229,10 @@ def test_the_newest_entry_counts_and_another_thing_has_its_own(journal: Journal)
     assert older.token != newer.token
     others = [account.begin("job", "other"), account.begin("file", "spec")]
     account.complete(older, "ftjob-1")
-    assert account.find("job", "spec") == newer
+    assert find(account, "job", "spec") == newer
     account.forget(newer)
-    assert account.find("job", "spec") == replace(older, id="ftjob-1")
-    assert [account.find("job", "other"), account.find("file", "spec")] == others
+    assert find(account, "job", "spec") == replace(older, id="ftjob-1")
+    assert [find(account, "job", "other"), find(account, "file", "spec")] == others
 
 
 def test_a_name_at_a_service_is_known_to_all_accounts_there_and_to_no_other_service(
@@ -239,13 +247,15 @@ def test_a_name_at_a_service_is_known_to_all_accounts_there_and_to_no_other_serv
     assert not account.what_is("file-3")
     assert not elsewhere.what_is("file-2")
     account.forget_id("file-1")
-    assert account.find("file", "content") is None
+    assert find(account, "file", "content") is None
     assert not neighbour.what_is("file-1")
     assert account.what_is("file-2")
     assert elsewhere.what_is("file-1")
 
 
-def try_lock(account: Account, kind: str = "job", what: str = "spec") -> AcquireReturnProxy[FileLock] | None:
+def try_lock(
+    account: Account, kind: str = "job", what: str = "spec"
+) -> "AcquireReturnProxy[FileLock] | None":
     """Return the lock, or None where one would have to wait."""
     flow = account.lock(kind, what)
     try:
@@ -340,7 +350,7 @@ def test_a_journal_of_the_version_before_learns_to_hold_batches(tmp_path: Path) 
         database.execute("PRAGMA user_version = 1")
     with Journal(path) as journal:
         account = journal.for_client(client_of())
-        assert account.find("job", "spec") == entry
+        assert find(account, "job", "spec") == entry
         account.begin_batch("file-1", ["a"])
         assert len(account.find_batches(["a"])) == 1
 

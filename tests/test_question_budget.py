@@ -167,6 +167,8 @@ CASES: dict[str, tuple[httpx.Response | Exception, bool]] = {
     "a refused connection": (httpx.ConnectError("refused"), False),
     "a refusal": (refusal(400), False),
     "a fault": (refusal(503), False),
+    "a gateway that waited for the answer": (refusal(504), True),
+    "a gateway that lost it": (refusal(502), True),
     "a limit": (refusal(429), False),
 }
 

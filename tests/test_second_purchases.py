@@ -14,7 +14,13 @@ import httpx2
 import pytest
 
 from finetune_pricer import JsonlWriter, MadeUpCatalogue, TrainingFile
-from finetune_pricer.errors import AccessDenied, FileAccessError, NotFound, ServiceUnavailable
+from finetune_pricer.errors import (
+    AccessDenied,
+    FileAccessError,
+    NotFound,
+    ServiceError,
+    ServiceUnavailable,
+)
 from shop import DOORS, Door, Shop
 
 POST_JOB = "POST /fine_tuning/jobs"
@@ -243,6 +249,17 @@ def test_an_answer_without_a_name_is_a_lost_answer(door: Door, training: Trainin
     shop.shown = {}
     shop.jobs[0]["id"] = "ftjob-0"
     assert shop.create(door, training) == "ftjob-0"
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_an_answer_that_nobody_can_read_is_a_lost_answer(door: Door, training: TrainingFile) -> None:
+    looks = 4 * len([0.0, 2.0, 4.0, 8.0, 16.0])
+    shop = Shop(["made and too long"], list_outcomes=["answer"] * 2 + ["broken"] * looks)
+    with pytest.raises(ServiceError, match=r"more than 16 MiB.*; the job was asked for at"):
+        shop.create(door, training)
+    shop.list_outcomes.clear()
+    assert shop.create(door, training) == "ftjob-0"
+    assert shop.counts[POST_JOB] == 1
 
 
 @pytest.mark.parametrize("door", DOORS)

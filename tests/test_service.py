@@ -12,9 +12,10 @@ import respx
 
 from finetune_pricer import FineTuneJob
 from finetune_pricer._service import requests
-from finetune_pricer._service.error_mapping import translate_errors
+from finetune_pricer._service.error_mapping import make_error, may_have_been_taken, translate_errors
 from finetune_pricer.errors import (
     AccessDenied,
+    FileAccessError,
     ModelNotFound,
     NotFound,
     PricerError,
@@ -268,3 +269,21 @@ def test_our_own_errors_pass_through_untouched(client: openai.OpenAI) -> None:
     with pytest.raises(PricerError) as caught, translate_errors(client):
         raise error
     assert caught.value is error
+
+
+# Whether a request that failed may have been carried out all the same.
+OUTCOMES: list[tuple[PricerError, bool]] = [
+    (ServiceUnavailable("no answer in time"), True),
+    (ServiceUnavailable("no connection", reached=False), False),
+    (ServiceError("more than 16 MiB"), True),
+    (FileAccessError("the file to send cannot be read"), False),
+    *((make_error("x", status=status), True) for status in (408, 409, 500, 502, 503, 504, 524)),
+    *((make_error("x", status=status), False) for status in (400, 401, 403, 404, 413, 422, 429)),
+]
+
+
+@pytest.mark.parametrize(("error", "may"), OUTCOMES, ids=lambda value: repr(value)[:40])
+def test_what_may_have_been_carried_out_is_told_from_what_surely_was_not(
+    error: PricerError, *, may: bool
+) -> None:
+    assert may_have_been_taken(error) is may

@@ -367,6 +367,10 @@ def read_only(stub: StubService, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
 def test_kept_answers_that_are_read_only_can_be_read(read_only: Path) -> None:
     store = AnswerStore(read_only)
     assert len(store) == len(store.to_frame()) == 3
+    with pytest.raises(FileAccessError, match="it is read-only"):
+        store.keep("k", "m", "1", {"choices": []}, 0.0)
+    with pytest.raises(FileAccessError, match="it is read-only"):
+        store.take("0" * 16)
     store.close()
 
 

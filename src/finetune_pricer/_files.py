@@ -179,7 +179,7 @@ def _replace_file(target: Path, *, durable: bool) -> Iterator[IO[bytes]]:
 
 
 def _take_over(handle: int, old: os.stat_result) -> None:
-    """Give a new file the owner and the rights of the old one."""
+    """Let a new file have the owner and the rights of the old one."""
     if sys.platform == "win32":
         return
     mode = stat.S_IMODE(old.st_mode) & 0o777

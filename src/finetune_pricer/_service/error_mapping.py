@@ -12,6 +12,7 @@ from ..errors import (
     AccessDenied,
     ModelNotFound,
     NotFound,
+    PricerError,
     RequestRejected,
     ServiceError,
     ServiceUnavailable,
@@ -135,6 +136,14 @@ def make_error(
 def is_passing(status: int) -> bool:
     """Whether the same request may be answered later."""
     return status in _LATER or status >= 500
+
+
+def may_have_been_taken(error: PricerError) -> bool:
+    """Whether a request that failed may have been carried out, so that sent again it would be done twice."""
+    if isinstance(error, ServiceUnavailable):
+        return error.reached and error.status != 429
+    # No refusal: an answer came and could not be read, such as one that has no end.
+    return type(error) is ServiceError
 
 
 def without_key(key: str, text: str) -> str:

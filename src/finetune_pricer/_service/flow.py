@@ -14,7 +14,7 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, TypeVar
 
-from ..errors import DataError, PricerError, ServiceUnavailable
+from ..errors import DataError, NotFound, PricerError, ServiceUnavailable
 from .requests import Answer, Request, asend, send
 
 if TYPE_CHECKING:
@@ -231,6 +231,41 @@ def _seconds_waited(state: RetryCallState) -> float:
     # Planned pauses count too, so that a test which hands in its own sleep needs no clock. tenacity's clock
     # is the monotonic one: setting the machine's does not end a wait.
     return max(state.idle_for, state.seconds_since_start or 0.0)
+
+
+# What comes late.
+
+_LOOKS = (0.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each look: a slow gateway may pass a request on late
+_DOUBT = 2.0  # seconds before a thing that is not there is asked for again
+
+
+def look_repeatedly(look: Callable[[], Flow[T | None]]) -> Flow[T | None]:
+    """Look for what a request made whose answer was lost, for half a minute; None where it is not found."""
+    for pause in _LOOKS:
+        if pause:
+            yield Pause(pause)
+        found = yield from look()
+        if found is not None:
+            return found
+    return None
+
+
+def ask_twice(ask_once: Callable[[], Flow[T]]) -> Flow[T]:
+    """Ask for a thing, and once more where it is not there: a replica may not know the newest yet.
+
+    Raises:
+        NotFound: It is not there the second time either.
+    """
+    try:
+        return (yield from ask_once())
+    except NotFound:
+        yield Pause(_DOUBT)
+        return (yield from ask_once())
+
+
+def pause_before_repeating(error: ServiceUnavailable) -> Pause:
+    """Return the pause before a request that was surely not taken is sent again."""
+    return Pause(min(error.retry_after or 1.0, LONGEST_RETRY_AFTER))
 
 
 # Lists that come in pages.

@@ -70,7 +70,7 @@ class Ledger:
                 yield database
             except sqlite3.Error as error:
                 where = f"cannot use the ledger {str(self._path)!r}"
-                raise FileAccessError(f"{where} ({error}); mend it, or use another folder") from error
+                raise FileAccessError(f"{where} ({error}); repair it, or use another folder") from error
 
 
 def _open_job(trial: str) -> str:

@@ -190,7 +190,12 @@ class AnswerStore:
         """Take the lease of a question before it is asked; return False while somebody else asks it.
 
         It is given back when the answer is on disk, or by `give_back`, and goes with a process that ends.
+
+        Raises:
+            FileAccessError: The file is read-only.
         """
+        if self.is_read_only:
+            raise _cannot_keep(self._path, PermissionError("it is read-only"))
         return self._connection.leases.take(key)
 
     def give_back(self, key: str) -> None:
@@ -209,7 +214,13 @@ class AnswerStore:
         *,
         service: str | None = None,
     ) -> None:
-        """Take note of an answer; it is on disk after `commit`, where it can be written."""
+        """Take note of an answer; it is on disk after `commit`, where it can be written.
+
+        Raises:
+            FileAccessError: The file is read-only.
+        """
+        if self.is_read_only:
+            raise _cannot_keep(self._path, PermissionError("it is read-only"))
         used = read_usage(answer)
         lasting = {name: answer[name] for name in _KEPT if name in answer}
         packed = zlib.compress(_to_json(lasting), 1)

@@ -254,7 +254,8 @@ class BaseBatch:
                     self._stop = lost.error
                     return
                 for batch in search.given_up:
-                    account.forget_questions(batch.token, batch.keys & (missing.keys() - unsent))
+                    bought = batch.keys & (missing.keys() - unsent)
+                    yield Work(partial(account.forget_questions, batch.token, bought))
 
     def _take_up(self, record: BatchRecord, keys: frozenset[str]) -> Flow[frozenset[str]]:
         """Wait for a batch that was found; return which of its questions need not be asked for."""
@@ -604,6 +605,7 @@ class BatchRun(BaseBatch):
                 the other batches have ended, and their answers are there.
             NotFound: The service has lost a batch; likewise.
             ServiceUnavailable: The answer to a request for a further batch was lost; likewise.
+            OverBudget: Questions that were to be asked again do not fit into the budget; likewise.
             ServiceError: The service refuses to tell.
             FileAccessError: The journal cannot be written.
         """

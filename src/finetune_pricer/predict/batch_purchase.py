@@ -21,9 +21,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from .._service.flow import LONGEST_RETRY_AFTER, Flow, Pages, Pause, Work, ask
+from .._service.error_mapping import may_have_been_taken
+from .._service.flow import Flow, Pages, Pause, Work, ask, look_repeatedly, pause_before_repeating
 from .._service.requests import create_batch, get_file, get_file_content, list_batch_files, list_batches
 from ..errors import (
     AccessDenied,
@@ -50,7 +51,6 @@ _log = logging.getLogger("finetune_pricer")
 
 MARK_KEY = "finetune_pricer_batch"
 """Under this key a batch's metadata says which model it asks."""
-_GRACE = (0.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each look: a slow gateway may pass a request on late
 _TOO_EARLY = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds before a new file is named again that is not there yet
 _MOST_SENDS = 3
 _MOST_NAMES = 50  # files whose name is asked for one by one, at most
@@ -168,20 +168,19 @@ class BatchSearch:
 
     def _settle(self, lost: list[NotedBatch], *, again: bool) -> Flow[None]:
         """Find out what became of requests whose answers were lost."""
-        left = list(lost)
-        for pause in _GRACE:
-            if pause:
-                yield Pause(pause)
-            for batch, record in (yield from find_lost(self._provider, left)):
-                self._account.complete_batch(batch.token, record.id)
-                left.remove(batch)
-                yield from self._consider(record, batch.file_id, batch.keys)
-            left = [batch for batch in left if self._holds_missing(batch.keys)]
-            if not left:
-                return
-        if not again:
-            raise LostRequest(ServiceUnavailable(_explain_lost(left[0])))
-        self.given_up = left
+        self.given_up = list(lost)
+        are_settled = yield from look_repeatedly(self._look_for_given_up)
+        if not are_settled and not again:
+            raise LostRequest(ServiceUnavailable(_explain_lost(self.given_up[0])))
+
+    def _look_for_given_up(self) -> Flow[Literal[True] | None]:
+        """Take up what is found; return whether none of the others holds a question that is missing."""
+        for batch, record in (yield from find_lost(self._provider, self.given_up)):
+            yield Work(partial(self._account.complete_batch, batch.token, record.id))
+            self.given_up.remove(batch)
+            yield from self._consider(record, batch.file_id, batch.keys)
+        self.given_up = [batch for batch in self.given_up if self._holds_missing(batch.keys)]
+        return None if self.given_up else True
 
     def _search_list(self) -> Flow[None]:
         """Look for batches that the journal does not know, the newest first."""
@@ -297,18 +296,16 @@ def buy_batch(
         try:
             record = yield from _send_request(model, provider, noted)
         except PricerError as error:
-            account.forget_batch(noted.token)
-            pause = None
+            yield Work(partial(account.forget_batch, noted.token))
             if isinstance(error, ServiceUnavailable) and next(busy, None):
-                pause = min(error.retry_after or 1.0, LONGEST_RETRY_AFTER)
-            elif _is_too_early(error):
-                pause = next(early, None)
-            if pause is None:
+                yield pause_before_repeating(error)
+            elif _is_too_early(error) and (pause := next(early, None)):
+                yield Pause(pause)
+            else:
                 raise
-            yield Pause(pause)
             continue
         try:
-            account.complete_batch(noted.token, record.id)
+            yield Work(partial(account.complete_batch, noted.token, record.id))
         except BaseException as error:
             error.add_note(f"batch {record.id!r} was bought; predict_batch finds it")
             raise
@@ -326,15 +323,9 @@ def _send_request(model: str, provider: Provider, noted: NotedBatch) -> Flow[Bat
     try:
         return (yield from ask_batch(create_batch(noted.file_id, metadata, noted.token), provider))
     except PricerError as error:
-        if not _may_be_taken(error):
+        if not may_have_been_taken(error):
             raise
         return (yield from _find_after_loss(provider, noted, error))
-
-
-def _may_be_taken(error: PricerError) -> bool:
-    if isinstance(error, ServiceUnavailable):
-        return error.reached and error.status != 429
-    return type(error) is ServiceError  # an answer that cannot be understood
 
 
 def _is_too_early(error: PricerError) -> bool:
@@ -348,14 +339,18 @@ def _find_after_loss(provider: Provider, noted: NotedBatch, error: PricerError) 
     _log.info("no answer to the request for a batch (%s); looking for what came of it", error)
     lost = ServiceUnavailable(f"{error}; {_explain_lost(noted)}")
     try:
-        for pause in _GRACE:
-            if pause:
-                yield Pause(pause)
-            for _, record in (yield from find_lost(provider, [noted])):
-                return record
+        record = yield from look_repeatedly(lambda: _find_made(provider, noted))
     except PricerError as second:
         raise LostRequest(lost) from second
-    raise LostRequest(lost) from error
+    if record is None:
+        raise LostRequest(lost) from error
+    return record
+
+
+def _find_made(provider: Provider, noted: NotedBatch) -> Flow[BatchRecord | None]:
+    """Return the batch that a request made; None where the service lists none."""
+    found = yield from find_lost(provider, [noted])
+    return found[0][1] if found else None
 
 
 def _explain_lost(noted: NotedBatch) -> str:

@@ -7,9 +7,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .._service.flow import Flow, Pause, ask
+from .._service.flow import Flow, ask, ask_twice
 from .._service.requests import get_batch
-from ..errors import NotFound, RequestRejected, ServiceUnavailable
+from ..errors import RequestRejected, ServiceUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +47,6 @@ _PREFIX = re.compile(r"^(?:job|batch)_(?:state|status)_")
 _TOO_MUCH = re.compile(
     r"enqueued|token.?limit.?(?:exceeded|reached)|too.?many.?(?:tasks|batches)", re.IGNORECASE
 )
-_DOUBT = 2.0  # seconds before a batch that was not found is asked for once more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,16 +123,12 @@ def ask_batch(request: Request, provider: Provider) -> Flow[BatchRecord]:
 
 
 def ask_batch_twice(batch_id: str, provider: Provider) -> Flow[BatchRecord]:
-    """Ask for a batch's state, once more where it is not found: a copy of the service's data may be behind.
+    """Ask for a batch's state, and once more where it is not found.
 
     Raises:
         NotFound: The service has no such batch.
     """
-    try:
-        return (yield from ask_batch(get_batch(batch_id), provider))
-    except NotFound:
-        yield Pause(_DOUBT)
-        return (yield from ask_batch(get_batch(batch_id), provider))
+    return ask_twice(lambda: ask_batch(get_batch(batch_id), provider))
 
 
 def _unwrap(answer: Answer) -> Answer:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _MILLION = 1_000_000
 _AROUND_MESSAGE = 16  # tokens that a chat template puts around a message, at most
+_NO_ANSWER_IN_TIME = {408, 502, 504, 524}  # by which a gateway says so; behind it there may be one
 _AROUND_PROMPT = 64  # and around all of them, such as a system message of its own
 
 
@@ -165,7 +166,7 @@ def find_pricing_of(model: str, provider: str) -> TokenPricing | None:
 def may_be_billed(error: BaseException) -> bool:
     """Whether a question that failed may have been answered at the service's side all the same."""
     if isinstance(error, ServiceUnavailable):
-        return error.status is None and error.reached
+        return error.reached and (error.status is None or error.status in _NO_ANSWER_IN_TIME)
     return not isinstance(error, ServiceError) or error.status is None
 
 

@@ -223,13 +223,13 @@ class _FileScan:
             if self._service.file_encoding == "utf-8-sig" and not marked:
                 self._note(Occurrence("mark", "", "missing"))
             line = line.removeprefix(codecs.BOM_UTF8)
-        from orjson import dumps
+        import orjson
 
         messages, found = check_line(line, self._service, self._currency)
         if messages is not None:
             self._check_system(number, messages)
             self._lines.append(number)
-            self._hashes.append(hash(dumps(messages)))
+            self._hashes.append(hash(orjson.dumps(messages)))
         if not found:
             self.examples += 1
             return

@@ -118,18 +118,18 @@ class JsonlWriter:
         )
 
     def _require_writable_formatter(self) -> None:
-        from orjson import dumps
+        import orjson
 
         own = (self.formatter.instruction, self.formatter.system, self.formatter.reply)
         try:
-            dumps(own)
+            orjson.dumps(own)
         except TypeError as error:
             raise InvalidItem(f"the formatter's own text cannot be written: {error}") from error
 
     def _line(self, item: Item) -> bytes:
-        from orjson import OPT_APPEND_NEWLINE, dumps
+        import orjson
 
-        line = dumps({"messages": self.formatter.example(item)}, option=OPT_APPEND_NEWLINE)
+        line = orjson.dumps({"messages": self.formatter.example(item)}, option=orjson.OPT_APPEND_NEWLINE)
         # The single letter is looked for first, as that takes a quarter of the time.
         if b"<" in line and b"<|" in line and (token := find_special_token(line.decode())):
             raise InvalidItem(

@@ -88,12 +88,12 @@ class Occurrence(NamedTuple):
 
 def check_line(line: bytes, service: Provider, currency: str) -> tuple[Messages | None, list[Occurrence]]:
     """Return a line's messages, or None where they cannot be told apart, and everything wrong with it."""
-    from orjson import JSONDecodeError, loads
+    import orjson
 
     found: list[Occurrence] = []
     try:
-        row = loads(line)
-    except JSONDecodeError as error:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
         return None, [_explain_unreadable(line, error.msg)]
     if not isinstance(row, dict):
         return None, [Occurrence("object", "", type(row).__name__)]
@@ -180,11 +180,11 @@ def fix_line(line: bytes) -> bytes:
     Unknown keys are removed, weights become 0 or 1, and special tokens are broken up by spaces. A line that
     is no JSON, or in which there is nothing to fix, is returned as it is.
     """
-    from orjson import JSONDecodeError, dumps, loads
+    import orjson
 
     try:
-        row = loads(line)
-    except JSONDecodeError:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError:
         return line
     if not isinstance(row, dict) or not isinstance(row.get("messages"), list):
         return line
@@ -192,7 +192,7 @@ def fix_line(line: bytes) -> bytes:
     fixed["messages"] = [
         _fix_message(message) if isinstance(message, dict) else message for message in row["messages"]
     ]
-    return line if fixed == row and not _has_boolean_weight(row) else dumps(fixed)
+    return line if fixed == row and not _has_boolean_weight(row) else orjson.dumps(fixed)
 
 
 def _has_boolean_weight(row: dict[str, Any]) -> bool:

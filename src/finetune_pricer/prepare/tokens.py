@@ -258,12 +258,12 @@ def _read_examples(path: Path, digest: hashlib._Hash | None = None) -> Iterator[
 
 
 def _read_example(line: bytes, number: int, path: Path) -> Example:
-    from orjson import JSONDecodeError, loads
+    import orjson
 
     try:
-        messages: Example = loads(line.removeprefix(b"\xef\xbb\xbf"))["messages"]
+        messages: Example = orjson.loads(line.removeprefix(b"\xef\xbb\xbf"))["messages"]
         messages[-1]["role"]
-    except (JSONDecodeError, KeyError, TypeError, IndexError) as error:
+    except (orjson.JSONDecodeError, KeyError, TypeError, IndexError) as error:
         raise TrainingFileError(
             f"line {number:,} of {str(path)!r} is no chat example; check_jsonl says why"
         ) from error

@@ -158,10 +158,6 @@ class Account:
             if _without_key(row["account"]) == owner
         ]
 
-    def find(self, kind: str, what: str) -> Entry | None:
-        """Return what was last noted of a file or job; None where there is nothing."""
-        return next(iter(self.find_all(kind, what)), None)
-
     def begin(self, kind: str, what: str) -> Entry:
         """Note, before the request, that a file or job is asked for."""
         return self._insert(kind, what, None)

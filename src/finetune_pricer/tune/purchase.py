@@ -28,7 +28,17 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
-from .._service.flow import LONGEST_RETRY_AFTER, Flow, Pages, Pause, Work, ask, run
+from .._service.error_mapping import may_have_been_taken
+from .._service.flow import (
+    Flow,
+    Pages,
+    Work,
+    ask,
+    ask_twice,
+    look_repeatedly,
+    pause_before_repeating,
+    run,
+)
 from .._service.requests import act_on_job, create_job, delete_file, get_job, list_jobs
 from ..errors import (
     AccessDenied,
@@ -71,10 +81,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("finetune_pricer")
 
 _JOB, _FILE = "job", "file"
-_GRACE = (0.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each look: a slow gateway may pass a request on late
 _MOST_SENDS = 3
 _MOST_PAGES = 10  # that are read after a purchase
-_SECOND_LOOK = 2.0  # seconds before a job that the service does not know is asked for again
 _LONGEST_RACE = 60.0  # seconds in which a job that was just bought may be cancelled for an older one
 _CAME_TO_NOTHING = frozenset({"failed", "cancelled"})
 
@@ -191,20 +199,15 @@ def _find_existing_job(
 
 def _ask_noted_job(entry: Entry) -> Flow[JobRecord | None]:
     """Return the job of an entry; None where the service says twice that it has no such job."""
-    for pause in (0.0, _SECOND_LOOK):  # a replica may not know the newest yet
-        if pause:
-            yield Pause(pause)
-        try:
-            return (yield from ask_job(get_job(entry.id or "")))
-        except NotFound:
-            continue
-        except AccessDenied:
-            if entry.is_of_this_key:
-                raise
-            return None  # of another account
-    if entry.is_of_this_key:
-        _log.warning("the service no longer knows job %r", entry.id)
-    return None
+    try:
+        return (yield from ask_twice(lambda: ask_job(get_job(entry.id or ""))))
+    except NotFound:
+        if entry.is_of_this_key:
+            _log.warning("the service no longer knows job %r", entry.id)
+    except AccessDenied:
+        if entry.is_of_this_key:
+            raise
+    return None  # gone, or of another account
 
 
 def find_job(account: Account, spec: JobSpec) -> Flow[JobRecord]:
@@ -473,23 +476,20 @@ def send_once(
         sends += 1
         try:
             made = yield from send(entry)
-        except ServiceUnavailable as error:
-            is_lost = error.reached and error.status != 429  # or the service has not taken it
+        except PricerError as error:
+            is_lost = may_have_been_taken(error)
             was_lost = was_lost or is_lost
             found = (yield from _find_lost(entry, error, find)) if is_lost else None
-            if found is None and sends < _MOST_SENDS and (may_repeat or not was_lost):
-                yield Pause(min(error.retry_after or 1.0, LONGEST_RETRY_AFTER))
-                continue
             if found is None:
-                if not was_lost:
-                    yield Work(partial(account.forget, entry))
-                    raise
-                raise _explain_lost(entry, error) from error
+                may_be_sent = sends < _MOST_SENDS and (may_repeat or not was_lost)
+                if may_be_sent and isinstance(error, ServiceUnavailable):
+                    yield pause_before_repeating(error)
+                    continue
+                if was_lost:
+                    raise _explain_lost(entry, error) from error
+                yield Work(partial(account.forget, entry))  # refused, or never sent
+                raise
             made = found
-        except PricerError:  # refused, or a file that changed before it was sent
-            if not was_lost:
-                yield Work(partial(account.forget, entry))
-            raise
         yield from _complete(account, entry, made.id)
         return made
 
@@ -503,33 +503,23 @@ def _complete(account: Account, entry: Entry, id_: str) -> Flow[None]:
         ) from error
 
 
-def _find_lost(entry: Entry, error: ServiceUnavailable, find: Find[T]) -> Flow[T | None]:
+def _find_lost(entry: Entry, error: PricerError, find: Find[T]) -> Flow[T | None]:
     _log.info("no answer to the request for a %s (%s); looking for what came of it", entry.kind, error)
     try:
-        return (yield from _look_repeatedly(find, entry))
+        return (yield from look_repeatedly(lambda: find(entry)))
     except PricerError as second:
         raise _explain_lost(entry, error) from second
 
 
 def _settle(account: Account, entry: Entry, find: Find[T]) -> Flow[T | None]:
     """Find what an earlier request made, and note it; None, and the entry stays open, where that fails."""
-    made = yield from _look_repeatedly(find, entry)
+    made = yield from look_repeatedly(lambda: find(entry))
     if made is not None:
         yield from _complete(account, entry, made.id)
     return made
 
 
-def _look_repeatedly(find: Find[T], entry: Entry) -> Flow[T | None]:
-    for pause in _GRACE:
-        if pause:
-            yield Pause(pause)
-        found = yield from find(entry)
-        if found is not None:
-            return found
-    return None
-
-
-def _explain_lost(entry: Entry, error: ServiceUnavailable) -> ServiceUnavailable:
+def _explain_lost(entry: Entry, error: PricerError) -> PricerError:
     return error.with_message(f"{error}; {_how_to_go_on(entry)}")
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("finetune_pricer.local")
 
-_FRESH = 0.5  # seconds that what was found is told again, so that many who ask cost one look
+_FRESH = 0.5  # seconds for which a finding is repeated, so that many who ask cost one look
 
 
 class Health:
