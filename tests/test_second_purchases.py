@@ -21,7 +21,7 @@ from finetune_pricer.errors import (
     ServiceError,
     ServiceUnavailable,
 )
-from shop import DOORS, Door, Shop
+from shop import DOORS, Door, Outcome, Shop
 
 POST_JOB = "POST /fine_tuning/jobs"
 
@@ -253,8 +253,8 @@ def test_an_answer_without_a_name_is_a_lost_answer(door: Door, training: Trainin
 
 @pytest.mark.parametrize("door", DOORS)
 def test_an_answer_that_nobody_can_read_is_a_lost_answer(door: Door, training: TrainingFile) -> None:
-    looks = 4 * len([0.0, 2.0, 4.0, 8.0, 16.0])
-    shop = Shop(["made and too long"], list_outcomes=["answer"] * 2 + ["broken"] * looks)
+    lists: list[Outcome] = ["answer", "answer", "broken"]
+    shop = Shop(["made and too long"], list_outcomes=lists)
     with pytest.raises(ServiceError, match=r"more than 16 MiB.*; the job was asked for at"):
         shop.create(door, training)
     shop.list_outcomes.clear()
