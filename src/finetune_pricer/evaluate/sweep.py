@@ -334,7 +334,8 @@ class Sweep:
                 costs; no service was asked.
             OverBudget: Questions have cost more than planned; what was answered is kept, and with a larger
                 budget the sweep goes on.
-            ServiceError: A service refuses or does not answer; run again to go on.
+            ServiceError: A service refuses or does not answer; run again to go on. Where a request for a job
+                was lost for good, ask for it with `FineTuneJob.create(..., again=True)`, and run again.
         """
         plan = self.plan()
         self._require_affordable(plan)
