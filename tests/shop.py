@@ -5,12 +5,13 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import httpx2
 import openai
 
-from finetune_pricer import FineTuneJob, TrainingFile, upload
+from finetune_pricer import FineTuneJob, JsonlWriter, MadeUpCatalogue, TrainingFile, upload
 from finetune_pricer._service.connections import LARGEST_ANSWER
 from finetune_pricer.aio import AsyncFineTuneJob
 from finetune_pricer.tune import UploadedFile
@@ -39,6 +40,11 @@ REFUSALS: dict[Outcome, tuple[int, dict[str, str]]] = {
     "refused": (400, {"message": "no"}),
     "closed": (403, {"message": "winding down", "code": "training_not_available"}),
 }
+
+
+def write_training(seed: int, path: Path) -> TrainingFile:
+    """Write a training file of a dozen items; another seed makes another."""
+    return JsonlWriter().write(MadeUpCatalogue(seed=seed).splits(train=12, validation=1, test=1).train, path)
 
 
 class Killed(BaseException):

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import openai
 import respx
@@ -27,17 +27,7 @@ if TYPE_CHECKING:
 BASE_URL = "https://service.test/v1"
 RUNS = int(os.environ.get("FINETUNE_PRICER_RUNS", "40"))
 ITEMS = texts(6)
-OUTCOMES: list[Outcome] = [
-    "answer",
-    "made and lost",
-    "made and killed",
-    "lost",
-    "killed",
-    "no connection",
-    "busy",
-    "no file",
-    "no room",
-]
+OUTCOMES: list[Outcome] = list(get_args(Outcome))
 SOME_ITEMS = st.lists(st.sampled_from(ITEMS), min_size=1, max_size=6)
 
 

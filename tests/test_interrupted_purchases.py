@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from finetune_pricer import JsonlWriter, MadeUpCatalogue, TrainingFile
+from finetune_pricer import TrainingFile
 from finetune_pricer.errors import FileAccessError, NotFound, ServiceUnavailable
 from finetune_pricer.providers import Provider
 from finetune_pricer.tune import UploadedFile
-from shop import DOORS, Door, Killed, Shop
+from shop import DOORS, Door, Killed, Shop, write_training
 
 POST_FILE, POST_JOB = "POST /files", "POST /fine_tuning/jobs"
 LIST_JOBS = "GET /fine_tuning/jobs"
@@ -21,16 +21,12 @@ WHOLE_SEARCH = [2.0, 4.0, 8.0, 16.0]
 
 @pytest.fixture
 def training(tmp_path: Path) -> TrainingFile:
-    return write(7, tmp_path / "train.jsonl")
+    return write_training(7, tmp_path / "train.jsonl")
 
 
 @pytest.fixture
 def validation(tmp_path: Path) -> TrainingFile:
-    return write(8, tmp_path / "validation.jsonl")
-
-
-def write(seed: int, path: Path) -> TrainingFile:
-    return JsonlWriter().write(MadeUpCatalogue(seed=seed).splits(train=12, validation=1, test=1).train, path)
+    return write_training(8, tmp_path / "validation.jsonl")
 
 
 def interrupt(shop: Shop, door: Door, training: TrainingFile | UploadedFile, **options: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import httpx2
 import pytest
 
-from finetune_pricer import JsonlWriter, MadeUpCatalogue, TrainingFile
+from finetune_pricer import TrainingFile
 from finetune_pricer.errors import (
     ModelRetired,
     NotFound,
@@ -23,25 +23,21 @@ from finetune_pricer.errors import (
     TrainingNotAvailable,
 )
 from finetune_pricer.providers import Provider
-from shop import DOORS, Door, Outcome, Shop
+from shop import DOORS, Door, Outcome, Shop, write_training
 
 POST_JOB = "POST /fine_tuning/jobs"
 LIST_JOBS = "GET /fine_tuning/jobs"
 WHOLE_SEARCH = [2.0, 4.0, 8.0, 16.0]
 
 
-def write(seed: int, path: Path) -> TrainingFile:
-    return JsonlWriter().write(MadeUpCatalogue(seed=seed).splits(train=12, validation=1, test=1).train, path)
-
-
 @pytest.fixture
 def training(tmp_path: Path) -> TrainingFile:
-    return write(7, tmp_path / "train.jsonl")
+    return write_training(7, tmp_path / "train.jsonl")
 
 
 @pytest.fixture
 def validation(tmp_path: Path) -> TrainingFile:
-    return write(8, tmp_path / "validation.jsonl")
+    return write_training(8, tmp_path / "validation.jsonl")
 
 
 def stop_after_loss(shop: Shop, door: Door, training: TrainingFile, **options: Any) -> None:

@@ -10,28 +10,17 @@ import tempfile
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from finetune_pricer import JsonlWriter, MadeUpCatalogue, TrainingFile
-from finetune_pricer.errors import RequestRejected, ServiceUnavailable
-from shop import DOORS, Door, Killed, Outcome, Shop
+from finetune_pricer.errors import ServiceError
+from shop import DOORS, Door, Killed, Outcome, Shop, write_training
 
 RUNS = int(os.environ.get("FINETUNE_PRICER_RUNS", "60"))
-OUTCOMES: list[Outcome] = [
-    "answer",
-    "made and lost",
-    "lost",
-    "killed",
-    "made and killed",
-    "no connection",
-    "busy",
-    "broken",
-    "refused",
-]
+OUTCOMES: list[Outcome] = [outcome for outcome in get_args(Outcome) if outcome != "closed"]
 # Each says how many epochs: what a spec leaves open and a service shows cannot be told apart.
 SPECS: list[dict[str, Any]] = [
     {"epochs": 1},
@@ -49,16 +38,12 @@ class Purchases(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="finetune-pricer-model-"))
-        self.files = [self.write(seed) for seed in (7, 8)]
+        self.files = [write_training(seed, self.folder / f"{seed}.jsonl") for seed in (7, 8)]
         self.shop = Shop()
         self.acting = "one"
 
     def teardown(self) -> None:
         shutil.rmtree(self.folder)
-
-    def write(self, seed: int) -> TrainingFile:
-        items = MadeUpCatalogue(seed=seed).splits(train=12, validation=1, test=1).train
-        return JsonlWriter().write(items, self.folder / f"{seed}.jsonl")
 
     @initialize(
         keeps_metadata=st.booleans(),
@@ -102,7 +87,7 @@ class Purchases(RuleBasedStateMachine):
         self.shop.outcomes, self.shop.file_outcomes = [outcome], [file_outcome]
         self.shop.looks_before_shown = looks
         journal = self.folder / machine / "journal.db"
-        with suppress(ServiceUnavailable, RequestRejected, Killed):
+        with suppress(ServiceError, Killed):
             self.shop.create(door, self.files[file], **SPECS[spec], key=key, journal=journal)
         self.shop.outcomes, self.shop.file_outcomes = [], []
 

@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from finetune_pricer import JsonlWriter, MadeUpCatalogue, TrainingFile
+from finetune_pricer import TrainingFile
 from finetune_pricer.errors import (
     AccessDenied,
     FileAccessError,
@@ -21,15 +21,14 @@ from finetune_pricer.errors import (
     ServiceError,
     ServiceUnavailable,
 )
-from shop import DOORS, Door, Outcome, Shop
+from shop import DOORS, Door, Outcome, Shop, write_training
 
 POST_JOB = "POST /fine_tuning/jobs"
 
 
 @pytest.fixture
 def training(tmp_path: Path) -> TrainingFile:
-    items = MadeUpCatalogue(seed=7).splits(train=12, validation=1, test=1).train
-    return JsonlWriter().write(items, tmp_path / "train.jsonl")
+    return write_training(7, tmp_path / "train.jsonl")
 
 
 @pytest.fixture
