@@ -316,7 +316,7 @@ def test_asking_anew_in_vain_does_not_forget_the_first_request(
 def test_what_was_surely_not_taken_is_sent_again_with_the_same_file(
     client: openai.OpenAI, batches: Batches, naps: list[float], outcomes: list[Outcome], pauses: list[float]
 ) -> None:
-    batches.outcomes = outcomes
+    batches.outcomes = [*outcomes]  # it takes them off the list
     assert submit(client, texts(3), naps).ids == ("batch_0",)
     assert naps == pauses
     assert batches.asked["POST /files"] == 1
