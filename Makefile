@@ -28,7 +28,7 @@ storm: $(VENV)/.dev  ## ten minutes of schemathesis against our server's own Ope
 	$(BIN)/python -m pytest -m acceptance -n 0 tests/acceptance/test_storm.py
 
 soak: $(VENV)/.dev  ## two thousand runs of each model, and half an hour for each of tests/soak (FINETUNE_PRICER_SOAK: other minutes)
-	FINETUNE_PRICER_RUNS=2000 $(BIN)/python -m pytest -n 2 -p no:logging tests/test_purchase_model.py tests/test_answers_model.py
+	FINETUNE_PRICER_RUNS=2000 $(BIN)/python -m pytest -n 2 -p no:logging tests/test_purchase_model.py tests/test_answers_model.py tests/test_predictions_model.py
 	set -e; for script in tests/soak/*.py; do $(BIN)/python $$script; done
 
 mutants: $(BIN)/python  ## a quarter of an hour: break the code that buys, line by line; does a test notice?

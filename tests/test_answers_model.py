@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import openai
 import respx
@@ -19,10 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from batch_service import Batches, Killed, Outcome, texts
 from finetune_pricer import Predictor
-from finetune_pricer.errors import ServiceError, ServiceUnavailable
-
-if TYPE_CHECKING:
-    from finetune_pricer.predict import BatchRun
+from finetune_pricer.errors import RequestRejected, ServiceError, ServiceUnavailable
+from finetune_pricer.predict import BatchRun
 
 BASE_URL = "https://service.test/v1"
 RUNS = int(os.environ.get("FINETUNE_PRICER_RUNS", "40"))
@@ -42,7 +40,7 @@ class Answers(RuleBasedStateMachine):
         self.batches = Batches(self.router)
         self.client = openai.OpenAI(api_key="sk-test", base_url=BASE_URL, max_retries=0)
         self.acting = "one"
-        self.runs: list[BatchRun] = []
+        self.runs: list[tuple[list[str], BatchRun]] = []
 
     def teardown(self) -> None:
         self.client.close()
@@ -55,9 +53,10 @@ class Answers(RuleBasedStateMachine):
     def open_service(self, metadata: Any) -> None:
         self.batches.metadata = metadata
 
-    def predictor(self, machine: str, *, has_store: bool) -> Predictor:
-        store = self.folder / f"{machine}.sqlite" if has_store else None
-        return Predictor(self.client, "m", store=store)
+    def ask(self, machine: str, items: list[str], *, again: bool = False) -> BatchRun:
+        predictor = Predictor(self.client, "m", store=self.folder / f"{machine}.sqlite")
+        journal = self.folder / f"{machine}.db"
+        return predictor.predict_batch(items, journal=journal, again=again, sleep=lambda _: None)
 
     @rule(
         machine=st.sampled_from(["one", "one", "one", "two"]),
@@ -71,10 +70,7 @@ class Answers(RuleBasedStateMachine):
         self.acting = machine
         self.batches.outcomes, self.batches.looks_before_shown = [outcome], looks
         with suppress(ServiceError, Killed):
-            predictor = self.predictor(machine, has_store=True)
-            self.runs.append(
-                predictor.predict_batch(items, journal=self.folder / f"{machine}.db", sleep=lambda _: None)
-            )
+            self.runs.append((items, self.ask(machine, items)))
         self.batches.outcomes = []
 
     @rule(machine=st.sampled_from(["one", "two"]))
@@ -90,13 +86,24 @@ class Answers(RuleBasedStateMachine):
 
     @rule()
     def read(self) -> None:
-        """Whoever waits for a batch has every answer of it."""
+        """Whoever waits has every answer, or the error that says what was lost or refused."""
         self.batches.show_all()
-        for run in self.runs:
-            with suppress(ServiceUnavailable):
+        for items, run in self.runs:
+            try:
                 found = run.wait(sleep=lambda _: self.batches.finish())
-                assert all(each.price == 5 for each in found), found
+            except (ServiceUnavailable, RequestRejected):
+                continue
+            assert [each.price for each in found] == [5] * len(items), found
         self.runs.clear()
+
+    @rule(machine=st.sampled_from(["one", "two"]))
+    def ask_for_all(self, machine: str) -> None:
+        """However it went before, the user's word brings every answer, and none is paid again."""
+        self.batches.show_all()
+        self.acting = machine
+        run = self.ask(machine, ITEMS, again=True)
+        found = run.wait(sleep=lambda _: self.batches.finish())
+        assert [each.price for each in found] == [5] * len(ITEMS), found
 
     @invariant()
     def nothing_is_on_the_bill_twice(self) -> None:
