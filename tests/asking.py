@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
 import resource
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
@@ -59,6 +60,7 @@ class _Many:
 
     def __init__(self, predictor: Predictor) -> None:
         self._engine = predictor._make_engine()
+        self._engine._random = random.Random(0)  # the same commands, the same steps
         self._texts: dict[int, str] = {}
         self._sent: list[Sending] = []
 

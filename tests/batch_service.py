@@ -69,7 +69,7 @@ class Batches:
         """The status with which it refuses to list `batches` or `files`."""
         self.misses = 0
         """How often a batch is not found before it is."""
-        self.counts = False
+        self.counts = True
         """Whether it says how many questions are done."""
         self.asked: Counter[str] = Counter()
         self._hidden: dict[str, int] = {}
@@ -168,6 +168,8 @@ class Batches:
         if name in self.uncancellable:
             return httpx.Response(self.uncancellable[name], json={"error": {"message": "No."}})
         self.batches[int(name[6:])]["status"] = "cancelled"
+        if self.counts:
+            self.batches[int(name[6:])]["request_counts"] = {"completed": 0, "failed": 0}
         return httpx.Response(200, json=self.batches[int(name[6:])])
 
     def lines(self, number: int) -> list[dict[str, Any]]:
@@ -189,7 +191,8 @@ class Batches:
                 batch[name] = f"{name}-{number}"
                 self.files[batch[name]] = "\n".join(map(json.dumps, reversed(rows))).encode()
             if self.counts:
-                batch["request_counts"] = {"completed": len(output), "failed": len(errors)}
+                fine = sum(row["response"]["status_code"] == 200 for row in output)
+                batch["request_counts"] = {"completed": fine, "failed": len(output) + len(errors) - fine}
 
 
 def ok(reply: str) -> dict[str, Any]:

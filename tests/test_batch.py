@@ -9,7 +9,15 @@ import pytest
 import respx
 
 from batch_service import Batches, asked, bad, ok, texts
-from finetune_pricer import FineTuneJob, JsonlWriter, MadeUpCatalogue, Prediction, Predictor
+from finetune_pricer import (
+    ChatFormatter,
+    FineTuneJob,
+    Item,
+    JsonlWriter,
+    MadeUpCatalogue,
+    Prediction,
+    Predictor,
+)
 from finetune_pricer.aio import AsyncPredictor
 from finetune_pricer.errors import JobTimeout, NotSupported, RequestRejected, ServiceUnavailable
 from finetune_pricer.local import LocalServer
@@ -86,6 +94,22 @@ def test_what_is_missing_or_expired_is_asked_again_and_nothing_else(
     assert [found.price for found in run.wait(sleep=sleep)] == [5, 7, 7, 7, 5, 5]
     assert [len(batches.lines(number)) for number in range(2)] == [6, 3]
     assert len(naps) == 1
+
+
+def test_an_item_that_cannot_be_asked_about_strikes_only_itself(
+    client: openai.OpenAI, batches: Batches
+) -> None:
+    class Picky(ChatFormatter):
+        def prompt(self, item: Item | str) -> list[dict[str, str]]:
+            if "1" in str(item):
+                raise KeyError("no such field")
+            return super().prompt(item)
+
+    run = Predictor(client, "m", formatter=Picky()).predict_batch(texts(3))
+    batches.finish()
+    found = run.wait(sleep=lambda _: None)
+    assert [each.price for each in found] == [5, None, 5]
+    assert found[1].error == "KeyError: 'no such field'"
 
 
 def test_what_is_never_answered_ends_as_an_error_after_three_batches(

@@ -30,6 +30,35 @@ NO_ROOM = {
 }
 
 
+FULL = [
+    "Enqueued token limit reached for m.",
+    "token_limit_exceeded",
+    "Too many active batches. Please try again once some in_progress batches have been completed.",
+    "Batch queue is full",
+    "You have reached the maximum number of in-progress batches",
+    "batch limit exceeded",
+    "TooManyActiveBatches",
+    "Maximum of 10 pending batches",
+    "Queue limit reached",
+]
+
+
+@pytest.mark.parametrize("said", FULL)
+def test_no_room_is_no_refusal_in_whatever_words(client: openai.OpenAI, batches: Batches, said: str) -> None:
+    run = submit(client, texts(12), provider=FEW)
+    batches.batches[1] |= {"status": "failed", "errors": [{"message": said}]}
+    run.wait(sleep=lambda _: batches.finish())
+    assert prices(run) == [5] * 12
+
+
+@pytest.mark.parametrize("said", ["The file exceeds the maximum number of requests per batch.", "Bad model."])
+def test_a_refusal_stays_one(client: openai.OpenAI, batches: Batches, said: str) -> None:
+    run = submit(client, texts(12), provider=FEW)
+    batches.batches[1] |= {"status": "failed", "errors": [{"message": said}]}
+    with pytest.raises(RequestRejected, match=said):
+        run.wait(sleep=lambda _: batches.finish())
+
+
 def submit(client: openai.OpenAI, items: list[str], **more: Any) -> BatchRun:
     return Predictor(client, "m", **more).predict_batch(items, sleep=lambda _: None)
 
@@ -42,6 +71,8 @@ def prices(run: BatchRun) -> list[float | None]:
 
 COMPLETED = ["completed", "COMPLETED", "Completed", "succeeded", "SUCCEEDED", "success", "complete", "done"]
 COMPLETED += ["JOB_STATE_SUCCEEDED", "BATCH_STATE_SUCCEEDED", "finished", "ended", " completed "]
+COMPLETED += ["COMPLETED_WITH_ERRORS", "partially_completed", "PartiallyCompleted", "JobStatus.COMPLETED"]
+COMPLETED += ["JOB_STATE_PARTIALLY_SUCCEEDED", "batch.completed"]
 
 
 @pytest.mark.parametrize("word", COMPLETED)
@@ -63,7 +94,9 @@ def test_the_words_of_the_profile_are_known(
     assert prices(run) == [5, 5]
 
 
-@pytest.mark.parametrize("word", ["failed", "FAILED", "Failure", "error", "rejected"])
+@pytest.mark.parametrize(
+    "word", ["failed", "FAILED", "Failure", "error", "rejected", "crashed", "invalid", "validation_failed"]
+)
 def test_a_batch_has_failed_in_whatever_word(client: openai.OpenAI, batches: Batches, word: str) -> None:
     run = submit(client, texts(2))
     batches.batches[0]["status"] = word
@@ -71,17 +104,19 @@ def test_a_batch_has_failed_in_whatever_word(client: openai.OpenAI, batches: Bat
         run.wait(timeout=60, sleep=lambda _: None)
 
 
-@pytest.mark.parametrize("word", ["cancelled", "CANCELED", "canceled", "aborted"])
+@pytest.mark.parametrize(
+    "word", ["cancelled", "CANCELED", "canceled", "aborted", "Stopped", "deleted", "cancelled_by_user"]
+)
 def test_a_batch_was_cancelled_in_whatever_word(client: openai.OpenAI, batches: Batches, word: str) -> None:
     run = submit(client, texts(2))
-    batches.batches[0]["status"] = word
+    batches.batches[0] |= {"status": word, "request_counts": {"completed": 0, "failed": 0}}
     assert "was cancelled" in str(run.wait(timeout=60, sleep=lambda _: None)[0].error)
 
 
 @pytest.mark.parametrize("word", ["expired", "EXPIRED", "timeout", "TIMEOUT_EXCEEDED", "timed out"])
 def test_a_batch_has_expired_in_whatever_word(client: openai.OpenAI, batches: Batches, word: str) -> None:
     run, naps = submit(client, texts(2)), list[float]()
-    batches.batches[0]["status"] = word
+    batches.batches[0] |= {"status": word, "request_counts": {"completed": 0, "failed": 0}}
 
     def nap(seconds: float) -> None:
         naps.append(seconds)
@@ -93,7 +128,8 @@ def test_a_batch_has_expired_in_whatever_word(client: openai.OpenAI, batches: Ba
 
 
 @pytest.mark.parametrize(
-    "word", ["queued", "IN_PROGRESS", "finalizing", "cancelling", "brewing", None, 7, ["x"]]
+    "word",
+    ["queued", "IN_PROGRESS", "finalizing", "cancelling", "brewing", "not_completed", "completing", None, 7],
 )
 def test_any_other_word_means_that_it_goes_on(client: openai.OpenAI, batches: Batches, word: Any) -> None:
     run = submit(client, texts(2))
@@ -113,6 +149,15 @@ ERRORS: list[Any] = [
     {"errors": {"object": "list", "data": [{"code": "model not found", "message": None}]}},
     {"errors": None, "error": "model not found"},
     {"error": {"message": "model not found", "code": 404, "param": ["body"]}},
+    {"errors": {"data": "model not found"}},
+    {"errors": {"data": {"message": "model not found"}}},
+    {"error": {"error": {"message": "model not found"}}},
+    {"errors": [{"error": {"message": "model not found"}}]},
+    {"errors": [{"msg": "model not found"}]},
+    {"errors": {"line 1": "model not found"}},
+    {"errors": [], "error_message": "model not found"},
+    {"failure_reason": "model not found"},
+    {"status_details": {"reason": "model not found"}},
 ]
 
 
@@ -196,6 +241,54 @@ def test_results_that_come_late_are_waited_for_and_not_bought_again(
     run.wait(sleep=lambda _: batches.finish())
     assert len(batches.batches) == bought
     assert prices(run) == ([5, 5, 5] if bought == 1 else [None] * 3)
+
+
+@pytest.mark.parametrize("status", ["expired", "cancelled"])
+@pytest.mark.parametrize("what", ["all", "all but one line"])
+@pytest.mark.parametrize("is_new_run", [False, True])
+def test_what_ended_early_without_a_count_is_looked_at_again_before_anything_is_bought(
+    client: openai.OpenAI, batches: Batches, status: str, what: str, is_new_run: bool
+) -> None:
+    batches.counts = False
+    run, left = submit(client, texts(3)), 3
+    batches.finish(status)
+    whole = dict(batches.files)
+
+    def look(_: float) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            batches.shown = lambda batch: batch
+            batches.files |= whole
+        batches.finish()
+
+    if what == "all":
+        batches.shown = without("output_file_id", "error_file_id")
+    else:
+        batches.files["output_file_id-0"] = whole["output_file_id-0"].splitlines()[0]
+    run = submit(client, texts(3)) if is_new_run else run
+    run.wait(sleep=look)
+    assert len(batches.batches) == 1
+    assert prices(run) == [5, 5, 5]
+
+
+@pytest.mark.parametrize("name", ["completed", "succeeded", "successful"])
+def test_what_a_service_counts_by_another_name_is_waited_for_as_long(
+    client: openai.OpenAI, batches: Batches, name: str
+) -> None:
+    run, looks = submit(client, texts(3)), 0
+    batches.finish()
+    batches.shown = lambda batch: batch | {"request_counts": {"total": 3, name: 3}, "output_file_id": None}
+
+    def look(_: float) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 12:
+            batches.shown = lambda batch: batch
+        batches.finish()
+
+    run.wait(sleep=look)
+    assert (len(batches.batches), prices(run)) == (1, [5, 5, 5])
 
 
 def test_late_results_are_waited_for_some_ten_minutes(client: openai.OpenAI, batches: Batches) -> None:

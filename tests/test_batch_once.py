@@ -157,6 +157,10 @@ LISTS: dict[str, Callable[[list[dict[str, Any]]], Any]] = {
     "plain": lambda rows: {"data": rows, "has_more": False},
     "an array": list_bare,
     "one page for ever": list_one_page_for_ever,
+    "under a name of its own": lambda rows: {"batches": rows},
+    "in an envelope": lambda rows: {"data": {"data": rows, "has_more": False}},
+    "rows in envelopes": lambda rows: [{"batch": row} if "status" in row else row for row in rows],
+    "a row without a name": lambda rows: [{"id": "", "status": "in_progress"}, *rows],
 }
 
 

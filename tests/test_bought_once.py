@@ -86,16 +86,19 @@ def test_whatever_shapes_the_model_makes_another_job(shop: openai.OpenAI, traini
 
 
 def test_what_comes_to_the_same_training_is_the_same_job(shop: openai.OpenAI, training: TrainingFile) -> None:
-    first = made(shop, training, learning_rate_multiplier=2, batch_size="auto")
+    first = made(shop, training, learning_rate_multiplier=2, batch_size="auto", seed=1)
     same: list[dict[str, Any]] = [
-        {"learning_rate_multiplier": 2.0},
-        {"learning_rate_multiplier": 2, "seed": None},
+        {"learning_rate_multiplier": 2.0, "seed": 1},
+        {"learning_rate_multiplier": 2, "seed": 1.0},
     ]
     assert {made(shop, training, **options).id for options in same} == {first.id}
     other_words = replace(training, formatter=ChatFormatter(instruction="Price?").fingerprint)
-    assert made(shop, other_words, learning_rate_multiplier=2).id == first.id
+    assert made(shop, other_words, learning_rate_multiplier=2, seed=1).id == first.id
     read_again = check_jsonl(training.path).training_file()
-    assert made(shop, read_again, learning_rate_multiplier=2).id == first.id
+    assert made(shop, read_again, learning_rate_multiplier=2, seed=1).id == first.id
+    left_open = FineTuneJob.create(shop, training, model="pricer-base")
+    chosen_there = FineTuneJob.create(shop, training, model="pricer-base", epochs="auto")
+    assert left_open.id == chosen_there.id != first.id
 
 
 def test_a_job_that_was_cancelled_is_asked_for_anew(shop: openai.OpenAI, training: TrainingFile) -> None:

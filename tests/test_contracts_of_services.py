@@ -197,7 +197,9 @@ def test_crusoe_takes_its_lora_keys_beside_the_protocols_own(training: TrainingF
         ("crusoe", {"batch_size": 8}, "one of 16, 32, .* at 'crusoe', not 8"),
         ("azure", {"epochs": 0}, "at least 1 or 'auto', not 0"),
         ("azure", {"learning_rate_multiplier": float("nan")}, "above 0 or 'auto', not nan"),
-        ("azure", {"seed": -1}, "seed must be from 0"),
+        ("azure", {"seed": -1}, "seed must be a whole number from 0"),
+        ("azure", {"seed": 1.5}, "seed must be a whole number from 0"),
+        ("azure", {"seed": "1"}, "seed must be a whole number from 0"),
     ],
 )
 def test_a_setting_out_of_a_services_range_is_refused_before_anything_is_sent(

@@ -1,7 +1,9 @@
 """The journal: what it knows, for whom, and that it is there tomorrow."""
 
 import hashlib
+import os
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING
 import openai
 import pytest
 
-from finetune_pricer import JsonlWriter, MadeUpCatalogue
+from finetune_pricer import AnswerStore, JsonlWriter, MadeUpCatalogue
 from finetune_pricer._environment import find_state_folder
 from finetune_pricer._service.flow import Pause
 from finetune_pricer.errors import FileAccessError
@@ -58,6 +60,24 @@ def test_a_password_in_an_address_is_not_written_down(tmp_path: Path) -> None:
         client = client_of(base_url="https://me:hunter2@service.test/v1")
         journal.for_client(client).begin("job", "spec")
     assert b"hunter2" not in b"".join(path.read_bytes() for path in tmp_path.glob("j.db*"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="rights are not modes there")
+@pytest.mark.parametrize("open_one", [Journal, AnswerStore])
+def test_only_its_user_can_read_what_is_noted_and_kept(
+    open_one: type[Journal] | type[AnswerStore], tmp_path: Path
+) -> None:
+    before = os.umask(0)
+    try:
+        with open_one(tmp_path / "new" / "own.db"):
+            rights = {path.stat().st_mode & 0o777 for path in (tmp_path / "new").iterdir()}
+            assert rights == {0o600}
+            assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+        (tmp_path / "new" / "own.db").chmod(0o660)
+        with open_one(tmp_path / "new" / "own.db"):
+            assert (tmp_path / "new" / "own.db").stat().st_mode & 0o777 == 0o660  # it was shared by hand
+    finally:
+        os.umask(before)
 
 
 def test_with_a_project_the_key_may_change(tmp_path: Path) -> None:
@@ -131,8 +151,9 @@ def test_a_journal_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(path) as database:
         database.execute("PRAGMA user_version = 99")
     database.close()
-    with pytest.raises(FileAccessError, match="newer finetune-pricer"):
+    with pytest.raises(FileAccessError, match="newer finetune-pricer") as caught:
         Journal(path)
+    assert "repair the disk" not in str(caught.value)
 
 
 def test_the_journal_lies_in_the_users_state_folder_unless_said(
@@ -244,6 +265,8 @@ def test_a_name_at_a_service_is_known_to_all_accounts_there_and_to_no_other_serv
     account.add("file", "more", "file-2")
     elsewhere.add("file", "content", "file-1")
     assert [one.what_is("file-1") for one in (account, neighbour, elsewhere)] == ["content"] * 3
+    account.add("file", "content, uploaded anew", "file-1")
+    assert account.what_is("file-1") == "content, uploaded anew"
     assert not account.what_is("file-3")
     assert not elsewhere.what_is("file-2")
     account.forget_id("file-1")
@@ -267,12 +290,16 @@ def try_lock(
     return None
 
 
-def test_only_who_asks_for_the_same_thing_waits(journal: Journal, tmp_path: Path) -> None:
+def test_only_who_asks_for_the_same_thing_waits(
+    journal: Journal, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     account = journal.for_client(client_of())
     held = try_lock(account)
     assert held is not None
     started_at = time.monotonic()
-    assert try_lock(account) is None
+    with caplog.at_level("INFO", "finetune_pricer"):
+        assert try_lock(account) is None
+    assert [record.name for record in caplog.records] == ["finetune_pricer"]
     assert time.monotonic() - started_at < 0.9  # an event loop must go on
     for other in (
         try_lock(account, "file"),
@@ -339,6 +366,57 @@ def test_a_batch_is_found_by_any_of_its_questions_the_newest_first(tmp_path: Pat
         assert stranger.find_batches(["b"]) == []
         (after_a_rotation,) = journal.for_client(client_of("b")).find_batches(["b"])
         assert (after_a_rotation.id, after_a_rotation.is_of_this_key) == ("batch_2", False)
+
+
+def test_a_batch_of_another_service_is_another_batch(journal: Journal) -> None:
+    """Questions and names may be the same at two services."""
+    here, there = (journal.for_client(client_of(base_url=url)) for url in (BASE_URL, "https://other.test/v1"))
+    open_there = there.begin_batch("file-1", ["a"])
+    assert here.find_batches(["a"]) == []
+    here.add_batch("file-1", "batch_1", ["a"])
+    assert there.find_batches(["a"]) == [open_there]
+    assert [batch.id for batch in here.find_batches(["a"])] == ["batch_1"]
+    assert not there.has_batch("batch_1")
+
+
+def test_a_job_of_the_name_of_a_file_or_a_batch_is_neither(journal: Journal) -> None:
+    account = journal.for_client(client_of())
+    entry = account.begin("job", "file-1")
+    account.add_batch("file-1", "batch_1", ["a"])
+    assert find(account, "job", "file-1") == entry
+    assert find(account, "batch", "file-1") is not None  # the word stands in journals on disks
+    account.complete(entry, "7")
+    assert not account.has_batch("7")
+
+
+@pytest.mark.parametrize("is_forgotten_by", ["name", "questions"])
+def test_of_a_batch_that_is_forgotten_nothing_is_left_and_of_another_all(
+    is_forgotten_by: str, journal: Journal
+) -> None:
+    account = journal.for_client(client_of())
+    other = account.begin_batch("file-2", ["a", "b"])
+    batch = account.begin_batch("file-1", ["a", "b"])
+    if is_forgotten_by == "name":
+        account.forget_batch(batch.token)
+    else:
+        account.forget_questions(batch.token, ["a"])
+        assert account.find_batches(["b"]) == [batch._replace(keys=frozenset("b")), other]
+        account.forget_questions(batch.token, ["b"])
+    assert account.find_batches(["a", "b"]) == [other]
+    account.add_batch("file-1", "batch_1", ["a", "b"])  # where an open entry was left, it would be taken
+    assert [found.id for found in account.find_batches(["a"])] == ["batch_1", None]
+
+
+def test_questions_are_forgotten_all_or_none(journal: Journal) -> None:
+    def break_off() -> Iterator[str]:
+        yield "a"
+        raise KeyboardInterrupt
+
+    account = journal.for_client(client_of())
+    batch = account.begin_batch("file-1", ["a", "b"])
+    with pytest.raises(KeyboardInterrupt):
+        account.forget_questions(batch.token, break_off())
+    assert account.find_batches(["a"]) == [batch]
 
 
 def test_a_journal_of_the_version_before_learns_to_hold_batches(tmp_path: Path) -> None:

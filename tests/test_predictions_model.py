@@ -20,7 +20,6 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -129,7 +128,6 @@ class Questions(RuleBasedStateMachine):
         else:
             process.take_error(number, ERRORS[outcome], self.now)
 
-    @precondition(lambda self: self.under_way)
     @rule(machine=MACHINES, are_billed=st.booleans())
     def kill(self, machine: str, *, are_billed: bool) -> None:
         self.empty()
@@ -155,7 +153,6 @@ class Questions(RuleBasedStateMachine):
         for process in self.processes.values():
             process.limit_files(None)
 
-    @precondition(lambda self: self.bill)
     @rule(door=st.sampled_from(get_args(Door)))
     def ask_for_all(self, door: Door) -> None:
         """When all is well again, another process has every answer, and none is paid again."""

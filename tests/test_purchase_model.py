@@ -30,6 +30,7 @@ SPECS: list[dict[str, Any]] = [
 ]
 FILE_OUTCOMES: list[Outcome] = ["made and lost", "lost", "killed", "made and killed"]
 FILE_OUTCOMES += ["answer", "answer", "answer"]
+ENDED = ["succeeded", "failed", "cancelled"]
 
 
 class Purchases(RuleBasedStateMachine):
@@ -96,9 +97,9 @@ class Purchases(RuleBasedStateMachine):
         self.shop.show_all()
         shutil.rmtree(self.folder / machine, ignore_errors=True)
 
-    @rule(at=st.integers(0, 9), status=st.sampled_from(["succeeded", "failed", "cancelled"]))
+    @rule(at=st.integers(0, 9), status=st.sampled_from(ENDED))
     def end(self, at: int, status: str) -> None:
-        if at < len(self.shop.jobs):
+        if at < len(self.shop.jobs) and self.shop.jobs[at]["status"] not in ENDED:
             self.shop.jobs[at]["status"] = status
 
     @rule(at=st.integers(0, 9))

@@ -6,6 +6,8 @@ Each test fails when its rule is broken.
 import json
 import logging
 import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,37 @@ def test_without_its_journal_a_job_is_found_by_its_files_where_metadata_is_dropp
     assert shop.counts[POST_JOB] == 1
 
 
+@pytest.mark.parametrize("door", DOORS)
+def test_files_of_other_content_make_another_job_and_are_told_apart_on_every_page(
+    door: Door, training: TrainingFile, elsewhere: Path, tmp_path: Path
+) -> None:
+    shop = Shop(keeps_metadata=False, page_size=1)
+    other = write_training(8, tmp_path / "other.jsonl")
+    assert shop.create(door, other, epochs=2) == "ftjob-0"
+    assert shop.create(door, training, epochs=2, journal=elsewhere / "1.db") == "ftjob-1"
+    assert shop.create(door, training, epochs=2, journal=elsewhere / "2.db") == "ftjob-1"
+    assert shop.create(door, other, epochs=2, journal=elsewhere / "3.db") == "ftjob-0"
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_job_of_a_file_that_this_journal_knows_is_found_where_names_are_changed_too(
+    door: Door, training: TrainingFile, elsewhere: Path
+) -> None:
+    shop = Shop(keeps_metadata=False)
+    assert shop.create(door, shop.upload(training), epochs=2, journal=elsewhere) == "ftjob-0"
+    shop.files[0]["filename"] = "data.jsonl"
+    assert shop.create(door, training, epochs=2) == "ftjob-0"
+
+
+def test_what_was_noted_is_found_by_later_versions(training: TrainingFile, tmp_path: Path) -> None:
+    """The words for kinds stand in journals on disks."""
+    path = tmp_path / "journal.db"
+    Shop().create("sync", training, journal=path)
+    with closing(sqlite3.connect(path)) as database:
+        kinds = database.execute("SELECT kind, id FROM bought ORDER BY number").fetchall()
+    assert kinds == [("file", "file-0"), ("job", "ftjob-0")]
+
+
 def vars_of(training: TrainingFile) -> dict[str, Any]:
     return {name: getattr(training, name) for name in training.__dataclass_fields__}
 
@@ -100,6 +133,7 @@ def vars_of(training: TrainingFile) -> dict[str, Any]:
         {"user_provided_suffix": "two"},
         {"seed": 5},
         {"model": "other"},
+        {"model": "base-mini"},
         {"validation_file": "file-9"},
         {"status": "failed"},
         {"status": "cancelled"},
@@ -116,8 +150,18 @@ def test_a_job_of_the_same_files_that_differs_or_came_to_nothing_is_another(
 
 
 @pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize("shown", [{"hyperparameters": {"n_epochs": "2"}}, {"seed": "1"}, {}], ids=str)
-def test_a_number_that_a_service_shows_as_text_is_the_same_number(
+@pytest.mark.parametrize(
+    "shown",
+    [
+        {"hyperparameters": {"n_epochs": "2"}},
+        {"seed": "1"},
+        {"model": "base-2026-01-31"},
+        {"model": "base-20260131"},
+        {},
+    ],
+    ids=str,
+)
+def test_what_a_service_shows_in_its_own_way_is_the_same(
     door: Door, training: TrainingFile, shown: dict[str, Any], elsewhere: Path
 ) -> None:
     shop = Shop(keeps_metadata=False, shown=shown)
@@ -142,6 +186,61 @@ def test_a_job_that_is_unknown_once_is_asked_for_again(door: Door, training: Tra
     assert shop.create(door, training) == "ftjob-0"
     assert shop.naps == [2.0]
     assert shop.counts[POST_JOB] == 1
+
+
+@pytest.mark.parametrize("status", ["FAILED", "canceled", "Cancelled"])
+def test_a_job_that_came_to_nothing_in_whatever_word_is_bought_anew(
+    training: TrainingFile, status: str
+) -> None:
+    shop = Shop()
+    shop.create("sync", training)
+    shop.jobs[0]["status"] = status
+    assert shop.create("sync", training) == "ftjob-1"
+
+
+class Crossroads:
+    """Lets machines go on together: all send, then all look at the list."""
+
+    def __init__(self, shop: Shop, machines: int, *, oldest_first: bool) -> None:
+        self._answer, self._page = shop._answer, shop._page
+        self._shop, self._barrier, self._lock = (
+            shop,
+            threading.Barrier(machines, timeout=30),
+            threading.Lock(),
+        )
+        shop._answer = self.answer  # type: ignore[method-assign]
+        if oldest_first:
+            shop._page = lambda request, rows: self._page(request, rows[::-1])  # type: ignore[method-assign]
+
+    def answer(self, request: httpx2.Request) -> httpx2.Response:
+        if request.url.path.endswith("/jobs") and (request.method == "POST" or self._shop.jobs):
+            self._barrier.wait()
+        with self._lock:
+            response = self._answer(request)
+        if request.url.path.endswith("/jobs") and request.method == "GET" and self._shop.jobs:
+            self._barrier.wait()
+        return response
+
+
+@pytest.mark.parametrize("oldest_first", [False, True])
+@pytest.mark.parametrize("created", ["in one second", "one after the other", "nobody knows when"])
+@pytest.mark.parametrize("count", [2, 4])
+def test_machines_that_send_before_any_of_them_looks_keep_one_job(
+    count: int, created: str, training: TrainingFile, tmp_path: Path, *, oldest_first: bool
+) -> None:
+    shop = Shop(seconds_apart=0 if created == "in one second" else 1)
+    if created == "nobody knows when":
+        shop.shown = {"created_at": None}
+    Crossroads(shop, count, oldest_first=oldest_first)
+    with ThreadPoolExecutor(count) as machines:
+        asked = [
+            machines.submit(shop.create, "sync", training, journal=tmp_path / f"{number}.db")
+            for number in range(count)
+        ]
+        kept = {each.result(60) for each in asked}
+    (alive,) = [job["id"] for job in shop.jobs if job["status"] == "running"]
+    assert kept == {alive}
+    assert len(shop.jobs) == count
 
 
 @pytest.mark.parametrize("door", DOORS)

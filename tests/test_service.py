@@ -198,9 +198,47 @@ def test_an_answer_that_is_no_json_object_points_at_the_base_url(
     answer: httpx.Response,
     call: Callable[[openai.OpenAI], Any],
 ) -> None:
+    if answer is NO_JSON["a list"] and call in {CALLS["list"], CALLS["events"]}:
+        pytest.skip("is a list")
     service.route().mock(answer)
     with pytest.raises(ServiceUnavailable, match=r"service\.test/v1/ answered with something that is no"):
         call(client)
+
+
+LISTS: list[Any] = [
+    [{"id": "1"}],
+    {"data": [{"id": "1"}]},
+    {"jobs": [{"id": "1"}], "has_more": False},
+    {"items": [{"id": "1"}]},
+    {"object": "list", "data": {"data": [{"id": "1"}]}},
+]
+
+
+@pytest.mark.parametrize("answer", LISTS, ids=str)
+@pytest.mark.parametrize(
+    "request_", [requests.list_jobs(None), requests.list_files(None)], ids=["jobs", "files"]
+)
+def test_a_list_is_read_wherever_its_rows_are(
+    client: openai.OpenAI, service: respx.MockRouter, answer: Any, request_: requests.Request
+) -> None:
+    service.route().respond(json=answer)
+    assert requests.send(client, request_).answer["data"] == [{"id": "1"}]
+
+
+@pytest.mark.parametrize("answer", [{"data": []}, {"data": None}, [], {"jobs": []}], ids=str)
+def test_an_empty_list_is_one(client: openai.OpenAI, service: respx.MockRouter, answer: Any) -> None:
+    service.route().respond(json=answer)
+    assert requests.send(client, requests.list_jobs(None)).answer["data"] == []
+
+
+@pytest.mark.parametrize("answer", [{}, {"error": "overloaded"}, {"data": "text"}, {"id": "1"}], ids=str)
+def test_what_has_no_rows_is_no_empty_list(
+    client: openai.OpenAI, service: respx.MockRouter, answer: Any
+) -> None:
+    """Or something would be bought again that the list holds."""
+    service.route().respond(json=answer)
+    with pytest.raises(ServiceUnavailable, match="something that is no list"):
+        requests.send(client, requests.list_jobs(None))
 
 
 def test_a_service_that_cannot_be_reached_is_named_without_the_key(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from contextlib import contextmanager
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING
 from .errors import FileAccessError
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator, Sequence
 
 _PATIENCE = 30.0  # seconds to wait for another process that writes
@@ -21,6 +21,7 @@ _PAUSE = 0.01  # seconds between two tries
 def open_database(path: str | os.PathLike[str], migrations: Sequence[str]) -> sqlite3.Connection:
     """Open a database, made with its folders where there is none, and run the migrations that it lacks.
 
+    A new one can be read and written by its user only; one that is there keeps its rights.
     The connection commits each statement by itself; several belong together inside `transaction`. It belongs
     to this process: one that is forked from it opens its own.
 
@@ -34,7 +35,9 @@ def open_database(path: str | os.PathLike[str], migrations: Sequence[str]) -> sq
     """
     place = Path(path)
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # What SQLite makes beside it, such as its log, has the same rights.
+        os.close(os.open(place, os.O_RDWR | os.O_CREAT, 0o600))
         database = sqlite3.connect(place, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
         try:
             _prepare(database, place, migrations)
@@ -90,6 +93,7 @@ def _prepare(database: sqlite3.Connection, place: Path, migrations: Sequence[str
     _write_ahead(database)
     # What was recorded before a request must be there after a power cut too.
     database.execute("PRAGMA synchronous = FULL")
+    database.execute("PRAGMA fullfsync = ON")  # or macOS would only ask the disk
     if int(database.execute("PRAGMA user_version").fetchone()[0]) == len(migrations):
         return  # nothing to write: another program that writes need not be waited for
     with transaction(database):

@@ -31,14 +31,18 @@ Message = dict[str, str]
 Answer = dict[str, Any]
 """What a service sent, as JSON has it."""
 
+_ROWS = ("data", "items", "results", "jobs", "batches", "files", "events", "checkpoints")
+"""Where services have the rows of a list."""
+
 
 class Request(NamedTuple):
     """A question to a service."""
 
     call: Callable[[Any], Any]
     """Given a client, returns the raw response or, from an async client, something to await."""
-    wanted: Literal["object", "anything", "bytes", "completion"] = "object"
-    """What the answer must be: a JSON object; any JSON or nothing; a file's content; a chat completion."""
+    wanted: Literal["object", "list", "anything", "bytes", "completion"] = "object"
+    """What the answer must be: a JSON object; a list, whose rows are put under `data`; any JSON or nothing;
+    a file's content; a chat completion."""
 
 
 class Reply(NamedTuple):
@@ -87,13 +91,31 @@ def _read(client: Client, request: Request, raw: Any) -> Reply:
         answer = parse_json(content)
     except ValueError as error:
         raise not_json(client) from error
-    if request.wanted == "anything" and isinstance(answer, list):
+    if request.wanted == "list":
+        # What has no rows is no empty list: something would be bought again that the list holds.
+        answer = _find_rows(answer)
+        if answer is None:
+            raise ServiceUnavailable(f"{address_of(client)} answered with something that is no list")
+    elif request.wanted == "anything" and isinstance(answer, list):
         answer = {"data": answer}
     if not isinstance(answer, dict):
         raise not_json(client)
     if request.wanted == "completion" and "choices" not in answer:
         _refuse_error(client, answer)
     return Reply(answer, response.headers)
+
+
+def _find_rows(answer: Any) -> Answer | None:
+    """Put the rows of a list under `data`, wherever the service has them; None where there are none."""
+    if isinstance(answer, list):
+        return {"data": answer}
+    if not isinstance(answer, dict):
+        return None
+    for name in _ROWS:
+        if isinstance(answer.get(name), list | dict) and (found := _find_rows(answer[name])) is not None:
+            return answer | found
+    is_empty = any(answer.get(name, answer) is None for name in _ROWS)
+    return answer | {"data": []} if is_empty else None
 
 
 def _refuse_error(client: Client, answer: Answer) -> None:
@@ -164,7 +186,8 @@ def list_files(after: str | None) -> Request:
     """Ask for a page of the files for fine-tuning, newest first."""
     options = _from(after)
     return Request(
-        lambda client: client.files.with_raw_response.list(purpose="fine-tune", limit=1000, **options)
+        lambda client: client.files.with_raw_response.list(purpose="fine-tune", limit=1000, **options),
+        "list",
     )
 
 
@@ -224,6 +247,7 @@ def list_jobs(after: str | None, *, limit: int = 100, metadata: Mapping[str, str
     options = _from(after) | ({"metadata": dict(metadata)} if metadata else {})
     return Request(
         lambda client: client.fine_tuning.jobs.with_raw_response.list(limit=limit, **options),
+        "list",
     )
 
 
@@ -231,7 +255,8 @@ def list_events(job_id: str, after: str | None, *, limit: int = 100) -> Request:
     """Ask for a page of a job's events, in the service's order (newest first, as a rule)."""
     options = _from(after)
     return Request(
-        lambda client: client.fine_tuning.jobs.with_raw_response.list_events(job_id, limit=limit, **options)
+        lambda client: client.fine_tuning.jobs.with_raw_response.list_events(job_id, limit=limit, **options),
+        "list",
     )
 
 
@@ -241,7 +266,8 @@ def list_checkpoints(job_id: str, after: str | None) -> Request:
     return Request(
         lambda client: client.fine_tuning.jobs.checkpoints.with_raw_response.list(
             job_id, limit=100, **options
-        )
+        ),
+        "list",
     )
 
 
@@ -290,14 +316,14 @@ def cancel_batch(batch_id: str) -> Request:
 def list_batches(after: str | None) -> Request:
     """Ask for a page of batches, newest first; some services answer with a bare array."""
     options = _from(after)
-    return Request(lambda client: client.batches.with_raw_response.list(limit=100, **options), "anything")
+    return Request(lambda client: client.batches.with_raw_response.list(limit=100, **options), "list")
 
 
 def list_batch_files(after: str | None) -> Request:
     """Ask for a page of the files of requests, newest first; some services answer with a bare array."""
     options = _from(after)
     return Request(
-        lambda client: client.files.with_raw_response.list(purpose="batch", limit=1000, **options), "anything"
+        lambda client: client.files.with_raw_response.list(purpose="batch", limit=1000, **options), "list"
     )
 
 

@@ -20,11 +20,11 @@ from .._service.flow import Flow, Work, ask, poll, run
 from .._service.requests import cancel_batch, create_batch_file, get_file_content
 from ..errors import (
     AccessDenied,
-    InvalidItem,
     JobTimeout,
     NotFound,
     NotSupported,
     OverBudget,
+    PricerError,
     RequestRejected,
     ServiceError,
     ServiceUnavailable,
@@ -110,7 +110,8 @@ class _Results:
             return _FEW_LOOKS
         if record.done > self.lines or (self.keys and record.completed > self.answers):
             return _MOST_LOOKS
-        return _FEW_LOOKS if record.status == "completed" and not record.done else 0
+        is_unlikely = record.status == "completed" and not record.done
+        return _FEW_LOOKS if is_unlikely or not record.is_counted else 0
 
 
 class _HeldBack:
@@ -194,8 +195,9 @@ class BaseBatch:
             try:
                 item_id = id_of(item)
                 found.append(self._follow(item, item_id, place, pending))
-            except (InvalidItem, OverBudget, ServiceError) as error:
-                found.append(Prediction(item_id=item_id, price=None, error=str(error)))
+            except Exception as error:  # noqa: BLE001 - an item that cannot be asked about touches no other
+                said = str(error) if isinstance(error, PricerError) else f"{type(error).__name__}: {error}"
+                found.append(Prediction(item_id=item_id, price=None, error=said))
         return found, pending
 
     def _follow(
@@ -260,7 +262,7 @@ class BaseBatch:
     def _take_up(self, record: BatchRecord, keys: frozenset[str]) -> Flow[frozenset[str]]:
         """Wait for a batch that was found; return which of its questions need not be asked for."""
         is_over = record.has_ended and record.status != "completed"
-        if is_over and not (record.result_files or record.done):
+        if record.is_empty:
             return frozenset()
         batch = SentBatch(
             id=record.id,

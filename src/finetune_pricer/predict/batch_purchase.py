@@ -39,7 +39,7 @@ from ..errors import (
 from ..tune.queries import ask_file, next_files
 from ..tune.spec import TOKEN_KEY
 from .batch_file import read_keys
-from .batch_record import BatchRecord, ask_batch, ask_batch_twice
+from .batch_record import BatchRecord, ask_batch, ask_batch_twice, unwrap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -191,8 +191,7 @@ class BatchSearch:
                     return
                 if record.id in self._run or self._account.has_batch(record.id):
                     continue
-                is_empty = record.status in {"failed", "cancelled", "expired"} and not record.result_files
-                if not is_empty and record.input_file_id and (yield from self._is_ours(record, names)):
+                if not record.is_empty and record.input_file_id and (yield from self._is_ours(record, names)):
                     yield from self._read_and_note(record, record.input_file_id)
 
     def _is_ours(self, record: BatchRecord, names: _FileNames) -> Flow[bool]:
@@ -274,7 +273,7 @@ def _next_records(pages: Pages, provider: Provider) -> Flow[list[BatchRecord] | 
         return None
     if not rows:
         return None
-    return [BatchRecord.read(row, provider) for row in rows if row.get("id")]
+    return [BatchRecord.read(row, provider) for row in rows if unwrap(row).get("id")]
 
 
 def buy_batch(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._service.flow import Flow, ask, ask_twice
 from .._service.requests import get_batch
+from .._service.statuses import read_end, read_status
 from ..errors import RequestRejected, ServiceUnavailable
 
 if TYPE_CHECKING:
@@ -22,31 +23,16 @@ _log = logging.getLogger("finetune_pricer")
 
 _ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 _UNDER_WAY = frozenset({"validating", "queued", "pending", "running", "in_progress", "finalizing"})
-# Words of services and of fine-tuning jobs, and the protocol's word for each.
-_SYNONYMS = {
-    "succeeded": "completed",
-    "success": "completed",
-    "successful": "completed",
-    "complete": "completed",
-    "done": "completed",
-    "finished": "completed",
-    "ended": "completed",
-    "failure": "failed",
-    "error": "failed",
-    "errored": "failed",
-    "rejected": "failed",
-    "timeout": "expired",
-    "timed_out": "expired",
-    "timeout_exceeded": "expired",
-    "canceled": "cancelled",
-    "aborted": "cancelled",
-    "canceling": "cancelling",
-    "cancellation_requested": "cancelling",
-}
-_PREFIX = re.compile(r"^(?:job|batch)_(?:state|status)_")
 _TOO_MUCH = re.compile(
-    r"enqueued|token.?limit.?(?:exceeded|reached)|too.?many.?(?:tasks|batches)", re.IGNORECASE
+    r"enqueued|token.?limit.?(?:exceeded|reached)|too.?many.{0,30}(?:tasks|batches)"
+    r"|queue.{0,20}(?:full|limit)|batch(?:es)?.?limit.?(?:exceeded|reached)"
+    r"|(?:max\w*|limit).{0,40}(?:\bbatches|in.progress)",
+    re.IGNORECASE,
 )
+_COMPLETED = ("completed", "succeeded", "success", "successful", "done")
+_FAILED = ("failed", "errored", "error", "errors")
+_WORDS = ("message", "detail", "msg", "reason", "error", "errors", "data", "code")
+_PROBLEMS = ("errors", "error", "error_message", "failure_reason", "status_details", "message")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +49,8 @@ class BatchRecord:
     """How many of its questions are answered; 0 too where the service does not say."""
     failed: int = 0
     """How many were refused or ended in an error; likewise."""
+    is_counted: bool = False
+    """Whether the service says how many."""
     problem: RequestRejected | None = None
     """Why it failed."""
     metadata: Mapping[str, Any]
@@ -74,7 +62,7 @@ class BatchRecord:
         Raises:
             ServiceUnavailable: It lacks even an id.
         """
-        batch = _unwrap(answer)
+        batch = unwrap(answer)
         id_ = batch.get("id")
         if not isinstance(id_, str | int) or not str(id_):
             raise ServiceUnavailable(
@@ -83,6 +71,7 @@ class BatchRecord:
         status = _read_status(batch.get("status"), provider)
         counts = batch.get("request_counts")
         counts = counts if isinstance(counts, dict) else {}
+        completed, failed = (_find_count(counts, names) for names in (_COMPLETED, _FAILED))
         files = [batch.get(name) for name in ("output_file_id", "error_file_id")]
         metadata = batch.get("metadata")
         return cls(
@@ -90,8 +79,9 @@ class BatchRecord:
             status=status,
             input_file_id=str(batch["input_file_id"]) if batch.get("input_file_id") else None,
             result_files=tuple(dict.fromkeys(str(file) for file in files if file)),
-            completed=_read_count(counts.get("completed")),
-            failed=_read_count(counts.get("failed")),
+            completed=completed or 0,
+            failed=failed or 0,
+            is_counted=completed is not None,
             problem=_read_problem(str(id_), batch) if status == "failed" else None,
             metadata=metadata if isinstance(metadata, dict) else {},
         )
@@ -105,6 +95,13 @@ class BatchRecord:
     def has_ended(self) -> bool:
         """Whether nothing will happen to it any more. A word that we do not know means that it goes on."""
         return self.status in _ENDED
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it ended before its time, and surely without an answer."""
+        if self.result_files or self.done or self.status not in _ENDED - {"completed"}:
+            return False
+        return self.status == "failed" or self.is_counted
 
     @property
     def lacks_room(self) -> bool:
@@ -131,8 +128,8 @@ def ask_batch_twice(batch_id: str, provider: Provider) -> Flow[BatchRecord]:
     return ask_twice(lambda: ask_batch(get_batch(batch_id), provider))
 
 
-def _unwrap(answer: Answer) -> Answer:
-    # Some services put the batch into an envelope, beside a warning.
+def unwrap(answer: Answer) -> Answer:
+    """Return the batch of an answer: some services put it into an envelope, beside a warning."""
     if not answer.get("id"):
         for name in ("batch", "job", "data"):
             if isinstance(answer.get(name), dict):
@@ -142,18 +139,17 @@ def _unwrap(answer: Answer) -> Answer:
 
 
 def _read_status(raw: Any, provider: Provider) -> str:
-    known = {_normalize(theirs): ours for theirs, ours in provider.statuses.items()}
-    word = _normalize(raw)
-    word = _normalize(known.get(word, word))
-    status = _SYNONYMS.get(word, word)
+    status = read_status(raw, provider.statuses)
+    if status not in _UNDER_WAY:
+        status = read_end(status) or status
+    status = "completed" if status == "succeeded" else status
     if status not in _ENDED | _UNDER_WAY | {"cancelling"}:
         _log.info("a batch's status is %r, a word that we do not know; it counts as under way", raw)
     return status
 
 
-def _normalize(word: Any) -> str:
-    plain = re.sub(r"[\s-]+", "_", str(word or "").strip()).lower()
-    return _PREFIX.sub("", plain)
+def _find_count(counts: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
+    return next((_read_count(counts[name]) for name in names if counts.get(name) is not None), None)
 
 
 def _read_count(value: Any) -> int:
@@ -165,16 +161,25 @@ def _read_count(value: Any) -> int:
 
 def _read_problem(batch_id: str, batch: Answer) -> RequestRejected:
     """Return why a batch failed; services say so as a text, an object, or a list of these."""
-    found = batch.get("errors") or batch.get("error")
-    if isinstance(found, dict) and isinstance(found.get("data"), list):
-        found = found["data"]
-    if isinstance(found, list):
-        found = next((each for each in found if each), None)
-    words = found if isinstance(found, dict) else {"message": found}
-    message = words.get("message") or words.get("detail") or words.get("code") or "no reason given"
+    told = [words for name in _PROBLEMS if (words := _find_words(batch.get(name)))]
+    words = told[0] if told else {}
     code, param = words.get("code"), words.get("param")
     return RequestRejected(
-        f"batch {batch_id!r} was not accepted: {message}",
+        f"batch {batch_id!r} was not accepted: {words.get('message') or 'no reason given'}",
         code=None if code is None else str(code),
         param=None if param is None else str(param),
     )
+
+
+def _find_words(found: Any) -> dict[str, Any]:
+    """Return a reason's message, with its code and param where they stand beside it; empty where none is."""
+    if isinstance(found, list):
+        return next((words for each in found if (words := _find_words(each))), {})
+    if not isinstance(found, dict):
+        return {"message": str(found)} if found else {}
+    named = [found[name] for name in _WORDS if found.get(name)]
+    for each in named or list(found.values()):
+        if words := _find_words(each):
+            beside = {name: found[name] for name in ("code", "param") if found.get(name) is not None}
+            return beside | words
+    return {}

@@ -21,6 +21,7 @@ from .._service.requests import (
     list_jobs,
     note_process,
 )
+from .._service.statuses import read_status
 from ..errors import (
     DataError,
     JobCancelled,
@@ -94,7 +95,7 @@ class BaseJob:
 
     @property
     def _state(self) -> str:
-        return self.provider.statuses.get(self.status, self.status)
+        return read_status(self.status, self.provider.statuses)
 
     @property
     def is_final(self) -> bool:

@@ -209,8 +209,10 @@ class Account:
 
     def begin_batch(self, file_id: str, keys: Iterable[str]) -> NotedBatch:
         """Note, before the request, that a batch of these questions is asked for."""
+        noted = frozenset(keys)
         with self._usable(), transaction(self._database):
-            return self._insert_batch(file_id, None, keys)
+            entry = self._insert_batch(file_id, None, noted)
+        return NotedBatch(entry.token, file_id, None, entry.noted_at, noted)
 
     def complete_batch(self, token: str, id_: str) -> None:
         """Note, after the answer, the name of the batch that a request made."""
@@ -224,13 +226,13 @@ class Account:
                 (id_, self._service, BATCH, file_id),
             )
             if not found.rowcount:
-                self._insert_batch(file_id, id_, keys)
+                self._insert_batch(file_id, id_, frozenset(keys))
 
-    def _insert_batch(self, file_id: str, id_: str | None, keys: Iterable[str]) -> NotedBatch:
-        entry, noted = self._insert(BATCH, file_id, id_), frozenset(keys)
-        rows = ((entry.token, key) for key in noted)
+    def _insert_batch(self, file_id: str, id_: str | None, keys: frozenset[str]) -> Entry:
+        entry = self._insert(BATCH, file_id, id_)
+        rows = ((entry.token, key) for key in keys)
         self._database.executemany("INSERT INTO questions (token, key) VALUES (?, ?)", rows)
-        return NotedBatch(entry.token, file_id, id_, entry.noted_at, noted)
+        return entry
 
     def find_batches(self, keys: Collection[str]) -> list[NotedBatch]:
         """Return what was noted of batches that hold any of these questions, the newest first."""
@@ -241,9 +243,8 @@ class Account:
             query = f"SELECT token FROM questions WHERE key IN ({marks})"  # noqa: S608
             tokens.update(row["token"] for row in self._execute(query, part))
         rows = self._execute(
-            "SELECT token, what, id, noted_at, account FROM bought WHERE service = ? AND kind = ?"
-            " ORDER BY number DESC",
-            (self._service, BATCH),
+            "SELECT token, what, id, noted_at, account FROM bought WHERE service = ? ORDER BY number DESC",
+            (self._service,),
         )
         return [
             NotedBatch(token, file_id, id_, noted_at, self._find_questions(token), account == self._account)

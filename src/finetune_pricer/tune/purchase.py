@@ -40,6 +40,7 @@ from .._service.flow import (
     run,
 )
 from .._service.requests import act_on_job, create_job, delete_file, get_job, list_jobs
+from .._service.statuses import read_status
 from ..errors import (
     AccessDenied,
     FileAccessError,
@@ -230,7 +231,7 @@ def find_job(account: Account, spec: JobSpec) -> Flow[JobRecord]:
 
 
 def _came_to_nothing(job: JobRecord, spec: JobSpec) -> bool:
-    return spec.provider.statuses.get(job.status, job.status) in _CAME_TO_NOTHING
+    return read_status(job.status, spec.provider.statuses) in _CAME_TO_NOTHING
 
 
 def _send_job(spec: JobSpec, ids: _FileIds, entry: Entry) -> Flow[JobRecord]:
@@ -348,20 +349,19 @@ def _keep_oldest(account: Account, spec: JobSpec, job: JobRecord, began: float) 
 
 
 def _find_oldest(spec: JobSpec, job: JobRecord) -> Flow[JobRecord]:
-    jobs = [job]
+    jobs = {job.id: job}
     pages = Pages(_jobs_of(spec), most=_MOST_PAGES)
     try:
         while page := (yield from next_jobs(pages)):
-            jobs += [
-                each
-                for each in page
-                if each.id != job.id and spec.describes(each) and not _came_to_nothing(each, spec)
-            ]
+            jobs |= {
+                each.id: each for each in page if spec.describes(each) and not _came_to_nothing(each, spec)
+            }
     except ServiceError as error:
         _log.info("cannot see whether job %r was asked for elsewhere at the same time: %s", job.id, error)
-    # The list has the newest first: of the same second, or of no known time, the lower one is older.
-    is_dated = all(each.created_at is not None for each in jobs)
-    return min(reversed(jobs), key=lambda each: (each.created_at or 0) if is_dated else 0)
+    # Of the same second, or of no known time, the one with the lower name counts as older: whatever order a
+    # list has, and whichever jobs it lacks, no two machines take each other's.
+    is_dated = all(each.created_at is not None for each in jobs.values())
+    return min(jobs.values(), key=lambda each: ((each.created_at or 0) if is_dated else 0, each.id))
 
 
 class _FileIds(NamedTuple):

@@ -36,14 +36,21 @@ def next_jobs(pages: Pages) -> Flow[list[JobRecord]]:
     """Return the jobs of the next page; an empty list at the end."""
     from .records import JobRecord
 
-    return [JobRecord.read(row) for row in (yield from pages.read_next())]
+    while rows := (yield from pages.read_next()):
+        # A row without a name is no job that anybody could ask for.
+        if jobs := [JobRecord.read(row) for row in rows if row.get("id")]:
+            return jobs
+    return []
 
 
 def next_files(pages: Pages) -> Flow[list[UploadedFile]]:
     """Return the files of the next page; an empty list at the end."""
     from .records import UploadedFile
 
-    return [UploadedFile.read(row) for row in (yield from pages.read_next())]
+    while rows := (yield from pages.read_next()):
+        if files := [UploadedFile.read(row) for row in rows if row.get("id")]:
+            return files
+    return []
 
 
 def next_events(pages: Pages) -> Flow[list[JobEvent]]:

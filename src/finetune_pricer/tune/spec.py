@@ -79,8 +79,7 @@ class JobSpec:
             )
         if not model:
             raise DataError("model is empty; name a base model that the service can tune")
-        if seed is not None and (isinstance(seed, bool) or not 0 <= seed < 2**31):
-            raise DataError(f"seed must be from 0 to {2**31 - 1}, not {seed!r}")
+        seed = _check_seed(seed)
         _check_suffix(suffix, provider)
         given = {
             "epochs": _check_whole("epochs", epochs),
@@ -163,7 +162,7 @@ class JobSpec:
             training_ids: The service's names for files of this training file's content.
             validation_ids: The same for the validation file; empty where there is none.
         """
-        if SPEC_KEY in job.metadata or job.model != self.model:
+        if SPEC_KEY in job.metadata or not _is_model(job.model, self.model):
             return False
         if job.training_file not in training_ids:
             return False
@@ -201,6 +200,14 @@ def _is_same(a: Any, b: Any) -> bool:
         return bool(a == b)
 
 
+def _is_model(shown: str | None, model: str) -> bool:
+    # Services show the dated version that a name stands for.
+    return (
+        shown == model
+        or re.fullmatch(rf"{re.escape(model)}-\d{{4}}-?\d{{2}}-?\d{{2}}", shown or "") is not None
+    )
+
+
 def _normalise(value: Any) -> Any:
     """Return the same, with each whole number as an integer."""
     if isinstance(value, dict):
@@ -236,6 +243,15 @@ def _check_whole(name: str, value: Whole | None) -> Whole | None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise DataError(f"{name} must be at least 1 or 'auto', not {value!r}")
     return value
+
+
+def _check_seed(seed: int | None) -> int | None:
+    if seed is None:
+        return None
+    is_number = isinstance(seed, int | float) and not isinstance(seed, bool)
+    if not is_number or not 0 <= seed < 2**31 or seed != int(seed):
+        raise DataError(f"seed must be a whole number from 0 to {2**31 - 1}, not {seed!r}")
+    return int(seed)
 
 
 def _check_factor(value: Factor | None) -> Factor | None:
