@@ -9,10 +9,11 @@ from .pricing import TokenPricing
 
 if TYPE_CHECKING:
     from .known import PROVIDERS
-    from .provider import Provider, Retirement, Serving, Setting
+    from .provider import Doubt, Provider, Retirement, Serving, Setting
 
 __all__ = [
     "PROVIDERS",
+    "Doubt",
     "Provider",
     "Retirement",
     "Serving",
@@ -24,5 +25,6 @@ __all__ = [
 
 __getattr__ = resolve_late(
     __name__,
-    {"PROVIDERS": "known"} | dict.fromkeys(("Provider", "Retirement", "Serving", "Setting"), "provider"),
+    {"PROVIDERS": "known"}
+    | dict.fromkeys(("Doubt", "Provider", "Retirement", "Serving", "Setting"), "provider"),
 )

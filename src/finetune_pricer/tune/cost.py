@@ -155,8 +155,7 @@ def require_within_budget(estimate: CostEstimate, budget: float) -> None:
         OverBudget: It costs more, or may; the message and `over` say by how much.
         DataError: The budget is no amount, or the price of training is not known.
     """
-    if not budget >= 0:
-        raise DataError(f"budget must be a number of dollars of at least 0, not {budget!r}")
+    require_amount(budget)
     cost = estimate.training_at_most
     if estimate.training is None or cost is None:
         where = f" at {estimate.provider!r}" if estimate.provider else ""
@@ -167,18 +166,36 @@ def require_within_budget(estimate: CostEstimate, budget: float) -> None:
             "budget="
         )
     if cost > budget:
-        costs = f"costs {format_dollars(cost)}"
+        about = ""
         if not estimate.tokens.exact:
-            costs = (
+            about = (
                 f"costs about {format_dollars(estimate.training)} and, since its tokens cannot be counted "
-                f"exactly here, at most {format_dollars(cost)}"
+                "exactly here, at most "
             )
         raise OverBudget(
-            f"training {estimate.model!r} {costs}, {format_dollars(cost - budget)} over the budget of "
-            f"{format_dollars(budget)}; use fewer examples or epochs, or raise the budget",
+            f"training {estimate.model!r} {explain_over_budget(cost, budget, about or 'costs ')}; use fewer "
+            "examples or epochs, or raise the budget",
             cost=cost,
             budget=budget,
         )
+
+
+def require_amount(budget: float) -> None:
+    """Make sure that a budget is an amount.
+
+    Raises:
+        DataError: It is not.
+    """
+    if not budget >= 0:
+        raise DataError(f"budget must be a number of dollars of at least 0, not {budget!r}")
+
+
+def explain_over_budget(cost: float, budget: float, costs: str = "costs ") -> str:
+    """Return in words by how much a cost in dollars is over a budget."""
+    return (
+        f"{costs}{format_dollars(cost)}, {format_dollars(cost - budget)} over the budget of "
+        f"{format_dollars(budget)}"
+    )
 
 
 def _count(training: Training, model: str) -> TokenCount:

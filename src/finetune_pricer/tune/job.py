@@ -90,7 +90,8 @@ class FineTuneJob(BaseJob):
             learning_rate_multiplier: Factor on the service's learning rate, above 0.
             seed: For the same result with the same request, as far as the service can.
             suffix: Becomes part of the tuned model's name.
-            budget: Dollars that training may cost; it needs `epochs`, and a service whose price is known.
+            budget: Dollars that training may cost; it needs `epochs`, and a service whose price is known; or
+                one that says itself what a job would cost, once the files are there.
             method: Only `"supervised"`.
             provider: What is known of the service: a name, or a `Provider`; by default it is recognised by
                 its address, or by `connect` having made the client.
@@ -103,7 +104,7 @@ class FineTuneJob(BaseJob):
         Raises:
             DataError: A setting is out of the service's range, or there is a budget and no way to work out
                 the cost; nothing was uploaded.
-            OverBudget: Training costs more than the budget; nothing was uploaded.
+            OverBudget: Training costs more than the budget; nothing was uploaded, or it was removed again.
             TrainingFileError: A file has changed since it was written, or the service cannot use it.
             ModelRetired: The model is shut down; nothing was uploaded.
             ModelNotFound: The service has no such model; nothing was uploaded.

@@ -11,7 +11,8 @@ A purchase, from top to bottom:
 5. Where there is none, but an entry is still open, the purchase stops: the user decides, by `again=True`.
 6. The preflight checks everything that can be checked before money or data leave.
 7. The files are sent, each by steps 2, 3 and 8 of its own. A file costs nothing: an upload that cannot be
-   found is repeated.
+   found is repeated. Where there is a budget, a service that says what a job would cost is asked now, since
+   it wants to know the files.
 8. The request is noted in the journal, sent once, and completed in the journal. Where its answer is lost, the
    service is searched, and the purchase stops where nothing is found. It is sent again only where it is sure
    that nothing arrived, or to a service that is known to honour the idempotency key.
@@ -42,8 +43,10 @@ from .._service.flow import (
 from .._service.requests import act_on_job, create_job, delete_file, get_job, list_jobs
 from ..errors import (
     AccessDenied,
+    DataError,
     FileAccessError,
     NotFound,
+    OverBudget,
     PricerError,
     RequestRejected,
     ServiceError,
@@ -53,7 +56,7 @@ from ..errors import (
 from ..prepare.jsonl import TrainingFile
 from ..providers.lookup import provider_of
 from .journal import Journal
-from .preflight import name_alternatives, preflight
+from .preflight import check_estimate, name_alternatives, name_model, preflight
 from .queries import ask_job, next_jobs
 from .spec import SPEC_KEY, TOKEN_KEY
 from .upload import (
@@ -68,7 +71,7 @@ from .upload import (
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from openai import OpenAI
 
@@ -130,6 +133,7 @@ def buy_job(
     """Return the job of this spec: the one that exists, unless `again`, else a new one."""
     for file in dict.fromkeys(spec.local_files):
         yield Work(file.verify)
+    spec = yield from name_model(spec)
     with (yield from account.lock(_JOB, spec.hash)):
         still_open, existing = yield from _find_existing_job(account, spec, again=again)
         if existing is not None:
@@ -140,27 +144,31 @@ def buy_job(
         if still_open and not again:
             raise _explain_open(still_open[0])
         yield from preflight(spec, force=force, budget=budget)
-        job = yield from _buy_new_job(account, spec, again=again)
+        job = yield from _buy_new_job(account, spec, again=again, budget=budget)
         for entry in still_open:
             yield Work(partial(account.forget, entry))  # the user asked for another in its place
         return job
 
 
-def _buy_new_job(account: Account, spec: JobSpec, *, again: bool) -> Flow[JobRecord]:
+def _buy_new_job(account: Account, spec: JobSpec, *, again: bool, budget: float | None) -> Flow[JobRecord]:
     files = list[BoughtFile]()
     for file in spec.local_files:
         files += [(yield from buy_file(account, FileCopy(file, spec.provider)))]
     ids = _FileIds.of(spec, {bought.sha256: bought.file.id for bought in files})
     send, find = partial(_send_job, spec, ids), partial(_find_lost_job, account, spec)
+    if budget is not None:
+        try:
+            yield from check_estimate(spec, spec.describe(ids.training, ids.validation), budget)
+        except (OverBudget, DataError):
+            yield from _remove_new_files(account, files)
+            raise
     began = time.monotonic()
     try:
         job = yield from send_once(
             account, _JOB, spec.hash, send=send, find=find, may_repeat=spec.provider.idempotency
         )
     except TrainingNotAvailable as error:
-        for bought in files:
-            if bought.is_new:
-                yield from _remove_file(account, bought.file)
+        yield from _remove_new_files(account, files)
         raise _explain_not_available(error, spec.provider) from error
     if again:
         return job
@@ -216,6 +224,7 @@ def find_job(account: Account, spec: JobSpec) -> Flow[JobRecord]:
     Raises:
         NotFound: There is none.
     """
+    spec = yield from name_model(spec)
     for entry in (yield Work(partial(account.find_all, _JOB, spec.hash))):
         if entry.is_open:
             job = yield from _find_lost_job(account, spec, entry)
@@ -419,12 +428,13 @@ def _find_existing_file(
     return None
 
 
-def _remove_file(account: Account, file: UploadedFile) -> Flow[None]:
-    try:
-        yield from ask(delete_file(file.id))
-    except ServiceError as error:
-        _log.warning("file %r could not be removed from the service: %s", file.id, error)
-    account.forget_id(file.id)
+def _remove_new_files(account: Account, files: Iterable[BoughtFile]) -> Flow[None]:
+    for id_ in [bought.file.id for bought in files if bought.is_new]:
+        try:
+            yield from ask(delete_file(id_))
+        except ServiceError as error:
+            _log.warning("file %r could not be removed from the service: %s", id_, error)
+        account.forget_id(id_)
 
 
 def _explain_not_available(error: TrainingNotAvailable, provider: Provider) -> TrainingNotAvailable:

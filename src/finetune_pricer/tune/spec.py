@@ -42,6 +42,8 @@ class JobSpec:
     seed: int | None
     suffix: str | None
     provider: Provider
+    model_id: str | None = None
+    """The service's own id of the model, where jobs name it so."""
 
     @classmethod
     def make(
@@ -121,7 +123,7 @@ class JobSpec:
         self, training_id: str, validation_id: str | None, token: str
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the request's body: the fields that the openai client has names for, and the rest."""
-        body: dict[str, Any] = {"training_file": training_id, "model": self.model}
+        body: dict[str, Any] = {"training_file": training_id, "model": self.model_id or self.model}
         extra = dict(self.provider.extra_body)
         method = {"type": "supervised", "supervised": {"hyperparameters": dict(self.hyperparameters)}}
         match self.provider.hyperparameters:
@@ -135,6 +137,12 @@ class JobSpec:
         body |= {name: value for name, value in optional.items() if value is not None}
         body["metadata"] = {SPEC_KEY: self.hash, TOKEN_KEY: token}
         return body, extra
+
+    def describe(self, training_id: str, validation_id: str | None) -> dict[str, Any]:
+        """Return the whole request's body but for its metadata: what the service is to say the cost of."""
+        body, extra = self.request(training_id, validation_id, token="")
+        del body["metadata"]
+        return body | extra
 
     @property
     def files(self) -> tuple[TrainingFile | UploadedFile, ...]:
@@ -163,7 +171,7 @@ class JobSpec:
             training_ids: The service's names for files of this training file's content.
             validation_ids: The same for the validation file; empty where there is none.
         """
-        if SPEC_KEY in job.metadata or job.model != self.model:
+        if SPEC_KEY in job.metadata or job.model not in {self.model, self.model_id or self.model}:
             return False
         if job.training_file not in training_ids:
             return False
