@@ -338,6 +338,11 @@ _CRUSOE: dict[str, Any] = {
             "source": "https://docs.crusoecloud.com/serverless-fine-tuning/fine-tune-a-model",
         },
         {
+            "about": "By which request weights are downloaded: an example of July 2026 gets an adapter as a ZIP.",
+            "as_of": _READ,
+            "source": "https://docs.crusoecloud.com/serverless-fine-tuning/how-it-works",
+        },
+        {
             "about": "Whether a LoRA that is loaded costs anything while nobody asks.",
             "as_of": _READ,
             "source": "https://www.crusoe.ai/cloud/pricing",

@@ -42,16 +42,21 @@ from .job_metrics import (
     read_metrics_answer,
     read_metrics_file,
 )
+from .old_job import fetch_spec
 from .queries import ask_checkpoints, ask_job, next_events, next_jobs
+from .weights import download_weights
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from .._service.error_mapping import Client
     from .._service.requests import Request
     from ..providers.provider import Provider
     from .deployment import Deployment
     from .records import JobCheckpoint, JobEvent, JobProblem, JobRecord
+    from .spec import JobSpec
 
     Show = Callable[[JobRecord, JobMetric | None], None]
 
@@ -209,6 +214,14 @@ class BaseJob:
 
     def _undeploy_flow(self, name: str | None) -> Flow[None]:
         return undeploy(self.record, self.provider, name=name)
+
+    def _fetch_spec_flow(self, folder: str | os.PathLike[str]) -> Flow[JobSpec]:
+        return fetch_spec(self.record, self.provider, folder)
+
+    def _download_flow(
+        self, path: str | os.PathLike[str], checkpoint: JobCheckpoint | None
+    ) -> Flow[list[Path]]:
+        return download_weights(self.record, self.provider, path, checkpoint)
 
     def _act_flow(self, action: Literal["cancel", "pause", "resume"]) -> Flow[JobRecord]:
         if action != "cancel" and not self.provider.pause:

@@ -37,8 +37,8 @@ class JobSpec:
     model: str
     hyperparameters: Mapping[str, Any]
     """Under the service's names, in its units."""
-    epochs: Whole | None
-    """As it was asked for, whatever the service calls it."""
+    settings: Mapping[str, Any]
+    """`epochs`, `batch_size` and `learning_rate_multiplier` as they were asked for; None is not at all."""
     seed: int | None
     suffix: str | None
     provider: Provider
@@ -94,11 +94,31 @@ class JobSpec:
             validation=validation,
             model=model,
             hyperparameters={**provider.always, **_name_as_service(given, provider)},
-            epochs=epochs,
+            settings=given,
             seed=seed if provider.seed else None,
             suffix=suffix,
             provider=provider,
         )
+
+    @property
+    def epochs(self) -> Whole | None:
+        """Passes over the examples, as they were asked for, whatever the service calls them."""
+        epochs: Whole | None = self.settings["epochs"]
+        return epochs
+
+    @property
+    def portable(self) -> dict[str, Any]:
+        """What means the same at any service, as `FineTuneJob.create` takes it beside file and model.
+
+        The batch size and the learning rate are left out: each service counts them in its own way.
+        """
+        kept = {
+            "validation": self.validation,
+            "epochs": self.epochs,
+            "seed": self.seed,
+            "suffix": self.suffix,
+        }
+        return {name: value for name, value in kept.items() if value not in (None, "auto")}
 
     @property
     def hash(self) -> str:
@@ -180,7 +200,7 @@ class JobSpec:
                 return False
         elif job.validation_file not in validation_ids:
             return False
-        shown = job.hyperparameters or _nested_hyperparameters(job.model_extra or {})
+        shown = job.hyperparameters or read_nested_hyperparameters(job.model_extra or {})
         pairs = [
             (self.seed, job.seed),
             (self.suffix, (job.model_extra or {}).get("user_provided_suffix")),
@@ -189,7 +209,8 @@ class JobSpec:
         return all(_is_same(a, b) for a, b in pairs if _is_set(a) and _is_set(b))
 
 
-def _nested_hyperparameters(extra: Mapping[str, Any]) -> dict[str, Any]:
+def read_nested_hyperparameters(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that stand in a job's `method`; an empty dictionary where there are none."""
     found: Any = extra
     for name in ("method", "supervised", "hyperparameters"):
         found = found.get(name) if isinstance(found, dict) else None
