@@ -61,6 +61,8 @@ def rows_of(providers: Mapping[str, Provider], pricings: Iterable[TokenPricing])
         yield Row.of(f"{name}", provider)
         if provider.serving.how != "at_once":
             yield Row.of(f"{name}, serving", provider.serving)
+        if provider.recommended is not None:
+            yield Row.of(f"{name}, recommended settings", provider.recommended)
         for ends in provider.retirements:
             yield Row.of(f"{name}, end of {', '.join(ends.models)}", ends)
         for doubt in provider.doubts:

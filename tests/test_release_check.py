@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune_pricer.providers import PROVIDERS
+from finetune_pricer.providers import PROVIDERS, Provider
 from finetune_pricer.providers.pricing import TOKEN_PRICINGS
 from release_check import LONGEST, OURS, Row, judge, main, rows_of
 
@@ -53,8 +53,12 @@ def test_no_profile_and_no_price_but_our_own_is_left_out() -> None:
     priced = {row.provider for row in TOKEN_PRICINGS}
     assert services == ({*PROVIDERS} | priced) - {OURS}
     dated = [*(p for p in PROVIDERS.values() if p.name != OURS)]
-    facts = sum(1 + len(p.retirements) + len(p.doubts) + (p.serving.how != "at_once") for p in dated)
+    facts = sum(1 + len(p.retirements) + len(p.doubts) + _more(p) for p in dated)
     assert len(ROWS) == facts + sum(row.provider != OURS for row in TOKEN_PRICINGS)
+
+
+def _more(provider: Provider) -> int:
+    return (provider.serving.how != "at_once") + (provider.recommended is not None)
 
 
 def test_one_word_of_make_runs_it() -> None:

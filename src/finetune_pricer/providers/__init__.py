@@ -9,12 +9,13 @@ from .pricing import TokenPricing
 
 if TYPE_CHECKING:
     from .known import PROVIDERS
-    from .provider import Doubt, Provider, Retirement, Serving, Setting
+    from .provider import Doubt, Provider, Recommendation, Retirement, Serving, Setting
 
 __all__ = [
     "PROVIDERS",
     "Doubt",
     "Provider",
+    "Recommendation",
     "Retirement",
     "Serving",
     "Setting",
@@ -26,5 +27,5 @@ __all__ = [
 __getattr__ = resolve_late(
     __name__,
     {"PROVIDERS": "known"}
-    | dict.fromkeys(("Doubt", "Provider", "Retirement", "Serving", "Setting"), "provider"),
+    | dict.fromkeys(("Doubt", "Provider", "Recommendation", "Retirement", "Serving", "Setting"), "provider"),
 )

@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict
 
 from ..errors import DataError
 
+SETTINGS = ("epochs", "batch_size", "learning_rate_multiplier")
+"""The settings that every service has, by our names."""
+
 
 class _Fact(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -90,6 +93,26 @@ class Doubt(_DatedFact):
     """What is in doubt, in a sentence."""
 
 
+class Recommendation(_DatedFact):
+    """Settings that suit short examples, such as those of prices, better than the service's own."""
+
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate_multiplier: float | None = None
+    why: str
+    """What the service's own settings would come to."""
+    most_tokens: float = 1_000
+    """How long an example may be on average; for longer ones the service's own settings stand."""
+    only_with: Mapping[str, Any] = {}
+    """Hyperparameters that must be among those that are always sent, such as a LoRA switched on."""
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """What is recommended, under our names."""
+        values = {name: getattr(self, name) for name in SETTINGS}
+        return {name: value for name, value in values.items() if value is not None}
+
+
 class Serving(_DatedFact):
     """How a tuned model comes to answer, and what that costs."""
 
@@ -146,6 +169,10 @@ class Provider(_DatedFact):
     """What a learning rate means there."""
     always: Mapping[str, Any] = {}
     """Hyperparameters that are always sent."""
+    recommended: Recommendation | None = None
+    """Settings that a job gets where its user names none; None leaves all to the service."""
+    recommended_before: tuple[Recommendation, ...] = ()
+    """What was recommended earlier: a job that was bought with it is still the one of its call."""
     lora: Mapping[str, Setting] = {}
     """How `rank`, `alpha` and `dropout` of a LoRA are called; empty where they cannot be chosen."""
     extra_body: Mapping[str, Any] = {}
@@ -243,6 +270,16 @@ class Provider(_DatedFact):
         length = self.context_length.check("the context length", tokens, at=f"at {self.name!r}")
         always = {**self.always, self.context_length.name: length}
         return self.model_copy(update={"always": always, "max_example_tokens": tokens})
+
+    def recommend(self, mean_tokens: float | None) -> Recommendation | None:
+        """Return what is recommended for examples of a mean length in tokens; None of it is not known."""
+        found = self.recommended
+        return found if found is not None and self.can_be_used(found, mean_tokens) else None
+
+    def can_be_used(self, recommendation: Recommendation, mean_tokens: float | None) -> bool:
+        """Whether a recommendation is for such examples, and for what is always sent."""
+        is_sent = all(self.always.get(name) == value for name, value in recommendation.only_with.items())
+        return is_sent and (mean_tokens is None or mean_tokens <= recommendation.most_tokens)
 
     def retirement(self, model: str) -> Retirement | None:
         """Return what is known of a base model's end; a tuned model's end is its base's."""

@@ -60,9 +60,9 @@ class FineTuneJob(BaseJob):
         *,
         model: str,
         validation: TrainingFile | UploadedFile | None = None,
-        epochs: Whole | None = None,
-        batch_size: Whole | None = None,
-        learning_rate_multiplier: Factor | None = None,
+        epochs: Whole | None = "recommended",
+        batch_size: Whole | None = "recommended",
+        learning_rate_multiplier: Factor | None = "recommended",
         seed: int | None = None,
         suffix: str | None = None,
         budget: float | None = None,
@@ -86,7 +86,9 @@ class FineTuneJob(BaseJob):
             training: What `JsonlWriter.write` or `upload` returned.
             model: The base model. There is no default: services retire models, and prices differ.
             validation: Examples whose loss is measured meanwhile.
-            epochs: Passes over the examples, at least 1.
+            epochs: Passes over the examples, at least 1. This and the next two are, where you name none, what
+                the service's profile recommends for short examples, if anything, and the log says so at INFO;
+                None or `"auto"` leaves them to the service.
             batch_size: Examples per step, at least 1.
             learning_rate_multiplier: Factor on the service's learning rate, above 0.
             seed: For the same result with the same request, as far as the service can.
@@ -151,9 +153,9 @@ class FineTuneJob(BaseJob):
         *,
         model: str,
         validation: TrainingFile | UploadedFile | None = None,
-        epochs: Whole | None = None,
-        batch_size: Whole | None = None,
-        learning_rate_multiplier: Factor | None = None,
+        epochs: Whole | None = "recommended",
+        batch_size: Whole | None = "recommended",
+        learning_rate_multiplier: Factor | None = "recommended",
         seed: int | None = None,
         suffix: str | None = None,
         method: str = "supervised",

@@ -70,14 +70,12 @@ def _write_training_file(content: bytes, path: Path, provider: Provider) -> Trai
 
 
 def read_settings(job: JobRecord, provider: Provider) -> dict[str, Any]:
-    """Return a job's settings under our names, as far as the service shows them and they can be read."""
+    """Return a job's settings under our names; None is one that the service does not show readably."""
     extra = job.model_extra or {}
     shown = job.hyperparameters or read_nested_hyperparameters(extra)
     found: dict[str, Any] = {}
     for ours, setting in provider.settings.items():
-        value = _read_setting(ours, setting, shown.get(setting.name))
-        if value is not None:
-            found[ours] = value
+        found[ours] = _read_setting(ours, setting, shown.get(setting.name))
     if job.seed is not None and 0 <= job.seed <= _LARGEST_SEED:
         found["seed"] = job.seed
     suffix = extra.get("user_provided_suffix") or extra.get("suffix")

@@ -55,6 +55,7 @@ def preflight(spec: JobSpec, *, force: bool, budget: float | None = None) -> Flo
     check_count(spec.training, spec.provider)
     if budget is not None:
         yield Work(lambda: check_budget(spec, budget))
+    _say_what_is_recommended(spec)
     if not force:
         yield from _require_tunable(spec)
     today = datetime.now(UTC).date()
@@ -96,6 +97,21 @@ def check_budget(spec: JobSpec, budget: float) -> None:
         provider=spec.provider.name,
     )
     require_within_budget(estimate, budget)
+
+
+def _say_what_is_recommended(spec: JobSpec) -> None:
+    """Log the settings that nobody named, before anything is sent."""
+    why = spec.recommendation
+    if why is not None and spec.recommended:
+        _log.info(
+            "settings that you did not name are those recommended for short examples at %r: %s; None leaves "
+            "one to the service. Why: %s (%s, read on %s)",
+            spec.provider.name,
+            ", ".join(f"{name}={value:g}" for name, value in spec.recommended.items()),
+            why.why,
+            why.source,
+            why.confirmed_on or why.as_of,
+        )
 
 
 def _is_countable(spec: JobSpec) -> bool:

@@ -6,6 +6,8 @@ A purchase, from top to bottom:
 2. A lock keeps other processes that ask for the same job waiting until it is settled.
 3. The journal may hold open entries: requests whose answers were lost. The service is searched for what they
    made. An open entry is never struck out because time has passed.
+   Where a call leaves settings to the recommendation of the profile, 2 to 4 look for what the same call asked
+   for before that was recommended, too.
 4. A job of the same spec is returned where there is one: by the journal, else by its metadata at the service,
    else, at a service that drops metadata, by its files and settings.
 5. Where there is none, but an entry is still open, the purchase stops: the user decides, by `again=True`.
@@ -25,7 +27,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
@@ -71,7 +73,7 @@ from .upload import (
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from openai import OpenAI
 
@@ -134,12 +136,12 @@ def buy_job(
     for file in dict.fromkeys(spec.local_files):
         yield Work(file.verify)
     spec = yield from name_model(spec)
-    with (yield from account.lock(_JOB, spec.hash)):
-        still_open, existing = yield from _find_existing_job(account, spec, again=again)
+    same = (spec, *spec.earlier)
+    with ExitStack() as locks:
+        for key in sorted(each.hash for each in same):
+            locks.enter_context((yield from account.lock(_JOB, key)))
+        still_open, existing = yield from _find_any_existing_job(account, same, again=again)
         if existing is not None:
-            _log.info(
-                "job %r of the same spec exists (%s); again=True buys another", existing.id, existing.status
-            )
             return existing
         if still_open and not again:
             raise _explain_open(still_open[0])
@@ -173,6 +175,34 @@ def _buy_new_job(account: Account, spec: JobSpec, *, again: bool, budget: float 
     if again:
         return job
     return (yield from _keep_oldest(account, spec, job, began))
+
+
+def _find_any_existing_job(
+    account: Account, same: Sequence[JobSpec], *, again: bool
+) -> Flow[tuple[list[Entry], JobRecord | None]]:
+    """Do as `_find_existing_job` does for what a call asks for, and for what it asked for earlier."""
+    still_open = list["Entry"]()
+    for spec in same:
+        entries, job = yield from _find_existing_job(account, spec, again=again)
+        still_open += entries
+        if job is not None:
+            _say_that_it_exists(job, same[0], is_earlier=spec is not same[0])
+            return still_open, job
+    return still_open, None
+
+
+def _say_that_it_exists(job: JobRecord, spec: JobSpec, *, is_earlier: bool) -> None:
+    if not is_earlier:
+        _log.info("job %r of the same spec exists (%s); again=True buys another", job.id, job.status)
+        return
+    settings = [f"{name}={value:g}" for name, value in spec.recommended.items()] or ["the service's own"]
+    _log.warning(
+        "job %r (%s) was bought with other settings than those that this call takes by itself today (%s), "
+        "and is given back, so that nothing is bought twice; again=True buys one with them",
+        job.id,
+        job.status,
+        ", ".join(settings),
+    )
 
 
 def _find_existing_job(
@@ -225,17 +255,18 @@ def find_job(account: Account, spec: JobSpec) -> Flow[JobRecord]:
         NotFound: There is none.
     """
     spec = yield from name_model(spec)
-    for entry in (yield Work(partial(account.find_all, _JOB, spec.hash))):
-        if entry.is_open:
-            job = yield from _find_lost_job(account, spec, entry)
-        else:
-            job = yield from _ask_noted_job(entry)
+    for same in (spec, *spec.earlier):
+        for entry in (yield Work(partial(account.find_all, _JOB, same.hash))):
+            if entry.is_open:
+                job = yield from _find_lost_job(account, same, entry)
+            else:
+                job = yield from _ask_noted_job(entry)
+            if job is not None:
+                return job
+        job = yield from _find_elsewhere(account, same, lambda _: True)
         if job is not None:
             return job
-    job = yield from _find_elsewhere(account, spec, lambda _: True)
-    if job is None:
-        raise NotFound("the service has no job of this spec; FineTuneJob.create makes one")
-    return job
+    raise NotFound("the service has no job of this spec; FineTuneJob.create makes one")
 
 
 def _came_to_nothing(job: JobRecord, spec: JobSpec) -> bool:

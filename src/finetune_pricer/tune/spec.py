@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DataError, NotSupported
@@ -14,13 +14,13 @@ from ..prepare.jsonl import TrainingFile
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from ..providers.provider import Provider
+    from ..providers.provider import Provider, Recommendation
     from .records import JobRecord, UploadedFile
 
-Whole = int | Literal["auto"]
-"""A whole number, or what the service chooses."""
-Factor = float | Literal["auto"]
-"""A number, or what the service chooses."""
+Whole = int | Literal["auto", "recommended"]
+"""A whole number, what the service chooses, or what its profile recommends."""
+Factor = float | Literal["auto", "recommended"]
+"""A number, what the service chooses, or what its profile recommends."""
 
 SPEC_KEY = "finetune_pricer_spec"
 """Under this key a job's metadata holds the hash of its spec."""
@@ -38,7 +38,11 @@ class JobSpec:
     hyperparameters: Mapping[str, Any]
     """Under the service's names, in its units."""
     settings: Mapping[str, Any]
-    """`epochs`, `batch_size` and `learning_rate_multiplier` as they were asked for; None is not at all."""
+    """`epochs`, `batch_size` and `learning_rate_multiplier` as they are asked for; None is not at all."""
+    asked: Mapping[str, Any]
+    """The same as the user named them: `"recommended"` is what nobody named."""
+    recommendation: Recommendation | None
+    """What the profile recommends for such a file."""
     seed: int | None
     suffix: str | None
     provider: Provider
@@ -52,9 +56,9 @@ class JobSpec:
         validation: TrainingFile | UploadedFile | None = None,
         *,
         model: str,
-        epochs: Whole | None = None,
-        batch_size: Whole | None = None,
-        learning_rate_multiplier: Factor | None = None,
+        epochs: Whole | None = "recommended",
+        batch_size: Whole | None = "recommended",
+        learning_rate_multiplier: Factor | None = "recommended",
         seed: int | None = None,
         suffix: str | None = None,
         method: str = "supervised",
@@ -84,17 +88,21 @@ class JobSpec:
         if seed is not None and (isinstance(seed, bool) or not 0 <= seed < 2**31):
             raise DataError(f"seed must be from 0 to {2**31 - 1}, not {seed!r}")
         _check_suffix(suffix, provider)
-        given = {
+        asked = {
             "epochs": _check_whole("epochs", epochs),
             "batch_size": _check_whole("batch_size", batch_size),
             "learning_rate_multiplier": _check_factor(learning_rate_multiplier),
         }
+        recommendation = provider.recommend(mean_tokens_of(training))
+        settings = _fill(asked, recommendation)
         return cls(
             training=training,
             validation=validation,
             model=model,
-            hyperparameters={**provider.always, **_name_as_service(given, provider)},
-            settings=given,
+            hyperparameters={**provider.always, **_name_as_service(settings, provider)},
+            settings=settings,
+            asked=asked,
+            recommendation=recommendation,
             seed=seed if provider.seed else None,
             suffix=suffix,
             provider=provider,
@@ -105,6 +113,33 @@ class JobSpec:
         """Passes over the examples, as they were asked for, whatever the service calls them."""
         epochs: Whole | None = self.settings["epochs"]
         return epochs
+
+    @property
+    def recommended(self) -> dict[str, Any]:
+        """Settings that nobody named, and that the profile recommends."""
+        return {
+            name: value
+            for name, value in self.settings.items()
+            if self.asked[name] == "recommended" and value is not None
+        }
+
+    @property
+    def earlier(self) -> tuple[JobSpec, ...]:
+        """What the same call asked for when nothing, or something else, was recommended.
+
+        A job that was bought so is the one of this call: what is recommended today buys no second one.
+        """
+        if "recommended" not in self.asked.values():
+            return ()
+        mean = mean_tokens_of(self.training)
+        before = [each for each in self.provider.recommended_before if self.provider.can_be_used(each, mean)]
+        specs = [self._with_recommendation(each) for each in (None, *before)]
+        return tuple({spec.hash: spec for spec in specs if spec.hash != self.hash}.values())
+
+    def _with_recommendation(self, recommendation: Recommendation | None) -> JobSpec:
+        settings = _fill(self.asked, recommendation)
+        sent = {**self.provider.always, **_name_as_service(settings, self.provider)}
+        return replace(self, settings=settings, hyperparameters=sent, recommendation=recommendation)
 
     @property
     def portable(self) -> dict[str, Any]:
@@ -244,7 +279,20 @@ def _content_of(file: TrainingFile | UploadedFile) -> str:
     return f"sha256 {file.sha256}" if isinstance(file, TrainingFile) else f"id {file.id}"
 
 
-def _name_as_service(given: Mapping[str, Whole | Factor | None], provider: Provider) -> dict[str, Any]:
+def mean_tokens_of(file: TrainingFile | UploadedFile) -> float | None:
+    """Return about how many tokens an example has, at four bytes each; None of a file that is not here."""
+    if not isinstance(file, TrainingFile) or not file.examples:
+        return None
+    return file.bytes / file.examples / 4
+
+
+def _fill(asked: Mapping[str, Any], recommendation: Recommendation | None) -> dict[str, Any]:
+    """Return the settings, with what is recommended in the place of what nobody named."""
+    offered = {} if recommendation is None else recommendation.settings
+    return {name: offered.get(name) if value == "recommended" else value for name, value in asked.items()}
+
+
+def _name_as_service(given: Mapping[str, Any], provider: Provider) -> dict[str, Any]:
     chosen: dict[str, Any] = {}
     for ours, value in given.items():
         if value is None:
@@ -260,7 +308,7 @@ def _name_as_service(given: Mapping[str, Whole | Factor | None], provider: Provi
 
 
 def _check_whole(name: str, value: Whole | None) -> Whole | None:
-    if value in (None, "auto"):
+    if value in (None, "auto", "recommended"):
         return value
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise DataError(f"{name} must be at least 1 or 'auto', not {value!r}")
@@ -268,7 +316,7 @@ def _check_whole(name: str, value: Whole | None) -> Whole | None:
 
 
 def _check_factor(value: Factor | None) -> Factor | None:
-    if value in (None, "auto"):
+    if value in (None, "auto", "recommended"):
         return value
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
         raise DataError(f"learning_rate_multiplier must be above 0 or 'auto', not {value!r}")
