@@ -184,6 +184,16 @@ def test_a_request_that_was_lost_before_anything_was_recommended_stops_the_same_
     assert len(desk.jobs) == 1
 
 
+def test_a_request_with_what_is_recommended_that_was_lost_stops_the_same_call(
+    client: openai.OpenAI, desk: Desk, training: TrainingFile
+) -> None:
+    desk.loses = True
+    for words in ("again=True", "whether the service made a job is not known"):
+        with pytest.raises(ServiceUnavailable, match=words):
+            buy(client, training, epochs=1)
+    assert len(desk.jobs) == 1
+
+
 def test_a_job_that_was_bought_by_an_earlier_recommendation_is_given_back(
     client: openai.OpenAI, desk: Desk, training: TrainingFile
 ) -> None:

@@ -85,6 +85,13 @@ NEBIUS_LOSSES = [
 QWEN = "Qwen/Qwen3.5-9B"
 CRUSOE_MODELS = [
     {
+        "id": "ftmodel-0003",
+        "model_name": QWEN,
+        "model_type": "fine_tuned_model",
+        "fine_tuning_available": None,
+        "inference_available": True,
+    },
+    {
         "id": "model-qwen-0001",
         "model_name": QWEN,
         "model_type": "base_model",
@@ -96,13 +103,6 @@ CRUSOE_MODELS = [
         "model_name": "deepseek-ai/DeepSeek-V4-Pro",
         "model_type": "base_model",
         "fine_tuning_available": False,
-        "inference_available": True,
-    },
-    {
-        "id": "ftmodel-0003",
-        "model_name": QWEN,
-        "model_type": "fine_tuned_model",
-        "fine_tuning_available": None,
         "inference_available": True,
     },
 ]

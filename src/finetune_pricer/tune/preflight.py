@@ -17,12 +17,13 @@ from ..errors import (
     ModelNotFound,
     ModelRetired,
     NotFound,
+    NotSupported,
     OverBudget,
     RequestRejected,
     TrainingFileError,
 )
 from ..prepare.jsonl import TrainingFile
-from ..providers.lookup import get_providers
+from ..providers.lookup import SOON, get_providers
 from ..providers.pricing import find_pricing
 from .cost import estimate_cost, explain_over_budget, require_amount, require_within_budget
 
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from .spec import JobSpec
 
 _log = logging.getLogger("finetune_pricer")
-
-_SOON = 90  # days
 
 
 def preflight(spec: JobSpec, *, force: bool, budget: float | None = None) -> Flow[None]:
@@ -137,7 +136,7 @@ def check_estimate(spec: JobSpec, body: Mapping[str, Any], budget: float) -> Flo
         return
     try:
         cost = _read_estimate((yield from ask(post_path(path, body))))
-    except (NotFound, RequestRejected) as error:
+    except (NotFound, NotSupported, RequestRejected) as error:
         _log.info("%r does not say what the job would cost: %s", spec.provider.name, error)
         cost = None
     if cost is None and not _is_countable(spec):
@@ -193,7 +192,7 @@ def _find_in_catalogue(spec: JobSpec) -> Flow[Mapping[str, Any] | None]:
     """Return what `GET /models` says of a base model, which goes by its id or its public name."""
     try:
         answer = yield from ask(get_path("models"))
-    except (NotFound, AccessDenied, RequestRejected) as error:
+    except (NotFound, NotSupported, AccessDenied, RequestRejected) as error:
         _log.info("%r does not list its models: %s", spec.provider.name, error)
         return None
     listed = answer.get("data")
@@ -269,7 +268,7 @@ def check_dates(model: str, provider: Provider, *, announced: date | None, today
                 model=model,
                 date=day.isoformat(),
             )
-        if (day - today).days <= _SOON:
+        if (day - today).days <= SOON:
             notes.append(what)
     if known is not None and known.existing_customers_only:
         notes.append(

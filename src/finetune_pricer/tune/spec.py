@@ -159,7 +159,8 @@ class JobSpec:
     def hash(self) -> str:
         """Equal for jobs that train the same, whoever asks for them, and whenever.
 
-        2 and 2.0 are the same number, and `"auto"` says what is left out says too: the service chooses.
+        2 and 2.0 are the same number, and `"auto"` says what None says too: the service chooses. What nobody
+        named counts as what is recommended for it, and as None where nothing is.
         """
         parts = {
             "training": _content_of(self.training),
