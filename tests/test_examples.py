@@ -140,7 +140,7 @@ def test_the_sixth_example_leaves_a_service_whose_models_die_at_a_date() -> None
     said = done.stdout
     assert "no new job: training_not_available" in said
     assert re.search(
-        r"fetched ftjob-\w+: leaving/.*\.jsonl, {'epochs': 3, 'seed': 42, 'suffix': 'pricer'}", said
+        r"fetched ftjob-\w+: leaving[/\\\\].*\.jsonl, {'epochs': 3, 'seed': 42, 'suffix': 'pricer'}", said
     )
     assert re.search(r"priced by 'ft:pricer-base.*', and not known to be true: 60 of 60 items", said)
     assert re.search(r"a new question: .*does not exist", said)

@@ -94,6 +94,17 @@ def test_the_async_door_fetches_the_same(service: respx.MockRouter, content: byt
     assert asyncio.run(fetch()).epochs == 3
 
 
+def test_a_file_that_was_taken_once_is_fetched_whatever_its_size(
+    client: openai.OpenAI, service: respx.MockRouter
+) -> None:
+    line = {
+        "messages": [{"role": "user", "content": "word " * 9_000}, {"role": "assistant", "content": "$5.00"}]
+    }
+    service.get("/files/file-train/content").respond(content=json.dumps(line).encode() + b"\n")
+    for provider in ("nebius", "openai"):  # 8,192 tokens; 10 examples
+        assert old_job(client, provider).fetch_spec("old").training.examples == 1  # type: ignore[union-attr]
+
+
 SETTINGS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "as OpenAI shows them": ("openai", {"hyperparameters": SHOWN}, {"epochs": 3, "batch_size": 4}),
     "inside the method": (

@@ -1,9 +1,10 @@
 """Answers that services really gave, replayed: what the profiles say of them must fit.
 
 Nebius: outputs of https://github.com/nebius/token-factory-cookbook, post-training/fine-tuning-1 (December
-2025) and distillation/distillation-1 (July 2025). Crusoe: what a public demo that was run on 2026-09-27
-reads from the answers; the ids are made up. Azure: the fine-tuning tutorial of
-https://learn.microsoft.com/azure/foundry.
+2025) and distillation/distillation-1 (July 2025). Of the others fields, words and nulls are as recorded, and
+ids and times are made up. Crusoe: what a public demo that was run on 2026-09-27 reads from the answers. Azure:
+what https://learn.microsoft.com/azure/foundry/openai/how-to/fine-tuning shows. OpenAI: public notebooks of
+price exercises, and the words and keys of its events.
 """
 
 import json
@@ -107,7 +108,7 @@ CRUSOE_MODELS = [
     },
 ]
 AZURE_JOB = {
-    "id": "ftjob-900fcfc7ea1d4360a9f0cb1697b4eaa6",
+    "id": "ftjob-1",
     "created_at": 1715824115,
     "error": None,
     "fine_tuned_model": None,
@@ -120,8 +121,8 @@ AZURE_JOB = {
     "seed": 105,
     "status": "pending",
     "trained_tokens": None,
-    "training_file": "file-0e3aa3f2e81e49a5b8b96166ea214626",
-    "validation_file": "file-8556c3bb41b7416bb7519b47fcd1dd6b",
+    "training_file": "file-1",
+    "validation_file": "file-2",
 }
 
 
@@ -218,6 +219,50 @@ def test_a_file_without_a_status_is_used_at_once(
     job = FineTuneJob.create(client, training, model="Qwen/Qwen3-4B", epochs=10, provider="nebius")
     assert (job.status, job.is_final, job.error) == ("running", False, None)
     assert json.loads(asked.calls.last.request.content)["training_file"] == NEBIUS_FILE["id"]
+
+
+# OpenAI.
+
+OPENAI_JOB: dict[str, Any] = {
+    "id": "ftjob-1",
+    "object": "fine_tuning.job",
+    "status": "running",
+    "model": "gpt-4o-mini-2024-07-18",
+    "error": {"code": None, "message": None, "param": None},  # as three public notebooks show a healthy job
+    "hyperparameters": {"n_epochs": 1, "batch_size": 1, "learning_rate_multiplier": 1.8},
+    "trained_tokens": None,
+    "training_file": "file-1",
+    "result_files": [],
+}
+OPENAI_EVENT = {
+    "object": "fine_tuning.job.event",
+    "id": "ftevent-300",
+    "created_at": 1721764867,
+    "level": "info",
+    "message": "Step 300/300: training loss=0.15, validation loss=0.27, full validation loss=0.40",
+    "type": "metrics",
+    "data": {
+        "step": 300,
+        "total_steps": 300,
+        "train_loss": 0.15,
+        "valid_loss": 0.27,
+        "train_mean_token_accuracy": None,
+        "valid_mean_token_accuracy": None,
+        "full_valid_loss": 0.40,
+        "full_valid_mean_token_accuracy": None,
+    },
+}
+
+
+def test_a_job_of_openai_is_healthy_with_an_empty_error_and_its_events_hold_the_losses(
+    client: openai.OpenAI, service: respx.MockRouter
+) -> None:
+    job = FineTuneJob(client, JobRecord.read(OPENAI_JOB), PROVIDERS["openai"])
+    assert (job.error, job.is_final) == (None, False)
+    service.get(path__regex="/events").respond(json={"data": [OPENAI_EVENT], "has_more": False})
+    (metric,) = job.metrics()
+    assert (metric.step, metric.total_steps) == (300, 300)
+    assert (metric.train_loss, metric.valid_loss) == (0.15, 0.27)
 
 
 # Azure.

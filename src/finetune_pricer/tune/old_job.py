@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import logging
 import math
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -65,8 +66,9 @@ def _write_training_file(content: bytes, path: Path, provider: Provider) -> Trai
     # Without the byte order mark that some services want: each gets its own as a file is sent.
     with replacing(path) as file:
         file.write(content.removeprefix(codecs.BOM_UTF8))
-    # What one service has taken may be too little or too long for another, which is checked as it is asked.
-    return check_jsonl(path, provider.model_copy(update={"file_encoding": "utf-8"})).training_file()
+    # It was taken once; whether another service takes so few or so long examples is checked as that is asked.
+    any_size = {"file_encoding": "utf-8", "min_examples": 1, "max_example_tokens": sys.maxsize}
+    return check_jsonl(path, provider.model_copy(update=any_size)).training_file()
 
 
 def read_settings(job: JobRecord, provider: Provider) -> dict[str, Any]:

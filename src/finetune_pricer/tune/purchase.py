@@ -160,7 +160,8 @@ def _buy_new_job(account: Account, spec: JobSpec, *, again: bool, budget: float 
     send, find = partial(_send_job, spec, ids), partial(_find_lost_job, account, spec)
     if budget is not None:
         try:
-            yield from check_estimate(spec, spec.describe(ids.training, ids.validation), budget)
+            body = spec.body_without_metadata(ids.training, ids.validation)
+            yield from check_estimate(spec, body, budget)
         except (OverBudget, DataError):
             yield from _remove_new_files(account, files)
             raise

@@ -194,8 +194,8 @@ class JobSpec:
         body["metadata"] = {SPEC_KEY: self.hash, TOKEN_KEY: token}
         return body, extra
 
-    def describe(self, training_id: str, validation_id: str | None) -> dict[str, Any]:
-        """Return the whole request's body but for its metadata: what the service is to say the cost of."""
+    def body_without_metadata(self, training_id: str, validation_id: str | None) -> dict[str, Any]:
+        """Return what a service that says what a job would cost is asked about."""
         body, extra = self.request(training_id, validation_id, token="")
         del body["metadata"]
         return body | extra
