@@ -3,8 +3,8 @@
 Nebius: outputs of https://github.com/nebius/token-factory-cookbook, post-training/fine-tuning-1 (December
 2025) and distillation/distillation-1 (July 2025). Of the others fields, words and nulls are as recorded, and
 ids and times are made up. Crusoe: what a public demo that was run on 2026-09-27 reads from the answers.
-Azure: what https://learn.microsoft.com/azure/foundry/openai/how-to/fine-tuning shows. OpenAI: public notebooks
-of price exercises, and the words and keys of its events.
+Azure: what https://learn.microsoft.com/azure/foundry/openai/how-to/fine-tuning shows. OpenAI:
+public notebooks of price exercises, and the words and keys of its events.
 """
 
 import json
