@@ -184,6 +184,16 @@ class AsyncFineTuneJob(BaseJob):
         """Do as `FineTuneJob.result_files` does."""
         return await arun(self.client, self._result_files_flow(), asyncio.sleep)
 
+    async def fetch_spec(self, folder: str | os.PathLike[str]) -> JobSpec:
+        """Do as `FineTuneJob.fetch_spec` does."""
+        return await arun(self.client, self._fetch_spec_flow(folder), asyncio.sleep)
+
+    async def download(
+        self, path: str | os.PathLike[str], *, checkpoint: JobCheckpoint | None = None
+    ) -> builtins.list[Path]:
+        """Do as `FineTuneJob.download` does."""
+        return await arun(self.client, self._download_flow(path, checkpoint), asyncio.sleep)
+
     async def cancel(self) -> AsyncFineTuneJob:
         """Do as `FineTuneJob.cancel` does."""
         await arun(self.client, self._act_flow("cancel"), asyncio.sleep)
@@ -202,16 +212,6 @@ class AsyncFineTuneJob(BaseJob):
     async def delete(self, *, files: bool = True, model: bool = True) -> builtins.list[str]:
         """Do as `FineTuneJob.delete` does."""
         return await arun(self.client, self._delete_flow(files=files, model=model), asyncio.sleep)
-
-    async def fetch_spec(self, folder: str | os.PathLike[str]) -> JobSpec:
-        """Do as `FineTuneJob.fetch_spec` does."""
-        return await arun(self.client, self._fetch_spec_flow(folder), asyncio.sleep)
-
-    async def download(
-        self, path: str | os.PathLike[str], *, checkpoint: JobCheckpoint | None = None
-    ) -> builtins.list[Path]:
-        """Do as `FineTuneJob.download` does."""
-        return await arun(self.client, self._download_flow(path, checkpoint), asyncio.sleep)
 
     async def deploy(
         self,

@@ -215,14 +215,6 @@ class BaseJob:
     def _undeploy_flow(self, name: str | None) -> Flow[None]:
         return undeploy(self.record, self.provider, name=name)
 
-    def _fetch_spec_flow(self, folder: str | os.PathLike[str]) -> Flow[JobSpec]:
-        return fetch_spec(self.record, self.provider, folder)
-
-    def _download_flow(
-        self, path: str | os.PathLike[str], checkpoint: JobCheckpoint | None
-    ) -> Flow[list[Path]]:
-        return download_weights(self.record, self.provider, path, checkpoint)
-
     def _act_flow(self, action: Literal["cancel", "pause", "resume"]) -> Flow[JobRecord]:
         if action != "cancel" and not self.provider.pause:
             raise NotSupported(f"{self.provider.name!r} cannot {action} a job; cancel() stops it for good")
@@ -275,6 +267,14 @@ class BaseJob:
             answer = yield from ask(get_file_content(id_))
             found.append(ResultFile(id_, answer["content"]))
         return found
+
+    def _fetch_spec_flow(self, folder: str | os.PathLike[str]) -> Flow[JobSpec]:
+        return fetch_spec(self.record, self.provider, folder)
+
+    def _download_flow(
+        self, path: str | os.PathLike[str], checkpoint: JobCheckpoint | None
+    ) -> Flow[list[Path]]:
+        return download_weights(self.record, self.provider, path, checkpoint)
 
     def _delete_flow(self, *, files: bool, model: bool) -> Flow[list[str]]:
         """Delete the files and the model; return the names of those that are gone now."""

@@ -284,6 +284,41 @@ class FineTuneJob(BaseJob):
         """
         return run(self.client, self._result_files_flow(), time.sleep)
 
+    def fetch_spec(self, folder: str | os.PathLike[str]) -> JobSpec:
+        """Fetch the job's files into a folder, and return what it was asked for, to ask for it elsewhere.
+
+        `FineTuneJob.create(client, spec.training, model=..., **spec.portable)` asks another service for it.
+
+        Args:
+            folder: Where the training and the validation file are written, each under its id.
+
+        Raises:
+            NotFound: The service has a file no more.
+            TrainingFileError: A file has lines that no service would take.
+            FileAccessError: The folder cannot be written.
+            ServiceError: The service refuses or does not answer.
+        """
+        return run(self.client, self._fetch_spec_flow(folder), time.sleep)
+
+    def download(
+        self, path: str | os.PathLike[str], *, checkpoint: JobCheckpoint | None = None
+    ) -> builtins.list[Path]:
+        """Download the tuned weights into a folder, where the service gives them; return the files' paths.
+
+        Each file is held in memory while it comes, and may have 2 GiB.
+
+        Args:
+            path: The folder; it is made where it is missing.
+            checkpoint: One of `checkpoints()`; by default the last one.
+
+        Raises:
+            NotSupported: The service gives out no weights.
+            NotFound: The job has no checkpoint with files.
+            FileAccessError: The folder cannot be written.
+            ServiceError: The service refuses or does not answer, or a file came cut.
+        """
+        return run(self.client, self._download_flow(path, checkpoint), time.sleep)
+
     def cancel(self) -> FineTuneJob:
         """Ask the service to stop the job; returns the job itself.
 
@@ -330,41 +365,6 @@ class FineTuneJob(BaseJob):
             ServiceError: The service refuses or does not answer.
         """
         return run(self.client, self._delete_flow(files=files, model=model), time.sleep)
-
-    def fetch_spec(self, folder: str | os.PathLike[str]) -> JobSpec:
-        """Fetch the job's files into a folder, and return what it was asked for, to ask for it elsewhere.
-
-        `FineTuneJob.create(client, spec.training, model=..., **spec.portable)` asks another service for it.
-
-        Args:
-            folder: Where the training and the validation file are written, each under its id.
-
-        Raises:
-            NotFound: The service has a file no more.
-            TrainingFileError: A file has lines that no service would take.
-            FileAccessError: The folder cannot be written.
-            ServiceError: The service refuses or does not answer.
-        """
-        return run(self.client, self._fetch_spec_flow(folder), time.sleep)
-
-    def download(
-        self, path: str | os.PathLike[str], *, checkpoint: JobCheckpoint | None = None
-    ) -> builtins.list[Path]:
-        """Download the tuned weights into a folder, where the service gives them; return the files' paths.
-
-        Each file is held in memory while it comes, and may have 2 GiB.
-
-        Args:
-            path: The folder; it is made where it is missing.
-            checkpoint: One of `checkpoints()`; by default the last one.
-
-        Raises:
-            NotSupported: The service gives out no weights.
-            NotFound: The job has no checkpoint with files.
-            FileAccessError: The folder cannot be written.
-            ServiceError: The service refuses or does not answer, or a file came cut.
-        """
-        return run(self.client, self._download_flow(path, checkpoint), time.sleep)
 
     def deploy(
         self,
