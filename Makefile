@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check lint format types docs serve-docs wheel-demo acceptance clients storm soak mutants audit-deps clean
+.PHONY: demo test check lint format types docs serve-docs wheel-demo acceptance clients storm soak mutants audit-deps release-check clean
 
 demo: $(VENV)/.demo  ## the whole road on the local server: no key, no network, no cost
 	$(BIN)/python examples/01_first_job.py
@@ -43,6 +43,9 @@ audit-deps: $(BIN)/python  ## known holes of the lowest versions that may be ins
 	@if build/audit/venv/bin/python -m pip install --quiet 'pip-audit>=2.10'; \
 	then build/audit/venv/bin/python tests/audit_deps.py; \
 	else echo "skipped: pip-audit cannot be installed here"; fi
+
+release-check: $(VENV)/.demo  ## before a release: fails where a fact about a service is older than 180 days and unconfirmed
+	$(BIN)/python tests/release_check.py
 
 check: test lint types docs wheel-demo  ## what CI runs
 

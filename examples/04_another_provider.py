@@ -61,15 +61,16 @@ def price_at(
 ) -> None:
     profile = PROVIDERS[provider]
     print(f"\n{provider}: a learning rate is {profile.learning_rate}")
+    if profile.recommended:
+        print(f"  recommended there: {profile.recommended.settings}")
 
-    # Asked for twice, the same job is bought once; a rehearsal may go past a service's last day.
+    # Asked for twice, the same job is bought once; a rehearsal may go past a service's last day. Batch size
+    # and learning rate mean something else at each service: left out, they are what its profile recommends.
     job = FineTuneJob.create(
         client,
         training,
         model=model,
         epochs=3,
-        batch_size=16,
-        learning_rate_multiplier=1,
         suffix="pricer",
         provider=provider,
         force=rehearsal,

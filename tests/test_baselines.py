@@ -2,6 +2,8 @@
 
 import logging
 import sys
+import warnings
+from datetime import date
 from functools import partial
 
 import openai
@@ -22,6 +24,8 @@ from finetune_pricer.evaluate import (
     fit_baselines,
     prompting_baselines,
 )
+from finetune_pricer.evaluate.baselines import warn_of_end
+from finetune_pricer.providers import PROVIDERS
 
 
 def always(price: float, _: Item) -> float:
@@ -159,3 +163,22 @@ def test_a_baseline_that_gives_no_price_does_not_cost_the_evaluation(
     assert "error.predictions" not in found.manifest["left out: silent"]  # there is no error to look into
     assert "silent" in caplog.text
     assert evaluated([1.0]).baselines == ()
+
+
+@pytest.mark.parametrize(
+    ("model", "today", "warned"),
+    [
+        ("gpt-5-mini", date(2026, 9, 11), False),
+        ("gpt-5-mini", date(2026, 9, 12), True),
+        ("gpt-5-mini-2025-08-07", date(2027, 1, 1), True),
+        ("gpt-5.1", date(2027, 3, 1), True),
+        ("gpt-5.2", date(2027, 3, 1), False),
+    ],
+)
+def test_an_untuned_model_that_soon_stops_answering_is_warned_of(
+    model: str, today: date, warned: bool
+) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_of_end(PROVIDERS["openai"], model, today)
+    assert [("stops answering at 'openai' on" in str(each.message)) for each in caught] == [True] * warned

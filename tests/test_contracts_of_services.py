@@ -37,6 +37,7 @@ class Desk:
         self.jobs: list[dict[str, Any]] = []
         self.uploads: list[bytes] = []
         router.get(path__regex=r"/models/.*").respond(404, json={"error": {"code": "model_not_found"}})
+        router.get(path__regex=r"/models$").respond(json={"object": "list", "data": []})
         router.get(path__regex=r"/fine_tuning/jobs$").respond(json={"object": "list", "data": []})
         router.get(path__regex=r"/files/file-1$").respond(json={"id": "file-1", "object": "file"})
         router.post(path__regex=r"/files$").mock(side_effect=self._file)

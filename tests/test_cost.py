@@ -116,8 +116,37 @@ def test_what_cannot_be_worked_out_is_refused(training: TrainingFile, bad: dict[
 
 def test_every_find_pricing_says_when_and_where_it_was_read() -> None:
     assert all(row.source and (row.as_of or row.provider == "local") for row in TOKEN_PRICINGS)
-    assert len({(row.provider, row.model) for row in TOKEN_PRICINGS}) == len(TOKEN_PRICINGS)
+    keys = {(row.provider, row.model, row.from_billions, row.below_billions) for row in TOKEN_PRICINGS}
+    assert len(keys) == len(TOKEN_PRICINGS)
     assert find_pricing(None, MINI) is find_pricing("openai", "gpt-9") is None
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "train"),
+    [
+        ("nebius", LLAMA, 0.4),
+        ("nebius", "Qwen/Qwen3-4B", 0.4),
+        ("nebius", "unsloth/gpt-oss-20b-BF16", 2.8),
+        ("nebius", "Qwen/Qwen3-30B-A3B-Instruct-2507", 2.8),
+        ("nebius", "a-model-whose-name-says-no-size", None),
+        ("crusoe", LLAMA, 0.4),
+        ("crusoe", "openai/gpt-oss-120b", 6),
+        ("crusoe", "Qwen/Qwen3.5-9B", None),
+        ("fireworks", "accounts/fireworks/models/qwen3-8b", 0.5),
+        ("fireworks", "accounts/fireworks/models/llama-v3p3-70b-instruct", 3),
+        ("fireworks", "accounts/fireworks/models/qwen3-235b-a22b", 6),
+        ("fireworks", "accounts/fireworks/models/other-1000b", 10),
+        ("together", "Qwen/Qwen3.5-9B", 0.48),
+        ("together", "meta-llama/Llama-3.3-70B-Instruct", 2.9),
+        ("tinker", "Qwen/Qwen3-8B", 0.44),
+        ("azure", MINI, None),
+    ],
+)
+def test_training_is_priced_by_the_model_or_by_the_size_in_its_name(
+    provider: str, model: str, train: float | None
+) -> None:
+    row = find_pricing(provider, model)
+    assert (row and row.train) == train
 
 
 def test_a_budget_says_by_how_much_it_is_exceeded(training: TrainingFile) -> None:

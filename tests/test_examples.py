@@ -129,3 +129,21 @@ def test_the_third_example_forecasts_and_shows_what_came() -> None:
     assert re.search(r"forecast at 600: \$\d+\.\d\d, 80% band", done.stdout)
     assert re.search(r"what came: MAE .* - (inside|OUTSIDE) the band", done.stdout)
     assert Path("worth_it.html").exists()
+
+
+def test_the_sixth_example_leaves_a_service_whose_models_die_at_a_date() -> None:
+    command = [sys.executable, "-W", "ignore", str(EXAMPLES / "06_leaving_openai.py")]
+    done = subprocess.run(
+        [*command, "--train", "200", "--products", "60"], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stdout
+    assert "no new job: training_not_available" in said
+    assert re.search(
+        r"fetched ftjob-\w+: leaving[/\\\\].*\.jsonl, {'epochs': 3, 'seed': 42, 'suffix': 'pricer'}", said
+    )
+    assert re.search(r"priced by 'ft:pricer-base.*', and not known to be true: 60 of 60 items", said)
+    assert re.search(r"a new question: .*does not exist", said)
+    assert "kept answers: 60 of 60" in said
+    assert re.findall(r"training pricer-base on (\d+) examples: ftjob-", said) == ["200", "260"]
+    assert re.findall(r"n=(\d+), 0 unscored", said) == ["100", "100"]

@@ -71,11 +71,8 @@ def test_a_model_that_the_service_has_forgotten_is_refused_with_its_date(
 def test_the_same_model_is_allowed_at_azure_with_a_warning(
     client: openai.OpenAI, desk: respx.MockRouter, training: TrainingFile
 ) -> None:
-    azure = PROVIDERS["azure"]
-    endless = [one.model_copy(update={"training_ends": date.max}) for one in azure.retirements]
-    azure = azure.model_copy(update={"retirements": tuple(endless)})  # whatever day it is
-    with pytest.warns(UserWarning, match="existing customers only"):
-        job = FineTuneJob.create(client, training, model=NANO, provider=azure)
+    with pytest.warns(UserWarning, match="no earlier than 2027-04-14|existing customers only"):
+        job = FineTuneJob.create(client, training, model=NANO, provider="azure")
     assert job.id == "ftjob-1"
     assert desk["create"].call_count == 1
 
@@ -113,10 +110,54 @@ def test_within_ninety_days_of_its_end_a_model_is_warned_of(days: int, warned: b
 
 
 def test_a_service_that_takes_no_more_jobs_is_refused_whatever_the_model() -> None:
-    with pytest.raises(ModelRetired, match="last jobs on 2027-01-06"):
-        check_dates("new", PROVIDERS["openai"], announced=None, today=date(2027, 1, 7), force=False)
-    with pytest.warns(UserWarning, match="last jobs on 2027-01-06"):
+    with pytest.raises(ModelRetired, match="last jobs on 2027-01-05"):
+        check_dates("new", PROVIDERS["openai"], announced=None, today=date(2027, 1, 6), force=False)
+    with pytest.warns(UserWarning, match="last jobs on 2027-01-05"):
         check_dates("new", PROVIDERS["openai"], announced=None, today=date(2027, 1, 5), force=False)
+
+
+def test_on_a_day_that_a_service_gives_as_the_earliest_nobody_is_refused() -> None:
+    day = date(2027, 6, 1)
+    with pytest.warns(UserWarning, match="no earlier than 2027-04-14.*others may be refused"):
+        check_dates(NANO, PROVIDERS["azure"], announced=None, today=day, force=False)
+    with pytest.raises(ModelRetired, match="on 2027-05-01, says the service"):
+        check_dates(NANO, PROVIDERS["azure"], announced=date(2027, 5, 1), today=day, force=False)
+
+
+ENDS = {
+    # Training and serving, by the services' pages as read on 2026-11-26; None: no date is known.
+    ("openai", "babbage-002"): ("2026-09-28", "2026-09-28"),
+    ("openai", "davinci-002"): ("2026-09-28", "2026-09-28"),
+    ("openai", "gpt-3.5-turbo-1106"): ("2026-09-28", "2026-09-28"),
+    ("openai", "gpt-3.5-turbo-instruct"): ("2026-09-28", "2026-09-28"),
+    ("openai", "gpt-3.5-turbo"): ("2026-10-23", "2026-10-23"),
+    ("openai", "gpt-3.5-turbo-0125"): ("2026-10-23", "2026-10-23"),
+    ("openai", "gpt-4"): ("2026-10-23", "2026-10-23"),
+    ("openai", "gpt-4-0613"): ("2026-10-23", "2026-10-23"),
+    ("openai", "gpt-4o-2024-05-13"): ("2026-10-23", "2026-10-23"),
+    ("openai", NANO): ("2026-10-23", "2026-10-23"),
+    ("openai", "gpt-4o-2024-08-06"): ("2027-01-14", "2027-01-14"),
+    ("openai", "gpt-4.1-mini-2025-04-14"): ("2027-01-14", "2027-01-14"),
+    ("openai", "ft:gpt-4.1-2025-04-14:shop:pricer:abc"): ("2027-01-14", "2027-01-14"),
+    ("openai", "gpt-5-mini"): (None, "2026-12-11"),
+    ("openai", "gpt-5"): (None, "2026-12-11"),
+    ("openai", "gpt-5.1"): (None, "2027-04-01"),
+    ("openai", "gpt-5.4-nano"): (None, "2027-04-01"),
+    ("openai", "gpt-5.2"): None,
+    ("azure", "o4-mini-2025-04-16"): ("2027-04-16", "2027-10-16"),
+    ("azure", "gpt-4.1-mini"): ("2027-04-14", "2027-10-14"),
+    ("azure", "gpt-4o-mini-2024-07-18"): ("2027-04-01", "2027-10-01"),
+    ("azure", "gpt-4o-2024-11-20"): None,  # cannot be tuned
+    ("azure", "gpt-oss-20b"): None,
+    ("nebius", "meta-llama/Llama-3.1-8B-Instruct"): None,
+}
+
+
+@pytest.mark.parametrize(("provider", "model"), ENDS)
+def test_a_model_ends_when_its_service_says_so(provider: str, model: str) -> None:
+    known = PROVIDERS[provider].retirement(model)
+    ends = known and tuple(day and day.isoformat() for day in (known.training_ends, known.serving_ends))
+    assert ends == ENDS[provider, model]
 
 
 def test_a_tuned_model_ends_with_its_base() -> None:
@@ -200,7 +241,10 @@ def test_other_methods_are_not_supported_and_the_reason_is_given(
     [
         ("https://api.openai.com/v1", "openai"),
         ("https://shop.openai.azure.com/openai/v1/", "azure"),
+        ("https://us.api.openai.com/v1", "openai"),
+        ("https://jp.api.openai.com/v1", "openai"),
         ("https://api.tokenfactory.nebius.com/v1/", "nebius"),
+        ("https://api.tokenfactory.eu-west1.nebius.com/v1/", "nebius"),
         ("https://api.tokenfactory.us-central1.nebius.com/v1/", "nebius"),
         ("https://api.intelligence.crusoecloud.com/v1", "crusoe"),
         ("http://127.0.0.1:8080/v1", "127.0.0.1"),

@@ -26,6 +26,7 @@ from .tune.spec import JobSpec
 if TYPE_CHECKING:
     import os
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from openai import AsyncOpenAI
 
@@ -58,9 +59,9 @@ class AsyncFineTuneJob(BaseJob):
         *,
         model: str,
         validation: TrainingFile | UploadedFile | None = None,
-        epochs: Whole | None = None,
-        batch_size: Whole | None = None,
-        learning_rate_multiplier: Factor | None = None,
+        epochs: Whole | None = "recommended",
+        batch_size: Whole | None = "recommended",
+        learning_rate_multiplier: Factor | None = "recommended",
         seed: int | None = None,
         suffix: str | None = None,
         budget: float | None = None,
@@ -104,9 +105,9 @@ class AsyncFineTuneJob(BaseJob):
         *,
         model: str,
         validation: TrainingFile | UploadedFile | None = None,
-        epochs: Whole | None = None,
-        batch_size: Whole | None = None,
-        learning_rate_multiplier: Factor | None = None,
+        epochs: Whole | None = "recommended",
+        batch_size: Whole | None = "recommended",
+        learning_rate_multiplier: Factor | None = "recommended",
         seed: int | None = None,
         suffix: str | None = None,
         method: str = "supervised",
@@ -182,6 +183,16 @@ class AsyncFineTuneJob(BaseJob):
     async def result_files(self) -> builtins.list[ResultFile]:
         """Do as `FineTuneJob.result_files` does."""
         return await arun(self.client, self._result_files_flow(), asyncio.sleep)
+
+    async def fetch_spec(self, folder: str | os.PathLike[str]) -> JobSpec:
+        """Do as `FineTuneJob.fetch_spec` does."""
+        return await arun(self.client, self._fetch_spec_flow(folder), asyncio.sleep)
+
+    async def download(
+        self, path: str | os.PathLike[str], *, checkpoint: JobCheckpoint | None = None
+    ) -> builtins.list[Path]:
+        """Do as `FineTuneJob.download` does."""
+        return await arun(self.client, self._download_flow(path, checkpoint), asyncio.sleep)
 
     async def cancel(self) -> AsyncFineTuneJob:
         """Do as `FineTuneJob.cancel` does."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import random
+import warnings
 from abc import ABC, abstractmethod
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -19,9 +21,11 @@ from ..errors import EvaluationError, MissingExtra
 from ..items import Item
 from ..predict.prediction import Prediction, Predictions
 from ..predict.predictor import Predictor
+from ..providers.lookup import SOON, provider_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import date
 
     import numpy as np
     import numpy.typing as npt
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from .._methods.network import Floats as AnyFloats
     from .._methods.network import Network
     from ..items import ItemDataset
+    from ..providers.provider import Provider
 
     Floats = npt.NDArray[np.float64]
 
@@ -314,6 +319,7 @@ def prompting_baselines(
     """Ask the untuned model zero-shot, and with priced examples in the prompt: fine-tuning must beat both.
 
     Hand them to `Evaluator(beside=...)`. They are asked of the service and paid for like any prediction.
+    A model that is known to stop answering within 90 days is warned of.
 
     Args:
         client: Any `openai.OpenAI`.
@@ -326,12 +332,25 @@ def prompting_baselines(
     Raises:
         EvaluationError: There are fewer priced items than examples, or no examples are asked for.
     """
+    warn_of_end(provider_of(client), model, datetime.now(UTC).date())
     plain = formatter or ChatFormatter()
     solved = replace(plain, shots=_choose_examples(train, shots, seed))
     return (
         PromptedPredictor(client, model, formatter=plain),
         PromptedPredictor(client, model, formatter=solved),
     )
+
+
+def warn_of_end(provider: Provider, model: str, today: date) -> None:
+    """Warn of a model that stops answering within 90 days, or has: the comparison cannot be made again."""
+    known = provider.retirement(model)
+    if known is not None and known.serving_ends is not None and (known.serving_ends - today).days <= SOON:
+        warnings.warn(
+            f"{model!r} stops answering at {provider.name!r} on {known.serving_ends}, says {known.source}, "
+            f"read on {known.confirmed_on or known.as_of}; its baselines cannot be asked after that",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _choose_examples(train: ItemDataset, count: int, seed: int) -> list[Item]:

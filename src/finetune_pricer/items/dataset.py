@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, overload
+from dataclasses import replace
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 from .._methods.duplicates import group_ids
 from ..errors import DataError, RowProblem
@@ -63,6 +65,29 @@ class ItemDataset(Sequence[Item]):
     def from_items(cls, items: Iterable[Item]) -> ItemDataset:
         """Make a set of items, from a list or from a generator."""
         return cls(tables.from_items(items), history=("made in Python",))
+
+    @classmethod
+    def from_predictions(
+        cls, items: Iterable[Item], predictions: Iterable[Answered], *, model: str
+    ) -> ItemDataset:
+        """Make a set of items from what a model said that they cost, as further labels for another model.
+
+        `history` says whose prices they are, and keeps saying so in whatever is made of the set. An item that
+        has a price of its own, or of which the model named none, is left out. A model's prices carry the
+        model's errors: train on them, and evaluate on true prices only.
+
+        Args:
+            items: Those that were priced, in the same order.
+            predictions: What `predict_many` or a batch gave for them.
+            model: Who named the prices; it goes into `history`.
+
+        Raises:
+            DataError: There is not one prediction for each item, or one is another item's.
+        """
+        seen = list[bool]()
+        table = tables.from_items(_label(items, predictions, seen))
+        done = f"priced by {model!r}, and not known to be true: {sum(seen):,} of {len(seen):,} items"
+        return cls(table, history=(done,))
 
     @classmethod
     def from_hub(
@@ -331,6 +356,32 @@ class ItemDataset(Sequence[Item]):
 
     def _rows_skipped(self) -> int:
         return len({problem.row for problem in self.skipped})
+
+
+class Answered(Protocol):
+    """What a model said about an item."""
+
+    @property
+    def item_id(self) -> str:
+        """Which item it is about."""
+
+    @property
+    def price(self) -> float | None:
+        """What it costs, or None."""
+
+
+def _label(items: Iterable[Item], predictions: Iterable[Answered], seen: list[bool]) -> Iterator[Item]:
+    """Yield each item that gets a price by its prediction; note of each one whether it did."""
+    for row, (item, said) in enumerate(zip_longest(items, predictions), start=1):
+        if item is None or said is None:
+            raise DataError(f"row {row}: there must be one prediction for each item, and here one side ends")
+        if not isinstance(item, Item):
+            raise DataError(f"row {row}: a label needs an Item, not a {type(item).__name__}")
+        if said.item_id != item.id:
+            raise DataError(f"row {row}: the prediction is for item {said.item_id!r}, not for {item.id!r}")
+        seen.append(item.price is None and said.price is not None)
+        if seen[-1]:
+            yield replace(item, price=said.price)
 
 
 def _build_items(table: pa.Table) -> Iterator[Item]:

@@ -9,11 +9,13 @@ from .pricing import TokenPricing
 
 if TYPE_CHECKING:
     from .known import PROVIDERS
-    from .provider import Provider, Retirement, Serving, Setting
+    from .provider import Doubt, Provider, Recommendation, Retirement, Serving, Setting
 
 __all__ = [
     "PROVIDERS",
+    "Doubt",
     "Provider",
+    "Recommendation",
     "Retirement",
     "Serving",
     "Setting",
@@ -24,5 +26,6 @@ __all__ = [
 
 __getattr__ = resolve_late(
     __name__,
-    {"PROVIDERS": "known"} | dict.fromkeys(("Provider", "Retirement", "Serving", "Setting"), "provider"),
+    {"PROVIDERS": "known"}
+    | dict.fromkeys(("Doubt", "Provider", "Recommendation", "Retirement", "Serving", "Setting"), "provider"),
 )

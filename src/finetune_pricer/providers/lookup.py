@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from .provider import Provider
 
+SOON = 90
+"""Days before the end of a model in which users are warned of it."""
+
 # Clients that `connect` made, and for which service: an address alone does not say that a server is ours.
 _PROVIDERS_OF_CLIENTS: WeakKeyDictionary[object, Provider] = WeakKeyDictionary()
 

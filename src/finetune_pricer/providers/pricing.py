@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
@@ -27,7 +28,11 @@ class TokenPricing:
 
     provider: str | None = None
     model: str | None = None
-    """The base model; rows of a service with no model hold for all its models that have no row."""
+    """The base model; rows of a service with no model hold for its models that have no row."""
+    from_billions: float | None = None
+    """Of such a row: only for bases of at least so many billion parameters, as their name says."""
+    below_billions: float | None = None
+    """Of such a row: only for bases of fewer billion parameters, as their name says."""
     train: float | None = None
     """For a million trained tokens."""
     input: float | None = None
@@ -43,6 +48,8 @@ class TokenPricing:
     """Whether validation examples are billed like training ones."""
     as_of: date | None = None
     """When the price was read."""
+    confirmed_on: date | None = None
+    """When somebody last found that its source still says so; None where nobody has looked again."""
     source: str = "handed in"
     """Where it was read."""
 
@@ -73,7 +80,12 @@ _NEBIUS = {
 
 
 def _rows(
-    provider: str, dollars: Mapping[str, tuple[float, float, float, float, float]], as_of: date, source: str
+    provider: str,
+    dollars: Mapping[str, tuple[float, float, float, float, float]],
+    as_of: date,
+    source: str,
+    *,
+    confirmed_on: date | None = None,
 ) -> Iterator[TokenPricing]:
     for model, (train, asked, answered, batch_asked, batch_answered) in dollars.items():
         yield TokenPricing(
@@ -86,9 +98,42 @@ def _rows(
             batch_output=batch_answered,
             hosting_per_hour=0,
             as_of=as_of,
+            confirmed_on=confirmed_on,
             source=source,
         )
 
+
+# Where a service charges by the size of the base: training, and billions of parameters from and below.
+_NEBIUS_SIZES = ((0.4, None, 20), (2.8, 20, None))
+_FIREWORKS_SIZES = ((0.5, None, 16), (3, 16, 80), (6, 80, 300), (10, 300, None))
+_TOGETHER_SIZES = ((0.48, None, 16.1), (1.5, 16.1, 70), (2.9, 70, 100))
+
+
+def _rows_by_size(
+    provider: str,
+    sizes: tuple[tuple[float, float | None, float | None], ...],
+    as_of: date,
+    source: str,
+    *,
+    bills_validation: bool = False,
+) -> Iterator[TokenPricing]:
+    for train, at_least, below in sizes:
+        yield TokenPricing(
+            provider=provider,
+            from_billions=at_least,
+            below_billions=below,
+            train=train,
+            bills_validation=bills_validation,
+            as_of=as_of,
+            source=source,
+        )
+
+
+_NEBIUS_SOURCE = (
+    "https://nebius.com/token-factory/prices (training below 20B: its cookbook, 2026-07; from 20B: third "
+    "parties, 2026-03; asking: litellm 1.110.2)"
+)
+_CRUSOE_SOURCE = "https://www.crusoe.ai/cloud/pricing (as transcribed by api-evangelist on 2026-09-20)"
 
 TOKEN_PRICINGS = (
     *_rows(
@@ -96,19 +141,58 @@ TOKEN_PRICINGS = (
         _OPENAI,
         date(2026, 11, 22),
         "https://developers.openai.com/api/docs/pricing (read in a mirror)",
+        confirmed_on=date(2026, 11, 26),  # litellm 1.110.2 has the same
     ),
-    *_rows(
-        "nebius",
-        _NEBIUS,
-        date(2026, 3, 1),
-        "https://nebius.com/token-factory/prices (training: its cookbook; the rest from third parties)",
+    *_rows("nebius", _NEBIUS, date(2026, 11, 26), _NEBIUS_SOURCE),
+    *_rows_by_size("nebius", _NEBIUS_SIZES, date(2026, 11, 26), _NEBIUS_SOURCE),
+    TokenPricing(
+        provider="crusoe",
+        model="meta-llama/Llama-3.1-8B-Instruct",
+        train=0.4,
+        as_of=date(2026, 9, 20),
+        source=_CRUSOE_SOURCE,
+    ),
+    TokenPricing(
+        provider="crusoe",
+        model="openai/gpt-oss-120b",
+        train=6,
+        as_of=date(2026, 9, 20),
+        source=_CRUSOE_SOURCE,
+    ),
+    # The next three have protocols of their own: their prices are there to be compared.
+    *_rows_by_size(
+        "fireworks",
+        _FIREWORKS_SIZES,
+        date(2026, 10, 7),
+        "https://fireworks.ai/pricing (LoRA, as transcribed on 2026-10-07; a tuned model answers only on a "
+        "machine of its own, USD 8 an hour for an H100)",
+    ),
+    *_rows_by_size(
+        "together",
+        _TOGETHER_SIZES,
+        date(2026, 11, 26),
+        "https://www.together.ai/pricing (LoRA, as transcribed by api-evangelist on 2026-05-08, and not seen "
+        "since; a tuned model answers only on a machine of its own)",
+        bills_validation=True,
+    ),
+    TokenPricing(
+        provider="tinker",
+        model="Qwen/Qwen3-8B",
+        train=0.44,
+        input=0.195,
+        output=0.6,
+        hosting_per_hour=0,
+        as_of=date(2026, 10, 7),
+        source="https://tinker-docs.thinkingmachines.ai/tinker/models/ (as transcribed on 2026-10-07; "
+        "keeping weights is USD 0.10 a GB and month)",
     ),
     TokenPricing(
         provider="azure",
         hosting_per_hour=1.7,
         as_of=date(2026, 3, 5),
+        confirmed_on=date(2026, 11, 22),
         source="https://learn.microsoft.com/azure/foundry/openai/how-to/fine-tuning-cost-management "
-        "(standard deployments; a developer deployment has no hosting fee)",
+        "(standard deployments; a developer deployment of OpenAI's bases has no hosting fee)",
     ),
     TokenPricing(
         provider="local",
@@ -124,8 +208,22 @@ TOKEN_PRICINGS = (
 
 
 def find_pricing(provider: str | None, model: str) -> TokenPricing | None:
-    """Return what a service charges for a base model; None where nothing is known of either."""
+    """Return what a service charges for a base model; None where nothing is known of either.
+
+    A row of the model itself goes before one of its size, and that before one of all the service's models.
+    A size is what the name says, such as 8 billion parameters in `Llama-3.1-8B`.
+    """
     rows = [row for row in TOKEN_PRICINGS if row.provider == provider]
     return next((row for row in rows if row.model == model), None) or next(
-        (row for row in rows if row.model is None), None
+        (row for row in rows if row.model is None and _has_size(row, model)), None
     )
+
+
+def _has_size(row: TokenPricing, model: str) -> bool:
+    if row.from_billions is None and row.below_billions is None:
+        return True
+    said = re.search(r"(?<![\w.])(\d+(?:\.\d+)?)b(?![a-z0-9])", model, re.IGNORECASE)
+    if said is None:
+        return False
+    billions = float(said[1])
+    return (row.from_billions or 0) <= billions < (row.below_billions or math.inf)

@@ -11,9 +11,21 @@ from pydantic import BaseModel, ConfigDict
 
 from ..errors import DataError
 
+SETTINGS = ("epochs", "batch_size", "learning_rate_multiplier")
+"""The settings that every service has, by our names."""
+
 
 class _Fact(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _DatedFact(_Fact):
+    as_of: date | None = None
+    """When the fact was gathered."""
+    confirmed_on: date | None = None
+    """When somebody last found that its source still says so; None where nobody has looked again."""
+    source: str = ""
+    """Where it was read."""
 
 
 class Setting(_Fact):
@@ -61,19 +73,47 @@ class Setting(_Fact):
         return f" (a factor on {self.scale:g}; for a rate of {value:g} give {value / self.scale:g})"
 
 
-class Retirement(_Fact):
+class Retirement(_DatedFact):
     """When base models stop; `models` are names, or patterns with `*`."""
 
     models: tuple[str, ...]
     training_ends: date | None = None
     serving_ends: date | None = None
-    """When tuned models stop answering."""
+    """When tuned models stop answering; for a model that cannot be tuned, when it stops itself."""
+    is_earliest: bool = False
+    """Whether the service says "no earlier than": nobody is refused on such a date, only warned."""
     existing_customers_only: bool = False
-    """Whether only those may still train who did so before."""
-    source: str
+    """Whether the service says that only those may still train who did so before."""
 
 
-class Serving(_Fact):
+class Doubt(_DatedFact):
+    """What could not be established about a service, and what its sources say."""
+
+    about: str
+    """What is in doubt, in a sentence."""
+
+
+class Recommendation(_DatedFact):
+    """Settings that suit short examples, such as those of prices, better than the service's own."""
+
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate_multiplier: float | None = None
+    why: str
+    """What the service's own settings would come to."""
+    most_tokens: float = 1_000
+    """How long an example may be on average; for longer ones the service's own settings stand."""
+    only_with: Mapping[str, Any] = {}
+    """Hyperparameters that must be among those that are always sent, such as a LoRA switched on."""
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """What is recommended, under our names."""
+        values = {name: getattr(self, name) for name in SETTINGS}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class Serving(_DatedFact):
     """How a tuned model comes to answer, and what that costs."""
 
     how: Literal["at_once", "custom_models", "by_hand"] = "at_once"
@@ -81,16 +121,22 @@ class Serving(_Fact):
     gives the steps."""
     steps: str = ""
     """What to do by hand; `{model}` and `{name}` are filled in."""
+    steps_of_bases: Mapping[str, str] = {}
+    """The same for bases that are served otherwise, by a pattern of their names."""
     idle_cost_per_hour: float | None = None
     """USD for an hour in which nobody asks; None where it is not known."""
     cost: str = ""
     """The same in words."""
-    source: str = ""
     bases: Mapping[str, str] = {}
     """Base models whose tuned models can be deployed, with the name that serving has for each. Empty: all."""
 
+    def describe_steps(self, base: str | None, **names: str | None) -> str:
+        """Return what to do by hand for a tuned model of a base, with the names filled in."""
+        chosen = (steps for pattern, steps in self.steps_of_bases.items() if fnmatchcase(base or "", pattern))
+        return next(chosen, self.steps).format(**names)
 
-class Provider(_Fact):
+
+class Provider(_DatedFact):
     """A service: where it answers, how it wants to be asked, and what is known of it.
 
     Take one of `PROVIDERS`, change it with `model_copy(update={...})`, or make one for a service of your own:
@@ -98,9 +144,6 @@ class Provider(_Fact):
     """
 
     name: str
-    as_of: date | None = None
-    """When these facts were gathered."""
-    source: str = ""
 
     key_variable: str = ""
     """The environment variable with the key; a provider is configured when it is set."""
@@ -126,17 +169,25 @@ class Provider(_Fact):
     """What a learning rate means there."""
     always: Mapping[str, Any] = {}
     """Hyperparameters that are always sent."""
+    recommended: Recommendation | None = None
+    """Settings that a job gets where its user names none; None leaves all to the service."""
+    recommended_before: tuple[Recommendation, ...] = ()
+    """What was recommended earlier: a job that was bought with it is still the one of its call."""
     lora: Mapping[str, Setting] = {}
     """How `rank`, `alpha` and `dropout` of a LoRA are called; empty where they cannot be chosen."""
     extra_body: Mapping[str, Any] = {}
     """Further fields of the request."""
+    context_length: Setting | None = None
+    """How the length of an example is chosen; None where it cannot be."""
 
     file_encoding: Literal["utf-8", "utf-8-sig"] = "utf-8"
     """`utf-8-sig` puts a byte order mark before the file as it is sent."""
     min_examples: int = 1
     max_file_bytes: int = 512 * 2**20
     max_example_tokens: int = 65_536
-    """Tokens that an example may have; OpenAI cuts a longer one at its end, where the price stands."""
+    """Tokens that an example may have, unless a longer context is asked for.
+
+    OpenAI cuts a longer one at its end, where the price stands."""
     suffix_max: int | None = 64
     """Characters that a suffix may have; None where there are no suffixes."""
     suffix_pattern: str | None = None
@@ -164,6 +215,12 @@ class Provider(_Fact):
     """Whether a job can be paused and resumed."""
     lists_bases: bool = False
     """Whether a base model that `GET /models` does not know cannot be trained."""
+    names_models_by_id: bool = False
+    """Whether jobs name a base model by the service's own id, which `GET /models` gives for its name."""
+    estimate_path: str | None = None
+    """Where the service says what a job would cost; it is asked where there is a budget."""
+    gives_weights: bool = False
+    """Whether the files of a checkpoint are the weights, so that they can be downloaded."""
     reply_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """The parameter that limits a reply's tokens; reasoning models take the second everywhere."""
     logprobs: int = 20
@@ -178,8 +235,10 @@ class Provider(_Fact):
     trains: tuple[str, ...] = ()
     """Base models to start with, for somebody who comes from another service."""
     no_new_jobs_after: date | None = None
-    """The last day on which the service takes jobs."""
+    """The last day on which the service surely takes jobs."""
     retirements: tuple[Retirement, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
+    """What could not be established, with what the sources say."""
 
     def with_lora(
         self, *, rank: int | None = None, alpha: float | None = None, dropout: float | None = None
@@ -199,6 +258,28 @@ class Provider(_Fact):
             theirs = self.lora[ours]
             chosen[theirs.name] = theirs.check(f"the LoRA's {ours}", value, at=f"at {self.name!r}")
         return self.model_copy(update={"always": {**self.always, **chosen}})
+
+    def with_context_length(self, tokens: int) -> Self:
+        """Return the same provider, with a context of so many tokens asked for.
+
+        Raises:
+            DataError: It is out of the service's range, or the service does not let it be chosen.
+        """
+        if self.context_length is None:
+            raise DataError(f"the context length cannot be chosen at {self.name!r}")
+        length = self.context_length.check("the context length", tokens, at=f"at {self.name!r}")
+        always = {**self.always, self.context_length.name: length}
+        return self.model_copy(update={"always": always, "max_example_tokens": tokens})
+
+    def recommend(self, mean_tokens: float | None) -> Recommendation | None:
+        """Return what is recommended for examples of a mean length in tokens; None of it is not known."""
+        found = self.recommended
+        return found if found is not None and self.can_be_used(found, mean_tokens) else None
+
+    def can_be_used(self, recommendation: Recommendation, mean_tokens: float | None) -> bool:
+        """Whether a recommendation is for such examples, and for what is always sent."""
+        is_sent = all(self.always.get(name) == value for name, value in recommendation.only_with.items())
+        return is_sent and (mean_tokens is None or mean_tokens <= recommendation.most_tokens)
 
     def retirement(self, model: str) -> Retirement | None:
         """Return what is known of a base model's end; a tuned model's end is its base's."""

@@ -9,6 +9,7 @@ from .deployment import Deployment
 from .job import FineTuneJob
 from .job_metrics import JobMetric, JobMetrics
 from .purchase import upload
+from .spec import JobSpec
 
 if TYPE_CHECKING:
     from .records import JobCheckpoint, JobEvent, JobProblem, JobRecord, UploadedFile
@@ -23,6 +24,7 @@ __all__ = [
     "JobMetrics",
     "JobProblem",
     "JobRecord",
+    "JobSpec",
     "ResultFile",
     "UploadedFile",
     "estimate_cost",

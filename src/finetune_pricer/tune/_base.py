@@ -43,16 +43,21 @@ from .job_metrics import (
     read_metrics_answer,
     read_metrics_file,
 )
+from .old_job import fetch_spec
 from .queries import ask_checkpoints, ask_job, next_events, next_jobs
+from .weights import download_weights
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from .._service.error_mapping import Client
     from .._service.requests import Request
     from ..providers.provider import Provider
     from .deployment import Deployment
     from .records import JobCheckpoint, JobEvent, JobProblem, JobRecord
+    from .spec import JobSpec
 
     Show = Callable[[JobRecord, JobMetric | None], None]
 
@@ -263,6 +268,14 @@ class BaseJob:
             answer = yield from ask(get_file_content(id_))
             found.append(ResultFile(id_, answer["content"]))
         return found
+
+    def _fetch_spec_flow(self, folder: str | os.PathLike[str]) -> Flow[JobSpec]:
+        return fetch_spec(self.record, self.provider, folder)
+
+    def _download_flow(
+        self, path: str | os.PathLike[str], checkpoint: JobCheckpoint | None
+    ) -> Flow[list[Path]]:
+        return download_weights(self.record, self.provider, path, checkpoint)
 
     def _delete_flow(self, *, files: bool, model: bool) -> Flow[list[str]]:
         """Delete the files and the model; return the names of those that are gone now."""

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .._format import format_dollars
 from ..errors import DataError, OverBudget
+from ..prepare.jsonl import TrainingFile
 from ..prepare.tokens import TokenCount, count_tokens
+from ..providers.lookup import get_providers
 from ..providers.pricing import TokenPricing, find_pricing
+from .spec import mean_tokens_of
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
-
-    from ..prepare.jsonl import TrainingFile
 
     Training = TrainingFile | TokenCount | str | os.PathLike[str] | Iterable[Sequence[Mapping[str, Any]]]
 
@@ -51,6 +52,8 @@ class CostEstimate:
     """Dollars for each hour that the tuned model is deployed."""
     price: TokenPricing | None
     """The row that the dollars come from, with its date and source."""
+    recommended: Mapping[str, float] = field(default_factory=dict)
+    """Settings that a job of this file gets there where its user names none, by the service's profile."""
 
     def __str__(self) -> str:
         about = "" if self.tokens.exact else "about "
@@ -62,6 +65,9 @@ class CostEstimate:
             f"{self.model}{where}: {job}",
             f"  training            {format_dollars(self.training)}{most}",
         ]
+        if self.recommended:
+            named = ", ".join(f"{name}={value:g}" for name, value in self.recommended.items())
+            lines.append(f"  settings            {named}, where you name none")
         if self.predictions:
             replies = "" if self.samples == 1 else f", {self.samples} replies each"
             lines.append(f"  {f'{self.predictions:,} predictions':<19} {format_dollars(self.chat)}{replies}")
@@ -143,6 +149,7 @@ def estimate_cost(
         batch=_cost((asked, known.batch_input), (answered * samples, known.batch_output)),
         hosting_per_hour=known.hosting_per_hour,
         price=row,
+        recommended=_find_recommended(training, tokens, provider),
     )
 
 
@@ -155,8 +162,7 @@ def require_within_budget(estimate: CostEstimate, budget: float) -> None:
         OverBudget: It costs more, or may; the message and `over` say by how much.
         DataError: The budget is no amount, or the price of training is not known.
     """
-    if not budget >= 0:
-        raise DataError(f"budget must be a number of dollars of at least 0, not {budget!r}")
+    require_amount(budget)
     cost = estimate.training_at_most
     if estimate.training is None or cost is None:
         where = f" at {estimate.provider!r}" if estimate.provider else ""
@@ -167,18 +173,47 @@ def require_within_budget(estimate: CostEstimate, budget: float) -> None:
             "budget="
         )
     if cost > budget:
-        costs = f"costs {format_dollars(cost)}"
+        about = ""
         if not estimate.tokens.exact:
-            costs = (
+            about = (
                 f"costs about {format_dollars(estimate.training)} and, since its tokens cannot be counted "
-                f"exactly here, at most {format_dollars(cost)}"
+                "exactly here, at most "
             )
         raise OverBudget(
-            f"training {estimate.model!r} {costs}, {format_dollars(cost - budget)} over the budget of "
-            f"{format_dollars(budget)}; use fewer examples or epochs, or raise the budget",
+            f"training {estimate.model!r} {explain_over_budget(cost, budget, about or 'costs ')}; use fewer "
+            "examples or epochs, or raise the budget",
             cost=cost,
             budget=budget,
         )
+
+
+def require_amount(budget: float) -> None:
+    """Make sure that a budget is an amount.
+
+    Raises:
+        DataError: It is not.
+    """
+    if not budget >= 0:
+        raise DataError(f"budget must be a number of dollars of at least 0, not {budget!r}")
+
+
+def explain_over_budget(cost: float, budget: float, costs: str = "costs ") -> str:
+    """Return in words by how much a cost in dollars is over a budget."""
+    return (
+        f"{costs}{format_dollars(cost)}, {format_dollars(cost - budget)} over the budget of "
+        f"{format_dollars(budget)}"
+    )
+
+
+def _find_recommended(training: Training, tokens: TokenCount, provider: str | None) -> dict[str, float]:
+    known = get_providers().get(provider) if provider is not None else None
+    if known is None:
+        return {}
+    mean = mean_tokens_of(training) if isinstance(training, TrainingFile) else None
+    if mean is None and tokens.examples:
+        mean = tokens.billed / tokens.examples
+    found = known.recommend(mean)
+    return {} if found is None else found.settings
 
 
 def _count(training: Training, model: str) -> TokenCount:

@@ -63,7 +63,7 @@ def deploy(
     if serving.how == "at_once":
         return Deployment(name=name, model=job.fine_tuned_model, **facts)
     if serving.how == "by_hand":
-        steps = serving.steps.format(model=job.fine_tuned_model, name=name)
+        steps = serving.describe_steps(job.model, model=job.fine_tuned_model, name=name)
         return Deployment(name=name, model=None, steps=steps, **facts)
     served = yield from _serve_custom_model(job, provider, name, timeout)
     return Deployment(name=name, model=served, **facts)

@@ -16,6 +16,7 @@ from .spec import JobSpec
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from openai import OpenAI
 
@@ -59,9 +60,9 @@ class FineTuneJob(BaseJob):
         *,
         model: str,
         validation: TrainingFile | UploadedFile | None = None,
-        epochs: Whole | None = None,
-        batch_size: Whole | None = None,
-        learning_rate_multiplier: Factor | None = None,
+        epochs: Whole | None = "recommended",
+        batch_size: Whole | None = "recommended",
+        learning_rate_multiplier: Factor | None = "recommended",
         seed: int | None = None,
         suffix: str | None = None,
         budget: float | None = None,
@@ -85,12 +86,15 @@ class FineTuneJob(BaseJob):
             training: What `JsonlWriter.write` or `upload` returned.
             model: The base model. There is no default: services retire models, and prices differ.
             validation: Examples whose loss is measured meanwhile.
-            epochs: Passes over the examples, at least 1.
+            epochs: Passes over the examples, at least 1. This and the next two are, where you name none, what
+                the service's profile recommends for short examples, if anything, and the log says so at INFO;
+                None or `"auto"` leaves them to the service.
             batch_size: Examples per step, at least 1.
             learning_rate_multiplier: Factor on the service's learning rate, above 0.
             seed: For the same result with the same request, as far as the service can.
             suffix: Becomes part of the tuned model's name.
-            budget: Dollars that training may cost; it needs `epochs`, and a service whose price is known.
+            budget: Dollars that training may cost; it needs `epochs`, and a service whose price is known; or
+                one that says itself what a job would cost, once the files are there.
             method: Only `"supervised"`.
             provider: What is known of the service: a name, or a `Provider`; by default it is recognised by
                 its address, or by `connect` having made the client.
@@ -103,7 +107,7 @@ class FineTuneJob(BaseJob):
         Raises:
             DataError: A setting is out of the service's range, or there is a budget and no way to work out
                 the cost; nothing was uploaded.
-            OverBudget: Training costs more than the budget; nothing was uploaded.
+            OverBudget: Training costs more than the budget; nothing was uploaded, or it was removed again.
             TrainingFileError: A file has changed since it was written, or the service cannot use it.
             ModelRetired: The model is shut down; nothing was uploaded.
             ModelNotFound: The service has no such model; nothing was uploaded.
@@ -149,9 +153,9 @@ class FineTuneJob(BaseJob):
         *,
         model: str,
         validation: TrainingFile | UploadedFile | None = None,
-        epochs: Whole | None = None,
-        batch_size: Whole | None = None,
-        learning_rate_multiplier: Factor | None = None,
+        epochs: Whole | None = "recommended",
+        batch_size: Whole | None = "recommended",
+        learning_rate_multiplier: Factor | None = "recommended",
         seed: int | None = None,
         suffix: str | None = None,
         method: str = "supervised",
@@ -279,6 +283,41 @@ class FineTuneJob(BaseJob):
             ServiceError: The service refuses or does not answer.
         """
         return run(self.client, self._result_files_flow(), time.sleep)
+
+    def fetch_spec(self, folder: str | os.PathLike[str]) -> JobSpec:
+        """Fetch the job's files into a folder, and return what it was asked for, to ask for it elsewhere.
+
+        `FineTuneJob.create(client, spec.training, model=..., **spec.portable)` asks another service for it.
+
+        Args:
+            folder: Where the training and the validation file are written, each under its id.
+
+        Raises:
+            NotFound: The service has a file no more.
+            TrainingFileError: A file has lines that no service would take.
+            FileAccessError: The folder cannot be written.
+            ServiceError: The service refuses or does not answer.
+        """
+        return run(self.client, self._fetch_spec_flow(folder), time.sleep)
+
+    def download(
+        self, path: str | os.PathLike[str], *, checkpoint: JobCheckpoint | None = None
+    ) -> builtins.list[Path]:
+        """Download the tuned weights into a folder, where the service gives them; return the files' paths.
+
+        Each file is held in memory while it comes, and may have 2 GiB.
+
+        Args:
+            path: The folder; it is made where it is missing.
+            checkpoint: One of `checkpoints()`; by default the last one.
+
+        Raises:
+            NotSupported: The service gives out no weights.
+            NotFound: The job has no checkpoint with files.
+            FileAccessError: The folder cannot be written.
+            ServiceError: The service refuses or does not answer, or a file came cut.
+        """
+        return run(self.client, self._download_flow(path, checkpoint), time.sleep)
 
     def cancel(self) -> FineTuneJob:
         """Ask the service to stop the job; returns the job itself.

@@ -6,12 +6,15 @@ A purchase, from top to bottom:
 2. A lock keeps other processes that ask for the same job waiting until it is settled.
 3. The journal may hold open entries: requests whose answers were lost. The service is searched for what they
    made. An open entry is never struck out because time has passed.
+   Where a call leaves settings to the recommendation of the profile, 2 to 4 look for what the same call asked
+   for before that was recommended, too.
 4. A job of the same spec is returned where there is one: by the journal, else by its metadata at the service,
    else, at a service that drops metadata, by its files and settings.
 5. Where there is none, but an entry is still open, the purchase stops: the user decides, by `again=True`.
 6. The preflight checks everything that can be checked before money or data leave.
 7. The files are sent, each by steps 2, 3 and 8 of its own. A file costs nothing: an upload that cannot be
-   found is repeated.
+   found is repeated. Where there is a budget, a service that says what a job would cost is asked now, since
+   it wants to know the files.
 8. The request is noted in the journal, sent once, and completed in the journal. Where its answer is lost, the
    service is searched, and the purchase stops where nothing is found. It is sent again only where it is sure
    that nothing arrived, or to a service that is known to honour the idempotency key.
@@ -24,7 +27,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
@@ -43,8 +46,10 @@ from .._service.requests import act_on_job, create_job, delete_file, get_job, li
 from .._service.statuses import read_status
 from ..errors import (
     AccessDenied,
+    DataError,
     FileAccessError,
     NotFound,
+    OverBudget,
     PricerError,
     RequestRejected,
     ServiceError,
@@ -54,7 +59,7 @@ from ..errors import (
 from ..prepare.jsonl import TrainingFile
 from ..providers.lookup import provider_of
 from .journal import Journal
-from .preflight import name_alternatives, preflight
+from .preflight import check_estimate, name_alternatives, name_model, preflight
 from .queries import ask_job, next_jobs
 from .spec import SPEC_KEY, TOKEN_KEY
 from .upload import (
@@ -69,7 +74,7 @@ from .upload import (
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from openai import OpenAI
 
@@ -131,41 +136,75 @@ def buy_job(
     """Return the job of this spec: the one that exists, unless `again`, else a new one."""
     for file in dict.fromkeys(spec.local_files):
         yield Work(file.verify)
-    with (yield from account.lock(_JOB, spec.hash)):
-        still_open, existing = yield from _find_existing_job(account, spec, again=again)
+    spec = yield from name_model(spec)
+    same = (spec, *spec.earlier)
+    with ExitStack() as locks:
+        for key in sorted(each.hash for each in same):
+            locks.enter_context((yield from account.lock(_JOB, key)))
+        still_open, existing = yield from _find_any_existing_job(account, same, again=again)
         if existing is not None:
-            _log.info(
-                "job %r of the same spec exists (%s); again=True buys another", existing.id, existing.status
-            )
             return existing
         if still_open and not again:
             raise _explain_open(still_open[0])
         yield from preflight(spec, force=force, budget=budget)
-        job = yield from _buy_new_job(account, spec, again=again)
+        job = yield from _buy_new_job(account, spec, again=again, budget=budget)
         for entry in still_open:
             yield Work(partial(account.forget, entry))  # the user asked for another in its place
         return job
 
 
-def _buy_new_job(account: Account, spec: JobSpec, *, again: bool) -> Flow[JobRecord]:
+def _buy_new_job(account: Account, spec: JobSpec, *, again: bool, budget: float | None) -> Flow[JobRecord]:
     files = list[BoughtFile]()
     for file in spec.local_files:
         files += [(yield from buy_file(account, FileCopy(file, spec.provider)))]
     ids = _FileIds.of(spec, {bought.sha256: bought.file.id for bought in files})
     send, find = partial(_send_job, spec, ids), partial(_find_lost_job, account, spec)
+    if budget is not None:
+        try:
+            body = spec.body_without_metadata(ids.training, ids.validation)
+            yield from check_estimate(spec, body, budget)
+        except (OverBudget, DataError):
+            yield from _remove_new_files(account, files)
+            raise
     began = time.monotonic()
     try:
         job = yield from send_once(
             account, _JOB, spec.hash, send=send, find=find, may_repeat=spec.provider.idempotency
         )
     except TrainingNotAvailable as error:
-        for bought in files:
-            if bought.is_new:
-                yield from _remove_file(account, bought.file)
+        yield from _remove_new_files(account, files)
         raise _explain_not_available(error, spec.provider) from error
     if again:
         return job
     return (yield from _keep_oldest(account, spec, job, began))
+
+
+def _find_any_existing_job(
+    account: Account, same: Sequence[JobSpec], *, again: bool
+) -> Flow[tuple[list[Entry], JobRecord | None]]:
+    """Do as `_find_existing_job` does for what a call asks for, and for what it asked for earlier."""
+    still_open = list["Entry"]()
+    for spec in same:
+        entries, job = yield from _find_existing_job(account, spec, again=again)
+        still_open += entries
+        if job is not None:
+            _say_that_it_exists(job, same[0], is_earlier=spec is not same[0])
+            return still_open, job
+    return still_open, None
+
+
+def _say_that_it_exists(job: JobRecord, spec: JobSpec, *, is_earlier: bool) -> None:
+    if not is_earlier:
+        _log.info("job %r of the same spec exists (%s); again=True buys another", job.id, job.status)
+        return
+    settings = [f"{name}={value:g}" for name, value in spec.recommended.items()] or ["the service's own"]
+    _log.warning(
+        "job %r (%s) was bought with other settings than those that this call takes by itself today (%s), "
+        "and is given back, so that nothing is bought twice; again=True buys one with them",
+        job.id,
+        job.status,
+        ", ".join(settings),
+    )
 
 
 def _find_existing_job(
@@ -217,17 +256,19 @@ def find_job(account: Account, spec: JobSpec) -> Flow[JobRecord]:
     Raises:
         NotFound: There is none.
     """
-    for entry in (yield Work(partial(account.find_all, _JOB, spec.hash))):
-        if entry.is_open:
-            job = yield from _find_lost_job(account, spec, entry)
-        else:
-            job = yield from _ask_noted_job(entry)
+    spec = yield from name_model(spec)
+    for same in (spec, *spec.earlier):
+        for entry in (yield Work(partial(account.find_all, _JOB, same.hash))):
+            if entry.is_open:
+                job = yield from _find_lost_job(account, same, entry)
+            else:
+                job = yield from _ask_noted_job(entry)
+            if job is not None:
+                return job
+        job = yield from _find_elsewhere(account, same, lambda _: True)
         if job is not None:
             return job
-    job = yield from _find_elsewhere(account, spec, lambda _: True)
-    if job is None:
-        raise NotFound("the service has no job of this spec; FineTuneJob.create makes one")
-    return job
+    raise NotFound("the service has no job of this spec; FineTuneJob.create makes one")
 
 
 def _came_to_nothing(job: JobRecord, spec: JobSpec) -> bool:
@@ -419,12 +460,13 @@ def _find_existing_file(
     return None
 
 
-def _remove_file(account: Account, file: UploadedFile) -> Flow[None]:
-    try:
-        yield from ask(delete_file(file.id))
-    except ServiceError as error:
-        _log.warning("file %r could not be removed from the service: %s", file.id, error)
-    account.forget_id(file.id)
+def _remove_new_files(account: Account, files: Iterable[BoughtFile]) -> Flow[None]:
+    for id_ in [bought.file.id for bought in files if bought.is_new]:
+        try:
+            yield from ask(delete_file(id_))
+        except ServiceError as error:
+            _log.warning("file %r could not be removed from the service: %s", id_, error)
+        account.forget_id(id_)
 
 
 def _explain_not_available(error: TrainingNotAvailable, provider: Provider) -> TrainingNotAvailable:

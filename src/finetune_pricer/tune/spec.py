@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DataError, NotSupported
@@ -14,13 +14,13 @@ from ..prepare.jsonl import TrainingFile
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from ..providers.provider import Provider
+    from ..providers.provider import Provider, Recommendation
     from .records import JobRecord, UploadedFile
 
-Whole = int | Literal["auto"]
-"""A whole number, or what the service chooses."""
-Factor = float | Literal["auto"]
-"""A number, or what the service chooses."""
+Whole = int | Literal["auto", "recommended"]
+"""A whole number, what the service chooses, or what its profile recommends."""
+Factor = float | Literal["auto", "recommended"]
+"""A number, what the service chooses, or what its profile recommends."""
 
 SPEC_KEY = "finetune_pricer_spec"
 """Under this key a job's metadata holds the hash of its spec."""
@@ -37,11 +37,17 @@ class JobSpec:
     model: str
     hyperparameters: Mapping[str, Any]
     """Under the service's names, in its units."""
-    epochs: Whole | None
-    """As it was asked for, whatever the service calls it."""
+    settings: Mapping[str, Any]
+    """`epochs`, `batch_size` and `learning_rate_multiplier` as they are asked for; None is not at all."""
+    asked: Mapping[str, Any]
+    """The same as the user named them: `"recommended"` is what nobody named."""
+    recommendation: Recommendation | None
+    """What the profile recommends for such a file."""
     seed: int | None
     suffix: str | None
     provider: Provider
+    model_id: str | None = None
+    """The service's own id of the model, where jobs name it so."""
 
     @classmethod
     def make(
@@ -50,9 +56,9 @@ class JobSpec:
         validation: TrainingFile | UploadedFile | None = None,
         *,
         model: str,
-        epochs: Whole | None = None,
-        batch_size: Whole | None = None,
-        learning_rate_multiplier: Factor | None = None,
+        epochs: Whole | None = "recommended",
+        batch_size: Whole | None = "recommended",
+        learning_rate_multiplier: Factor | None = "recommended",
         seed: int | None = None,
         suffix: str | None = None,
         method: str = "supervised",
@@ -81,27 +87,79 @@ class JobSpec:
             raise DataError("model is empty; name a base model that the service can tune")
         seed = _check_seed(seed)
         _check_suffix(suffix, provider)
-        given = {
+        asked = {
             "epochs": _check_whole("epochs", epochs),
             "batch_size": _check_whole("batch_size", batch_size),
             "learning_rate_multiplier": _check_factor(learning_rate_multiplier),
         }
+        recommendation = provider.recommend(mean_tokens_of(training))
+        settings = _fill(asked, recommendation)
         return cls(
             training=training,
             validation=validation,
             model=model,
-            hyperparameters={**provider.always, **_name_as_service(given, provider)},
-            epochs=epochs,
+            hyperparameters={**provider.always, **_name_as_service(settings, provider)},
+            settings=settings,
+            asked=asked,
+            recommendation=recommendation,
             seed=seed if provider.seed else None,
             suffix=suffix,
             provider=provider,
         )
 
     @property
+    def epochs(self) -> Whole | None:
+        """Passes over the examples, as they were asked for, whatever the service calls them."""
+        epochs: Whole | None = self.settings["epochs"]
+        return epochs
+
+    @property
+    def recommended(self) -> dict[str, Any]:
+        """Settings that nobody named, and that the profile recommends."""
+        return {
+            name: value
+            for name, value in self.settings.items()
+            if self.asked[name] == "recommended" and value is not None
+        }
+
+    @property
+    def earlier(self) -> tuple[JobSpec, ...]:
+        """What the same call asked for when nothing, or something else, was recommended.
+
+        A job that was bought so is the one of this call: what is recommended today buys no second one.
+        """
+        if "recommended" not in self.asked.values():
+            return ()
+        mean = mean_tokens_of(self.training)
+        before = [each for each in self.provider.recommended_before if self.provider.can_be_used(each, mean)]
+        specs = [self._with_recommendation(each) for each in (None, *before)]
+        return tuple({spec.hash: spec for spec in specs if spec.hash != self.hash}.values())
+
+    def _with_recommendation(self, recommendation: Recommendation | None) -> JobSpec:
+        settings = _fill(self.asked, recommendation)
+        sent = {**self.provider.always, **_name_as_service(settings, self.provider)}
+        return replace(self, settings=settings, hyperparameters=sent, recommendation=recommendation)
+
+    @property
+    def portable(self) -> dict[str, Any]:
+        """What means the same at any service, as `FineTuneJob.create` takes it beside file and model.
+
+        The batch size and the learning rate are left out: each service counts them in its own way.
+        """
+        kept = {
+            "validation": self.validation,
+            "epochs": self.epochs,
+            "seed": self.seed,
+            "suffix": self.suffix,
+        }
+        return {name: value for name, value in kept.items() if value not in (None, "auto")}
+
+    @property
     def hash(self) -> str:
         """Equal for jobs that train the same, whoever asks for them, and whenever.
 
-        2 and 2.0 are the same number, and `"auto"` says what is left out says too: the service chooses.
+        2 and 2.0 are the same number, and `"auto"` says what None says too: the service chooses. What nobody
+        named counts as what is recommended for it, and as None where nothing is.
         """
         parts = {
             "training": _content_of(self.training),
@@ -120,7 +178,7 @@ class JobSpec:
         self, training_id: str, validation_id: str | None, token: str
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the request's body: the fields that the openai client has names for, and the rest."""
-        body: dict[str, Any] = {"training_file": training_id, "model": self.model}
+        body: dict[str, Any] = {"training_file": training_id, "model": self.model_id or self.model}
         extra = dict(self.provider.extra_body)
         method = {"type": "supervised", "supervised": {"hyperparameters": dict(self.hyperparameters)}}
         match self.provider.hyperparameters:
@@ -134,6 +192,12 @@ class JobSpec:
         body |= {name: value for name, value in optional.items() if value is not None}
         body["metadata"] = {SPEC_KEY: self.hash, TOKEN_KEY: token}
         return body, extra
+
+    def body_without_metadata(self, training_id: str, validation_id: str | None) -> dict[str, Any]:
+        """Return what a service that says what a job would cost is asked about."""
+        body, extra = self.request(training_id, validation_id, token="")
+        del body["metadata"]
+        return body | extra
 
     @property
     def files(self) -> tuple[TrainingFile | UploadedFile, ...]:
@@ -162,7 +226,8 @@ class JobSpec:
             training_ids: The service's names for files of this training file's content.
             validation_ids: The same for the validation file; empty where there is none.
         """
-        if SPEC_KEY in job.metadata or not _is_model(job.model, self.model):
+        names = [self.model, self.model_id or self.model]
+        if SPEC_KEY in job.metadata or not any(_is_model(job.model, name) for name in names):
             return False
         if job.training_file not in training_ids:
             return False
@@ -171,7 +236,7 @@ class JobSpec:
                 return False
         elif job.validation_file not in validation_ids:
             return False
-        shown = job.hyperparameters or _nested_hyperparameters(job.model_extra or {})
+        shown = job.hyperparameters or read_nested_hyperparameters(job.model_extra or {})
         pairs = [
             (self.seed, job.seed),
             (self.suffix, (job.model_extra or {}).get("user_provided_suffix")),
@@ -180,7 +245,8 @@ class JobSpec:
         return all(_is_same(a, b) for a, b in pairs if _is_set(a) and _is_set(b))
 
 
-def _nested_hyperparameters(extra: Mapping[str, Any]) -> dict[str, Any]:
+def read_nested_hyperparameters(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that stand in a job's `method`; an empty dictionary where there are none."""
     found: Any = extra
     for name in ("method", "supervised", "hyperparameters"):
         found = found.get(name) if isinstance(found, dict) else None
@@ -222,7 +288,20 @@ def _content_of(file: TrainingFile | UploadedFile) -> str:
     return f"sha256 {file.sha256}" if isinstance(file, TrainingFile) else f"id {file.id}"
 
 
-def _name_as_service(given: Mapping[str, Whole | Factor | None], provider: Provider) -> dict[str, Any]:
+def mean_tokens_of(file: object) -> float | None:
+    """Return about how many tokens an example has, at four bytes each; None of what is not a file here."""
+    if not isinstance(file, TrainingFile) or not file.examples:
+        return None
+    return file.bytes / file.examples / 4
+
+
+def _fill(asked: Mapping[str, Any], recommendation: Recommendation | None) -> dict[str, Any]:
+    """Return the settings, with what is recommended in the place of what nobody named."""
+    offered = {} if recommendation is None else recommendation.settings
+    return {name: offered.get(name) if value == "recommended" else value for name, value in asked.items()}
+
+
+def _name_as_service(given: Mapping[str, Any], provider: Provider) -> dict[str, Any]:
     chosen: dict[str, Any] = {}
     for ours, value in given.items():
         if value is None:
@@ -238,7 +317,7 @@ def _name_as_service(given: Mapping[str, Whole | Factor | None], provider: Provi
 
 
 def _check_whole(name: str, value: Whole | None) -> Whole | None:
-    if value in (None, "auto"):
+    if value in (None, "auto", "recommended"):
         return value
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise DataError(f"{name} must be at least 1 or 'auto', not {value!r}")
@@ -255,7 +334,7 @@ def _check_seed(seed: int | None) -> int | None:
 
 
 def _check_factor(value: Factor | None) -> Factor | None:
-    if value in (None, "auto"):
+    if value in (None, "auto", "recommended"):
         return value
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
         raise DataError(f"learning_rate_multiplier must be above 0 or 'auto', not {value!r}")
