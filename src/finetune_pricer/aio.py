@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 
     from openai import AsyncOpenAI
 
+    from .chat import ChatFormatter
     from .items import Item
     from .predict.engine import Sending
-    from .prepare.jsonl import TrainingFile
     from .providers.provider import Provider
     from .tune._base import ResultFile
     from .tune.deployment import Deployment
     from .tune.job_metrics import JobMetrics
-    from .tune.records import JobCheckpoint, JobEvent, JobRecord, UploadedFile
-    from .tune.spec import Factor, Whole
+    from .tune.records import JobCheckpoint, JobEvent, JobRecord
+    from .tune.spec import Factor, GivenFile, Whole
 
 __all__ = ["AsyncBatchRun", "AsyncFineTuneJob", "AsyncPredictor"]
 
@@ -54,10 +54,10 @@ class AsyncFineTuneJob(BaseJob):
     async def create(
         cls,
         client: AsyncOpenAI,
-        training: TrainingFile | UploadedFile,
+        training: GivenFile,
         *,
         model: str,
-        validation: TrainingFile | UploadedFile | None = None,
+        validation: GivenFile | None = None,
         epochs: Whole | None = None,
         batch_size: Whole | None = None,
         learning_rate_multiplier: Factor | None = None,
@@ -86,7 +86,8 @@ class AsyncFineTuneJob(BaseJob):
         )
         with await asyncio.to_thread(Journal, journal) as ledger:
             flow = buy_job(ledger.for_client(client), spec, again=again, force=force, budget=budget)
-            return cls(client, await arun(client, flow, sleep), spec.provider)
+            job = cls(client, await arun(client, flow, sleep), spec.provider)
+        return job._note_formatter(spec.formatter)
 
     @classmethod
     async def attach(
@@ -100,10 +101,10 @@ class AsyncFineTuneJob(BaseJob):
     async def find(
         cls,
         client: AsyncOpenAI,
-        training: TrainingFile | UploadedFile,
+        training: GivenFile,
         *,
         model: str,
-        validation: TrainingFile | UploadedFile | None = None,
+        validation: GivenFile | None = None,
         epochs: Whole | None = None,
         batch_size: Whole | None = None,
         learning_rate_multiplier: Factor | None = None,
@@ -128,7 +129,8 @@ class AsyncFineTuneJob(BaseJob):
         )
         with await asyncio.to_thread(Journal, journal) as ledger:
             record = await arun(client, find_job(ledger.for_client(client), spec), asyncio.sleep)
-        return cls(client, record, spec.provider)
+        job = cls(client, record, spec.provider)
+        return job._note_formatter(spec.formatter)
 
     @classmethod
     async def list(
@@ -201,6 +203,14 @@ class AsyncFineTuneJob(BaseJob):
     async def delete(self, *, files: bool = True, model: bool = True) -> builtins.list[str]:
         """Do as `FineTuneJob.delete` does."""
         return await arun(self.client, self._delete_flow(files=files, model=model), asyncio.sleep)
+
+    def predictor(
+        self, formatter: ChatFormatter | None = None, *, model: str | None = None, **settings: Any
+    ) -> AsyncPredictor:
+        """Do as `FineTuneJob.predictor` does; nothing is sent, so there is nothing to await."""
+        formatter, name = self._check_formatter(formatter), self._find_answering_model(model)
+        settings = {"provider": self.provider, **settings}
+        return AsyncPredictor(self.client, name, formatter=formatter, **settings)
 
     async def deploy(
         self,

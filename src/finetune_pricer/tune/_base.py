@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from .._progress import somebody_looks
 from .._service.flow import Flow, Pages, ask, poll
@@ -21,6 +22,7 @@ from .._service.requests import (
     list_jobs,
     note_process,
 )
+from ..chat import ChatFormatter
 from ..errors import (
     DataError,
     JobCancelled,
@@ -43,6 +45,7 @@ from .job_metrics import (
     read_metrics_file,
 )
 from .queries import ask_checkpoints, ask_job, next_events, next_jobs
+from .spec import FORMATTER_KEY, read_nested_hyperparameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,6 +83,8 @@ class BaseJob:
         """Everything that the service says about it."""
         self.provider = provider_of(client, provider)
         """What is known of the service."""
+        self._written_by: str | None = None  # the formatter of the file that this job was asked for with
+        self._deployment: Deployment | None = None
         note_process(client)
 
     @property
@@ -102,6 +107,11 @@ class BaseJob:
         return self._state in _FINAL
 
     @property
+    def model(self) -> str | None:
+        """The base model that is trained."""
+        return self.record.model
+
+    @property
     def fine_tuned_model(self) -> str | None:
         """The tuned model's name, once the job has succeeded."""
         return self.record.fine_tuned_model
@@ -112,6 +122,16 @@ class BaseJob:
         return self.record.trained_tokens
 
     @property
+    def created_at(self) -> int | None:
+        """When it was asked for, as Unix time in seconds; None where the service does not say."""
+        return self.record.created_at
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """Its settings under the service's names, as the service shows them: those it chose itself, too."""
+        return self.record.hyperparameters or read_nested_hyperparameters(self.record.model_extra or {})
+
+    @property
     def error(self) -> JobProblem | None:
         """Why it failed, in the service's words."""
         return self.record.error
@@ -119,6 +139,52 @@ class BaseJob:
     def __repr__(self) -> str:
         model = f", model={self.fine_tuned_model!r}" if self.fine_tuned_model else ""
         return f"{type(self).__name__}({self.id!r}, status={self.status!r}{model})"
+
+    def _note_formatter(self, fingerprint: str | None) -> Self:
+        """Take note of which formatter wrote the file that this job was asked for with."""
+        self._written_by = fingerprint
+        return self
+
+    def _check_formatter(self, formatter: ChatFormatter | None) -> ChatFormatter:
+        """Return the formatter to ask with; warn where another one wrote the training file."""
+        formatter = formatter or ChatFormatter()
+        # Two formatters can have written the same bytes, which are the same job: either of them is right.
+        trained = {self.record.metadata.get(FORMATTER_KEY), self._written_by} - {None}
+        if trained and formatter.fingerprint not in trained:
+            known = ", ".join(sorted(map(str, trained)))
+            warnings.warn(
+                f"job {self.id!r} was trained on examples of a formatter with the fingerprint {known}, and this "
+                f"one has {formatter.fingerprint}: the model is asked in other words than it was trained on, "
+                "and its prices will be worse; hand in the formatter that wrote the training file",
+                UserWarning,
+                stacklevel=3,
+            )
+        return formatter
+
+    def _find_answering_model(self, model: str | None) -> str:
+        """Return the name by which the tuned model can be asked.
+
+        Raises:
+            JobError: The job has not succeeded, or its model does not answer yet.
+        """
+        if model:
+            return model
+        if self._state != "succeeded":
+            raise JobError(
+                f"job {self.id!r} is {self.status!r}: it has no model until job.wait() has returned",
+                job_id=self.id,
+            )
+        answers = self.fine_tuned_model
+        if self.provider.serving.how != "at_once":
+            answers = None if self._deployment is None else self._deployment.model
+        if not answers:
+            raise JobError(
+                f"nothing says by which name the model of job {self.id!r} answers at {self.provider.name!r}: "
+                "call job.deploy() first, which also finds what is deployed already; or hand in the name: "
+                "job.predictor(formatter, model=...)",
+                job_id=self.id,
+            )
+        return answers
 
     # Flows: each is carried out by the method of the same name in both classes.
 

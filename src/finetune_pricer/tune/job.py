@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
     from openai import OpenAI
 
-    from ..prepare.jsonl import TrainingFile
+    from ..chat import ChatFormatter
+    from ..predict.predictor import Predictor
     from ..providers.provider import Provider
     from ._base import ResultFile
     from .deployment import Deployment
     from .job_metrics import JobMetrics
-    from .records import JobCheckpoint, JobEvent, JobRecord, UploadedFile
-    from .spec import Factor, Whole
+    from .records import JobCheckpoint, JobEvent, JobRecord
+    from .spec import Factor, GivenFile, Whole
 
 
 class FineTuneJob(BaseJob):
@@ -55,10 +56,10 @@ class FineTuneJob(BaseJob):
     def create(
         cls,
         client: OpenAI,
-        training: TrainingFile | UploadedFile,
+        training: GivenFile,
         *,
         model: str,
-        validation: TrainingFile | UploadedFile | None = None,
+        validation: GivenFile | None = None,
         epochs: Whole | None = None,
         batch_size: Whole | None = None,
         learning_rate_multiplier: Factor | None = None,
@@ -82,7 +83,8 @@ class FineTuneJob(BaseJob):
 
         Args:
             client: Any `openai.OpenAI`.
-            training: What `JsonlWriter.write` or `upload` returned.
+            training: What `JsonlWriter.write` or `upload` returned; or a file of the service, by its id or
+                by the service's file object.
             model: The base model. There is no default: services retire models, and prices differ.
             validation: Examples whose loss is measured meanwhile.
             epochs: Passes over the examples, at least 1.
@@ -128,7 +130,8 @@ class FineTuneJob(BaseJob):
         )
         with Journal(journal) as ledger:
             flow = buy_job(ledger.for_client(client), spec, again=again, force=force, budget=budget)
-            return cls(client, run(client, flow, sleep), spec.provider)
+            job = cls(client, run(client, flow, sleep), spec.provider)
+        return job._note_formatter(spec.formatter)
 
     @classmethod
     def attach(cls, client: OpenAI, job_id: str, *, provider: str | Provider | None = None) -> FineTuneJob:
@@ -145,10 +148,10 @@ class FineTuneJob(BaseJob):
     def find(
         cls,
         client: OpenAI,
-        training: TrainingFile | UploadedFile,
+        training: GivenFile,
         *,
         model: str,
-        validation: TrainingFile | UploadedFile | None = None,
+        validation: GivenFile | None = None,
         epochs: Whole | None = None,
         batch_size: Whole | None = None,
         learning_rate_multiplier: Factor | None = None,
@@ -178,7 +181,8 @@ class FineTuneJob(BaseJob):
         )
         with Journal(journal) as ledger:
             flow = find_job(ledger.for_client(client), spec)
-            return cls(client, run(client, flow, time.sleep), spec.provider)
+            job = cls(client, run(client, flow, time.sleep), spec.provider)
+        return job._note_formatter(spec.formatter)
 
     @classmethod
     def list(
@@ -326,6 +330,28 @@ class FineTuneJob(BaseJob):
             ServiceError: The service refuses or does not answer.
         """
         return run(self.client, self._delete_flow(files=files, model=model), time.sleep)
+
+    def predictor(
+        self, formatter: ChatFormatter | None = None, *, model: str | None = None, **settings: Any
+    ) -> Predictor:
+        """Return a predictor that asks the tuned model, in the words that it was trained on.
+
+        Warns where another formatter wrote the training file, as far as the job's metadata or the training
+        file that was handed to `create` says so. Nothing is sent.
+
+        Args:
+            formatter: The one that wrote the training file.
+            model: Another name to ask, such as a checkpoint's or that of a deployment made by hand.
+            settings: What `Predictor` takes beside these.
+
+        Raises:
+            JobError: The job has not succeeded, or its service wants a deployment first.
+            DataError: A setting is out of range.
+        """
+        from ..predict.predictor import Predictor
+
+        formatter, name = self._check_formatter(formatter), self._find_answering_model(model)
+        return Predictor(self.client, name, formatter=formatter, **{"provider": self.provider, **settings})
 
     def deploy(
         self,

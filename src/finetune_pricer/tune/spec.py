@@ -14,8 +14,12 @@ from ..prepare.jsonl import TrainingFile
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from openai.types import FileObject
+
     from ..providers.provider import Provider
     from .records import JobRecord, UploadedFile
+
+    GivenFile = TrainingFile | UploadedFile | FileObject | str
 
 Whole = int | Literal["auto"]
 """A whole number, or what the service chooses."""
@@ -26,6 +30,10 @@ SPEC_KEY = "finetune_pricer_spec"
 """Under this key a job's metadata holds the hash of its spec."""
 TOKEN_KEY = "finetune_pricer_token"  # noqa: S105 - no secret
 """Under this one it holds the journal's word for the one request that asked for it."""
+FORMATTER_KEY = "finetune_pricer_formatter"
+"""Under this one it holds the fingerprint of the formatter that wrote the training file."""
+_FILE_ENDS = (".jsonl", ".json", ".gz")
+_HOW_TO_GIVE_A_PATH = "a file on this machine becomes a training file by check_jsonl(path).training_file()"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +54,8 @@ class JobSpec:
     @classmethod
     def make(
         cls,
-        training: TrainingFile | UploadedFile,
-        validation: TrainingFile | UploadedFile | None = None,
+        training: GivenFile,
+        validation: GivenFile | None = None,
         *,
         model: str,
         epochs: Whole | None = None,
@@ -64,14 +72,6 @@ class JobSpec:
             DataError: A file or a setting is not what it should be, or out of the service's range.
             NotSupported: The method is another one than `supervised`.
         """
-        from .records import UploadedFile  # brings pydantic
-
-        for file in (training, validation):
-            if file is not None and not isinstance(file, TrainingFile | UploadedFile):
-                raise DataError(
-                    f"a job takes what JsonlWriter.write or upload returned, not a {type(file).__name__}; a "
-                    "file that is there already becomes one by check_jsonl(path).training_file()"
-                )
         if method != "supervised":
             raise NotSupported(
                 f"method {method!r}: this library trains by supervised examples only; preference and "
@@ -88,8 +88,8 @@ class JobSpec:
             "learning_rate_multiplier": _check_factor(learning_rate_multiplier),
         }
         return cls(
-            training=training,
-            validation=validation,
+            training=_read_file(training),
+            validation=None if validation is None else _read_file(validation),
             model=model,
             hyperparameters={**provider.always, **_name_as_service(given, provider)},
             epochs=epochs,
@@ -134,12 +134,19 @@ class JobSpec:
         optional = {"validation_file": validation_id, "seed": self.seed, "suffix": self.suffix}
         body |= {name: value for name, value in optional.items() if value is not None}
         body["metadata"] = {SPEC_KEY: self.hash, TOKEN_KEY: token}
+        if self.formatter is not None:
+            body["metadata"][FORMATTER_KEY] = self.formatter
         return body, extra
 
     @property
     def files(self) -> tuple[TrainingFile | UploadedFile, ...]:
         """The training file, and the validation file where there is one."""
         return (self.training,) if self.validation is None else (self.training, self.validation)
+
+    @property
+    def formatter(self) -> str | None:
+        """The fingerprint of the formatter that wrote the training file, where that is known."""
+        return self.training.formatter if isinstance(self.training, TrainingFile) else None
 
     @property
     def local_files(self) -> tuple[TrainingFile, ...]:
@@ -172,7 +179,7 @@ class JobSpec:
                 return False
         elif job.validation_file not in validation_ids:
             return False
-        shown = job.hyperparameters or _nested_hyperparameters(job.model_extra or {})
+        shown = job.hyperparameters or read_nested_hyperparameters(job.model_extra or {})
         pairs = [
             (self.seed, job.seed),
             (self.suffix, (job.model_extra or {}).get("user_provided_suffix")),
@@ -181,7 +188,31 @@ class JobSpec:
         return all(_is_same(a, b) for a, b in pairs if _is_set(a) and _is_set(b))
 
 
-def _nested_hyperparameters(extra: Mapping[str, Any]) -> dict[str, Any]:
+def _read_file(given: GivenFile) -> TrainingFile | UploadedFile:
+    """Return a file as it was written here, or as the service names it: by its id, or by an object of it.
+
+    Raises:
+        DataError: It is neither, such as a path.
+    """
+    from .records import UploadedFile  # brings pydantic
+
+    if isinstance(given, TrainingFile | UploadedFile):
+        return given
+    if isinstance(given, str):
+        if not given.strip() or any(mark in given for mark in "/\\") or given.endswith(_FILE_ENDS):
+            raise DataError(f"{given!r} is no file id; {_HOW_TO_GIVE_A_PATH}")
+        return UploadedFile(id=given)
+    # What `client.files.create` and `client.files.retrieve` of the openai client return.
+    if getattr(given, "object", None) == "file" and isinstance(given.id, str) and given.id:
+        return UploadedFile(id=given.id, filename=given.filename)
+    raise DataError(
+        "a job takes what JsonlWriter.write or upload returned, a file's id at the service, or the service's "
+        f"file object, not a {type(given).__name__}; {_HOW_TO_GIVE_A_PATH}"
+    )
+
+
+def read_nested_hyperparameters(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that stand in a job's `method`; an empty dictionary where there are none."""
     found: Any = extra
     for name in ("method", "supervised", "hyperparameters"):
         found = found.get(name) if isinstance(found, dict) else None
