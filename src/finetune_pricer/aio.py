@@ -19,6 +19,7 @@ from .predict.prediction import Prediction, Predictions
 from .predict.runners import run_in_tasks
 from .providers.lookup import provider_of
 from .tune._base import BaseJob, get_job_by_id, list_newest_jobs
+from .tune.deployment import DEPLOY_TIMEOUT
 from .tune.journal import Journal
 from .tune.purchase import buy_job, find_job
 from .tune.spec import JobSpec
@@ -209,18 +210,22 @@ class AsyncFineTuneJob(BaseJob):
     ) -> AsyncPredictor:
         """Do as `FineTuneJob.predictor` does; nothing is sent, so there is nothing to await."""
         formatter, name = self._check_formatter(formatter), self._find_answering_model(model)
-        settings = {"provider": self.provider, **settings}
-        return AsyncPredictor(self.client, name, formatter=formatter, **settings)
+        place = self._answers_at()
+        client = self.client if place is None else self.client.with_options(base_url=place)
+        return AsyncPredictor(client, name, formatter=formatter, **{"provider": self.provider, **settings})
 
     async def deploy(
         self,
         name: str | None = None,
         *,
-        timeout: float | None = 1800.0,
+        timeout: float | None = DEPLOY_TIMEOUT,
+        journal: str | os.PathLike[str] | None = None,
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
     ) -> Deployment:
         """Do as `FineTuneJob.deploy` does."""
-        return await arun(self.client, self._deploy_flow(name, timeout), sleep)
+        with await asyncio.to_thread(Journal, journal) as ledger:
+            flow = self._deploy_flow(ledger.for_client(self.client), name, timeout)
+            return await arun(self.client, flow, sleep)
 
     async def undeploy(self, name: str | None = None) -> None:
         """Do as `FineTuneJob.undeploy` does."""

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from .._progress import somebody_looks
+from .._service.account import service_of
 from .._service.flow import Flow, Pages, ask, poll
 from .._service.requests import (
     act_on_job,
@@ -35,7 +36,7 @@ from ..errors import (
     ServiceError,
 )
 from ..providers.lookup import provider_of
-from .deployment import deploy, undeploy
+from .deployment import deploy, is_at_home, undeploy
 from .events import read_events, stream_events
 from .job_metrics import (
     JobMetric,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from .._service.requests import Request
     from ..providers.provider import Provider
     from .deployment import Deployment
+    from .journal import Account
     from .records import JobCheckpoint, JobEvent, JobProblem, JobRecord
 
     Show = Callable[[JobRecord, JobMetric | None], None]
@@ -85,6 +87,7 @@ class BaseJob:
         """What is known of the service."""
         self._written_by: str | None = None  # the formatter of the file that this job was asked for with
         self._deployment: Deployment | None = None
+        self._service = service_of(client)
         note_process(client)
 
     @property
@@ -153,9 +156,9 @@ class BaseJob:
         if trained and formatter.fingerprint not in trained:
             known = ", ".join(sorted(map(str, trained)))
             warnings.warn(
-                f"job {self.id!r} was trained on examples of a formatter with the fingerprint {known}, and this "
-                f"one has {formatter.fingerprint}: the model is asked in other words than it was trained on, "
-                "and its prices will be worse; hand in the formatter that wrote the training file",
+                f"job {self.id!r} was trained on examples of a formatter with the fingerprint {known}, and "
+                f"this one has {formatter.fingerprint}: the model is asked in other words than it was trained"
+                " on, and its prices will be worse; hand in the formatter that wrote the training file",
                 UserWarning,
                 stacklevel=3,
             )
@@ -185,6 +188,11 @@ class BaseJob:
                 job_id=self.id,
             )
         return answers
+
+    def _answers_at(self) -> str | None:
+        """Return where the tuned model answers, where that is another address of the service's own."""
+        place = self.provider.serving.answers_at
+        return place if place and is_at_home(self.provider, self._service) else None
 
     # Flows: each is carried out by the method of the same name in both classes.
 
@@ -263,7 +271,7 @@ class BaseJob:
     def _events_flow(self) -> Flow[list[JobEvent]]:
         return read_events(self.id, in_order=self.provider.events_in_order)
 
-    def _deploy_flow(self, name: str | None, timeout: float | None) -> Flow[Deployment]:
+    def _deploy_flow(self, account: Account, name: str | None, timeout: float | None) -> Flow[Deployment]:
         if self._state != "succeeded":
             yield from self._refresh_flow()
         if self._state != "succeeded":
@@ -271,10 +279,19 @@ class BaseJob:
                 f"job {self.id!r} is {self.status!r}; there is nothing to deploy until it has succeeded",
                 job_id=self.id,
             )
-        return (yield from deploy(self.record, self.provider, name=name, timeout=timeout))
+        self._deployment = yield from deploy(
+            account,
+            self.record,
+            self.provider,
+            service=self._service,
+            name=name,
+            timeout=timeout,
+        )
+        return self._deployment
 
     def _undeploy_flow(self, name: str | None) -> Flow[None]:
-        return undeploy(self.record, self.provider, name=name)
+        yield from undeploy(self.record, self.provider, service=self._service, name=name)
+        self._deployment = None
 
     def _act_flow(self, action: Literal["cancel", "pause", "resume"]) -> Flow[JobRecord]:
         if action != "cancel" and not self.provider.pause:

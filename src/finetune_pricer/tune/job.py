@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .._service.flow import LONGEST_PAUSE, run, stream
 from ..providers.lookup import provider_of
 from ._base import BaseJob, get_job_by_id, list_newest_jobs
+from .deployment import DEPLOY_TIMEOUT
 from .journal import Journal
 from .purchase import buy_job, find_job
 from .spec import JobSpec
@@ -351,33 +352,47 @@ class FineTuneJob(BaseJob):
         from ..predict.predictor import Predictor
 
         formatter, name = self._check_formatter(formatter), self._find_answering_model(model)
-        return Predictor(self.client, name, formatter=formatter, **{"provider": self.provider, **settings})
+        place = self._answers_at()
+        client = self.client if place is None else self.client.with_options(base_url=place)
+        return Predictor(client, name, formatter=formatter, **{"provider": self.provider, **settings})
 
     def deploy(
         self,
         name: str | None = None,
         *,
-        timeout: float | None = 1800.0,
+        timeout: float | None = DEPLOY_TIMEOUT,
+        journal: str | os.PathLike[str] | None = None,
         sleep: Callable[[float], Any] = time.sleep,
     ) -> Deployment:
         """Make the tuned model answer where the service wants a step for that; says first what it costs.
 
-        Where the step lies outside the protocol, the deployment holds the exact steps: `print` it.
+        Called again, it finds what is there or coming, by the job and its last checkpoint, and makes no
+        other, whatever `name` says. Where the step lies outside the protocol, the deployment holds the exact
+        steps: `print` it.
 
         Args:
-            name: The deployment's name; by default made from the job's id.
-            timeout: Seconds to wait for it.
+            name: The deployment's name; by default made from the job's id. The service may add to it.
+            timeout: Seconds to wait until it answers.
+            journal: Path of the journal of what was asked for, as in `create`.
             sleep: How to pause between questions.
 
         Raises:
             JobError: The job has not succeeded.
-            NotSupported: The service does not serve tuned models of this base.
+            NotConfigured: The service wants to know a project, and none is named.
+            DataError: The client is not at the service's own address, and its key would go there.
+            RequestRejected: The service could not deploy it, for the reason that it gives.
+            ServiceUnavailable: It is not ready in time; the message says how to go on.
             ServiceError: The service refuses or does not answer.
         """
-        return run(self.client, self._deploy_flow(name, timeout), sleep)
+        with Journal(journal) as ledger:
+            return run(self.client, self._deploy_flow(ledger.for_client(self.client), name, timeout), sleep)
 
     def undeploy(self, name: str | None = None) -> None:
-        """Take a deployment down; nothing happens where it is down already.
+        """Take down all that is deployed of this job; nothing happens where it is down already.
+
+        Args:
+            name: Take down only the deployment of this name, be it the one that was asked for or the one that
+                the service made of it.
 
         Raises:
             NotSupported: It was deployed by hand.
