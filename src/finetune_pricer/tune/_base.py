@@ -32,12 +32,13 @@ from ..errors import (
     JobTimeout,
     NotFound,
     NotSupported,
+    PricerError,
     RequestRejected,
     ServiceError,
 )
 from ..providers.lookup import provider_of
 from .deployment import deploy, is_at_home, undeploy
-from .events import read_events, stream_events
+from .events import read_events, says_that_there_are_none, stream_events
 from .job_metrics import (
     JobMetric,
     JobMetrics,
@@ -306,10 +307,18 @@ class BaseJob:
             "endpoint": self._metrics_of_endpoint,
             "checkpoints": self._metrics_of_checkpoints,
         }
+        problem: PricerError | None = None
         for name in self.provider.metrics_from:
-            found = yield from sources[name]()
+            try:
+                found = yield from sources[name]()
+            except (ServiceError, NotSupported) as error:
+                # Another place may have them; a place that is not there is no error at all.
+                problem = problem if says_that_there_are_none(error) else error
+                continue
             if found:
                 return JobMetrics(found)
+        if problem is not None:
+            raise problem
         return JobMetrics([])
 
     def _metrics_of_events(self) -> Flow[list[JobMetric]]:

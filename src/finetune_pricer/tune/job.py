@@ -241,7 +241,8 @@ class FineTuneJob(BaseJob):
     ) -> Iterator[JobEvent]:
         """Yield the job's events as they happen, oldest first, each once.
 
-        Ends when the job has ended and nothing is left. Does not raise when the job failed: `wait` does.
+        Ends when the job has ended and nothing is left. Does not raise when the job failed: `wait` does. At a
+        service that shows no events it yields none, says so in the log, and ends with the job.
 
         Args:
             after: The id of an event; only later ones are yielded.
@@ -249,6 +250,7 @@ class FineTuneJob(BaseJob):
 
         Raises:
             NotFound: The job has no event `after`.
+            ServiceUnavailable: The job has ended, and its events cannot be read.
             ServiceError: The service refuses to tell.
         """
         return stream(self.client, self._stream_events_flow(after), sleep)
