@@ -70,6 +70,7 @@ FACADES = {
     ("evaluate.leaderboard", "evaluate.report.markdown"),
     ("evaluate.sweep", "evaluate.report.markdown"),
     ("tune.job", "predict.predictor"),
+    ("tune.job", "predict.round_trip"),
 }
 # What a function body may import: what costs too much when the public names are imported. Of the standard
 # library that is asyncio and importlib.metadata.
@@ -221,7 +222,7 @@ IRREGULAR = set(
     understood woken won worn written""".split()
 )
 # These end like participles and are verbs or nouns.
-NO_PARTICIPLE = {"seed", "feed", "speed", "need", "embed"}
+NO_PARTICIPLE = {"seed", "feed", "speed", "need", "embed"} | {"deployed"}  # `with job.deployed():`
 
 
 def test_no_function_is_named_by_a_bare_participle() -> None:

@@ -35,6 +35,7 @@ from ..errors import (
     PricerError,
     RequestRejected,
     ServiceError,
+    ServiceUnavailable,
 )
 from ..providers.lookup import provider_of
 from .deployment import deploy, is_at_home, undeploy
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("finetune_pricer")
 
+_UNDEPLOY_TIMEOUT = 120.0  # seconds
 # A word that is not here means "not finished": services have words of their own, such as `paused`.
 _FINAL = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -293,6 +295,57 @@ class BaseJob:
     def _undeploy_flow(self, name: str | None) -> Flow[None]:
         yield from undeploy(self.record, self.provider, service=self._service, name=name)
         self._deployment = None
+
+    def _take_down_flow(self) -> Flow[None]:
+        """Take down all that is deployed of this job, with patience for a service that is away."""
+
+        def late() -> ServiceUnavailable:
+            return ServiceUnavailable(
+                f"what is deployed of job {self.id!r} could not be taken down, and may be billed: call "
+                f"job.undeploy(), or take it down in the console of {self.provider.name!r}"
+            )
+
+        yield from poll(
+            lambda: self._undeploy_flow(None), done=lambda _: True, timeout=_UNDEPLOY_TIMEOUT, late=late
+        )
+
+    def _require_deployable(self, max_hours: float) -> None:
+        if not 0 < max_hours < float("inf"):
+            raise DataError(f"max_hours must be a number above 0, not {max_hours!r}")
+        if self.provider.serving.how == "by_hand":
+            raise NotSupported(
+                f"{self.provider.name!r} deploys through a control plane of its own: print(job.deploy()) "
+                "shows the steps, and job.predictor(formatter, model=...) asks the deployment"
+            )
+
+    def _say_that_time_is_up(self, max_hours: float) -> None:
+        _log.warning("job %r was deployed for %g hours; it is taken down", self.id, max_hours)
+
+    @property
+    def _is_checked_after_deploying(self) -> bool:
+        return self.provider.serving.how in {"custom_models", "loras"}
+
+    def _validation_flow(self) -> Flow[tuple[bytes, float | None]]:
+        """Return the content of the validation file and the last validation loss, as far as there are any."""
+        content, loss = b"", None
+        if self.record.validation_file is not None:
+            with suppress(ServiceError):
+                content = (yield from ask(get_file_content(self.record.validation_file)))["content"]
+        if content:
+            with suppress(ServiceError):
+                losses = [m.full_valid_loss or m.valid_loss for m in (yield from self._metrics_flow())]
+                loss = next((each for each in reversed(losses) if each is not None), None)
+        return content, loss
+
+    def _say_what_is_wrong(self, *problems: str | None) -> None:
+        for problem in problems:
+            if problem is not None:
+                _log.warning(
+                    "the deployed model of job %r does not look like the one that was trained: %s. Is it "
+                    "another chat template, or the wrong adapter? Evaluate it before you rely on it",
+                    self.id,
+                    problem,
+                )
 
     def _act_flow(self, action: Literal["cancel", "pause", "resume"]) -> Flow[JobRecord]:
         if action != "cancel" and not self.provider.pause:

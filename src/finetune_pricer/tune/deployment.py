@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Callable  # noqa: TC003 - a dataclass's field
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,13 +21,17 @@ from urllib.parse import quote, urlsplit
 
 from .._environment import read_settings
 from .._escape import escape_text
-from .._service.flow import Flow, Pages, Work, ask, look_repeatedly, poll
+from .._service.account import service_of
+from .._service.flow import Flow, Pages, Work, ask, look_repeatedly, poll, run
 from .._service.requests import delete_path, get_path, post_path
 from ..errors import DataError, NotConfigured, NotFound, NotSupported, RequestRejected, ServiceUnavailable
+from ..providers.lookup import provider_of
 from .purchase import DEPLOYMENT, send_once
 from .queries import ask_checkpoints
 
 if TYPE_CHECKING:
+    from openai import OpenAI
+
     from .._service.requests import Answer, Request
     from ..providers.provider import Provider, Serving
     from .journal import Account, Entry
@@ -420,6 +425,22 @@ def undeploy(job: JobRecord, provider: Provider, *, service: str, name: str | No
         if id_:
             yield from desk.delete(id_)
     return found
+
+
+def deployments(client: OpenAI, *, provider: str | Provider | None = None) -> list[Deployment]:
+    """Return what is deployed at a service now, by anybody of this key's project, and what it costs an hour.
+
+    Tuned models, and machines by the hour where the service lists them to this key. Nothing where tuned
+    models answer by themselves.
+
+    Raises:
+        NotSupported: The service does not show its deployments to this key.
+        NotConfigured: The service wants to know a project, and none is named.
+        DataError: The client is not at the service's own address, and its key would go there.
+        ServiceError: The service refuses or does not answer.
+    """
+    known = provider_of(client, provider)
+    return run(client, list_deployments(known, service=service_of(client)), time.sleep)
 
 
 def list_deployments(provider: Provider, *, service: str) -> Flow[list[Deployment]]:

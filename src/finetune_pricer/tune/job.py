@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import builtins  # noqa: TC003 - the class has a method `list`
+import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .._service.flow import LONGEST_PAUSE, run, stream
+from ..chat import ChatFormatter
+from ..errors import PricerError
 from ..providers.lookup import provider_of
 from ._base import BaseJob, get_job_by_id, list_newest_jobs
 from .deployment import DEPLOY_TIMEOUT
@@ -20,7 +25,6 @@ if TYPE_CHECKING:
 
     from openai import OpenAI
 
-    from ..chat import ChatFormatter
     from ..predict.predictor import Predictor
     from ..providers.provider import Provider
     from ._base import ResultFile
@@ -351,10 +355,12 @@ class FineTuneJob(BaseJob):
             JobError: The job has not succeeded, or its service wants a deployment first.
             DataError: A setting is out of range.
         """
+        return self._predictor(self._check_formatter(formatter), model, **settings)
+
+    def _predictor(self, formatter: ChatFormatter, model: str | None, **settings: Any) -> Predictor:
         from ..predict.predictor import Predictor
 
-        formatter, name = self._check_formatter(formatter), self._find_answering_model(model)
-        place = self._answers_at()
+        name, place = self._find_answering_model(model), self._answers_at()
         client = self.client if place is None else self.client.with_options(base_url=place)
         return Predictor(client, name, formatter=formatter, **{"provider": self.provider, **settings})
 
@@ -364,6 +370,7 @@ class FineTuneJob(BaseJob):
         *,
         timeout: float | None = DEPLOY_TIMEOUT,
         journal: str | os.PathLike[str] | None = None,
+        check: bool = True,
         sleep: Callable[[float], Any] = time.sleep,
     ) -> Deployment:
         """Make the tuned model answer where the service wants a step for that; says first what it costs.
@@ -376,6 +383,9 @@ class FineTuneJob(BaseJob):
             name: The deployment's name; by default made from the job's id. The service may add to it.
             timeout: Seconds to wait until it answers.
             journal: Path of the journal of what was asked for, as in `create`.
+            check: Ask the served model for its name and the first 20 prices of the job's validation file, and
+                warn in the log where another model answers, or prices are far from what the job's validation
+                loss lets expect: another chat template, or the wrong adapter.
             sleep: How to pause between questions.
 
         Raises:
@@ -387,7 +397,97 @@ class FineTuneJob(BaseJob):
             ServiceError: The service refuses or does not answer.
         """
         with Journal(journal) as ledger:
-            return run(self.client, self._deploy_flow(ledger.for_client(self.client), name, timeout), sleep)
+            flow = self._deploy_flow(ledger.for_client(self.client), name, timeout)
+            deployment = run(self.client, flow, sleep)
+        if check and self._is_checked_after_deploying:
+            self._check_served({})
+        return deployment
+
+    def _check_served(self, settings: dict[str, Any]) -> None:
+        from ..predict import round_trip
+
+        content, loss = run(self.client, self._validation_flow(), time.sleep)
+        words = ChatFormatter()
+        examples = round_trip.read_examples(content, words)
+        asked = round_trip.RecordedQuestions(examples=examples)
+        predictor = self._predictor(asked, None, decoding="greedy", **round_trip.pick_settings(settings))
+        question = examples[0].messages if examples else words.prompt("a lamp")
+        place, model = predictor._client, predictor.model  # noqa: SLF001 - of the same package
+        name = run(place, round_trip.ask_name(model, self.provider, question), time.sleep)
+        found = list(predictor.iter_predict(map(str, range(len(examples)))))
+        self._say_what_is_wrong(
+            round_trip.judge_name(model, name),
+            round_trip.judge_errors(examples, found, loss=loss, base=self.model or ""),
+        )
+
+    @contextmanager
+    def deployed(
+        self,
+        formatter: ChatFormatter | None = None,
+        *,
+        max_hours: float,
+        name: str | None = None,
+        timeout: float | None = DEPLOY_TIMEOUT,
+        journal: str | os.PathLike[str] | None = None,
+        check: bool = True,
+        sleep: Callable[[float], Any] = time.sleep,
+        **settings: Any,
+    ) -> Iterator[Predictor]:
+        """Deploy the tuned model for a `with` block, yield its predictor, and take it down at the end.
+
+        All that is deployed of this job is taken down, also what was there before: at the end of the block,
+        at an error in it, at Ctrl-C, at the end of the program, and when the hours are up. Where the process
+        is killed, nothing here can do that: the next block does, and `tune.deployments(client)` shows what is
+        there.
+
+        Args:
+            formatter: The one that wrote the training file.
+            max_hours: After so many hours it is taken down, whatever the block does; questions then fail.
+            name: As in `deploy`.
+            timeout: As in `deploy`.
+            journal: As in `deploy`.
+            check: As in `deploy`.
+            sleep: How to pause between questions.
+            settings: What `Predictor` takes beside these.
+
+        Raises:
+            NotSupported: The service's deployments are made by hand.
+            ServiceUnavailable: It could not be taken down, and may be billed.
+            ServiceError: As in `deploy`.
+        """
+        self._require_deployable(max_hours)
+        with self._take_down_at_the_end(max_hours, sleep):
+            self.deploy(name, timeout=timeout, journal=journal, check=False, sleep=sleep)
+            if check and self._is_checked_after_deploying:
+                self._check_served(settings)
+            yield self.predictor(formatter, **settings)
+
+    @contextmanager
+    def _take_down_at_the_end(self, max_hours: float, sleep: Callable[[float], Any]) -> Iterator[None]:
+        def take_down(pause: Callable[[float], Any] = time.sleep) -> None:
+            run(self.client, self._take_down_flow(), pause)
+
+        def end_in_time() -> None:
+            self._say_that_time_is_up(max_hours)
+            take_down()
+
+        timer = threading.Timer(min(3600 * max_hours, threading.TIMEOUT_MAX), end_in_time)
+        timer.daemon = True
+        timer.start()
+        atexit.register(take_down)
+        try:
+            yield
+        except BaseException as error:
+            try:
+                take_down(sleep)
+            except PricerError as second:
+                error.add_note(str(second))
+            raise
+        else:
+            take_down(sleep)
+        finally:
+            timer.cancel()
+            atexit.unregister(take_down)
 
     def undeploy(self, name: str | None = None) -> None:
         """Take down all that is deployed of this job; nothing happens where it is down already.
