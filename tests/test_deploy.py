@@ -1,5 +1,6 @@
 """A tuned model answers: by itself, after one request, or after steps that are given exactly."""
 
+import asyncio
 from typing import Any
 
 import openai
@@ -18,7 +19,7 @@ from finetune_pricer.errors import (
     ServiceUnavailable,
 )
 from finetune_pricer.providers import PROVIDERS
-from finetune_pricer.tune import JobRecord
+from finetune_pricer.tune import Deployment, JobRecord
 from shop import DOORS, Door, Killed
 
 
@@ -85,6 +86,21 @@ def test_called_twice_it_makes_one_deployment(kind: str, door: Door, name: str |
     desk = Desk(kind)
     first = desk.deploy(door)
     assert desk.deploy(door, name=name) == first
+    assert len(desk.bodies) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tasks_that_deploy_at_once_make_one_deployment(kind: str) -> None:
+    desk = Desk(kind)
+
+    async def together() -> set[Deployment]:
+        async def deploy() -> Deployment:
+            async with desk.ajob() as job:
+                return await job.deploy(check=False)
+
+        return {*await asyncio.gather(*(deploy() for _ in range(4)))}
+
+    assert len(asyncio.run(together())) == 1
     assert len(desk.bodies) == 1
 
 
