@@ -203,6 +203,13 @@ def test_a_deployment_that_never_gets_ready_ends_with_what_to_do(
     assert len(desk.bodies) == 1
 
 
+def test_without_a_timeout_it_is_waited_for_a_day_and_no_longer() -> None:
+    desk = Desk("nebius", statuses=["validating"] * 10_000)
+    with pytest.raises(ServiceUnavailable, match="after 86400 s"):
+        desk.deploy(timeout=None)
+    assert 86_000 < sum(desk.naps) <= 86_400
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", [None, "pricer-456789ab", "served"])
 def test_undeploying_takes_down_what_is_there_by_any_of_its_names(kind: str, name: str | None) -> None:

@@ -254,7 +254,7 @@ def checked(
         (1.2, None, None),
         (6.0, 0.8, "miss by a factor of 6.00 or more, where the job's validation loss of 0.8 lets expect"),
         (20.0, None, "one price for all"),
-        ("Thinking Process: 1. Look", 0.8, "20 of 20 replies hold no price, such as 'Thinking Process"),
+        ("Thinking Process: 1. Look", 0.8, "20 of 20 replies hold no price"),
     ],
     ids=["as trained", "as trained, no loss", "far off", "far off, no loss", "another template"],
 )
@@ -265,6 +265,8 @@ def test_after_a_deployment_twenty_examples_are_asked_and_what_is_far_off_is_sai
     assert len(desk.questions) == 21  # one for the name
     assert desk.questions[-1]["messages"][0]["content"].startswith("Price?")
     assert (words in said) if words else not said
+    assert "thing 1" not in caplog.text
+    assert "Look" not in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from .._chat_protocol import text_of
 from .._service.flow import Flow, ask
 from .._service.requests import ask_model
 from ..chat import ChatFormatter
-from ..errors import PriceNotFound, ServiceError
+from ..errors import NotSupported, PriceNotFound, ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -84,7 +84,7 @@ def ask_name(model: str, provider: Provider, question: Sequence[Message]) -> Flo
     """Ask one short question, and return by which name the model answers; None where it does not say."""
     try:
         answer = yield from ask(ask_model(model, question, {provider.reply_limit: _SHORT_REPLY}))
-    except ServiceError:
+    except (ServiceError, NotSupported):
         return None
     name = answer.get("model")
     return name if isinstance(name, str) and name else None
@@ -120,7 +120,11 @@ def judge_errors(
         return None
     unread = [p for p in predictions if p.text is not None and not (p.price and p.price > 0)]
     if 2 * len(unread) > len(answered):
-        return f"{len(unread)} of {len(answered)} replies hold no price, such as {unread[0].text[:60]!r}"  # type: ignore[index]
+        # The replies are not shown: they may quote what was asked.
+        return (
+            f"{len(unread)} of {len(answered)} replies hold no price; job.predictor(formatter).predict(item).text"
+            " shows one"
+        )
     misses = [abs(math.log(price / example.price)) for example, price in answered if price and price > 0]
     usual = median(example.price for example in examples)
     guessing = median(abs(math.log(usual / example.price)) for example in examples)

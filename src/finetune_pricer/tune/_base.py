@@ -231,7 +231,7 @@ class BaseJob:
     def _newest_metric(self) -> Flow[JobMetric | None]:
         try:
             events = yield from next_events(Pages(partial(list_events, self.id, limit=20), most=1))
-        except ServiceError:
+        except (ServiceError, NotSupported):
             return None  # a bar is not worth an error
         metrics = [read_event_metric(event) for event in events]
         return max((m for m in metrics if m is not None), key=lambda m: m.step, default=None)
@@ -329,10 +329,10 @@ class BaseJob:
         """Return the content of the validation file and the last validation loss, as far as there are any."""
         content, loss = b"", None
         if self.record.validation_file is not None:
-            with suppress(ServiceError):
+            with suppress(ServiceError, NotSupported):
                 content = (yield from ask(get_file_content(self.record.validation_file)))["content"]
         if content:
-            with suppress(ServiceError):
+            with suppress(ServiceError, NotSupported):
                 losses = [m.full_valid_loss or m.valid_loss for m in (yield from self._metrics_flow())]
                 loss = next((each for each in reversed(losses) if each is not None), None)
         return content, loss

@@ -24,7 +24,15 @@ from .._escape import escape_text
 from .._service.account import service_of
 from .._service.flow import Flow, Pages, Work, ask, look_repeatedly, poll, run
 from .._service.requests import delete_path, get_path, post_path
-from ..errors import DataError, NotConfigured, NotFound, NotSupported, RequestRejected, ServiceUnavailable
+from ..errors import (
+    AccessDenied,
+    DataError,
+    NotConfigured,
+    NotFound,
+    NotSupported,
+    RequestRejected,
+    ServiceUnavailable,
+)
 from ..providers.lookup import provider_of
 from .purchase import DEPLOYMENT, send_once
 from .queries import ask_checkpoints
@@ -41,6 +49,7 @@ _log = logging.getLogger("finetune_pricer")
 
 DEPLOY_TIMEOUT = 1800.0
 """Seconds that a deployment may take."""
+_LONGEST_DEPLOYMENT = 86_400.0  # seconds, where the user names no end
 _MODELS, _MACHINES = "/v0/models", "/v0/dedicated_endpoints"  # of Nebius
 _LORAS, _LORA_MACHINES = "loras", "selfserve/deployments"  # of Crusoe
 _DEAD = frozenset({"error", "failed", "deleted", "deleting", "expired"})
@@ -349,6 +358,7 @@ def _send_order(order: _Order, _: Entry) -> Flow[_Row]:
 
 
 def _wait_until_ready(desk: _Desk, row: _Row, timeout: float | None) -> Flow[_Row]:
+    timeout = _LONGEST_DEPLOYMENT if timeout is None else timeout
     silent, model = 0, row.model
 
     def look() -> Flow[_Row]:
@@ -367,7 +377,7 @@ def _wait_until_ready(desk: _Desk, row: _Row, timeout: float | None) -> Flow[_Ro
 
     def give_up() -> ServiceUnavailable:
         return ServiceUnavailable(
-            f"deployment {row.id!r} is not ready at {desk.service!r} after {timeout or 0:g} s; "
+            f"deployment {row.id!r} is not ready at {desk.service!r} after {timeout:g} s; "
             + _how_to_go_on(row)
         )
 
@@ -471,7 +481,7 @@ def _list_machines(desk: _Desk) -> Flow[list[Deployment]]:
     place = _MACHINES if desk.place == _MODELS else desk.place.removesuffix(_LORAS) + _LORA_MACHINES
     try:
         answer = yield from ask(get_path(place))
-    except NotFound:
+    except (NotFound, NotSupported, AccessDenied):  # an offer of its own, which not every account has
         return []
     rows = answer.get("deployments") or answer.get("data")
     found = []

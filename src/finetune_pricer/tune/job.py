@@ -381,7 +381,7 @@ class FineTuneJob(BaseJob):
 
         Args:
             name: The deployment's name; by default made from the job's id. The service may add to it.
-            timeout: Seconds to wait until it answers.
+            timeout: Seconds to wait until it answers; None waits for a day.
             journal: Path of the journal of what was asked for, as in `create`.
             check: Ask the served model for its name and the first 20 prices of the job's validation file, and
                 warn in the log where another model answers, or prices are far from what the job's validation
