@@ -286,6 +286,32 @@ def test_a_served_model_that_answers_by_another_name_is_said(
 
 
 @pytest.mark.parametrize("door", DOORS)
+def test_a_served_model_that_cannot_be_asked_is_deployed_all_the_same(
+    door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk("nebius", validation=validation()[0])
+    answer = Desk.answer
+
+    def refuse(request: httpx2.Request) -> httpx2.Response:
+        if request.url.path.endswith("/chat/completions"):
+            return httpx2.Response(401, json={"error": {"message": "no such key"}})
+        return answer(desk, request)
+
+    desk.answer = refuse  # type: ignore[method-assign]
+
+    async def go() -> None:
+        async with desk.ajob(validation_file="file-v") as job:
+            await job.deploy(sleep=desk.asleep)
+
+    if door == "async":
+        asyncio.run(go())
+    else:
+        with desk.job(validation_file="file-v") as job:
+            job.deploy(sleep=desk.naps.append)
+    assert "could not be checked: " in caplog.text
+
+
+@pytest.mark.parametrize("door", DOORS)
 def test_without_a_validation_file_only_the_name_is_asked_and_check_is_off_when_told(door: Door) -> None:
     desk = Desk("nebius")
     desk.deploy(door)

@@ -254,7 +254,11 @@ class AsyncFineTuneJob(BaseJob):
         question = examples[0].messages if examples else words.prompt("a lamp")
         place, model = predictor._client, predictor.model  # noqa: SLF001 - of the same package
         name = await arun(place, round_trip.ask_name(model, self.provider, question), asyncio.sleep)
-        found = [each async for each in predictor.iter_predict(map(str, range(len(examples))))]
+        try:
+            found = [each async for each in predictor.iter_predict(map(str, range(len(examples))))]
+        except PricerError as error:
+            self._say_that_it_is_not_checked(error)
+            return
         self._say_what_is_wrong(
             round_trip.judge_name(model, name),
             round_trip.judge_errors(examples, found, loss=loss, base=self.model or ""),

@@ -122,8 +122,8 @@ def judge_errors(
     if 2 * len(unread) > len(answered):
         # The replies are not shown: they may quote what was asked.
         return (
-            f"{len(unread)} of {len(answered)} replies hold no price; job.predictor(formatter).predict(item).text"
-            " shows one"
+            f"{len(unread)} of {len(answered)} replies hold no price; job.predictor(formatter).predict(item) "
+            "shows one"
         )
     misses = [abs(math.log(price / example.price)) for example, price in answered if price and price > 0]
     usual = median(example.price for example in examples)

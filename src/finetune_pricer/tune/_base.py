@@ -337,6 +337,10 @@ class BaseJob:
                 loss = next((each for each in reversed(losses) if each is not None), None)
         return content, loss
 
+    def _say_that_it_is_not_checked(self, error: PricerError) -> None:
+        # It is deployed all the same: who asks it hears of the error again.
+        _log.warning("the deployed model of job %r could not be checked: %s", self.id, error)
+
     def _say_what_is_wrong(self, *problems: str | None) -> None:
         for problem in problems:
             if problem is not None:
