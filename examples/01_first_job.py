@@ -22,7 +22,6 @@ from finetune_pricer import (
     ItemDataset,
     JsonlWriter,
     MadeUpCatalogue,
-    Predictor,
     connect,
 )
 from finetune_pricer.errors import PricerError
@@ -64,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     job.wait()
 
     # 4. How wrong is it? Beside what always guessing the training median would give.
-    predictor = Predictor(client, job.fine_tuned_model, formatter=formatter)
+    predictor = job.predictor(formatter)
     evaluation = Evaluator(baselines=train).evaluate(predictor, test)
     print(f"\n{job.fine_tuned_model}\n  {evaluation}")
     for baseline in evaluation.baselines:

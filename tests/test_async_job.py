@@ -5,14 +5,16 @@ import inspect
 import logging
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import openai
 import pytest
 
-from finetune_pricer import FineTuneJob, JsonlWriter, MadeUpCatalogue, TrainingFile
+from finetune_pricer import FineTuneJob, JsonlWriter, MadeUpCatalogue, TrainingFile, upload
 from finetune_pricer.aio import AsyncFineTuneJob
-from finetune_pricer.errors import JobTimeout
+from finetune_pricer.errors import DataError, JobTimeout
 from finetune_pricer.local import LocalServer
+from finetune_pricer.tune import JobRecord
 
 PUBLIC = [name for name in dir(FineTuneJob) if not name.startswith("_")]
 
@@ -49,6 +51,34 @@ def test_both_doors_take_the_same_parameters(name: str) -> None:
             assert one.default == other.default
         if one.name not in {"sleep", "client"}:
             assert one.annotation == other.annotation
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda client, training: FineTuneJob.create(client, training, model="pricer-base"),
+        lambda client, training: FineTuneJob.find(client, training, model="pricer-base"),
+        lambda client, _: FineTuneJob.attach(client, "ftjob-1"),
+        lambda client, _: FineTuneJob.list(client),
+        lambda client, _: FineTuneJob(client, JobRecord(id="ftjob-1")).refresh(),
+        lambda client, _: list(FineTuneJob(client, JobRecord(id="ftjob-1")).stream_events()),
+        lambda client, _: FineTuneJob(client, JobRecord(id="ftjob-1")).metrics(),
+        lambda client, _: FineTuneJob(client, JobRecord(id="ftjob-1")).delete(),
+        upload,
+    ],
+    ids=["create", "find", "attach", "list", "refresh", "stream_events", "metrics", "delete", "upload"],
+)
+def test_a_client_of_the_other_kind_is_refused_before_anything_is_sent(
+    server: LocalServer, training: TrainingFile, ask: Any
+) -> None:
+    client = openai.AsyncOpenAI(**server.client_options)
+    with pytest.raises(DataError, match=r"takes an openai\.OpenAI; this is AsyncOpenAI"):
+        ask(client, training)
+
+
+def test_an_async_job_refuses_a_sync_client(server: LocalServer) -> None:
+    with server.client() as client, pytest.raises(DataError, match="this is OpenAI"):
+        asyncio.run(AsyncFineTuneJob.attach(client, "ftjob-1"))  # type: ignore[arg-type]
 
 
 async def quick(seconds: float) -> None:

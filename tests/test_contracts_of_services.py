@@ -14,7 +14,7 @@ import respx
 from finetune_pricer import FineTuneJob, JsonlWriter, MadeUpCatalogue, TrainingFile
 from finetune_pricer.errors import DataError
 from finetune_pricer.providers import PROVIDERS, Provider
-from finetune_pricer.tune.spec import SPEC_KEY, TOKEN_KEY
+from finetune_pricer.tune.spec import FORMATTER_KEY, SPEC_KEY, TOKEN_KEY
 
 ADDRESSES = {
     "openai": "https://api.openai.com/v1/",
@@ -77,7 +77,7 @@ def sent(name: str, training: TrainingFile, **settings: Any) -> dict[str, Any]:
         FineTuneJob.create(client, training, model=settings.pop("model", MODELS[name]), **settings)
     (body,) = desk.jobs
     metadata = body.pop("metadata")
-    assert set(metadata) == {SPEC_KEY, TOKEN_KEY}
+    assert set(metadata) == {SPEC_KEY, TOKEN_KEY, FORMATTER_KEY}
     return body
 
 

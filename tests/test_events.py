@@ -1,5 +1,7 @@
 """A job's events: in order, each once."""
 
+from collections.abc import Iterable
+from contextlib import suppress
 from itertools import chain, repeat
 from typing import Any
 
@@ -9,9 +11,9 @@ import pytest
 import respx
 
 from finetune_pricer import FineTuneJob
-from finetune_pricer.errors import AccessDenied
+from finetune_pricer.errors import AccessDenied, ServiceUnavailable
 from finetune_pricer.tune import JobEvent, JobRecord
-from helpers import job_body, page, refusal
+from helpers import HTML, job_body, page, refusal
 
 
 def event(number: int, *, at: int | None = None, **more: Any) -> dict[str, Any]:
@@ -31,7 +33,7 @@ def streamed(
     naps: list[float],
     *,
     statuses: list[str],
-    pages: list[Any],
+    pages: Iterable[Any],
 ) -> list[str]:
     """Follow a job that takes these statuses, while its event list gives these pages, and then no more."""
     states = [httpx.Response(200, json=job_body(status)) for status in statuses]
@@ -102,6 +104,40 @@ def test_a_job_without_events_ends_all_the_same(
 ) -> None:
     answers = [httpx.Response(200, json={"data": None}), page([])]
     assert streamed(client, service, naps, statuses=["queued", "succeeded"], pages=answers) == []
+
+
+SSE = httpx.Response(
+    200, headers={"content-type": "text/event-stream"}, text='data: {"id":"e1"}\n\ndata: [DONE]\n\n'
+)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [SSE, refusal(501, "not yet implemented"), refusal(404), refusal(405), refusal(503), HTML],
+    ids=["an event stream", "501", "404", "405", "503", "a page"],
+)
+def test_where_events_are_never_given_the_stream_ends_with_the_job(
+    client: openai.OpenAI, service: respx.MockRouter, naps: list[float], answer: httpx.Response
+) -> None:
+    pages = repeat(answer, 500)
+    statuses = ["running"] * 9 + ["succeeded"]
+    with suppress(ServiceUnavailable):  # where it may be away and not without events
+        assert streamed(client, service, naps, statuses=statuses, pages=pages) == []
+    assert 9 <= len(naps) < 40
+
+
+def test_a_service_that_stays_away_is_not_taken_for_one_without_events(
+    client: openai.OpenAI, service: respx.MockRouter, naps: list[float]
+) -> None:
+    with pytest.raises(ServiceUnavailable, match="has ended, and its events cannot be read"):
+        streamed(client, service, naps, statuses=["succeeded"], pages=repeat(refusal(503), 500))
+
+
+def test_events_that_come_back_after_the_jobs_end_are_given(
+    client: openai.OpenAI, service: respx.MockRouter, naps: list[float]
+) -> None:
+    pages = [refusal(503)] * 6 + [page([event(2), event(1)])]
+    assert streamed(client, service, naps, statuses=["succeeded"], pages=pages) == ["e1", "e2"]
 
 
 def test_a_refusal_ends_the_stream_with_an_error(

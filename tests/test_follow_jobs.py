@@ -237,12 +237,33 @@ OPENAI = b"step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy\n
 @pytest.mark.parametrize("wrap", [bytes, base64.b64encode], ids=["plain", "base64"])
 @pytest.mark.parametrize(
     "content",
-    [AZURE + b"1,2.5,0.1,,,\n2,1.5,0.2,1.7,0.3,1.6\n", OPENAI + b"1,2.5,0.1,NaN,\n2,1.5,0.2,1.7,0.3\n"],
+    [
+        AZURE + b"1,2.5,0.1,,,\n2,1.5,0.2,1.7,0.3,1.6\n",
+        AZURE + b"1,2.5,0.1,-1.0,-1.0,-1\n2,1.5,0.2,1.7,0.3,1.6\n",  # -1: not measured
+        OPENAI + b"1,2.5,0.1,NaN,\n2,1.5,0.2,1.7,0.3\n",
+    ],
 )
 def test_result_files_are_read_with_either_header_plain_or_in_base64(content: bytes, wrap: Any) -> None:
     first, second = read_metrics_file(wrap(content))
     assert (first.step, first.train_loss, first.train_accuracy, first.valid_loss) == (1, 2.5, 0.1, None)
+    assert (first.valid_accuracy, first.full_valid_loss) == (None, None)
     assert (second.valid_loss, second.valid_accuracy) == (1.7, 0.3)
+
+
+@pytest.mark.parametrize("status", [404, 405, 501, 503])
+def test_metrics_are_looked_for_elsewhere_where_events_are_not_given(
+    client: openai.OpenAI, service: respx.MockRouter, status: int
+) -> None:
+    service.get(f"{JOB}/events").respond(status, json={"error": {"message": "no"}})
+    files = service.get(JOB).respond(json={"id": "ftjob-1", "status": "succeeded", "result_files": ["f"]})
+    service.get("/files/f/content").respond(content=OPENAI + b"1,2.5,0.1,,\n")
+    assert [m.train_loss for m in job(client).metrics()] == [2.5]
+    files.respond(json={"id": "ftjob-1", "status": "succeeded", "result_files": []})
+    if status == 503:  # it may have them later
+        with pytest.raises(ServiceUnavailable):
+            job(client).metrics()
+    else:
+        assert not job(client).metrics()
 
 
 def test_a_result_file_of_another_kind_holds_no_metrics() -> None:

@@ -44,7 +44,10 @@ def _nothing_there_yet(service: respx.MockRouter) -> None:
 def asked(route: respx.Route) -> dict[str, Any]:
     """What the job was asked for with, without our own marks."""
     body = body_of(route.calls.last.request)
-    assert set(body.pop("metadata")) == {"finetune_pricer_spec", "finetune_pricer_token"}
+    assert set(body.pop("metadata")) - {"finetune_pricer_formatter"} == {
+        "finetune_pricer_spec",
+        "finetune_pricer_token",
+    }
     return body
 
 
@@ -98,11 +101,23 @@ def test_files_are_uploaded_and_the_job_is_asked_for_in_full(
     assert (job.id, job.status, job.is_final) == ("ftjob-1", "queued", False)
 
 
+FILE_OBJECT = openai.types.FileObject(
+    id="file-9", bytes=1, created_at=1, filename="t", object="file", purpose="fine-tune", status="processed"
+)
+
+
+@pytest.mark.parametrize(
+    "file", [UploadedFile(id="file-9"), "file-9", FILE_OBJECT], ids=["ours", "id", "theirs"]
+)
 def test_what_is_not_said_is_not_sent_and_an_uploaded_file_is_not_sent_again(
-    client: openai.OpenAI, service: respx.MockRouter
+    client: openai.OpenAI, service: respx.MockRouter, file: UploadedFile | openai.types.FileObject | str
 ) -> None:
     route = service.post("/fine_tuning/jobs").mock(httpx.Response(200, json=job_body()))
-    FineTuneJob.create(client, UploadedFile(id="file-9"), model="base")
+    service.get(JOB).mock(httpx.Response(200, json=job_body()))
+    job = FineTuneJob.create(client, file, model="base")
+    # The same file, however it is named, is the same job.
+    assert FineTuneJob.create(client, UploadedFile(id="file-9"), model="base").id == job.id
+    assert route.call_count == 1
     method = {"type": "supervised", "supervised": {"hyperparameters": {}}}
     assert asked(route) == {
         "training_file": "file-9",
@@ -317,5 +332,8 @@ def test_an_answer_without_an_id_is_an_error_of_ours(
 
 
 def test_a_path_is_no_checked_file_and_the_error_says_how_it_becomes_one(client: openai.OpenAI) -> None:
-    with pytest.raises(DataError, match=r"not a str; .*check_jsonl\(path\)"):
-        FineTuneJob.create(client, "train.jsonl", model="base")  # type: ignore[arg-type]
+    for path in ("train.jsonl", "jsonl/train", Path("train.jsonl"), ""):
+        with pytest.raises(DataError, match=r"check_jsonl\(path\)"):
+            FineTuneJob.create(client, path, model="base")  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="not a int"):
+        FineTuneJob.create(client, UploadedFile(id="file-9"), validation=7, model="base")  # type: ignore[arg-type]

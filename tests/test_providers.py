@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
-from finetune_pricer import connect
+from finetune_pricer import aconnect, connect
 from finetune_pricer._environment import find_state_folder, read_settings
 from finetune_pricer.errors import NotConfigured
+from finetune_pricer.providers import provider_of
 
 SECRET = "sk-secret-0123456789"
 
@@ -87,12 +89,17 @@ def test_the_service_is_chosen_or_the_error_says_what_to_set(
         monkeypatch.setenv(name, value)
     Path(".env").write_text(case.dotenv)
     if case.error:
-        with pytest.raises(NotConfigured, match=case.error) as caught:
-            connect(case.name)
-        assert SECRET not in str(caught.value)
+        for make in (connect, aconnect):
+            with pytest.raises(NotConfigured, match=case.error) as caught:
+                make(case.name)
+            assert SECRET not in str(caught.value)
     else:
         with connect(case.name) as client:
             assert (str(client.base_url), client.api_key) == (case.url, SECRET)
+        other = aconnect(case.name)
+        assert isinstance(other, openai.AsyncOpenAI)
+        assert (str(other.base_url), other.api_key) == (case.url, SECRET)
+        assert provider_of(other) == provider_of(client)
     assert SECRET not in caplog.text
 
 

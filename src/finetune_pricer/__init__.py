@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .prepare import count_tokens as count_tokens
     from .prepare.audit import audit as audit
     from .providers import TokenPricing as TokenPricing
+    from .providers.connect import aconnect as aconnect
     from .providers.connect import connect as connect
     from .tune import CostEstimate as CostEstimate
     from .tune import FineTuneJob as FineTuneJob
@@ -72,6 +73,7 @@ _HOMES = {
     "TokenCount": "prepare",
     "TokenPricing": "providers",
     "TrainingFile": "prepare",
+    "aconnect": "providers",
     "audit": "prepare",
     "best_checkpoint": "evaluate",
     "check_jsonl": "prepare",

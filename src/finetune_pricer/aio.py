@@ -8,17 +8,23 @@ from __future__ import annotations
 import asyncio
 import builtins  # noqa: TC003 - the class has a method `list`
 from collections.abc import AsyncIterator, Iterable, Sized
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ._progress import progress_bar
+from ._service.account import service_of
 from ._service.flow import LONGEST_PAUSE, arun, astream
 from ._service.requests import Reply, asend
+from .chat import ChatFormatter
+from .errors import PricerError
+from .predict import round_trip
 from .predict._base import BasePredictor, check_calibration_items
 from .predict.batch import BaseBatch
 from .predict.prediction import Prediction, Predictions
 from .predict.runners import run_in_tasks
 from .providers.lookup import provider_of
 from .tune._base import BaseJob, get_job_by_id, list_newest_jobs
+from .tune.deployment import DEPLOY_TIMEOUT, list_deployments
 from .tune.journal import Journal
 from .tune.purchase import buy_job, find_job
 from .tune.spec import JobSpec
@@ -32,15 +38,22 @@ if TYPE_CHECKING:
 
     from .items import Item
     from .predict.engine import Sending
-    from .prepare.jsonl import TrainingFile
     from .providers.provider import Provider
     from .tune._base import ResultFile
     from .tune.deployment import Deployment
     from .tune.job_metrics import JobMetrics
-    from .tune.records import JobCheckpoint, JobEvent, JobRecord, UploadedFile
-    from .tune.spec import Factor, Whole
+    from .tune.records import JobCheckpoint, JobEvent, JobRecord
+    from .tune.spec import Factor, GivenFile, Whole
 
-__all__ = ["AsyncBatchRun", "AsyncFineTuneJob", "AsyncPredictor"]
+__all__ = ["AsyncBatchRun", "AsyncFineTuneJob", "AsyncPredictor", "deployments"]
+
+
+async def deployments(
+    client: AsyncOpenAI, *, provider: str | Provider | None = None
+) -> builtins.list[Deployment]:
+    """Do as `finetune_pricer.tune.deployments` does."""
+    known = provider_of(client, provider)
+    return await arun(client, list_deployments(known, service=service_of(client)), asyncio.sleep)
 
 
 class AsyncFineTuneJob(BaseJob):
@@ -55,10 +68,10 @@ class AsyncFineTuneJob(BaseJob):
     async def create(
         cls,
         client: AsyncOpenAI,
-        training: TrainingFile | UploadedFile,
+        training: GivenFile,
         *,
         model: str,
-        validation: TrainingFile | UploadedFile | None = None,
+        validation: GivenFile | None = None,
         epochs: Whole | None = "recommended",
         batch_size: Whole | None = "recommended",
         learning_rate_multiplier: Factor | None = "recommended",
@@ -87,7 +100,8 @@ class AsyncFineTuneJob(BaseJob):
         )
         with await asyncio.to_thread(Journal, journal) as ledger:
             flow = buy_job(ledger.for_client(client), spec, again=again, force=force, budget=budget)
-            return cls(client, await arun(client, flow, sleep), spec.provider)
+            job = cls(client, await arun(client, flow, sleep), spec.provider)
+        return job._note_formatter(spec.formatter)
 
     @classmethod
     async def attach(
@@ -101,10 +115,10 @@ class AsyncFineTuneJob(BaseJob):
     async def find(
         cls,
         client: AsyncOpenAI,
-        training: TrainingFile | UploadedFile,
+        training: GivenFile,
         *,
         model: str,
-        validation: TrainingFile | UploadedFile | None = None,
+        validation: GivenFile | None = None,
         epochs: Whole | None = "recommended",
         batch_size: Whole | None = "recommended",
         learning_rate_multiplier: Factor | None = "recommended",
@@ -129,7 +143,8 @@ class AsyncFineTuneJob(BaseJob):
         )
         with await asyncio.to_thread(Journal, journal) as ledger:
             record = await arun(client, find_job(ledger.for_client(client), spec), asyncio.sleep)
-        return cls(client, record, spec.provider)
+        job = cls(client, record, spec.provider)
+        return job._note_formatter(spec.formatter)
 
     @classmethod
     async def list(
@@ -213,15 +228,96 @@ class AsyncFineTuneJob(BaseJob):
         """Do as `FineTuneJob.delete` does."""
         return await arun(self.client, self._delete_flow(files=files, model=model), asyncio.sleep)
 
+    def predictor(
+        self, formatter: ChatFormatter | None = None, *, model: str | None = None, **settings: Any
+    ) -> AsyncPredictor:
+        """Do as `FineTuneJob.predictor` does; nothing is sent, so there is nothing to await."""
+        return self._predictor(self._check_formatter(formatter), model, **settings)
+
+    def _predictor(self, formatter: ChatFormatter, model: str | None, **settings: Any) -> AsyncPredictor:
+        name, place = self._find_answering_model(model), self._answers_at()
+        client = self.client if place is None else self.client.with_options(base_url=place)
+        return AsyncPredictor(client, name, formatter=formatter, **{"provider": self.provider, **settings})
+
     async def deploy(
         self,
         name: str | None = None,
         *,
-        timeout: float | None = 1800.0,
+        timeout: float | None = DEPLOY_TIMEOUT,
+        journal: str | os.PathLike[str] | None = None,
+        check: bool = True,
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
     ) -> Deployment:
         """Do as `FineTuneJob.deploy` does."""
-        return await arun(self.client, self._deploy_flow(name, timeout), sleep)
+        with await asyncio.to_thread(Journal, journal) as ledger:
+            flow = self._deploy_flow(ledger.for_client(self.client), name, timeout)
+            deployment = await arun(self.client, flow, sleep)
+        if check and self._is_checked_after_deploying:
+            await self._check_served({})
+        return deployment
+
+    async def _check_served(self, settings: dict[str, Any]) -> None:
+        content, loss = await arun(self.client, self._validation_flow(), asyncio.sleep)
+        words = ChatFormatter()
+        examples = round_trip.read_examples(content, words)
+        asked = round_trip.RecordedQuestions(examples=examples)
+        predictor = self._predictor(asked, None, decoding="greedy", **round_trip.pick_settings(settings))
+        question = examples[0].messages if examples else words.prompt("a lamp")
+        place, model = predictor._client, predictor.model  # noqa: SLF001 - of the same package
+        name = await arun(place, round_trip.ask_name(model, self.provider, question), asyncio.sleep)
+        try:
+            found = [each async for each in predictor.iter_predict(map(str, range(len(examples))))]
+        except PricerError as error:
+            self._say_that_it_is_not_checked(error)
+            return
+        self._say_what_is_wrong(
+            round_trip.judge_name(model, name),
+            round_trip.judge_errors(examples, found, loss=loss, base=self.model or ""),
+        )
+
+    @asynccontextmanager
+    async def deployed(
+        self,
+        formatter: ChatFormatter | None = None,
+        *,
+        max_hours: float,
+        name: str | None = None,
+        timeout: float | None = DEPLOY_TIMEOUT,
+        journal: str | os.PathLike[str] | None = None,
+        check: bool = True,
+        sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
+        **settings: Any,
+    ) -> AsyncIterator[AsyncPredictor]:
+        """Do as `FineTuneJob.deployed` does, for `async with`; a cancelled task takes it down, too."""
+        self._require_deployable(max_hours)
+        async with self._take_down_at_the_end(max_hours, sleep):
+            await self.deploy(name, timeout=timeout, journal=journal, check=False, sleep=sleep)
+            if check and self._is_checked_after_deploying:
+                await self._check_served(settings)
+            yield self.predictor(formatter, **settings)
+
+    @asynccontextmanager
+    async def _take_down_at_the_end(
+        self, max_hours: float, sleep: Callable[[float], Awaitable[Any]]
+    ) -> AsyncIterator[None]:
+        async def end_in_time() -> None:
+            await asyncio.sleep(3600 * max_hours)
+            self._say_that_time_is_up(max_hours)
+            await arun(self.client, self._take_down_flow(), asyncio.sleep)
+
+        timer = asyncio.create_task(end_in_time())
+        try:
+            yield
+        except BaseException as error:
+            try:
+                await arun(self.client, self._take_down_flow(), sleep)
+            except PricerError as second:
+                error.add_note(str(second))
+            raise
+        else:
+            await arun(self.client, self._take_down_flow(), sleep)
+        finally:
+            timer.cancel()
 
     async def undeploy(self, name: str | None = None) -> None:
         """Do as `FineTuneJob.undeploy` does."""

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, TypeVar
 
 from ..errors import DataError, NotFound, PricerError, ServiceUnavailable
-from .requests import Answer, Request, asend, send
+from .requests import Answer, Request, asend, is_async, send
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI
@@ -105,6 +105,7 @@ def stream(client: OpenAI, flow: Flow[None], sleep: Sleep) -> Iterator[Any]:
 
 
 def _carry_out(client: OpenAI, steps: _Steps[Any], sleep: Sleep) -> Iterator[Any]:
+    _require_door(client, awaits=False)
     with closing(steps):
         for step in steps:
             if isinstance(step, Give):
@@ -120,6 +121,19 @@ def _carry_out(client: OpenAI, steps: _Steps[Any], sleep: Sleep) -> Iterator[Any
                         steps.send(call())
             except BaseException as error:  # noqa: BLE001 - see `throw`
                 steps.throw(error)
+
+
+def _require_door(client: OpenAI | AsyncOpenAI, *, awaits: bool) -> None:
+    """Make sure that a client is of the kind whose answers are awaited, or of the other.
+
+    Raises:
+        DataError: It is not; nothing was sent.
+    """
+    if is_async(client) is not awaits:
+        raise DataError(
+            "what has `await` in front of it, such as aio.AsyncFineTuneJob, takes an openai.AsyncOpenAI, and "
+            f"everything else takes an openai.OpenAI; this is {type(client).__name__}"
+        )
 
 
 async def arun(client: AsyncOpenAI, flow: Flow[T], sleep: AsyncSleep) -> T:
@@ -138,6 +152,7 @@ def astream(client: AsyncOpenAI, flow: Flow[None], sleep: AsyncSleep) -> AsyncIt
 async def _acarry_out(client: AsyncOpenAI, steps: _Steps[Any], sleep: AsyncSleep) -> AsyncIterator[Any]:
     import asyncio  # costs a third of what importing everything else does, and only async code needs it
 
+    _require_door(client, awaits=True)
     with closing(steps):
         for step in steps:
             if isinstance(step, Give):

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, EvaluationError, NotSupported
-from ..predict.predictor import Predictor
 from .evaluation import best_first
 from .evaluator import Evaluator
 from .metrics import METRICS
@@ -128,7 +127,7 @@ def best_checkpoint(
 def _score(
     job: FineTuneJob, checkpoint: JobCheckpoint, items: list[Item], formatter: ChatFormatter | None
 ) -> CheckpointScore:
-    predictor = Predictor(job.client, checkpoint.model, formatter=formatter, provider=job.provider)
+    predictor = job.predictor(formatter, model=checkpoint.model)
     try:
         evaluation = Evaluator().evaluate(predictor, items)
     except EvaluationError as error:

@@ -148,7 +148,12 @@ class LocalServer:
         """Return an ordinary openai client of this server; `options` go to `openai.OpenAI`."""
         import openai
 
-        return openai.OpenAI(base_url=self.url, api_key=self._key or "local", **options)
+        return openai.OpenAI(**{**self.client_options, **options})
+
+    @property
+    def client_options(self) -> dict[str, Any]:
+        """What a client of this server is made with: `openai.AsyncOpenAI(**server.client_options)`."""
+        return {"base_url": self.url, "api_key": self._key or "local"}
 
     def start(self) -> Self:
         """Start answering, and take up unfinished jobs; nothing happens if the server is running already.

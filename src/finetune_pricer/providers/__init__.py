@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from .._lazy import resolve_late
-from .connect import connect
+from .connect import aconnect, connect
 from .lookup import provider_of
 from .pricing import TokenPricing
 
@@ -20,6 +20,7 @@ __all__ = [
     "Serving",
     "Setting",
     "TokenPricing",
+    "aconnect",
     "connect",
     "provider_of",
 ]

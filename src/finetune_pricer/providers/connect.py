@@ -1,9 +1,9 @@
-"""`connect` makes a client for a service, with the key from the environment or `.env`."""
+"""`connect` and `aconnect` make a client for a service, with the key from the environment or `.env`."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .._environment import Settings, read_settings
 from ..errors import NotConfigured
@@ -12,7 +12,7 @@ from .lookup import get_provider, get_providers, remember_provider
 if TYPE_CHECKING:
     import os
 
-    from openai import OpenAI
+    from openai import AsyncOpenAI, OpenAI
 
     from .provider import Provider
 
@@ -45,15 +45,59 @@ def connect(
             is the environment's and its address a `.env`'s.
         MissingExtra: `"local"` without the extra `local`.
     """
+    provider, options = _choose(name, dir, dotenv_wins=dotenv_wins)
+
+    from openai import OpenAI
+
+    client = OpenAI(**options)
+    remember_provider(client, provider)
+    return client
+
+
+def aconnect(
+    name: str | None = None,
+    *,
+    dir: str | os.PathLike[str] | None = None,  # noqa: A002 - the contract's name
+    dotenv_wins: bool = False,
+) -> AsyncOpenAI:
+    """Make an async client for a service, as `connect` makes a sync one; there is nothing to await.
+
+    Args:
+        name: As in `connect`.
+        dir: As in `connect`.
+        dotenv_wins: As in `connect`.
+
+    Returns:
+        A plain `openai.AsyncOpenAI`; use any other of your own in its place.
+
+    Raises:
+        NotConfigured: As in `connect`.
+        MissingExtra: `"local"` without the extra `local`.
+    """
+    provider, options = _choose(name, dir, dotenv_wins=dotenv_wins)
+
+    from openai import AsyncOpenAI
+
+    client = AsyncOpenAI(**options)
+    remember_provider(client, provider)
+    return client
+
+
+def _choose(
+    name: str | None, folder: str | os.PathLike[str] | None, *, dotenv_wins: bool
+) -> tuple[str, dict[str, Any]]:
+    """Return the name of the service that is asked for or configured, and what its client is made with."""
     settings = read_settings(dotenv_wins=dotenv_wins)
     chosen = name or settings.get("FINETUNE_PRICER_PROVIDER") or _find_configured(settings)
     if chosen == "local":
         from ..local import LocalServer
 
-        return _remember("local", LocalServer.get_shared(dir).client())
-    if dir is not None:
+        server = LocalServer.get_shared(folder)
+        return chosen, server.client_options
+    if folder is not None:
         raise NotConfigured(f"dir= belongs to the provider 'local', not to {chosen!r}")
-    return _make_client(get_provider(chosen), settings)
+    provider = get_provider(chosen)
+    return provider.name, _read_options(provider, settings)
 
 
 def _find_configured(settings: Settings) -> str:
@@ -74,21 +118,16 @@ def _find_configured(settings: Settings) -> str:
     )
 
 
-def _make_client(provider: Provider, settings: Settings) -> OpenAI:
+def _read_options(provider: Provider, settings: Settings) -> dict[str, Any]:
     _require_key(provider, settings)
-    base_url = _find_address(provider, settings)
-
-    from openai import OpenAI
-
     # Passed by hand, since .env is not put into the environment that the client would read.
     ours = provider.name == "openai"
-    client = OpenAI(
-        api_key=settings.get(provider.key_variable),
-        base_url=base_url,
-        organization=settings.get("OPENAI_ORG_ID") if ours else None,
-        project=settings.get("OPENAI_PROJECT_ID") if ours else None,
-    )
-    return _remember(provider.name, client)
+    return {
+        "base_url": _find_address(provider, settings),
+        "api_key": settings.get(provider.key_variable),
+        "organization": settings.get("OPENAI_ORG_ID") if ours else None,
+        "project": settings.get("OPENAI_PROJECT_ID") if ours else None,
+    }
 
 
 def _require_key(provider: Provider, settings: Settings) -> None:
@@ -129,8 +168,3 @@ def _find_address(provider: Provider, settings: Settings) -> str | None:
 
 def _name_file(settings: Settings) -> str:
     return f"{str(settings.path)!r} was read" if settings.path else "there is none here"
-
-
-def _remember(name: str, client: OpenAI) -> OpenAI:
-    remember_provider(client, name)
-    return client

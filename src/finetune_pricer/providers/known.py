@@ -286,16 +286,6 @@ _NEBIUS: dict[str, Any] = {
     ],
 }
 
-_CRUSOE_STEPS = """\
-Crusoe serves a tuned model once it is loaded, through an endpoint of its own:
-  1. curl -X POST https://api.intelligence.crusoecloud.com/foundry/loras \\
-       -H "Authorization: Bearer $CRUSOE_API_KEY" -H "Content-Type: application/json" \\
-       -d '{{"model_id": "{model}"}}'
-  2. ask it at Crusoe's inference address:
-       client = OpenAI(api_key=..., base_url="https://api.inference.crusoecloud.com/v1")
-       Predictor(client, {model!r}, formatter=formatter)
-It is unloaded after a while; a deployment on a machine of your own is billed by the hour."""
-
 _CRUSOE: dict[str, Any] = {
     "name": "crusoe",
     "as_of": _READ,
@@ -326,8 +316,12 @@ _CRUSOE: dict[str, Any] = {
     "estimate_path": "fine_tuning/jobs/estimate_price",
     "batch_api": False,
     "serving": {
-        "how": "by_hand",
-        "steps": _CRUSOE_STEPS,
+        # POST, GET and DELETE of .../loras, and where the models answer, as a public demo measured them on
+        # 2026-09-27; the API's description has them, no guide does. What is loaded expires after a while.
+        "how": "loras",
+        "deploys_at": "https://api.crusoecloud.com/v1/projects/{project}/foundry",
+        "project_variable": "CRUSOE_PROJECT_ID",
+        "answers_at": "https://api.inference.crusoecloud.com/v1",
         "cost": "tokens when loaded as a LoRA, none known while idle; a machine of one's own is USD 5.50 "
         "(H100) or 6.00 (H200) an hour",
         "as_of": _READ,

@@ -78,6 +78,6 @@ def provider_of(client: OpenAI | AsyncOpenAI, known: str | Provider | None = Non
     return Provider(name=host or "unknown")
 
 
-def remember_provider(client: OpenAI, name: str) -> None:
+def remember_provider(client: OpenAI | AsyncOpenAI, name: str) -> None:
     """Take note that a client was made for a service."""
     _PROVIDERS_OF_CLIENTS[client] = get_provider(name)

@@ -116,9 +116,15 @@ class Recommendation(_DatedFact):
 class Serving(_DatedFact):
     """How a tuned model comes to answer, and what that costs."""
 
-    how: Literal["at_once", "custom_models", "by_hand"] = "at_once"
-    """`at_once`: by its name, with no further step. `custom_models`: `deploy` does it. `by_hand`: `deploy`
-    gives the steps."""
+    how: Literal["at_once", "custom_models", "loras", "by_hand"] = "at_once"
+    """`at_once`: by its name, with no further step. `custom_models` and `loras`: `deploy` does it, as Nebius
+    or as Crusoe wants it. `by_hand`: `deploy` gives the steps."""
+    deploys_at: str = ""
+    """Where `loras` are loaded; `{project}` is filled in."""
+    project_variable: str = ""
+    """The environment variable that names the project."""
+    answers_at: str | None = None
+    """Where a deployed model answers; None where that is the address of everything else."""
     steps: str = ""
     """What to do by hand; `{model}` and `{name}` are filled in."""
     steps_of_bases: Mapping[str, str] = {}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from .._lazy import resolve_late
 from ._base import ResultFile
 from .cost import CostEstimate, estimate_cost
-from .deployment import Deployment
+from .deployment import Deployment, deployments
 from .job import FineTuneJob
 from .job_metrics import JobMetric, JobMetrics
 from .purchase import upload
@@ -27,6 +27,7 @@ __all__ = [
     "JobSpec",
     "ResultFile",
     "UploadedFile",
+    "deployments",
     "estimate_cost",
     "upload",
 ]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from .._progress import somebody_looks
+from .._service.account import service_of
 from .._service.flow import Flow, Pages, ask, poll
 from .._service.requests import (
     act_on_job,
@@ -22,6 +24,7 @@ from .._service.requests import (
     note_process,
 )
 from .._service.statuses import read_status
+from ..chat import ChatFormatter
 from ..errors import (
     DataError,
     JobCancelled,
@@ -30,12 +33,14 @@ from ..errors import (
     JobTimeout,
     NotFound,
     NotSupported,
+    PricerError,
     RequestRejected,
     ServiceError,
+    ServiceUnavailable,
 )
 from ..providers.lookup import provider_of
-from .deployment import deploy, undeploy
-from .events import read_events, stream_events
+from .deployment import deploy, is_at_home, undeploy
+from .events import read_events, says_that_there_are_none, stream_events
 from .job_metrics import (
     JobMetric,
     JobMetrics,
@@ -45,6 +50,7 @@ from .job_metrics import (
 )
 from .old_job import fetch_spec
 from .queries import ask_checkpoints, ask_job, next_events, next_jobs
+from .spec import FORMATTER_KEY, read_nested_hyperparameters
 from .weights import download_weights
 
 if TYPE_CHECKING:
@@ -56,6 +62,7 @@ if TYPE_CHECKING:
     from .._service.requests import Request
     from ..providers.provider import Provider
     from .deployment import Deployment
+    from .journal import Account
     from .records import JobCheckpoint, JobEvent, JobProblem, JobRecord
     from .spec import JobSpec
 
@@ -63,6 +70,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("finetune_pricer")
 
+_UNDEPLOY_TIMEOUT = 120.0  # seconds
 # A word that is not here means "not finished": services have words of their own, such as `paused`.
 _FINAL = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -86,6 +94,9 @@ class BaseJob:
         """Everything that the service says about it."""
         self.provider = provider_of(client, provider)
         """What is known of the service."""
+        self._written_by: str | None = None  # the formatter of the file that this job was asked for with
+        self._deployment: Deployment | None = None
+        self._service = service_of(client)
         note_process(client)
 
     @property
@@ -108,6 +119,11 @@ class BaseJob:
         return self._state in _FINAL
 
     @property
+    def model(self) -> str | None:
+        """The base model that is trained."""
+        return self.record.model
+
+    @property
     def fine_tuned_model(self) -> str | None:
         """The tuned model's name, once the job has succeeded."""
         return self.record.fine_tuned_model
@@ -118,6 +134,16 @@ class BaseJob:
         return self.record.trained_tokens
 
     @property
+    def created_at(self) -> int | None:
+        """When it was asked for, as Unix time in seconds; None where the service does not say."""
+        return self.record.created_at
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """Its settings under the service's names, as the service shows them: those it chose itself, too."""
+        return self.record.hyperparameters or read_nested_hyperparameters(self.record.model_extra or {})
+
+    @property
     def error(self) -> JobProblem | None:
         """Why it failed, in the service's words."""
         return self.record.error
@@ -125,6 +151,57 @@ class BaseJob:
     def __repr__(self) -> str:
         model = f", model={self.fine_tuned_model!r}" if self.fine_tuned_model else ""
         return f"{type(self).__name__}({self.id!r}, status={self.status!r}{model})"
+
+    def _note_formatter(self, fingerprint: str | None) -> Self:
+        """Take note of which formatter wrote the file that this job was asked for with."""
+        self._written_by = fingerprint
+        return self
+
+    def _check_formatter(self, formatter: ChatFormatter | None) -> ChatFormatter:
+        """Return the formatter to ask with; warn where another one wrote the training file."""
+        formatter = formatter or ChatFormatter()
+        # Two formatters can have written the same bytes, which are the same job: either of them is right.
+        trained = {self.record.metadata.get(FORMATTER_KEY), self._written_by} - {None}
+        if trained and formatter.fingerprint not in trained:
+            known = ", ".join(sorted(map(str, trained)))
+            warnings.warn(
+                f"job {self.id!r} was trained on examples of a formatter with the fingerprint {known}, and "
+                f"this one has {formatter.fingerprint}: the model is asked in other words than it was trained"
+                " on, and its prices will be worse; hand in the formatter that wrote the training file",
+                UserWarning,
+                stacklevel=3,
+            )
+        return formatter
+
+    def _find_answering_model(self, model: str | None) -> str:
+        """Return the name by which the tuned model can be asked.
+
+        Raises:
+            JobError: The job has not succeeded, or its model does not answer yet.
+        """
+        if model:
+            return model
+        if self._state != "succeeded":
+            raise JobError(
+                f"job {self.id!r} is {self.status!r}: it has no model until job.wait() has returned",
+                job_id=self.id,
+            )
+        answers = self.fine_tuned_model
+        if self.provider.serving.how != "at_once":
+            answers = None if self._deployment is None else self._deployment.model
+        if not answers:
+            raise JobError(
+                f"nothing says by which name the model of job {self.id!r} answers at {self.provider.name!r}: "
+                "call job.deploy() first, which also finds what is deployed already; or hand in the name: "
+                "job.predictor(formatter, model=...)",
+                job_id=self.id,
+            )
+        return answers
+
+    def _answers_at(self) -> str | None:
+        """Return where the tuned model answers, where that is another address of the service's own."""
+        place = self.provider.serving.answers_at
+        return place if place and is_at_home(self.provider, self._service) else None
 
     # Flows: each is carried out by the method of the same name in both classes.
 
@@ -160,7 +237,7 @@ class BaseJob:
     def _newest_metric(self) -> Flow[JobMetric | None]:
         try:
             events = yield from next_events(Pages(partial(list_events, self.id, limit=20), most=1))
-        except ServiceError:
+        except (ServiceError, NotSupported):
             return None  # a bar is not worth an error
         metrics = [read_event_metric(event) for event in events]
         return max((m for m in metrics if m is not None), key=lambda m: m.step, default=None)
@@ -203,7 +280,7 @@ class BaseJob:
     def _events_flow(self) -> Flow[list[JobEvent]]:
         return read_events(self.id, in_order=self.provider.events_in_order)
 
-    def _deploy_flow(self, name: str | None, timeout: float | None) -> Flow[Deployment]:
+    def _deploy_flow(self, account: Account, name: str | None, timeout: float | None) -> Flow[Deployment]:
         if self._state != "succeeded":
             yield from self._refresh_flow()
         if self._state != "succeeded":
@@ -211,10 +288,74 @@ class BaseJob:
                 f"job {self.id!r} is {self.status!r}; there is nothing to deploy until it has succeeded",
                 job_id=self.id,
             )
-        return (yield from deploy(self.record, self.provider, name=name, timeout=timeout))
+        self._deployment = yield from deploy(
+            account,
+            self.record,
+            self.provider,
+            service=self._service,
+            name=name,
+            timeout=timeout,
+        )
+        return self._deployment
 
     def _undeploy_flow(self, name: str | None) -> Flow[None]:
-        return undeploy(self.record, self.provider, name=name)
+        yield from undeploy(self.record, self.provider, service=self._service, name=name)
+        self._deployment = None
+
+    def _take_down_flow(self) -> Flow[None]:
+        """Take down all that is deployed of this job, with patience for a service that is away."""
+
+        def late() -> ServiceUnavailable:
+            return ServiceUnavailable(
+                f"what is deployed of job {self.id!r} could not be taken down, and may be billed: call "
+                f"job.undeploy(), or take it down in the console of {self.provider.name!r}"
+            )
+
+        yield from poll(
+            lambda: self._undeploy_flow(None), done=lambda _: True, timeout=_UNDEPLOY_TIMEOUT, late=late
+        )
+
+    def _require_deployable(self, max_hours: float) -> None:
+        if not 0 < max_hours < float("inf"):
+            raise DataError(f"max_hours must be a number above 0, not {max_hours!r}")
+        if self.provider.serving.how == "by_hand":
+            raise NotSupported(
+                f"{self.provider.name!r} deploys through a control plane of its own: print(job.deploy()) "
+                "shows the steps, and job.predictor(formatter, model=...) asks the deployment"
+            )
+
+    def _say_that_time_is_up(self, max_hours: float) -> None:
+        _log.warning("job %r was deployed for %g hours; it is taken down", self.id, max_hours)
+
+    @property
+    def _is_checked_after_deploying(self) -> bool:
+        return self.provider.serving.how in {"custom_models", "loras"}
+
+    def _validation_flow(self) -> Flow[tuple[bytes, float | None]]:
+        """Return the content of the validation file and the last validation loss, as far as there are any."""
+        content, loss = b"", None
+        if self.record.validation_file is not None:
+            with suppress(ServiceError, NotSupported):
+                content = (yield from ask(get_file_content(self.record.validation_file)))["content"]
+        if content:
+            with suppress(ServiceError, NotSupported):
+                losses = [m.full_valid_loss or m.valid_loss for m in (yield from self._metrics_flow())]
+                loss = next((each for each in reversed(losses) if each is not None), None)
+        return content, loss
+
+    def _say_that_it_is_not_checked(self, error: PricerError) -> None:
+        # It is deployed all the same: who asks it hears of the error again.
+        _log.warning("the deployed model of job %r could not be checked: %s", self.id, error)
+
+    def _say_what_is_wrong(self, *problems: str | None) -> None:
+        for problem in problems:
+            if problem is not None:
+                _log.warning(
+                    "the deployed model of job %r does not look like the one that was trained: %s. Is it "
+                    "another chat template, or the wrong adapter? Evaluate it before you rely on it",
+                    self.id,
+                    problem,
+                )
 
     def _act_flow(self, action: Literal["cancel", "pause", "resume"]) -> Flow[JobRecord]:
         if action != "cancel" and not self.provider.pause:
@@ -229,10 +370,18 @@ class BaseJob:
             "endpoint": self._metrics_of_endpoint,
             "checkpoints": self._metrics_of_checkpoints,
         }
+        problem: PricerError | None = None
         for name in self.provider.metrics_from:
-            found = yield from sources[name]()
+            try:
+                found = yield from sources[name]()
+            except (ServiceError, NotSupported) as error:
+                # Another place may have them; a place that is not there is no error at all.
+                problem = problem if says_that_there_are_none(error) else error
+                continue
             if found:
                 return JobMetrics(found)
+        if problem is not None:
+            raise problem
         return JobMetrics([])
 
     def _metrics_of_events(self) -> Flow[list[JobMetric]]:

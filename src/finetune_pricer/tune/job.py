@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import builtins  # noqa: TC003 - the class has a method `list`
+import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .._service.flow import LONGEST_PAUSE, run, stream
+from ..chat import ChatFormatter
+from ..errors import PricerError
 from ..providers.lookup import provider_of
 from ._base import BaseJob, get_job_by_id, list_newest_jobs
+from .deployment import DEPLOY_TIMEOUT
 from .journal import Journal
 from .purchase import buy_job, find_job
 from .spec import JobSpec
@@ -20,13 +26,13 @@ if TYPE_CHECKING:
 
     from openai import OpenAI
 
-    from ..prepare.jsonl import TrainingFile
+    from ..predict.predictor import Predictor
     from ..providers.provider import Provider
     from ._base import ResultFile
     from .deployment import Deployment
     from .job_metrics import JobMetrics
-    from .records import JobCheckpoint, JobEvent, JobRecord, UploadedFile
-    from .spec import Factor, Whole
+    from .records import JobCheckpoint, JobEvent, JobRecord
+    from .spec import Factor, GivenFile, Whole
 
 
 class FineTuneJob(BaseJob):
@@ -56,10 +62,10 @@ class FineTuneJob(BaseJob):
     def create(
         cls,
         client: OpenAI,
-        training: TrainingFile | UploadedFile,
+        training: GivenFile,
         *,
         model: str,
-        validation: TrainingFile | UploadedFile | None = None,
+        validation: GivenFile | None = None,
         epochs: Whole | None = "recommended",
         batch_size: Whole | None = "recommended",
         learning_rate_multiplier: Factor | None = "recommended",
@@ -83,7 +89,8 @@ class FineTuneJob(BaseJob):
 
         Args:
             client: Any `openai.OpenAI`.
-            training: What `JsonlWriter.write` or `upload` returned.
+            training: What `JsonlWriter.write` or `upload` returned; or a file of the service, by its id or
+                by the service's file object.
             model: The base model. There is no default: services retire models, and prices differ.
             validation: Examples whose loss is measured meanwhile.
             epochs: Passes over the examples, at least 1. This and the next two are, where you name none, what
@@ -132,7 +139,8 @@ class FineTuneJob(BaseJob):
         )
         with Journal(journal) as ledger:
             flow = buy_job(ledger.for_client(client), spec, again=again, force=force, budget=budget)
-            return cls(client, run(client, flow, sleep), spec.provider)
+            job = cls(client, run(client, flow, sleep), spec.provider)
+        return job._note_formatter(spec.formatter)
 
     @classmethod
     def attach(cls, client: OpenAI, job_id: str, *, provider: str | Provider | None = None) -> FineTuneJob:
@@ -149,10 +157,10 @@ class FineTuneJob(BaseJob):
     def find(
         cls,
         client: OpenAI,
-        training: TrainingFile | UploadedFile,
+        training: GivenFile,
         *,
         model: str,
-        validation: TrainingFile | UploadedFile | None = None,
+        validation: GivenFile | None = None,
         epochs: Whole | None = "recommended",
         batch_size: Whole | None = "recommended",
         learning_rate_multiplier: Factor | None = "recommended",
@@ -182,7 +190,8 @@ class FineTuneJob(BaseJob):
         )
         with Journal(journal) as ledger:
             flow = find_job(ledger.for_client(client), spec)
-            return cls(client, run(client, flow, time.sleep), spec.provider)
+            job = cls(client, run(client, flow, time.sleep), spec.provider)
+        return job._note_formatter(spec.formatter)
 
     @classmethod
     def list(
@@ -240,7 +249,8 @@ class FineTuneJob(BaseJob):
     ) -> Iterator[JobEvent]:
         """Yield the job's events as they happen, oldest first, each once.
 
-        Ends when the job has ended and nothing is left. Does not raise when the job failed: `wait` does.
+        Ends when the job has ended and nothing is left. Does not raise when the job failed: `wait` does. At a
+        service that shows no events it yields none, says so in the log, and ends with the job.
 
         Args:
             after: The id of an event; only later ones are yielded.
@@ -248,6 +258,7 @@ class FineTuneJob(BaseJob):
 
         Raises:
             NotFound: The job has no event `after`.
+            ServiceUnavailable: The job has ended, and its events cannot be read.
             ServiceError: The service refuses to tell.
         """
         return stream(self.client, self._stream_events_flow(after), sleep)
@@ -366,31 +377,167 @@ class FineTuneJob(BaseJob):
         """
         return run(self.client, self._delete_flow(files=files, model=model), time.sleep)
 
+    def predictor(
+        self, formatter: ChatFormatter | None = None, *, model: str | None = None, **settings: Any
+    ) -> Predictor:
+        """Return a predictor that asks the tuned model, in the words that it was trained on.
+
+        Warns where another formatter wrote the training file, as far as the job's metadata or the training
+        file that was handed to `create` says so. Nothing is sent.
+
+        Args:
+            formatter: The one that wrote the training file.
+            model: Another name to ask, such as a checkpoint's or that of a deployment made by hand.
+            settings: What `Predictor` takes beside these.
+
+        Raises:
+            JobError: The job has not succeeded, or its service wants a deployment first.
+            DataError: A setting is out of range.
+        """
+        return self._predictor(self._check_formatter(formatter), model, **settings)
+
+    def _predictor(self, formatter: ChatFormatter, model: str | None, **settings: Any) -> Predictor:
+        from ..predict.predictor import Predictor
+
+        name, place = self._find_answering_model(model), self._answers_at()
+        client = self.client if place is None else self.client.with_options(base_url=place)
+        return Predictor(client, name, formatter=formatter, **{"provider": self.provider, **settings})
+
     def deploy(
         self,
         name: str | None = None,
         *,
-        timeout: float | None = 1800.0,
+        timeout: float | None = DEPLOY_TIMEOUT,
+        journal: str | os.PathLike[str] | None = None,
+        check: bool = True,
         sleep: Callable[[float], Any] = time.sleep,
     ) -> Deployment:
         """Make the tuned model answer where the service wants a step for that; says first what it costs.
 
-        Where the step lies outside the protocol, the deployment holds the exact steps: `print` it.
+        Called again, it finds what is there or coming, by the job and its last checkpoint, and makes no
+        other, whatever `name` says. Where the step lies outside the protocol, the deployment holds the exact
+        steps: `print` it.
 
         Args:
-            name: The deployment's name; by default made from the job's id.
-            timeout: Seconds to wait for it.
+            name: The deployment's name; by default made from the job's id. The service may add to it.
+            timeout: Seconds to wait until it answers; None waits for a day.
+            journal: Path of the journal of what was asked for, as in `create`.
+            check: Ask the served model for its name and the first 20 prices of the job's validation file, and
+                warn in the log where another model answers, or prices are far from what the job's validation
+                loss lets expect: another chat template, or the wrong adapter.
             sleep: How to pause between questions.
 
         Raises:
             JobError: The job has not succeeded.
-            NotSupported: The service does not serve tuned models of this base.
+            NotConfigured: The service wants to know a project, and none is named.
+            DataError: The client is not at the service's own address, and its key would go there.
+            RequestRejected: The service could not deploy it, for the reason that it gives.
+            ServiceUnavailable: It is not ready in time; the message says how to go on.
             ServiceError: The service refuses or does not answer.
         """
-        return run(self.client, self._deploy_flow(name, timeout), sleep)
+        with Journal(journal) as ledger:
+            flow = self._deploy_flow(ledger.for_client(self.client), name, timeout)
+            deployment = run(self.client, flow, sleep)
+        if check and self._is_checked_after_deploying:
+            self._check_served({})
+        return deployment
+
+    def _check_served(self, settings: dict[str, Any]) -> None:
+        from ..predict import round_trip
+
+        content, loss = run(self.client, self._validation_flow(), time.sleep)
+        words = ChatFormatter()
+        examples = round_trip.read_examples(content, words)
+        asked = round_trip.RecordedQuestions(examples=examples)
+        predictor = self._predictor(asked, None, decoding="greedy", **round_trip.pick_settings(settings))
+        question = examples[0].messages if examples else words.prompt("a lamp")
+        place, model = predictor._client, predictor.model  # noqa: SLF001 - of the same package
+        name = run(place, round_trip.ask_name(model, self.provider, question), time.sleep)
+        try:
+            found = list(predictor.iter_predict(map(str, range(len(examples)))))
+        except PricerError as error:
+            self._say_that_it_is_not_checked(error)
+            return
+        self._say_what_is_wrong(
+            round_trip.judge_name(model, name),
+            round_trip.judge_errors(examples, found, loss=loss, base=self.model or ""),
+        )
+
+    @contextmanager
+    def deployed(
+        self,
+        formatter: ChatFormatter | None = None,
+        *,
+        max_hours: float,
+        name: str | None = None,
+        timeout: float | None = DEPLOY_TIMEOUT,
+        journal: str | os.PathLike[str] | None = None,
+        check: bool = True,
+        sleep: Callable[[float], Any] = time.sleep,
+        **settings: Any,
+    ) -> Iterator[Predictor]:
+        """Deploy the tuned model for a `with` block, yield its predictor, and take it down at the end.
+
+        All that is deployed of this job is taken down, also what was there before: at the end of the block,
+        at an error in it, at Ctrl-C, at the end of the program, and when the hours are up. Where the process
+        is killed, nothing here can do that: the next block does, and `tune.deployments(client)` shows what is
+        there.
+
+        Args:
+            formatter: The one that wrote the training file.
+            max_hours: After so many hours it is taken down, whatever the block does; questions then fail.
+            name: As in `deploy`.
+            timeout: As in `deploy`.
+            journal: As in `deploy`.
+            check: As in `deploy`.
+            sleep: How to pause between questions.
+            settings: What `Predictor` takes beside these.
+
+        Raises:
+            NotSupported: The service's deployments are made by hand.
+            ServiceUnavailable: It could not be taken down, and may be billed.
+            ServiceError: As in `deploy`.
+        """
+        self._require_deployable(max_hours)
+        with self._take_down_at_the_end(max_hours, sleep):
+            self.deploy(name, timeout=timeout, journal=journal, check=False, sleep=sleep)
+            if check and self._is_checked_after_deploying:
+                self._check_served(settings)
+            yield self.predictor(formatter, **settings)
+
+    @contextmanager
+    def _take_down_at_the_end(self, max_hours: float, sleep: Callable[[float], Any]) -> Iterator[None]:
+        def take_down(pause: Callable[[float], Any] = time.sleep) -> None:
+            run(self.client, self._take_down_flow(), pause)
+
+        def end_in_time() -> None:
+            self._say_that_time_is_up(max_hours)
+            take_down()
+
+        timer = threading.Timer(min(3600 * max_hours, threading.TIMEOUT_MAX), end_in_time)
+        timer.daemon = True
+        timer.start()
+        atexit.register(take_down)
+        try:
+            yield
+        except BaseException as error:
+            try:
+                take_down(sleep)
+            except PricerError as second:
+                error.add_note(str(second))
+            raise
+        else:
+            take_down(sleep)
+        finally:
+            timer.cancel()
+            atexit.unregister(take_down)
 
     def undeploy(self, name: str | None = None) -> None:
-        """Take a deployment down; nothing happens where it is down already.
+        """Take down all that is deployed of this job; nothing happens where it is down already.
+
+        Args:
+            name: Take down only the deployment of this name, be it the one that was asked for or the one that
+                the service made of it.
 
         Raises:
             NotSupported: It was deployed by hand.

@@ -112,7 +112,8 @@ def read_metric(values: Mapping[str, Any]) -> JobMetric | None:
     found: dict[str, Any] = {}
     for ours, names in _NAMES.items():
         readable = (_number(values.get(name)) for name in names)
-        found[ours] = next((value for value in readable if value is not None), None)
+        # Azure writes -1 where nothing was measured, and no loss or share is below 0.
+        found[ours] = next((value for value in readable if value is not None and value >= 0), None)
     if found["step"] is None:
         return None
     found["step"] = int(found["step"])

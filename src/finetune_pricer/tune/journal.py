@@ -123,8 +123,9 @@ class Journal:
 class Account:
     """The entries of one service and one account.
 
-    `kind` is `file`, `job` or `batch`; `what` is the hash of its content and settings, and of a batch the
-    service's name for the file of its questions. An account is a project or an
+    `kind` is `file`, `job`, `batch` or `deployment`; `what` is the hash of its content and settings, of a
+    batch the service's name for the file of its questions, and of a deployment that of what is deployed. An
+    account is a project or an
     organization where the client names one. Where it names none, entries of other keys are found too, after
     those of its own: keys are rotated, and whether a job is this account's the service says when it is asked.
 

@@ -87,6 +87,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("finetune_pricer")
 
 _JOB, _FILE = "job", "file"
+DEPLOYMENT = "deployment"
+"""The kind of an entry that asks for a deployment."""
 _MOST_SENDS = 3
 _MOST_PAGES = 10  # that are read after a purchase
 _LONGEST_RACE = 60.0  # seconds in which a job that was just bought may be cancelled for an older one
@@ -500,7 +502,7 @@ def send_once(
 
     Args:
         account: Where it is noted.
-        kind: `job` or `file`.
+        kind: `job`, `file` or `deployment`.
         what: The hash of what is asked for.
         send: Sends the request.
         find: Searches for what it made.
@@ -576,6 +578,6 @@ def _how_to_go_on(entry: Entry) -> str:
     words = (
         f"the {entry.kind} was asked for at {entry.noted_at} UTC: call again with the same arguments to look"
     )
-    if entry.kind == _FILE:
+    if entry.kind != _JOB:
         return f"{words} for it, and to send it again where it is not there"
     return f"{words} for it, which buys nothing; again=True asks anew, once you are sure that it is not there"

@@ -14,8 +14,12 @@ from ..prepare.jsonl import TrainingFile
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from openai.types import FileObject
+
     from ..providers.provider import Provider, Recommendation
     from .records import JobRecord, UploadedFile
+
+    GivenFile = TrainingFile | UploadedFile | FileObject | str
 
 Whole = int | Literal["auto", "recommended"]
 """A whole number, what the service chooses, or what its profile recommends."""
@@ -26,6 +30,10 @@ SPEC_KEY = "finetune_pricer_spec"
 """Under this key a job's metadata holds the hash of its spec."""
 TOKEN_KEY = "finetune_pricer_token"  # noqa: S105 - no secret
 """Under this one it holds the journal's word for the one request that asked for it."""
+FORMATTER_KEY = "finetune_pricer_formatter"
+"""Under this one it holds the fingerprint of the formatter that wrote the training file."""
+_FILE_ENDS = (".jsonl", ".json", ".gz")
+_HOW_TO_GIVE_A_PATH = "a file on this machine becomes a training file by check_jsonl(path).training_file()"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +60,8 @@ class JobSpec:
     @classmethod
     def make(
         cls,
-        training: TrainingFile | UploadedFile,
-        validation: TrainingFile | UploadedFile | None = None,
+        training: GivenFile,
+        validation: GivenFile | None = None,
         *,
         model: str,
         epochs: Whole | None = "recommended",
@@ -70,14 +78,6 @@ class JobSpec:
             DataError: A file or a setting is not what it should be, or out of the service's range.
             NotSupported: The method is another one than `supervised`.
         """
-        from .records import UploadedFile  # brings pydantic
-
-        for file in (training, validation):
-            if file is not None and not isinstance(file, TrainingFile | UploadedFile):
-                raise DataError(
-                    f"a job takes what JsonlWriter.write or upload returned, not a {type(file).__name__}; a "
-                    "file that is there already becomes one by check_jsonl(path).training_file()"
-                )
         if method != "supervised":
             raise NotSupported(
                 f"method {method!r}: this library trains by supervised examples only; preference and "
@@ -92,11 +92,12 @@ class JobSpec:
             "batch_size": _check_whole("batch_size", batch_size),
             "learning_rate_multiplier": _check_factor(learning_rate_multiplier),
         }
-        recommendation = provider.recommend(mean_tokens_of(training))
+        file = _read_file(training)
+        recommendation = provider.recommend(mean_tokens_of(file))
         settings = _fill(asked, recommendation)
         return cls(
-            training=training,
-            validation=validation,
+            training=file,
+            validation=None if validation is None else _read_file(validation),
             model=model,
             hyperparameters={**provider.always, **_name_as_service(settings, provider)},
             settings=settings,
@@ -191,6 +192,8 @@ class JobSpec:
         optional = {"validation_file": validation_id, "seed": self.seed, "suffix": self.suffix}
         body |= {name: value for name, value in optional.items() if value is not None}
         body["metadata"] = {SPEC_KEY: self.hash, TOKEN_KEY: token}
+        if self.formatter is not None:
+            body["metadata"][FORMATTER_KEY] = self.formatter
         return body, extra
 
     def body_without_metadata(self, training_id: str, validation_id: str | None) -> dict[str, Any]:
@@ -203,6 +206,11 @@ class JobSpec:
     def files(self) -> tuple[TrainingFile | UploadedFile, ...]:
         """The training file, and the validation file where there is one."""
         return (self.training,) if self.validation is None else (self.training, self.validation)
+
+    @property
+    def formatter(self) -> str | None:
+        """The fingerprint of the formatter that wrote the training file, where that is known."""
+        return self.training.formatter if isinstance(self.training, TrainingFile) else None
 
     @property
     def local_files(self) -> tuple[TrainingFile, ...]:
@@ -243,6 +251,29 @@ class JobSpec:
             *((value, shown.get(name)) for name, value in self.hyperparameters.items()),
         ]
         return all(_is_same(a, b) for a, b in pairs if _is_set(a) and _is_set(b))
+
+
+def _read_file(given: GivenFile) -> TrainingFile | UploadedFile:
+    """Return a file as it was written here, or as the service names it: by its id, or by an object of it.
+
+    Raises:
+        DataError: It is neither, such as a path.
+    """
+    from .records import UploadedFile  # brings pydantic
+
+    if isinstance(given, TrainingFile | UploadedFile):
+        return given
+    if isinstance(given, str):
+        if not given.strip() or any(mark in given for mark in "/\\") or given.endswith(_FILE_ENDS):
+            raise DataError(f"{given!r} is no file id; {_HOW_TO_GIVE_A_PATH}")
+        return UploadedFile(id=given)
+    # What `client.files.create` and `client.files.retrieve` of the openai client return.
+    if getattr(given, "object", None) == "file" and isinstance(given.id, str) and given.id:
+        return UploadedFile(id=given.id, filename=given.filename)
+    raise DataError(
+        "a job takes what JsonlWriter.write or upload returned, a file's id at the service, or the service's "
+        f"file object, not a {type(given).__name__}; {_HOW_TO_GIVE_A_PATH}"
+    )
 
 
 def read_nested_hyperparameters(extra: Mapping[str, Any]) -> dict[str, Any]:
