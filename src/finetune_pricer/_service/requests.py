@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping  # noqa: TC003 - a NamedTuple's fields
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
-from .._escape import escape_line
-from ..errors import ServiceError, ServiceUnavailable
+from ..errors import ServiceError
 from .answer_json import parse_json
-from .error_mapping import address_of, not_json, translate_errors, without_key
+from .error_mapping import address_of, make_hidden_error, not_a_reply, not_json, translate_errors
+from .problem import find_hidden_problem, find_missing_reply
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,23 +86,17 @@ def _read(client: Client, request: Request, raw: Any) -> Reply:
     try:
         answer = parse_json(content)
     except ValueError as error:
+        if response.headers.get("content-type", "").startswith("text/event-stream"):
+            raise not_a_reply(client) from error
         raise not_json(client) from error
     if request.wanted == "anything" and isinstance(answer, list):
         answer = {"data": answer}
     if not isinstance(answer, dict):
         raise not_json(client)
-    if request.wanted == "completion" and "choices" not in answer:
-        _refuse_error(client, answer)
+    problem = find_missing_reply(answer) if request.wanted == "completion" else find_hidden_problem(answer)
+    if problem is not None:
+        raise make_hidden_error(client, problem)
     return Reply(answer, response.headers)
-
-
-def _refuse_error(client: Client, answer: Answer) -> None:
-    # Gateways say so with HTTP 200 when the service behind them fails.
-    problem = answer.get("error")
-    if isinstance(problem, dict):
-        said = str(problem.get("message") or problem.get("code") or "no reason given")
-        reason = escape_line(without_key(client.api_key, said))
-        raise ServiceUnavailable(f"{address_of(client)} answered with an error: {reason}; try again later")
 
 
 def is_async(client: object) -> bool:

@@ -17,8 +17,9 @@ from .answer_store import AnswerStore
 from .budget import make_budget
 from .conformal import Ranges, check_settings
 from .decoding import Decoding
-from .dialogue import Dialogue, ModelParameters
+from .dialogue import Dialogue
 from .engine import Engine
+from .parameters import ModelParameters
 from .rate_limit import MAX_IN_FLIGHT, RateLimit
 
 if TYPE_CHECKING:

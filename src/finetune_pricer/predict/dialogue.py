@@ -6,8 +6,6 @@ It is decided here for every way of asking: one question, many at once, and batc
 from __future__ import annotations
 
 import hashlib
-import logging
-import re
 import time
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -36,14 +34,10 @@ if TYPE_CHECKING:
     from .completion import Choice
     from .conformal import Ranges
     from .decoding import Decoding, Distribution
-
-_log = logging.getLogger("finetune_pricer")
+    from .parameters import ModelParameters
 
 _HIGHEST = 999_999.99  # dollars, where nobody says more: the reply's budget must have an end
-_THINKING_TOKENS = 4096  # that a reasoning model may spend before its reply
-_REASONING = re.compile(r"(?:ft:)?(?:\w+/)?(?:o\d|gpt-[5-9](?!.*-chat))")
-_REFUSED = {400, 403, 422}
-_ABOUT_SIZE = re.compile(r"context|too (?:large|long|many)|exceed|maximum|minimum|at (?:least|most)|than")
+_CUT, _FILTERED = "length", "content_filter"  # why a reply has ended
 _SPARE_TOKENS = 2  # one for the end, which some services count, and one for a space in front
 
 
@@ -57,69 +51,6 @@ class Question:
     """How many samples."""
     turn: int = 0
     """Distinguishes questions about one item that ask for the same."""
-
-
-class ModelParameters:
-    """Which parameters a model takes: by its service's profile and its name, corrected by what it refuses."""
-
-    def __init__(self, model: str, provider: Provider) -> None:
-        self.reasons = _REASONING.match(model) is not None
-        self.limit = "max_completion_tokens" if self.reasons else provider.reply_limit
-        self.top_logprobs = 0 if self.reasons else min(provider.logprobs, 20)
-        self.takes_n = True
-        """Whether a request may ask for several samples."""
-        self._limit_is_sure = False
-        self._answers_as: dict[str, str] = {}
-
-    def choose(self, question: Question, reply_tokens: int) -> dict[str, Any]:
-        """Return what goes into the request beside model and messages."""
-        chosen: dict[str, Any] = {self.limit: reply_tokens + (_THINKING_TOKENS if self.reasons else 0)}
-        if not self.reasons:
-            chosen["temperature"] = 1 if question.kind == "samples" else 0
-        if question.kind == "logprobs" and self.top_logprobs:
-            chosen |= {"logprobs": True, "top_logprobs": self.top_logprobs}
-        if question.kind == "samples" and question.replies > 1 and self.takes_n:
-            chosen["n"] = question.replies
-        return chosen
-
-    def confirm(self) -> None:
-        """Conclude from an answer that the reply's limit has the right name."""
-        self._limit_is_sure = True
-
-    def note_model(self, answer: Answer, *, kept: bool) -> None:
-        """Warn once where kept answers and new ones come from different models of the same name."""
-        name, other = answer.get("model"), "new" if kept else "kept"
-        if not isinstance(name, str):
-            return
-        self._answers_as["kept" if kept else "new"] = name
-        if self._answers_as.get(other, name) != name and "said" not in self._answers_as:
-            self._answers_as["said"] = name
-            _log.warning(
-                "answers that were kept came from a model that calls itself %r, new ones come from %r: where "
-                "the model has changed under its name, use another store",
-                self._answers_as["kept"],
-                self._answers_as["new"],
-            )
-
-    def learn(self, error: ServiceError) -> None:
-        """Conclude from a refusal which parameter to leave out or to name otherwise from now on."""
-        if error.status not in _REFUSED:
-            return
-        blamed = f"{error.param} {error.message}"
-        if "max_tokens" in blamed or "max_completion_tokens" in blamed:
-            # A prompt that leaves no room is refused by the same name, and says nothing about the others.
-            if not self._limit_is_sure and not _ABOUT_SIZE.search(error.message):
-                self._limit_is_sure = True
-                self.limit = (
-                    "max_tokens" if self.limit == "max_completion_tokens" else "max_completion_tokens"
-                )
-        elif "logprobs" in blamed:
-            # Some services give no more than five; those that give none say so again.
-            self.top_logprobs = 5 if self.top_logprobs > 5 and "top_logprobs" in blamed else 0
-        elif "temperature" in blamed:
-            self.reasons, self.top_logprobs = True, 0
-        elif error.param == "n" or re.search(r"['\"`]n['\"`]", error.message):
-            self.takes_n = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,8 +155,8 @@ class Dialogue:
 
     def learn(self, question: Question, sent: Mapping[str, Any], error: ServiceError) -> bool:
         """Learn from a refusal; return whether to ask again, with other parameters than were sent."""
-        self.parameters.learn(error)
-        return self.choose_parameters(question) != sent
+        prompt = "\n".join(message["content"] for message in question.messages)
+        return self.parameters.learn(error, sent, prompt) and self.choose_parameters(question) != sent
 
     def key_of(self, question: Question) -> str:
         """Return a hash that is equal for equal questions; a service's names for parameters do not count."""
@@ -246,9 +177,25 @@ class Dialogue:
             FileAccessError: The store cannot be read.
         """
         stored = None if self.store is None else self.store.find(self.place_of(key))
-        if stored is not None:
-            self.parameters.note_model(stored.answer, kept=True)
+        # Earlier versions kept replies that were cut or filtered too: these are asked for again.
+        if stored is None or not self.is_real(stored.answer):
+            return None
+        self.parameters.note_model(stored.answer, kept=True)
         return stored
+
+    def is_real(self, answer: Answer) -> bool:
+        """Whether an answer is one: a whole reply is, with a price or without, or a cut one with its price.
+
+        What is empty, filtered or cut before its price is none, and is asked for again in another run.
+        """
+        return any(self._is_real_choice(choice) for choice in read_choices(answer))
+
+    def _is_real_choice(self, choice: Choice) -> bool:
+        if choice.get("finish_reason") == _CUT:
+            return self._read_price(choice)[0] is not None
+        text = read_text(choice)
+        has_text = bool(text and not text.isspace()) or bool(read_message(choice).get("refusal"))
+        return has_text and choice.get("finish_reason") != _FILTERED
 
     def take_lease(self, key: str) -> bool:
         """Take a question for oneself before it is asked; return False while somebody else asks it."""
@@ -264,7 +211,7 @@ class Dialogue:
         self.parameters.confirm()
         if self.store is None:
             return
-        if received.answer.get("choices"):
+        if self.is_real(received.answer):
             self.parameters.note_model(received.answer, kept=False)
             service, _ = self.asked_of
             self.store.keep(
@@ -362,7 +309,9 @@ class Dialogue:
 
     def _read_price(self, choice: Choice) -> tuple[float | None, str | None]:
         """Return the price in a reply, or why there is none."""
-        text, is_cut = read_text(choice), choice.get("finish_reason") == "length"
+        text, is_cut = read_text(choice), choice.get("finish_reason") == _CUT
+        if choice.get("finish_reason") == _FILTERED:
+            return None, "the service's content filter has stopped the reply"
         if not text or text.isspace():
             refusal = read_message(choice).get("refusal")
             if refusal:

@@ -101,6 +101,7 @@ class Engine:
         self._heard_at = -math.inf
         self._denied = self._faults = 0  # since the last answer
         self._halt: PricerError | None = None
+        self._crash: Exception | None = None  # what sending raised last, since the last answer
 
     def add(self, index: int, item: Item | str, now: float) -> None:
         """Take an item up."""
@@ -232,6 +233,7 @@ class Engine:
         tokens = usage.prompt_tokens + usage.completion_tokens
         self.rate_limit.take_answer(sending.ticket, now, tokens=tokens, headers=headers)
         self._heard_at, self._denied, self._faults = now, 0, 0
+        self._crash = None
         took = now - sending.ticket.at
         self._dialogue.settle_answer(self._reserved.pop(sending.ticket.number, 0.0), answer)
         self._dialogue.keep_answer(task.key, task.item_id, StoredAnswer(answer, took))
@@ -270,17 +272,28 @@ class Engine:
                 return
         self._give_up(task, error)
 
+    def take_crash(self, sending: Sending, error: Exception, now: float) -> None:
+        """Take note that sending raised what is no answer, such as a token provider's error: a fault.
+
+        Where nothing was ever answered and the question is given up, the error itself ends the run.
+        """
+        self._crash = error
+        words = f"the request could not be sent: {type(error).__name__}: {error}"
+        self.take_error(sending, ServiceUnavailable(words), now)
+
     def take_finished(self) -> list[tuple[int, Prediction]]:
         """Return the predictions that are new since the last time, by the index of their item.
 
         Raises:
             AccessDenied: The key is refused, and there is not one answer.
             NotFound: There is no such model, or no such service at the base URL.
+            Exception: What sending raised, in place of an answer, each time.
         """
-        if isinstance(self._halt, AccessDenied | NotFound) and not self._answered:
+        end = self._crash if self._halt is not None and self._crash is not None else self._halt
+        if (end is self._crash or isinstance(end, AccessDenied | NotFound)) and end and not self._answered:
             if self.rate_limit.in_flight:
                 return []  # one of these may be an answer yet
-            raise self._halt
+            raise end
         found, self._finished = self._finished, []
         return found
 
@@ -377,7 +390,8 @@ class Engine:
             return False
         self._denied += 1
         others_may_do = self._answered or self.rate_limit.in_flight
-        return error.status != 403 or self._denied >= _DENIED_IN_A_ROW or not others_may_do
+        is_sure = error.status != 403 or (isinstance(error, AccessDenied) and error.out_of_credit)
+        return is_sure or self._denied >= _DENIED_IN_A_ROW or not others_may_do
 
     def _give_up(self, task: Task, error: PricerError) -> None:
         self._asked.pop(task.key, None)
