@@ -40,6 +40,11 @@ def asking(stub: StubService) -> Iterator[openai.OpenAI]:
         yield client
 
 
+@pytest.fixture(autouse=True)
+def _quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_FIRST_PAUSE", 0.001)
+
+
 def texts(count: int) -> list[str]:
     return [f"thing number {number}" for number in range(count)]
 
@@ -320,9 +325,8 @@ def test_an_answer_is_on_disk_before_its_prediction_is_given(asking: openai.Open
 
 
 def test_a_repeated_fault_is_asked_again_in_the_next_run(
-    monkeypatch: pytest.MonkeyPatch, client: openai.OpenAI, service: respx.MockRouter
+    client: openai.OpenAI, service: respx.MockRouter
 ) -> None:
-    monkeypatch.setattr(engine, "_FIRST_PAUSE", 0.001)
     route = service.post("/chat/completions").mock(return_value=httpx.Response(500, json={}))
     assert Predictor(client, "m", store="kept.sqlite").predict_many(["a mug", "a mug"])[1].price is None
     route.mock(return_value=httpx.Response(200, json={"choices": [{"message": {"content": "$5.00"}}]}))

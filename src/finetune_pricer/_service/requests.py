@@ -243,10 +243,10 @@ def list_checkpoints(job_id: str, after: str | None) -> Request:
 
 
 def ask_model(model: str, messages: Sequence[Message], parameters: Mapping[str, Any]) -> Request:
-    """Ask a model once."""
+    """Ask a model once; the parameters go into the body as they are, also those that OpenAI does not know."""
     return Request(
         lambda client: client.chat.completions.with_raw_response.create(
-            model=model, messages=messages, **parameters
+            model=model, messages=messages, extra_body=dict(parameters)
         ),
         "completion",
     )

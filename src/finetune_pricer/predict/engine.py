@@ -40,6 +40,8 @@ PATIENCE = 600.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 20.0
 _DENIED_IN_A_ROW = 5  # a single HTTP 403 may be about what an item says, such as a filter's
 _FAULTS_IN_A_ROW = 32  # without an answer between them: it is not the questions, the service is away
+FEW = 8
+"""Items that are no catalogue: they are asked about at once. Of more, one is asked first."""
 _GRACE = 3.0  # seconds without a question where answers cannot be written, at most
 _FULL_FOR = 60.0  # and where there is no more memory for them
 
@@ -81,10 +83,17 @@ class Engine:
         dialogue: What to ask, how to read answers, and which are there already.
         rate_limit: When the next request may go.
         jitter: Gives numbers from 0 to 1, to spread repeated requests.
+        asks_one_first: Whether one question goes alone until a real answer has come, as may be the ninth: so
+            no catalogue of answers is bought that are cut while the model thinks.
     """
 
     def __init__(
-        self, dialogue: Dialogue, rate_limit: RateLimit, *, jitter: random.Random | None = None
+        self,
+        dialogue: Dialogue,
+        rate_limit: RateLimit,
+        *,
+        jitter: random.Random | None = None,
+        asks_one_first: bool = False,
     ) -> None:
         self.rate_limit = rate_limit
         self._dialogue = dialogue
@@ -100,6 +109,7 @@ class Engine:
         self._answered = False
         self._heard_at = -math.inf
         self._denied = self._faults = 0  # since the last answer
+        self._left_alone = FEW if asks_one_first else 0  # questions that go alone, at most
         self._halt: PricerError | None = None
         self._crash: Exception | None = None  # what sending raised last, since the last answer
 
@@ -136,6 +146,8 @@ class Engine:
 
     def _wait(self, now: float) -> float:
         """Return the seconds until the next question may go; `inf`: not by itself."""
+        if self._left_alone and self.rate_limit.in_flight and not self._dialogue.parameters.has_replied:
+            return math.inf
         late = bool(self._later) and self._later[0][0] <= now
         # While the service is away, nothing new is lost on it: items that failed find out when it is back.
         away = self._faults >= _FAULTS_IN_A_ROW and (self._later or self.rate_limit.in_flight)
@@ -236,9 +248,15 @@ class Engine:
         self._crash = None
         took = now - sending.ticket.at
         self._dialogue.settle_answer(self._reserved.pop(sending.ticket.number, 0.0), answer)
+        if self._dialogue.learn_from_answer(task.question, sending.parameters, answer) and not self._halt:
+            self._fresh.appendleft(task)
+            return
+        self._left_alone = max(0, self._left_alone - 1)
         self._dialogue.keep_answer(task.key, task.item_id, StoredAnswer(answer, took))
         task.has_lease = False  # given back when the answer is on disk
         self._receive(task, answer, took, now)
+        if self._dialogue.parameters.is_hopeless and self._halt is None:
+            self._stop(self._dialogue.parameters.make_thinking_error())
 
     def _receive(self, task: Task, answer: Answer, took: float, now: float) -> None:
         """Go on with an answer, whoever got it, and let those go on that wait for the same."""
@@ -394,6 +412,7 @@ class Engine:
         return is_sure or self._denied >= _DENIED_IN_A_ROW or not others_may_do
 
     def _give_up(self, task: Task, error: PricerError) -> None:
+        self._left_alone = max(0, self._left_alone - 1)
         self._asked.pop(task.key, None)
         if self._ends_all(error):
             self._halt = self._halt or error

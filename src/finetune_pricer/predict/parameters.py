@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from ..errors import DataError, RequestRejected
 
+if TYPE_CHECKING:
     from .._service.requests import Answer
     from ..errors import ServiceError
     from ..providers.provider import Provider
@@ -35,7 +36,15 @@ LIMITS = ("max_tokens", "max_completion_tokens")
 _FEWER = 5  # alternatives, where a service gives fewer than 20 and does not say how many
 _COLD = (1e-3, 1e-2)  # temperatures in place of 0, where that is refused
 
-Blamed = Literal["logprobs", "n", "limit", "temperature"]
+_OURS = {"model", "messages", "stream", "n"}
+# By these a user switches thinking, on or off: then the profile's switch is not sent.
+_SWITCHES = frozenset(
+    """chat_template_kwargs enable_thinking reasoning reasoning_effort think thinking thinking_budget
+    thinking_config include_reasoning""".split()
+)
+_MOST_CUT = 3  # answers that are bought of a model that is always cut in its thinking
+
+Blamed = Literal["switch", "logprobs", "n", "limit", "temperature"]
 _WORDS: dict[Blamed, re.Pattern[str]] = {
     "logprobs": re.compile(r"log[ _-]?prob\w*", re.IGNORECASE),
     "n": re.compile(
@@ -77,30 +86,96 @@ _QUOTED = 8  # letters around a word that stand in the item's text too: the word
 class ModelParameters:
     """Which parameters a model takes, as far as that is known. For several threads at once."""
 
-    def __init__(self, model: str, provider: Provider) -> None:
-        self.reasons = _REASONING.match(model) is not None
-        self.limit = "max_completion_tokens" if self.reasons else provider.reply_limit
+    def __init__(
+        self, model: str, provider: Provider, answer_parameters: Mapping[str, Any] | None = None
+    ) -> None:
+        self.theirs = read_answer_parameters(answer_parameters)
+        """What the user wants in each request."""
+        self._model, self._thinking = model, provider.thinking_of(model)
+        known = self._thinking
+        self._switch: dict[str, Any] = dict(known.off) if known and known.from_the_start else {}
+        self._may_switch = not _SWITCHES & self.theirs.keys()
+        if not self._may_switch:
+            self._switch = {}
+        effort = (self._switch | self.theirs).get("reasoning_effort")
+        self.reasons = _REASONING.match(model) is not None and effort != "none"
+        self._room = _THINKING_TOKENS if self.reasons else known.room if known and known.always else 0
+        self.limit = "max_completion_tokens" if _REASONING.match(model) else provider.reply_limit
         self.top_logprobs = 0 if self.reasons else min(provider.logprobs, 20)
         self.takes_n = True
         """Whether a request may ask for several samples."""
+        self.has_replied = False
+        """Whether a real answer has come since the predictor was made."""
+        self._cut = 0  # answers that were cut in their thinking with all that is known to help
+        self._has_said = False
         self._coldest, self._warmest = 0.0, 1.0  # temperatures for one reply, and for samples
         self._least_tokens = 0
         self._has_answered = self._limit_is_sure = False
-        self._before_trial: tuple[int, bool] | None = None  # what was sent before something was left out
+        self._before_trial: tuple[dict[str, Any], int, bool] | None = None  # before something was left out
         self._can_try = True
         self._answers_as: dict[str, str] = {}
 
     def choose(self, question: Question, reply_tokens: int) -> dict[str, Any]:
         """Return what goes into the request beside model and messages."""
-        room = _THINKING_TOKENS if self.reasons else 0
-        chosen: dict[str, Any] = {self.limit: max(self._least_tokens, reply_tokens + room)}
+        chosen: dict[str, Any] = {self.limit: max(self._least_tokens, reply_tokens + self._room)}
         if not self.reasons:
             chosen["temperature"] = self._warmest if question.kind == "samples" else self._coldest
         if question.kind == "logprobs" and self.top_logprobs:
             chosen |= {"logprobs": True, "top_logprobs": self.top_logprobs}
         if question.kind == "samples" and question.replies > 1 and self.takes_n:
             chosen["n"] = question.replies
-        return chosen
+        if any(name in self.theirs for name in LIMITS):
+            del chosen[self.limit]
+        chosen |= self._switch | self.theirs
+        return {name: value for name, value in chosen.items() if value is not None}
+
+    @property
+    def takes_long(self) -> bool:
+        """Whether the model thinks before it answers, so that an answer may take minutes."""
+        return self._room > 0 or any(name in self.theirs for name in LIMITS)
+
+    def learn_to_think(self, *, was_cut: bool) -> None:
+        """Conclude from an answer that the model thinks first: ask it not to, and then give it room.
+
+        Args:
+            was_cut: Whether the answer ended in its thinking, asked as all are asked now.
+        """
+        known, before = self._thinking, (self._switch, self._room)
+        if was_cut and self._may_switch and known and known.off and not self._switch:
+            self._switch, self._may_switch = dict(known.off), False
+        elif was_cut and not self._room and not any(name in self.theirs for name in LIMITS):
+            self._room = known.room if known else _THINKING_TOKENS
+        elif was_cut:
+            self._cut += 1
+        if was_cut and not self._has_said and before != (self._switch, self._room):
+            self._has_said = True
+            _log.warning(
+                "the model %r thinks before it answers, or says more than a price. It is asked not to (%s); "
+                "where it goes on, it gets room for that, which is billed. If you know its own switch, name "
+                "it: %s",
+                self._model,
+                self._switch or "no switch is known",
+                self.hint,
+            )
+
+    @property
+    def hint(self) -> str:
+        """What the user can do about thinking."""
+        off = (self._thinking.off if self._thinking else {}) or {"reasoning_effort": "none"}
+        return f"Predictor(answer_parameters={off})"
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether the model never came to an answer, though all was tried that is known to help."""
+        return self._cut >= _MOST_CUT and not self.has_replied
+
+    def make_thinking_error(self) -> RequestRejected:
+        """Return the error for questions to a model that does not come to an answer."""
+        return RequestRejected(
+            f"not asked: the model {self._model!r} thinks before it answers, and its answers were cut in the "
+            f"middle of that; switch it off, as by {self.hint}, or give it more room, as by "
+            "answer_parameters={'max_tokens': 8000}"
+        )
 
     def confirm(self) -> None:
         """Conclude from an answer that what was sent is taken."""
@@ -135,9 +210,11 @@ class ModelParameters:
         """
         if error.status not in _REFUSED:
             return False
-        match find_blamed(error, sent, prompt):
+        match find_blamed(error, sent, prompt, self._switch):
             case "logprobs":
                 self.top_logprobs = self._fewer_alternatives(error, sent)
+            case "switch":
+                self._drop_switch()
             case "n":
                 self.takes_n = False
             case "temperature":
@@ -147,6 +224,11 @@ class ModelParameters:
             case None:
                 return self._try_without(error, sent)
         return True
+
+    def _drop_switch(self) -> None:
+        self._switch, self._may_switch = {}, False
+        if _REASONING.match(self._model):
+            self.reasons, self.top_logprobs, self._room = True, 0, _THINKING_TOKENS
 
     def _fewer_alternatives(self, error: ServiceError, sent: Mapping[str, Any]) -> int:
         now = int(sent.get("top_logprobs") or 0)
@@ -171,6 +253,7 @@ class ModelParameters:
             self._coldest = next(colder for colder in _COLD if colder > sent)
         else:  # any temperature is refused, as reasoning models do
             self.reasons, self.top_logprobs = True, 0
+            self._room = self._room or _THINKING_TOKENS
 
     def _change_limit(self, message: str, sent: Mapping[str, Any]) -> None:
         now = max(int(sent.get(name) or 0) for name in LIMITS)
@@ -189,23 +272,57 @@ class ModelParameters:
         if _ABOUT_CONTENT.search(f"{error.code} {error.message}"):
             return True
         if self._before_trial is None and self._can_try:
-            self._before_trial = (self.top_logprobs, self.takes_n)
+            self._before_trial = (self._switch, self.top_logprobs, self.takes_n)
         if self._before_trial is None:
             return True
-        if "logprobs" in sent:
+        if self._switch and self._switch.items() <= sent.items():
+            self._switch = {}
+        elif "logprobs" in sent:
             self.top_logprobs = 0
         elif "n" in sent:
             self.takes_n = False
         else:  # it was not for these
-            self.top_logprobs, self.takes_n = self._before_trial
+            self._switch, self.top_logprobs, self.takes_n = self._before_trial
             self._before_trial, self._can_try = None, False
             return False
         return True
 
 
-def find_blamed(error: ServiceError, sent: Mapping[str, Any], prompt: str) -> Blamed | None:
-    """Return which of the parameters that were sent a refusal is about; None where it names none of them."""
+def read_answer_parameters(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a user's own parameters as they are sent; None leaves out a parameter of ours.
+
+    Raises:
+        DataError: One is no JSON, is ours to choose, or is a limit that is no number of tokens.
+    """
+    import orjson
+
+    if given is not None and not isinstance(given, Mapping):
+        raise DataError(f"answer_parameters must be a mapping of names to values, not {given!r}")
+    wanted = dict(given or {})
+    wanted |= wanted.pop("extra_body", None) or {}  # as openai's own examples have it
+    if taken := _OURS & wanted.keys():
+        raise DataError(
+            f"answer_parameters cannot hold {sorted(taken)}; for several replies there is samples="
+        )
+    for name in LIMITS:
+        if name in wanted and (type(wanted[name]) is not int or wanted[name] < 1):
+            raise DataError(f"answer_parameters: {name} must be a whole number above 0, not {wanted[name]!r}")
+    try:
+        copied: dict[str, Any] = orjson.loads(orjson.dumps(wanted))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"answer_parameters must be JSON: {error}") from None
+    return copied
+
+
+def find_blamed(
+    error: ServiceError, sent: Mapping[str, Any], prompt: str, switch: Mapping[str, Any]
+) -> Blamed | None:
+    """Return which of our parameters a refusal is about; None where it names none that was sent."""
+    inner = {name for value in switch.values() if isinstance(value, Mapping) for name in value}
+    names = "|".join(map(re.escape, sorted(switch.keys() | inner)))
+    words = {"switch": re.compile(names or r"(?!)", re.IGNORECASE), **_WORDS}
     kinds: dict[Blamed, bool] = {
+        "switch": bool(switch) and switch.keys() <= sent.keys(),
         "logprobs": "logprobs" in sent,
         "n": "n" in sent,
         "limit": any(name in sent for name in LIMITS),
@@ -213,10 +330,10 @@ def find_blamed(error: ServiceError, sent: Mapping[str, Any], prompt: str) -> Bl
     }
     param = re.split(r"[.\[\]'\"\s]+", (error.param or "").strip(" .[]'\""))[-1]
     for what, is_sent in kinds.items():
-        if is_sent and (param == what or _WORDS[what].fullmatch(param)):
+        if is_sent and (param == what or words[what].fullmatch(param)):
             return what
     for what, is_sent in kinds.items():
-        places = _WORDS[what].finditer(error.message)
+        places = words[what].finditer(error.message)
         if is_sent and any(not _is_quoted(place, prompt) for place in places):
             return what
     return None

@@ -9,7 +9,7 @@ from .pricing import TokenPricing
 
 if TYPE_CHECKING:
     from .known import PROVIDERS
-    from .provider import Provider, Retirement, Serving, Setting
+    from .provider import Provider, Retirement, Serving, Setting, Thinking
 
 __all__ = [
     "PROVIDERS",
@@ -17,6 +17,7 @@ __all__ = [
     "Retirement",
     "Serving",
     "Setting",
+    "Thinking",
     "TokenPricing",
     "connect",
     "provider_of",
@@ -24,5 +25,6 @@ __all__ = [
 
 __getattr__ = resolve_late(
     __name__,
-    {"PROVIDERS": "known"} | dict.fromkeys(("Provider", "Retirement", "Serving", "Setting"), "provider"),
+    {"PROVIDERS": "known"}
+    | dict.fromkeys(("Provider", "Retirement", "Serving", "Setting", "Thinking"), "provider"),
 )
