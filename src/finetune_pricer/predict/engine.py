@@ -42,6 +42,7 @@ _DENIED_IN_A_ROW = 5  # a single HTTP 403 may be about what an item says, such a
 _FAULTS_IN_A_ROW = 32  # without an answer between them: it is not the questions, the service is away
 FEW = 8
 """Items that are no catalogue: they are asked about at once. Of more, one is asked first."""
+_ALONE, _LONGEST_THOUGHT = 5.0, 120.0  # seconds for which a question goes alone: it may never be answered
 _GRACE = 3.0  # seconds without a question where answers cannot be written, at most
 _FULL_FOR = 60.0  # and where there is no more memory for them
 
@@ -110,6 +111,7 @@ class Engine:
         self._heard_at = -math.inf
         self._denied = self._faults = 0  # since the last answer
         self._left_alone = FEW if asks_one_first else 0  # questions that go alone, at most
+        self._alone_since = -math.inf
         self._halt: PricerError | None = None
         self._crash: Exception | None = None  # what sending raised last, since the last answer
 
@@ -142,12 +144,16 @@ class Engine:
             request, parameters = self._dialogue.make_request(task.question)
             ticket = self.rate_limit.send(now)
             self._reserved[ticket.number] = reserved
+            if self.rate_limit.in_flight == 1:
+                self._alone_since = now
             return Sending(task, request, parameters, ticket)
 
     def _wait(self, now: float) -> float:
         """Return the seconds until the next question may go; `inf`: not by itself."""
         if self._left_alone and self.rate_limit.in_flight and not self._dialogue.parameters.has_replied:
-            return math.inf
+            alone = self._alone_since + (_LONGEST_THOUGHT if self._dialogue.parameters.takes_long else _ALONE)
+            if now < alone:
+                return alone - now
         late = bool(self._later) and self._later[0][0] <= now
         # While the service is away, nothing new is lost on it: items that failed find out when it is back.
         away = self._faults >= _FAULTS_IN_A_ROW and (self._later or self.rate_limit.in_flight)
