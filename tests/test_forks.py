@@ -86,7 +86,7 @@ def test_a_client_that_was_used_before_we_saw_it_is_not_shared_either(stub: Stub
 
         def price() -> None:
             predictor = Predictor(client, "m")
-            guarded: Any = predictor._client_for_many()
+            guarded: Any = predictor._clients_for_many()()
             assert guarded._client.inner is client._client
             assert predictor.predict("a mug").price is not None
             assert not is_open_in_child(client)

@@ -40,6 +40,11 @@ def asking(stub: StubService) -> Iterator[openai.OpenAI]:
         yield client
 
 
+@pytest.fixture(autouse=True)
+def _quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_FIRST_PAUSE", 0.001)
+
+
 def texts(count: int) -> list[str]:
     return [f"thing number {number}" for number in range(count)]
 
@@ -116,6 +121,59 @@ def test_failures_are_not_kept(client: openai.OpenAI, service: respx.MockRouter)
     assert Predictor(client, "m", store="kept.sqlite").predict_many(["a mug"])[0].price is None
     route.mock(return_value=httpx.Response(200, json={"choices": [{"message": {"content": "$5.00"}}]}))
     assert Predictor(client, "m", store="kept.sqlite").predict_many(["a mug"])[0].price == 5
+
+
+UNREAL = {
+    "cut before it began": {"message": {"content": None}, "finish_reason": "length"},
+    "cut inside the number": {"message": {"content": "$1,2"}, "finish_reason": "length"},
+    "filtered": {"message": {"content": ""}, "finish_reason": "content_filter"},
+    "filtered after a number": {"message": {"content": "$12"}, "finish_reason": "content_filter"},
+    "empty": {"message": {"content": ""}, "finish_reason": "stop"},
+}
+
+
+@pytest.mark.parametrize("case", UNREAL)
+def test_what_is_cut_filtered_or_empty_is_asked_for_again_in_another_run(
+    case: str, client: openai.OpenAI, service: respx.MockRouter
+) -> None:
+    route = service.post("/chat/completions")
+    route.mock(return_value=httpx.Response(200, json={"choices": [UNREAL[case]]}))
+    assert Predictor(client, "m", store="kept.sqlite").predict_many(["a mug"])[0].price is None
+    with KeptAnswers("kept.sqlite") as kept:
+        assert len(kept) == 0
+    route.mock(return_value=httpx.Response(200, json={"choices": [{"message": {"content": "$5.00"}}]}))
+    assert Predictor(client, "m", store="kept.sqlite").predict_many(["a mug"])[0].price == 5
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"message": {"content": "I cannot tell."}, "finish_reason": "stop"},
+        {"message": {"content": None, "refusal": "No."}, "finish_reason": "stop"},
+        {"message": {"content": "$20.00 is what I would"}, "finish_reason": "length"},
+    ],
+    ids=["no price", "a refusal", "cut after the price"],
+)
+def test_a_whole_reply_and_a_price_are_not_bought_again(
+    choice: Any, client: openai.OpenAI, service: respx.MockRouter
+) -> None:
+    route = service.post("/chat/completions").mock(
+        return_value=httpx.Response(200, json={"choices": [choice]})
+    )
+    for _ in range(2):
+        Predictor(client, "m", store="kept.sqlite").predict_many(["a mug"])
+    assert route.call_count == 1
+
+
+def test_a_store_that_holds_what_is_no_answer_heals(stub: StubService, asking: openai.OpenAI) -> None:
+    Predictor(asking, "m", store="kept.sqlite").predict("a mug")
+    cut = json.dumps({"choices": [UNREAL["cut before it began"]]}).encode()
+    with sqlite3.connect("kept.sqlite") as database:
+        database.execute("UPDATE answers SET answer = ?", (zlib.compress(cut),))
+    database.close()
+    for _ in range(2):
+        assert Predictor(asking, "m", store="kept.sqlite").predict("a mug").price is not None
+    assert stub.sent == 2
 
 
 def test_kept_answers_are_read_by_one_query_and_as_a_frame(asking: openai.OpenAI) -> None:
@@ -267,9 +325,8 @@ def test_an_answer_is_on_disk_before_its_prediction_is_given(asking: openai.Open
 
 
 def test_a_repeated_fault_is_asked_again_in_the_next_run(
-    monkeypatch: pytest.MonkeyPatch, client: openai.OpenAI, service: respx.MockRouter
+    client: openai.OpenAI, service: respx.MockRouter
 ) -> None:
-    monkeypatch.setattr(engine, "_FIRST_PAUSE", 0.001)
     route = service.post("/chat/completions").mock(return_value=httpx.Response(500, json={}))
     assert Predictor(client, "m", store="kept.sqlite").predict_many(["a mug", "a mug"])[1].price is None
     route.mock(return_value=httpx.Response(200, json={"choices": [{"message": {"content": "$5.00"}}]}))

@@ -76,8 +76,6 @@ UNPRICED: dict[str, tuple[httpx.Response, str | None, str]] = {
     "empty": (reply(""), "", "the reply is empty"),
     "blank": (reply(" \n", finish="length"), " \n", "the reply is empty"),
     "null": (reply(None), None, "the reply is empty"),
-    "no choices": (completion(choices=[]), None, "the reply is empty"),
-    "null choices": (completion(choices=None), None, "the reply is empty"),
     "no message": (completion(choices=[{"index": 0, "message": None}]), None, "the reply is empty"),
     "cut": (reply("$1,29", finish="length"), "$1,29", "cut inside a number"),
     "cut at the comma": (reply("$1,", finish="length"), "$1,", "cut inside a number"),

@@ -114,7 +114,7 @@ def test_a_run_that_is_cancelled_leaves_the_budget_usable() -> None:
 
     with StubService(Behaviour(latency=0.3)) as service:
         spent, found = asyncio.run(run(service.url))
-    assert spent > 10  # what was under way may be billed
+    assert spent > 2  # the question that goes first was under way, and may be billed
     assert [each.price for each in found][-1] is None
 
 

@@ -167,3 +167,12 @@ def test_answers_that_become_slow_stop_the_growth() -> None:
 )
 def test_waits_are_read_as_services_write_them(text: str | None, seconds: float | None) -> None:
     assert parse_seconds(text) == (None if seconds is None else pytest.approx(seconds))
+
+
+def test_a_rate_that_sank_while_all_was_refused_does_not_hold_the_next_request_for_minutes() -> None:
+    limit, now = RateLimit(), 0.0
+    while now < 25:
+        now += max(limit.delay(now), 0.1)
+        limit.take_refusal(limit.send(now), now, wait=1.0)
+    limit.take_answer(limit.send(now + limit.delay(now)), now)
+    assert limit.delay(now) < 20

@@ -356,12 +356,12 @@ class AsyncPredictor(BasePredictor["AsyncOpenAI"]):
 
     def iter_predict(self, items: Iterable[Item | str]) -> AsyncIterator[Prediction]:
         """Yield predictions one after the other as answers come, in order; see `Predictor.iter_predict`."""
-        client = self._client_for_many()
+        choose_client = self._clients_for_many()
 
         async def carry_out(sending: Sending) -> Reply:
-            return await asend(client, sending.request)
+            return await asend(choose_client(), sending.request)
 
-        return run_in_tasks(self._make_engine(), items, carry_out, self._max_in_flight)
+        return run_in_tasks(self._make_engine(items), items, carry_out, self._max_in_flight)
 
     async def calibrate(
         self, items: Iterable[Item], *, coverage: float = 0.9, by: Literal["category", "price"] | None = None

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from .errors import DataError, InvalidItem, PriceNotFound
 from .items import Item, require_price
 from .prices import PriceForm, parse_price
+from .providers.lookup import get_provider
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ._service.requests import Message
+    from .providers.provider import Provider
 
 COURSE = "Estimate the price of this product. Respond with the price, no explanation"
 """The instruction of the course "LLM Engineering", from which this library grew."""
@@ -34,6 +36,8 @@ class ChatFormatter:
         reply: A price that shows the form of the replies: `"$19.99"`, `"$1,199.99"` or `"20"`.
         currency: ISO code of the prices' currency.
         shots: Priced items shown as solved examples before the question.
+        think_block: What stands before the price in training examples, for base models that think: their
+            thinking, left empty. `for_base` knows it.
 
     Raises:
         DataError: `reply` shows no form, or one that cannot be read again in `currency`.
@@ -55,6 +59,7 @@ class ChatFormatter:
     reply: str = field(default="$19.99", kw_only=True)
     currency: str = field(default="USD", kw_only=True)
     shots: Sequence[Item] = field(default=(), kw_only=True)
+    think_block: str = field(default="", kw_only=True)
     _lead: str = field(init=False, repr=False, compare=False)
     _write: Callable[[float], str] = field(init=False, repr=False, compare=False)
     _before: tuple[Message, ...] = field(init=False, repr=False, compare=False)
@@ -89,8 +94,31 @@ class ChatFormatter:
             InvalidItem: The item has no price.
         """
         messages = self.prompt(item)
-        messages.append(self._answer(item))
+        answer = self._answer(item)
+        if self.think_block:
+            answer["content"] = self.think_block + answer["content"]
+        messages.append(answer)
         return messages
+
+    def for_base(self, model: str, provider: str | Provider | None = None) -> ChatFormatter:
+        r"""Return the formatter whose training examples suit a base model.
+
+        Some models that think want an empty think block before each answer that they learn: without it, one
+        that was tuned may think aloud again. What is known of that stands in the profile's `thinking`.
+
+        Args:
+            model: The base model's name.
+            provider: Whose service trains it; without one, what holds wherever open models are trained.
+
+        Raises:
+            NotConfigured: There is no provider of that name.
+
+        Examples:
+            >>> ChatFormatter().for_base("Qwen/Qwen3-8B", "nebius").example(Item(title="Mug", price=7))[-1]
+            {'role': 'assistant', 'content': '<think>\n\n</think>\n\n$7.00'}
+        """
+        known = get_provider(provider).thinking_of(model)
+        return replace(self, think_block=known.empty_block if known else "")
 
     def read(self, reply: str) -> float:
         """Return the price in a reply, in dollars (or the unit of `currency`).
@@ -104,7 +132,9 @@ class ChatFormatter:
     def fingerprint(self) -> str:
         """A hash of everything that shapes the messages; equal formatters have equal ones."""
         shots = [[self._question(shot), self._answer(shot)] for shot in self.shots]
-        parts = [self.instruction, self.system, self.reply, self.currency, shots]
+        parts: list[object] = [self.instruction, self.system, self.reply, self.currency, shots]
+        if self.think_block:
+            parts.append(self.think_block)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     def _require_readable(self) -> None:

@@ -196,7 +196,21 @@ class ServiceUnavailable(ServiceError, ConnectionError):
 
 
 class AccessDenied(ServiceError, PermissionError):
-    """The key is missing, wrong, or lacks the right (HTTP 401 and 403)."""
+    """The key is missing, wrong, or lacks the right (HTTP 401, 403), or the account has no credit (402)."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        param: str | None = None,
+        request_id: str | None = None,
+        out_of_credit: bool = False,
+    ) -> None:
+        super().__init__(message, status=status, code=code, param=param, request_id=request_id)
+        self.out_of_credit = out_of_credit
+        """Whether the account's credit or quota is used up, in whatever words the service says so."""
 
 
 class TrainingNotAvailable(AccessDenied):
@@ -208,7 +222,7 @@ class RequestRejected(ServiceError, ValueError):
 
 
 class NotFound(ServiceError, LookupError):
-    """The service has no such file, job or model (HTTP 404)."""
+    """The service has no such file, job, model or feature (HTTP 404, 405 and 501)."""
 
 
 class ModelNotFound(NotFound):

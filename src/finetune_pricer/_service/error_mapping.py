@@ -18,7 +18,9 @@ from ..errors import (
     ServiceUnavailable,
     TrainingNotAvailable,
 )
+from .answer_json import parse_json
 from .headers import read_retry_after
+from .problem import Problem, read_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +33,9 @@ _UNAUTHORISED = {401, 403}
 _SHORTEST_KEY = 12  # characters of a key that is cut out wherever it stands
 _SHORTEST_WORD = 4  # characters of one that is cut out where it is a whole word
 _LATER = {408, 409, 425, 429}
+_ABSENT = {405, 501}  # what a service does not have, by whatever method
+_NO_MODEL = {"model_not_found", "model_decommissioned"}
+_SOON = 1.0  # seconds; a shorter wait in a service's words is not worth a clock
 
 
 @contextmanager
@@ -93,41 +98,70 @@ def not_json(client: Client) -> ServiceUnavailable:
     )
 
 
+def not_a_reply(client: Client) -> NotFound:
+    """Return the error for an answer that is a stream of events where JSON was asked for."""
+    return NotFound(
+        f"{address_of(client)} answered with a stream of events (text/event-stream), which is not read here; "
+        "a proxy or a setting may have switched streaming on"
+    )
+
+
+def make_hidden_error(client: Client, problem: Problem) -> ServiceError:
+    """Return the error that an answer of HTTP 200 holds, as gateways send it when what they ask fails."""
+    said = escape_line(without_key(client.api_key, problem.message or problem.code or "no reason given"))
+    message = f"{address_of(client)} answered with an error: {said}"
+    if problem.is_about_path:
+        return NotFound(f"{message}; check the base URL", code=problem.code)
+    if problem.status is None and not problem.is_about_money:
+        return ServiceUnavailable(f"{message}; try again later", code=problem.code, retry_after=problem.wait)
+    return make_error(problem._replace(message=message), status=problem.status or 402)
+
+
 def _error_of_status(error: APIStatusError, key: str) -> ServiceError:
-    body = error.body if isinstance(error.body, dict) else {}
     # Not every service words its errors as OpenAI does; what it says instead is better than nothing.
-    message = body.get("message") or f"{error.message} {error.response.text[:300]}".strip()
+    problem = read_problem(_read_body(error), error.status_code)
+    message = problem.message or f"{error.message} {error.response.text[:300]}".strip()
     return make_error(
-        escape_line(without_key(key, str(message))),
+        problem._replace(message=escape_line(without_key(key, message))),
         status=error.status_code,
-        code=body.get("code"),
-        param=body.get("param"),
         request_id=error.request_id,
         retry_after=read_retry_after(error.response.headers),
     )
 
 
+def _read_body(error: APIStatusError) -> Any:
+    try:
+        return parse_json(error.response.content)
+    except ValueError:
+        return None  # a page, such as a proxy's
+
+
 def make_error(
-    message: str,
+    problem: Problem,
     *,
     status: int,
-    code: str | None = None,
-    param: str | None = None,
     request_id: str | None = None,
     retry_after: float | None = None,
 ) -> ServiceError:
-    """Return the error that an HTTP status and the service's code mean; the kind says who must act."""
-    known: dict[str, Any] = {"status": status, "code": code, "param": param, "request_id": request_id}
+    """Return the error that an HTTP status and the service's words mean; the kind says who must act."""
+    problem = problem._replace(status=status)
+    code, message = problem.code, problem.message
+    known: dict[str, Any] = {"status": status, "code": code, "param": problem.param, "request_id": request_id}
     if code == "training_not_available":
         return TrainingNotAvailable(message, **known)
-    if status in _UNAUTHORISED:
-        return AccessDenied(f"{message} (HTTP {status}; check the key and what it may do)", **known)
-    if status == 404:
-        about_model = code == "model_not_found" or param == "model"
-        return (ModelNotFound if about_model else NotFound)(message, **known)
-    if code == "insufficient_quota":
-        return AccessDenied(f"{message} (the account has no credit left)", **known)
-    if is_passing(status):
+    if retry_after is not None and problem.wait is None:
+        problem = problem._replace(wait=retry_after)
+    if (is_empty := problem.is_about_money) or status in _UNAUTHORISED:
+        hint = "the account's credit or quota is used up" if is_empty else "check the key and what it may do"
+        return AccessDenied(f"{message} (HTTP {status}; {hint})", out_of_credit=is_empty, **known)
+    if code in _NO_MODEL or (status == 404 and problem.param == "model"):
+        return ModelNotFound(message, **known)
+    if status == 404 or status in _ABSENT:
+        hint = "" if status == 404 else f" (HTTP {status}; this service has no such thing)"
+        return NotFound(f"{message}{hint}", **known)
+    if is_passing(status) and not problem.is_about_size:
+        if retry_after is None and problem.wait is not None:
+            retry_after = max(_SOON, problem.wait)
         message = f"{message} (HTTP {status}; try again later)"
         return ServiceUnavailable(message, retry_after=retry_after, **known)
     return RequestRejected(message, **known)
@@ -135,7 +169,7 @@ def make_error(
 
 def is_passing(status: int) -> bool:
     """Whether the same request may be answered later."""
-    return status in _LATER or status >= 500
+    return status in _LATER or (status >= 500 and status not in _ABSENT)
 
 
 def may_have_been_taken(error: PricerError) -> bool:

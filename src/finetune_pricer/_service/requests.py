@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping  # noqa: TC003 - a NamedTuple's fields
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
-from .._escape import escape_line
 from ..errors import ServiceError, ServiceUnavailable
 from .answer_json import parse_json
-from .error_mapping import address_of, not_json, translate_errors, without_key
+from .error_mapping import address_of, make_hidden_error, not_a_reply, not_json, translate_errors
+from .problem import find_hidden_problem, find_missing_reply
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,22 +87,35 @@ def _read(client: Client, request: Request, raw: Any) -> Reply:
         return Reply({"content": content}, response.headers)
     if request.wanted == "anything" and not content:
         return Reply({}, response.headers)
-    try:
-        answer = parse_json(content)
-    except ValueError as error:
-        raise not_json(client) from error
+    answer = _parse(client, request, response)
+    problem = find_missing_reply(answer) if request.wanted == "completion" else find_hidden_problem(answer)
+    if problem is not None:
+        raise make_hidden_error(client, problem)
     if request.wanted == "list":
-        # What has no rows is no empty list: something would be bought again that the list holds.
-        answer = _find_rows(answer)
-        if answer is None:
-            raise ServiceUnavailable(f"{address_of(client)} answered with something that is no list")
-    elif request.wanted == "anything" and isinstance(answer, list):
+        answer = _require_rows(client, answer)
+    return Reply(answer, response.headers)
+
+
+def _parse(client: Client, request: Request, response: Any) -> Answer:
+    try:
+        answer = parse_json(response.content)
+    except ValueError as error:
+        if response.headers.get("content-type", "").startswith("text/event-stream"):
+            raise not_a_reply(client) from error
+        raise not_json(client) from error
+    if request.wanted in {"anything", "list"} and isinstance(answer, list):
         answer = {"data": answer}
     if not isinstance(answer, dict):
         raise not_json(client)
-    if request.wanted == "completion" and "choices" not in answer:
-        _refuse_error(client, answer)
-    return Reply(answer, response.headers)
+    return answer
+
+
+def _require_rows(client: Client, answer: Answer) -> Answer:
+    # What has no rows is no empty list: something would be bought again that the list holds.
+    found = _find_rows(answer)
+    if found is None:
+        raise ServiceUnavailable(f"{address_of(client)} answered with something that is no list")
+    return found
 
 
 def _find_rows(answer: Any) -> Answer | None:
@@ -116,15 +129,6 @@ def _find_rows(answer: Any) -> Answer | None:
             return answer | found
     is_empty = any(answer.get(name, answer) is None for name in _ROWS)
     return answer | {"data": []} if is_empty else None
-
-
-def _refuse_error(client: Client, answer: Answer) -> None:
-    # Gateways say so with HTTP 200 when the service behind them fails.
-    problem = answer.get("error")
-    if isinstance(problem, dict):
-        said = str(problem.get("message") or problem.get("code") or "no reason given")
-        reason = escape_line(without_key(client.api_key, said))
-        raise ServiceUnavailable(f"{address_of(client)} answered with an error: {reason}; try again later")
 
 
 def is_async(client: object) -> bool:
@@ -275,10 +279,10 @@ def list_checkpoints(job_id: str, after: str | None) -> Request:
 
 
 def ask_model(model: str, messages: Sequence[Message], parameters: Mapping[str, Any]) -> Request:
-    """Ask a model once."""
+    """Ask a model once; the parameters go into the body as they are, also those that OpenAI does not know."""
     return Request(
         lambda client: client.chat.completions.with_raw_response.create(
-            model=model, messages=messages, **parameters
+            model=model, messages=messages, extra_body=dict(parameters)
         ),
         "completion",
     )

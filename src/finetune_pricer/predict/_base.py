@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sized
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, get_args
 
 from .._service.account import owner_of, service_of
 from .._service.requests import is_async, note_process, without_retries
@@ -17,13 +18,14 @@ from .answer_store import AnswerStore
 from .budget import make_budget
 from .conformal import Ranges, check_settings
 from .decoding import Decoding
-from .dialogue import Dialogue, ModelParameters
-from .engine import Engine
+from .dialogue import Dialogue
+from .engine import FEW, Engine
+from .parameters import ModelParameters
 from .rate_limit import MAX_IN_FLIGHT, RateLimit
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from openai import AsyncOpenAI, OpenAI
 
@@ -60,6 +62,7 @@ class BasePredictor(Generic[Client]):
         provider: str | Provider | None = None,
         budget: float | None = None,
         pricing: TokenPricing | None = None,
+        answer_parameters: Mapping[str, Any] | None = None,
     ) -> None:
         if not model:
             raise DataError(
@@ -89,7 +92,7 @@ class BasePredictor(Generic[Client]):
             decoding=decoding,
             samples=samples,
             highest=highest,
-            parameters=ModelParameters(model, service),
+            parameters=ModelParameters(model, service, answer_parameters),
             store=None if store is None else _open_store(store),
             asked_of=(service_of(client), owner_of(client)),
             budget=make_budget(budget, model, service.name, pricing),
@@ -128,8 +131,10 @@ class BasePredictor(Generic[Client]):
     def _max_in_flight(self) -> int:
         return self.concurrency or MAX_IN_FLIGHT
 
-    def _make_engine(self) -> Engine:
-        return Engine(self._dialogue, RateLimit(most=self.concurrency, **self._limits))
+    def _make_engine(self, items: object = ()) -> Engine:
+        rate_limit = RateLimit(most=self.concurrency, **self._limits)
+        is_catalogue = not isinstance(items, Sized) or len(items) > FEW
+        return Engine(self._dialogue, rate_limit, asks_one_first=is_catalogue)
 
     def _client_for_one(self) -> Client:
         # What the client sends again by itself is in no budget.
@@ -138,11 +143,12 @@ class BasePredictor(Generic[Client]):
         client: Client = self._client.with_options(max_retries=0)
         return client
 
-    def _client_for_many(self) -> Client:
+    def _clients_for_many(self) -> Callable[[], Client]:
+        """Return what gives the client for the next question: a patient one where the model thinks first."""
         # The engine repeats requests itself: only so it sees the refusals, and keeps under a limit.
-        seconds = _THINKING_TIMEOUT if self._dialogue.parameters.reasons else _TIMEOUT
-        client: Client = without_retries(self._client, seconds)
-        return client
+        quick: Client = without_retries(self._client, _TIMEOUT)
+        patient: Client = without_retries(self._client, _THINKING_TIMEOUT)
+        return lambda: patient if self._dialogue.parameters.takes_long else quick
 
     def _with_ranges(
         self, predictions: Sequence[Prediction], items: Sequence[Item], coverage: float, by: By | None

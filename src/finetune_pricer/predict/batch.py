@@ -61,6 +61,7 @@ _MOST_LOOKS = 20
 _FEW_LOOKS = 8  # where the service does not say how many results there are, or deletes them after a while
 _ROOM_LOOKS = 5  # before questions that there was no room for are sent again, if nothing of ours ends
 _ROOM_TRIES = 5
+_CATALOGUE = 50  # questions of which one is asked before a batch of them is bought
 
 
 class PendingQuestion(NamedTuple):
@@ -101,6 +102,8 @@ class _Results:
     is_gone: bool = False
     """Whether a file was named and not found."""
     refusals: dict[str, ServiceError] = field(default_factory=dict)
+    unreal: dict[str, Answer] = field(default_factory=dict)
+    """Answers that are cut, filtered or empty: asked otherwise, there may be a real one."""
 
     def count_looks(self, record: BatchRecord) -> int:
         """Return how many more looks it is worth to wait for what is missing."""
@@ -251,6 +254,7 @@ class BaseBatch:
                 try:
                     yield from search.find(again=self._again)
                     missing = {key: each for key, each in pending.items() if key in search.missing}
+                    yield from self._ask_first(missing)
                     unsent = yield from self._send(account, missing)
                 except LostRequest as lost:
                     self._stop = lost.error
@@ -258,6 +262,35 @@ class BaseBatch:
                 for batch in search.given_up:
                     bought = batch.keys & (missing.keys() - unsent)
                     yield Work(partial(account.forget_questions, batch.token, bought))
+
+    def _ask_first(self, missing: dict[str, PendingQuestion]) -> Flow[None]:
+        """Ask one question of a catalogue directly, and up to three until a real answer comes.
+
+        So no catalogue of answers is bought that are cut while the model thinks. Without a store the question
+        stays in the batch, where another run finds it.
+
+        Raises:
+            RequestRejected: The model never comes to an answer.
+        """
+        dialogue = self._dialogue
+        if len(missing) < _CATALOGUE or dialogue.parameters.has_replied:
+            return
+        for key in list(missing)[:_TRIES]:
+            _, item_id, question = missing[key]
+            if not dialogue.take_lease(key):
+                return  # somebody else asks it, and hears what there is to learn
+            try:
+                answer = (yield from dialogue.ask_once(question, key, item_id)).answer
+            except (ServiceError, OverBudget) as error:
+                _log.info("no question could be asked before the batch: %s", error)
+                return
+            if dialogue.store is not None and dialogue.is_real(answer):
+                self._answers[key] = answer
+                del missing[key]
+            if dialogue.parameters.has_replied:
+                return
+            if dialogue.parameters.is_hopeless:
+                raise dialogue.parameters.make_thinking_error()
 
     def _take_up(self, record: BatchRecord, keys: frozenset[str]) -> Flow[frozenset[str]]:
         """Wait for a batch that was found; return which of its questions need not be asked for."""
@@ -399,6 +432,7 @@ class BaseBatch:
         questions = self._open_questions(batch)
         results = yield from self._fetch(record, questions)
         yield from self._take_refusals(batch, results.refusals, questions)
+        yield from self._take_unreal(batch, results.unreal, questions)
         is_short = bool(questions.keys() - results.keys)
         # A service may say that a batch has ended before its files are whole.
         if is_short and (looks := results.count_looks(record)) and batch.looks <= looks:
@@ -447,7 +481,10 @@ class BaseBatch:
                 results.keys.add(line.key)
                 if line.key not in questions:
                     continue
-                if line.answer is not None:
+                if line.answer is not None and not self._dialogue.is_real(line.answer):
+                    results.unreal[line.key] = line.answer
+                elif line.answer is not None:
+                    self._dialogue.parameters.has_replied = True
                     self._answers[line.key] = line.answer
                     received = StoredAnswer(line.answer, 0.0)
                     self._dialogue.keep_answer(line.key, questions[line.key].item_id, received)
@@ -475,6 +512,19 @@ class BaseBatch:
                 sent = yield from self._read_sent(batch)
             if sent.get(key, chosen) == choose(question):
                 self._errors[key] = error
+
+    def _take_unreal(
+        self, batch: SentBatch, unreal: Mapping[str, Answer], questions: Mapping[str, PendingQuestion]
+    ) -> Flow[None]:
+        """Learn from answers that are none; one stays where it would be asked in the same way again."""
+        if not unreal:
+            return
+        sent = yield from self._read_sent(batch)
+        for key, answer in unreal.items():
+            question = questions[key].question
+            chosen = sent.get(key) or self._dialogue.choose_parameters(question)
+            if not self._dialogue.learn_from_answer(question, chosen, answer):
+                self._answers[key] = answer
 
     def _read_sent(self, batch: SentBatch) -> Flow[dict[str, dict[str, Any]]]:
         """Return the parameters with which the questions of a batch were sent, by their keys."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._service.answer_json import parse_json
 from .._service.error_mapping import is_passing, make_error
+from .._service.problem import find_missing_reply, read_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -83,29 +84,26 @@ def _read_result(key: str | None, row: Mapping[str, Any]) -> ResultLine:
     response = _as_object(row.get("response"))
     body = _as_object(response.get("body"))
     status = response.get("status_code")
-    if status == 200 and body.get("choices"):
+    if status == 200 and find_missing_reply(body) is None:
         return ResultLine(key, answer=body)
-    return ResultLine(key, error=_read_error(status, row.get("error") or body.get("error")))
+    return ResultLine(key, error=_read_error(status, row.get("error") or body))
 
 
 def _as_object(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _read_error(status: Any, problem: Any) -> ServiceError | None:
+def _read_error(status: Any, said: Any) -> ServiceError | None:
     """Return the error that a line holds; None where the same question may be answered later."""
-    words = problem if isinstance(problem, dict) else {"message": problem}
-    if status == 200:  # gateways say so when the service behind them fails
-        status = words.get("code")
-    if not isinstance(status, int) or not 400 <= status < 500 or is_passing(status):
+    problem = read_problem(said)
+    if not isinstance(status, int) or status == 200:  # which is the gateway's, where what is behind it fails
+        status = problem.status
+    if status is None or status < 400:
         return None
-    message, code, param = words.get("message"), words.get("code"), words.get("param")
-    return make_error(
-        str(message or f"HTTP {status}"),
-        status=status,
-        code=code if isinstance(code, str) else None,
-        param=param if isinstance(param, str) else None,
-    )
+    problem = problem._replace(message=problem.message or f"HTTP {status}", status=status)
+    if is_passing(status) and not (problem.is_about_money or problem.is_about_size):
+        return None
+    return make_error(problem, status=status)
 
 
 def _read_rows(content: bytes) -> Iterator[dict[str, Any]]:

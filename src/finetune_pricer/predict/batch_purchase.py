@@ -267,10 +267,6 @@ def _next_records(pages: Pages, provider: Provider) -> Flow[list[BatchRecord] | 
     except (NotFound, RequestRejected, NotSupported) as error:
         _log.info("the service does not list its batches: %s", error)
         return None
-    except ServiceUnavailable as error:
-        if error.status != 501:
-            raise
-        return None
     if not rows:
         return None
     return [BatchRecord.read(row, provider) for row in rows if unwrap(row).get("id")]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from .._format import format_dollars
 from ..errors import DataError, OverBudget, ServiceError, ServiceUnavailable
 from ..providers.pricing import TokenPricing, find_pricing
+from .parameters import LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -175,4 +176,5 @@ def _most_tokens(dialogue: Dialogue, question: Question) -> tuple[int, int]:
     chosen = dialogue.choose_parameters(question)
     texts = [message["content"].encode() for message in question.messages]
     asked = _AROUND_PROMPT + sum(_AROUND_MESSAGE + len(text) for text in texts)
-    return asked, chosen[dialogue.parameters.limit] * chosen.get("n", 1)
+    most = max(chosen.get(name, 0) for name in LIMITS)
+    return asked, most * chosen.get("n", 1)

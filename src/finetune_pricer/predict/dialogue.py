@@ -1,18 +1,19 @@
 """The dialogue with one model about one item: what to ask, which answers are kept, and what a reply means.
 
-It is decided here for every way of asking: one question, many at once, and batches.
+It is decided here for every way of asking: one question, many at once, and batches. A model's reasoning is
+never its price: it is cut off here, by `cut_reasoning`, and nowhere else.
 """
 
 from __future__ import annotations
 
 import hashlib
-import logging
 import re
 import time
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from .._chat_protocol import SPECIAL_TOKEN, text_of
 from .._service.flow import Flow, Pause, ask
 from .._service.requests import ask_model
 from ..errors import InvalidItem, PriceNotFound, ServiceError, ServiceUnavailable
@@ -21,7 +22,7 @@ from ..prices import PriceForm
 from . import leases
 from .answer_store import StoredAnswer
 from .budget import may_be_billed
-from .completion import read_choices, read_message, read_text, read_usage
+from .completion import read_choices, read_message, read_usage
 from .decoding import ENOUGH_MASS, distribution_from_logprobs, distribution_from_samples
 from .prediction import Prediction, Usage
 
@@ -36,14 +37,11 @@ if TYPE_CHECKING:
     from .completion import Choice
     from .conformal import Ranges
     from .decoding import Decoding, Distribution
-
-_log = logging.getLogger("finetune_pricer")
+    from .parameters import ModelParameters
 
 _HIGHEST = 999_999.99  # dollars, where nobody says more: the reply's budget must have an end
-_THINKING_TOKENS = 4096  # that a reasoning model may spend before its reply
-_REASONING = re.compile(r"(?:ft:)?(?:\w+/)?(?:o\d|gpt-[5-9](?!.*-chat))")
-_REFUSED = {400, 403, 422}
-_ABOUT_SIZE = re.compile(r"context|too (?:large|long|many)|exceed|maximum|minimum|at (?:least|most)|than")
+_CUT, _FILTERED = "length", "content_filter"  # why a reply has ended
+_BLOCK_TOKENS = 8  # of an empty think block, which a model that learned it may repeat
 _SPARE_TOKENS = 2  # one for the end, which some services count, and one for a space in front
 
 
@@ -57,69 +55,6 @@ class Question:
     """How many samples."""
     turn: int = 0
     """Distinguishes questions about one item that ask for the same."""
-
-
-class ModelParameters:
-    """Which parameters a model takes: by its service's profile and its name, corrected by what it refuses."""
-
-    def __init__(self, model: str, provider: Provider) -> None:
-        self.reasons = _REASONING.match(model) is not None
-        self.limit = "max_completion_tokens" if self.reasons else provider.reply_limit
-        self.top_logprobs = 0 if self.reasons else min(provider.logprobs, 20)
-        self.takes_n = True
-        """Whether a request may ask for several samples."""
-        self._limit_is_sure = False
-        self._answers_as: dict[str, str] = {}
-
-    def choose(self, question: Question, reply_tokens: int) -> dict[str, Any]:
-        """Return what goes into the request beside model and messages."""
-        chosen: dict[str, Any] = {self.limit: reply_tokens + (_THINKING_TOKENS if self.reasons else 0)}
-        if not self.reasons:
-            chosen["temperature"] = 1 if question.kind == "samples" else 0
-        if question.kind == "logprobs" and self.top_logprobs:
-            chosen |= {"logprobs": True, "top_logprobs": self.top_logprobs}
-        if question.kind == "samples" and question.replies > 1 and self.takes_n:
-            chosen["n"] = question.replies
-        return chosen
-
-    def confirm(self) -> None:
-        """Conclude from an answer that the reply's limit has the right name."""
-        self._limit_is_sure = True
-
-    def note_model(self, answer: Answer, *, kept: bool) -> None:
-        """Warn once where kept answers and new ones come from different models of the same name."""
-        name, other = answer.get("model"), "new" if kept else "kept"
-        if not isinstance(name, str):
-            return
-        self._answers_as["kept" if kept else "new"] = name
-        if self._answers_as.get(other, name) != name and "said" not in self._answers_as:
-            self._answers_as["said"] = name
-            _log.warning(
-                "answers that were kept came from a model that calls itself %r, new ones come from %r: where "
-                "the model has changed under its name, use another store",
-                self._answers_as["kept"],
-                self._answers_as["new"],
-            )
-
-    def learn(self, error: ServiceError) -> None:
-        """Conclude from a refusal which parameter to leave out or to name otherwise from now on."""
-        if error.status not in _REFUSED:
-            return
-        blamed = f"{error.param} {error.message}"
-        if "max_tokens" in blamed or "max_completion_tokens" in blamed:
-            # A prompt that leaves no room is refused by the same name, and says nothing about the others.
-            if not self._limit_is_sure and not _ABOUT_SIZE.search(error.message):
-                self._limit_is_sure = True
-                self.limit = (
-                    "max_tokens" if self.limit == "max_completion_tokens" else "max_completion_tokens"
-                )
-        elif "logprobs" in blamed:
-            # Some services give no more than five; those that give none say so again.
-            self.top_logprobs = 5 if self.top_logprobs > 5 and "top_logprobs" in blamed else 0
-        elif "temperature" in blamed:
-            self.reasons, self.top_logprobs = True, 0
-        elif error.param == "n" or re.search(r"['\"`]n['\"`]", error.message):
-            self.takes_n = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +87,7 @@ class Dialogue:
     def reply_tokens(self) -> int:
         """Tokens that a reply may have: as many as the longest price has characters, so none is ever cut."""
         longest = self.form.write(_HIGHEST if self.highest is None else self.highest)
-        return len(longest) + _SPARE_TOKENS
+        return len(longest) + _SPARE_TOKENS + (_BLOCK_TOKENS if self.formatter.think_block else 0)
 
     def ask(self, item: Item | str) -> Flow[Prediction]:
         """Ask about one item until there is a prediction.
@@ -168,7 +103,7 @@ class Dialogue:
         question = next(questions)
         while True:
             key = self.key_of(question)
-            stored = (yield from self._await_lease(key)) or (yield from self._ask(question, key, item_id))
+            stored = (yield from self._await_lease(key)) or (yield from self.ask_once(question, key, item_id))
             latency += stored.latency
             try:
                 question = questions.send(stored.answer)
@@ -191,7 +126,13 @@ class Dialogue:
             waited += leases.PAUSE
         return stored
 
-    def _ask(self, question: Question, key: str, item_id: str) -> Flow[StoredAnswer]:
+    def ask_once(self, question: Question, key: str, item_id: str) -> Flow[StoredAnswer]:
+        """Ask a question, whose lease is taken, until there is an answer that nothing can be learned from.
+
+        Raises:
+            OverBudget: It does not fit into the budget any more.
+            ServiceError: The service refuses or does not answer, and nothing can be learned from that.
+        """
         try:
             while True:
                 request, chosen = self.make_request(question)
@@ -205,6 +146,8 @@ class Dialogue:
                         raise
                 else:
                     self.settle_answer(reserved, answer)
+                    if self.learn_from_answer(question, chosen, answer):
+                        continue
                     stored = StoredAnswer(answer, time.perf_counter() - began)
                     self.keep_answer(key, item_id, stored)
                     self.flush()
@@ -224,8 +167,35 @@ class Dialogue:
 
     def learn(self, question: Question, sent: Mapping[str, Any], error: ServiceError) -> bool:
         """Learn from a refusal; return whether to ask again, with other parameters than were sent."""
-        self.parameters.learn(error)
-        return self.choose_parameters(question) != sent
+        prompt = "\n".join(message["content"] for message in question.messages)
+        return self.parameters.learn(error, sent, prompt) and self.choose_parameters(question) != sent
+
+    def learn_from_answer(self, question: Question, sent: Mapping[str, Any], answer: Answer) -> bool:
+        """Learn from an answer whether the model thinks first.
+
+        Returns:
+            Whether to ask again, with other parameters than were sent: the answer was cut in its thinking.
+        """
+        choices, parameters = read_choices(answer), self.parameters
+        if self.is_real(answer):
+            parameters.has_replied = True
+        replies = [self.read_reply(choice) for choice in choices]
+        was_cut = bool(replies) and all(reply.is_unfinished for reply in replies)
+        # A reply that is cut before its price may be a thought without a mark, or a hidden one.
+        is_short = bool(choices) and all(self._is_cut_before_price(choice) for choice in choices)
+        if (was_cut or is_short) and self.choose_parameters(question) != sent:
+            return True  # learned meanwhile
+        was_cut = was_cut or (is_short and not parameters.has_replied)
+        if not (was_cut or any(reply.has_thought for reply in replies)):
+            return False
+        if any(_quotes_reasoning(message["content"]) for message in question.messages):
+            return False  # the reply may repeat the product's own text
+        parameters.learn_to_think(was_cut=was_cut)
+        return was_cut and self.choose_parameters(question) != sent
+
+    def _is_cut_before_price(self, choice: Choice) -> bool:
+        is_cut = choice.get("finish_reason") == _CUT and not read_message(choice).get("refusal")
+        return is_cut and self._read_price(choice)[0] is None
 
     def key_of(self, question: Question) -> str:
         """Return a hash that is equal for equal questions; a service's names for parameters do not count."""
@@ -233,6 +203,8 @@ class Dialogue:
 
         replies = question.replies if question.kind == "samples" else 1
         parts = [self.model, question.messages, question.kind, replies, question.turn, self.reply_tokens]
+        if self.parameters.theirs:
+            parts.append(sorted(self.parameters.theirs.items()))
         return hashlib.sha256(orjson.dumps(parts)).hexdigest()
 
     def place_of(self, key: str) -> str:
@@ -246,9 +218,25 @@ class Dialogue:
             FileAccessError: The store cannot be read.
         """
         stored = None if self.store is None else self.store.find(self.place_of(key))
-        if stored is not None:
-            self.parameters.note_model(stored.answer, kept=True)
+        # Earlier versions kept replies that were cut or filtered too: these are asked for again.
+        if stored is None or not self.is_real(stored.answer):
+            return None
+        self.parameters.note_model(stored.answer, kept=True)
         return stored
+
+    def is_real(self, answer: Answer) -> bool:
+        """Whether an answer is one: a whole reply is, with a price or without, or a cut one with its price.
+
+        What is empty, filtered or cut before its price is none, and is asked for again in another run.
+        """
+        return any(self._is_real_choice(choice) for choice in read_choices(answer))
+
+    def _is_real_choice(self, choice: Choice) -> bool:
+        if choice.get("finish_reason") == _CUT:
+            return self._read_price(choice)[0] is not None
+        text = self.read_reply(choice).text
+        has_text = bool(text and not text.isspace()) or bool(read_message(choice).get("refusal"))
+        return has_text and choice.get("finish_reason") != _FILTERED
 
     def take_lease(self, key: str) -> bool:
         """Take a question for oneself before it is asked; return False while somebody else asks it."""
@@ -264,7 +252,7 @@ class Dialogue:
         self.parameters.confirm()
         if self.store is None:
             return
-        if received.answer.get("choices"):
+        if self.is_real(received.answer):
             self.parameters.note_model(received.answer, kept=False)
             service, _ = self.asked_of
             self.store.keep(
@@ -314,7 +302,8 @@ class Dialogue:
         price, error = self._read_price(choice)
         distribution = None
         if price is not None and self.decoding != "greedy":
-            distribution = distribution_from_logprobs(choice, price, self.form, highest=self.highest)
+            shown = _leave_out_thoughts(choice, self.read_reply(choice))
+            distribution = distribution_from_logprobs(shown, price, self.form, highest=self.highest)
         if distribution is not None and distribution.mass < ENOUGH_MASS:
             distribution = None
         return self._decide(item_id, choice, distribution, price=price, usage=read_usage(answer), error=error)
@@ -353,27 +342,187 @@ class Dialogue:
         return Prediction(
             item_id=item_id,
             price=price,
-            text=read_text(choice),
+            text=self.read_reply(choice).text,
             decoding=decoding,
             distribution=distribution,
             usage=usage,
             error=error if price is None else None,
         )
 
+    def read_reply(self, choice: Choice) -> Reply:
+        """Return a reply without the model's reasoning, wherever that stands."""
+        message, is_cut = read_message(choice), choice.get("finish_reason") == _CUT
+        text = _read_spoken(message)
+        thoughts = [words for name in _THOUGHT_FIELDS if (words := _words_of(message.get(name)))]
+        thoughts += [" "] * _has_thought_part(message)
+        found = cut_reasoning(text or "", is_cut=is_cut)
+        said = found.text
+        for words in thoughts:  # some services put them into both
+            said = (said or "").lstrip().removeprefix(words.strip()) if words.strip() else said
+        is_blank = not (said or "").strip()
+        return Reply(
+            None if text is None else said,
+            has_thought=found.has_thought or bool(thoughts),
+            is_unfinished=found.is_unfinished or (is_blank and is_cut and bool(thoughts)),
+        )
+
     def _read_price(self, choice: Choice) -> tuple[float | None, str | None]:
         """Return the price in a reply, or why there is none."""
-        text, is_cut = read_text(choice), choice.get("finish_reason") == "length"
-        if not text or text.isspace():
-            refusal = read_message(choice).get("refusal")
-            if refusal:
-                return None, str(refusal)
-            return None, "the reply is empty: it was cut before it began" if is_cut else "the reply is empty"
+        reply, is_cut = self.read_reply(choice), choice.get("finish_reason") == _CUT
+        text = reply.text
+        if reply.is_unfinished or not text or text.isspace() or choice.get("finish_reason") == _FILTERED:
+            return None, self._explain_emptiness(choice, reply, is_cut=is_cut)
         if is_cut and text.rstrip()[-1:] in "0123456789.,":
             return None, f"the reply was cut inside a number: {text[-60:]!r}"
+        if is_cut and not self._begins_with_price(text):
+            return None, f"the reply was cut before it came to a price: {text[-60:]!r}"
         try:
             return self.formatter.read(text), None
         except PriceNotFound as error:
             return None, str(error)
+
+    def _explain_emptiness(self, choice: Choice, reply: Reply, *, is_cut: bool) -> str:
+        if choice.get("finish_reason") == _FILTERED:
+            return "the service's content filter has stopped the reply"
+        if refusal := read_message(choice).get("refusal"):
+            return str(refusal)
+        if reply.is_unfinished:
+            return f"the reply was cut while the model was thinking; {self._advise()}"
+        if is_cut:
+            return f"the reply is empty: it was cut before it began; where the model thinks, {self._advise()}"
+        if reply.has_thought:
+            return f"the reply holds the model's reasoning and no answer; {self._advise()}"
+        return "the reply is empty"
+
+    def _advise(self) -> str:
+        return f"switch that off, as by {self.parameters.hint}"
+
+    def _begins_with_price(self, text: str) -> bool:
+        """Whether a reply that was cut says its price first, and is not a thought on the way to one."""
+        before = re.split(r"\d", text, maxsplit=1)[0]
+        words = re.findall(r"[^\W\d_]+", before.removeprefix(self.form.prefix))
+        return len(words) <= 1 and all(word.isupper() and len(word) <= 3 for word in words)  # as in `USD 20`
+
+
+class Reply(NamedTuple):
+    """What a model says in a reply, without what it thinks."""
+
+    text: str | None
+    """None where there is no content at all."""
+    has_thought: bool = False
+    """Whether reasoning was there."""
+    is_unfinished: bool = False
+    """Whether it ended in its reasoning, before it said anything."""
+
+
+_THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking", "thought", "thoughts", "reasoning_details")
+_THOUGHT_PARTS = {
+    "thinking",
+    "reasoning",
+    "reasoning_text",
+    "reasoning_content",
+    "thought",
+    "redacted_thinking",
+}
+_NAMES = "(?:seed:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratchpad)"
+_BEGIN = re.compile(
+    rf"(?:<|&lt;){_NAMES}\s*(?:>|&gt;)|\[THINK\]|<\|START_THINKING\|>|◁think▷|<\|begin_of_thought\|>"
+    r"|<\|channel>thought|<unused94>thought|<\|think\|>",
+    re.IGNORECASE,
+)
+_END = re.compile(
+    rf"(?:<|&lt;)/{_NAMES}\s*(?:>|&gt;)|\[/THINK\]|<\|END_THINKING\|>|◁/think▷|<\|end_of_thought\|>"
+    r"|<channel\|>|<unused95>|<\|/think\|>",
+    re.IGNORECASE,
+)
+_BEGIN_IN_WORDS = re.compile(
+    r"\W*(?:here(?:'|\u2019)?s (?:a|my) )?(?:thinking|thought|reasoning) process\b", re.IGNORECASE
+)
+_HALF_A_MARK = re.compile(r"\s*(?:<\|?|\[)/?[a-z_:|]*\Z", re.IGNORECASE)
+# gpt-oss names channels before its texts: what it thinks, and what it says.
+_CHANNEL = re.compile(r"<\|channel\|>\s*(\w*)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>")
+_BARE_CHANNELS = re.compile(r"\s*(?:assistant)?(?:analysis|commentary)(?:<\|message\|>|(?=[^\sa-z,.;:]))")
+_BARE_FINAL = re.compile(r"assistant\s*final(?:<\|message\|>)?")
+
+
+def cut_reasoning(text: str, *, is_cut: bool) -> Reply:
+    """Return a text without its reasoning: what is between marks, or before a mark that only closes.
+
+    Args:
+        text: A reply's content.
+        is_cut: Whether it ended because it had no more room.
+    """
+    if "<|channel|>" in text or _BARE_CHANNELS.match(text) or text.lstrip().startswith("assistantfinal"):
+        return _take_final_channel(text)
+    if is_cut and _HALF_A_MARK.fullmatch(text):
+        return Reply("", has_thought=True, is_unfinished=True)
+    *_, end = (None, *_END.finditer(text))
+    rest = text if end is None else text[end.end() :]
+    if _BEGIN.match(rest.lstrip()) or _BEGIN_IN_WORDS.match(rest) or (is_cut and _BEGIN.search(rest)):
+        return Reply("", has_thought=True, is_unfinished=True)
+    if end is None:
+        return Reply(text)
+    begin = _BEGIN.search(text)
+    thought = text[begin.end() if begin else 0 : end.start()]
+    if not rest.strip() and begin is not None:  # the answer stood before the thoughts about it
+        rest = text[: begin.start()]
+    has_said = bool(rest.strip())
+    return Reply(rest, has_thought=bool(thought.strip()), is_unfinished=is_cut and not has_said)
+
+
+def _take_final_channel(text: str) -> Reply:
+    finals = [mark for mark in _CHANNEL.finditer(text) if mark[1] == "final"] or list(
+        _BARE_FINAL.finditer(text)
+    )
+    if not finals:
+        return Reply("", has_thought=True, is_unfinished=True)
+    said = SPECIAL_TOKEN.split(text[finals[-1].end() :], maxsplit=1)[0]
+    return Reply(said, has_thought=bool(SPECIAL_TOKEN.sub("", text[: finals[-1].start()]).strip()))
+
+
+def _quotes_reasoning(text: str) -> bool:
+    """Whether a question's own words hold marks of reasoning, which a reply may repeat."""
+    return bool(_BEGIN.search(text) or _END.search(text) or "<|channel|>" in text)
+
+
+def _read_spoken(message: Mapping[str, Any]) -> str | None:
+    """Return a message's content without the parts that are thoughts; None where there is none."""
+    content = message.get("content")
+    if isinstance(content, list):
+        parts = [part for part in content if isinstance(part, dict)]
+        return text_of({"content": [part for part in parts if not _is_thought(part)]})
+    return content if isinstance(content, str) else None
+
+
+def _has_thought_part(message: Mapping[str, Any]) -> bool:
+    content = message.get("content")
+    parts = content if isinstance(content, list) else []
+    return any(isinstance(part, dict) and _is_thought(part) for part in parts)
+
+
+def _is_thought(part: Mapping[str, Any]) -> bool:
+    return part.get("type") in _THOUGHT_PARTS or bool(part.get("thought"))
+
+
+def _words_of(value: Any) -> str:
+    """Return thoughts as a text, whatever form they have; empty where there are none."""
+    if isinstance(value, str):
+        return value if value.strip() else ""
+    return " " if isinstance(value, list | dict) and value else ""
+
+
+def _leave_out_thoughts(choice: Choice, reply: Reply) -> Choice:
+    """Return a choice whose token probabilities are those of what was said, as far as that can be told."""
+    logprobs = choice.get("logprobs")
+    tokens = logprobs.get("content") if isinstance(logprobs, dict) else None
+    if not isinstance(tokens, list) or not all(isinstance(token, dict) for token in tokens):
+        return choice
+    said, heard = (reply.text or "").strip(), ""
+    for place in range(len(tokens) - 1, -1, -1):
+        heard = f"{tokens[place].get('token') or ''}{heard}"
+        if SPECIAL_TOKEN.sub("", heard).strip() == said:
+            return {**choice, "logprobs": {"content": tokens[place:]}}
+    return {**choice, "logprobs": None} if reply.has_thought else choice
 
 
 def make_waiting_error() -> ServiceUnavailable:

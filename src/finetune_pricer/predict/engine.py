@@ -40,6 +40,9 @@ PATIENCE = 600.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 20.0
 _DENIED_IN_A_ROW = 5  # a single HTTP 403 may be about what an item says, such as a filter's
 _FAULTS_IN_A_ROW = 32  # without an answer between them: it is not the questions, the service is away
+FEW = 8
+"""Items that are no catalogue: they are asked about at once. Of more, one is asked first."""
+_ALONE, _LONGEST_THOUGHT = 5.0, 120.0  # seconds for which a question goes alone: it may never be answered
 _GRACE = 3.0  # seconds without a question where answers cannot be written, at most
 _FULL_FOR = 60.0  # and where there is no more memory for them
 
@@ -81,10 +84,17 @@ class Engine:
         dialogue: What to ask, how to read answers, and which are there already.
         rate_limit: When the next request may go.
         jitter: Gives numbers from 0 to 1, to spread repeated requests.
+        asks_one_first: Whether one question goes alone until a real answer has come, as may be the ninth: so
+            no catalogue of answers is bought that are cut while the model thinks.
     """
 
     def __init__(
-        self, dialogue: Dialogue, rate_limit: RateLimit, *, jitter: random.Random | None = None
+        self,
+        dialogue: Dialogue,
+        rate_limit: RateLimit,
+        *,
+        jitter: random.Random | None = None,
+        asks_one_first: bool = False,
     ) -> None:
         self.rate_limit = rate_limit
         self._dialogue = dialogue
@@ -100,7 +110,10 @@ class Engine:
         self._answered = False
         self._heard_at = -math.inf
         self._denied = self._faults = 0  # since the last answer
+        self._left_alone = FEW if asks_one_first else 0  # questions that go alone, at most
+        self._alone_since = -math.inf
         self._halt: PricerError | None = None
+        self._crash: Exception | None = None  # what sending raised last, since the last answer
 
     def add(self, index: int, item: Item | str, now: float) -> None:
         """Take an item up."""
@@ -131,10 +144,16 @@ class Engine:
             request, parameters = self._dialogue.make_request(task.question)
             ticket = self.rate_limit.send(now)
             self._reserved[ticket.number] = reserved
+            if self.rate_limit.in_flight == 1:
+                self._alone_since = now
             return Sending(task, request, parameters, ticket)
 
     def _wait(self, now: float) -> float:
         """Return the seconds until the next question may go; `inf`: not by itself."""
+        if self._left_alone and self.rate_limit.in_flight and not self._dialogue.parameters.has_replied:
+            alone = self._alone_since + (_LONGEST_THOUGHT if self._dialogue.parameters.takes_long else _ALONE)
+            if now < alone:
+                return alone - now
         late = bool(self._later) and self._later[0][0] <= now
         # While the service is away, nothing new is lost on it: items that failed find out when it is back.
         away = self._faults >= _FAULTS_IN_A_ROW and (self._later or self.rate_limit.in_flight)
@@ -232,11 +251,18 @@ class Engine:
         tokens = usage.prompt_tokens + usage.completion_tokens
         self.rate_limit.take_answer(sending.ticket, now, tokens=tokens, headers=headers)
         self._heard_at, self._denied, self._faults = now, 0, 0
+        self._crash = None
         took = now - sending.ticket.at
         self._dialogue.settle_answer(self._reserved.pop(sending.ticket.number, 0.0), answer)
+        if self._dialogue.learn_from_answer(task.question, sending.parameters, answer) and not self._halt:
+            self._fresh.appendleft(task)
+            return
+        self._left_alone = max(0, self._left_alone - 1)
         self._dialogue.keep_answer(task.key, task.item_id, StoredAnswer(answer, took))
         task.has_lease = False  # given back when the answer is on disk
         self._receive(task, answer, took, now)
+        if self._dialogue.parameters.is_hopeless and self._halt is None:
+            self._stop(self._dialogue.parameters.make_thinking_error())
 
     def _receive(self, task: Task, answer: Answer, took: float, now: float) -> None:
         """Go on with an answer, whoever got it, and let those go on that wait for the same."""
@@ -270,17 +296,28 @@ class Engine:
                 return
         self._give_up(task, error)
 
+    def take_crash(self, sending: Sending, error: Exception, now: float) -> None:
+        """Take note that sending raised what is no answer, such as a token provider's error: a fault.
+
+        Where nothing was ever answered and the question is given up, the error itself ends the run.
+        """
+        self._crash = error
+        words = f"the request could not be sent: {type(error).__name__}: {error}"
+        self.take_error(sending, ServiceUnavailable(words), now)
+
     def take_finished(self) -> list[tuple[int, Prediction]]:
         """Return the predictions that are new since the last time, by the index of their item.
 
         Raises:
             AccessDenied: The key is refused, and there is not one answer.
             NotFound: There is no such model, or no such service at the base URL.
+            Exception: What sending raised, in place of an answer, each time.
         """
-        if isinstance(self._halt, AccessDenied | NotFound) and not self._answered:
+        end = self._crash if self._halt is not None and self._crash is not None else self._halt
+        if (end is self._crash or isinstance(end, AccessDenied | NotFound)) and end and not self._answered:
             if self.rate_limit.in_flight:
                 return []  # one of these may be an answer yet
-            raise self._halt
+            raise end
         found, self._finished = self._finished, []
         return found
 
@@ -377,9 +414,11 @@ class Engine:
             return False
         self._denied += 1
         others_may_do = self._answered or self.rate_limit.in_flight
-        return error.status != 403 or self._denied >= _DENIED_IN_A_ROW or not others_may_do
+        is_sure = error.status != 403 or (isinstance(error, AccessDenied) and error.out_of_credit)
+        return is_sure or self._denied >= _DENIED_IN_A_ROW or not others_may_do
 
     def _give_up(self, task: Task, error: PricerError) -> None:
+        self._left_alone = max(0, self._left_alone - 1)
         self._asked.pop(task.key, None)
         if self._ends_all(error):
             self._halt = self._halt or error

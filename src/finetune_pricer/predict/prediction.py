@@ -42,7 +42,8 @@ class Prediction:
     price: float | None
     """Dollars (or the formatter's currency); None when the reply holds no price. Never 0 for want of one."""
     text: str | None = None
-    """The reply as it came, of several samples the first with a price; None when none came."""
+    """The reply without the model's reasoning, of several samples the first with a price; None when none
+    came."""
     low: float | None = None
     """Lower end of the price range; None without calibration."""
     high: float | None = None

@@ -54,6 +54,9 @@ class Predictor(BasePredictor["OpenAI"]):
             question is sent only when the most that it can cost fits in, beside those that are under way.
             Items that are left carry an error that says so; `predict` raises it.
         pricing: What the service charges for this model, where it is not known here or not right.
+        answer_parameters: What each request shall hold beside what is chosen here, such as a service's own
+            switch for thinking, `{"chat_template_kwargs": {"enable_thinking": False}}`, or more room for it,
+            `{"max_tokens": 8000}`. It goes before our choice; a value of None leaves a parameter of ours out.
 
     Raises:
         DataError: `model` is empty, as `job.fine_tuned_model` is before the job has succeeded, or a setting
@@ -115,12 +118,12 @@ class Predictor(BasePredictor["OpenAI"]):
         caller stops, nothing more is asked, and answers that are under way are waited for and kept; after a
         Ctrl-C for five seconds at most.
         """
-        client = self._client_for_many()
+        choose_client = self._clients_for_many()
 
         def carry_out(sending: Sending) -> Reply:
-            return send(client, sending.request)
+            return send(choose_client(), sending.request)
 
-        return run_in_threads(self._make_engine(), items, carry_out, self._max_in_flight)
+        return run_in_threads(self._make_engine(items), items, carry_out, self._max_in_flight)
 
     def calibrate(
         self, items: Iterable[Item], *, coverage: float = 0.9, by: Literal["category", "price"] | None = None

@@ -32,6 +32,7 @@ MAX_IN_FLIGHT = 64
 """Requests at once where nobody says how many, at most."""
 
 _HALF = 0.5
+_GROWTH = 0.25  # a second, by which a guessed rate rises after a refusal
 _LESS = 0.9  # of a rate that was known, when it is refused again at once
 _JUST_BELOW = 0.98
 _ENOUGH = 10  # accepted requests between two refusals that tell a rate
@@ -107,7 +108,7 @@ class RateLimit:
         self._header_requests.left -= 1
         self._header_tokens.left -= self._tokens_each
         rate = self._allowed_rate(now)
-        self._next = max(self._next, now - _CATCH_UP) + 1 / rate if rate < math.inf else now
+        self._next = max(self._next, now - _CATCH_UP) + self._gap(rate, now) if rate < math.inf else now
         return Ticket(self.sent, now)
 
     def take_answer(
@@ -164,12 +165,19 @@ class RateLimit:
         tokens = min(self._stated_tokens, self._header_tokens.rate()) / each if each else math.inf
         return min(self._risen_rate(now), self._stated, self._header_requests.rate(), tokens)
 
+    def _gap(self, rate: float, now: float) -> float:
+        """Return the seconds from one request to the next."""
+        if self._is_sure or rate < self._risen_rate(now):
+            return 1 / rate
+        # A guess rises meanwhile: where all were refused for long, it would else hold them for minutes.
+        return math.log1p(_GROWTH / rate) / _GROWTH
+
     def _risen_rate(self, now: float) -> float:
         """Return the rate since the last refusal: it rises fast while it is a guess, else slowly at first."""
         age = now - self._rate_since
         if self._is_sure:
             return self._rate * (1 + 0.004 * age + 0.0015 * age**2)
-        return self._rate * math.exp(min(0.25 * age, 50.0))
+        return self._rate * math.exp(min(_GROWTH * age, 50.0))
 
 
 @dataclass(slots=True)

@@ -246,6 +246,9 @@ def _outcome(engine: Engine, sending: Sending, send: Send) -> Event:
     except ServiceError as error:
         failure = error
         return lambda now: engine.take_error(sending, failure, now)
+    except Exception as error:  # noqa: BLE001 - such as a token provider's; it costs one try of one item
+        crash = error
+        return lambda now: engine.take_crash(sending, crash, now)
     except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, which raises it
         return _raising(error)
     return lambda now: engine.take_answer(sending, reply, now)
@@ -334,6 +337,7 @@ async def _aoutcome(engine: Engine, sending: Sending, send: AsyncSend) -> Event:
     except ServiceError as error:
         failure = error
         return lambda now: engine.take_error(sending, failure, now)
-    except Exception as error:  # noqa: BLE001 - handed to the caller, who raises it
-        return _raising(error)
+    except Exception as error:  # noqa: BLE001 - such as a token provider's; it costs one try of one item
+        crash = error
+        return lambda now: engine.take_crash(sending, crash, now)
     return lambda now: engine.take_answer(sending, reply, now)

@@ -9,7 +9,7 @@ from .pricing import TokenPricing
 
 if TYPE_CHECKING:
     from .known import PROVIDERS
-    from .provider import Doubt, Provider, Recommendation, Retirement, Serving, Setting
+    from .provider import Doubt, Provider, Recommendation, Retirement, Serving, Setting, Thinking
 
 __all__ = [
     "PROVIDERS",
@@ -19,6 +19,7 @@ __all__ = [
     "Retirement",
     "Serving",
     "Setting",
+    "Thinking",
     "TokenPricing",
     "aconnect",
     "connect",
@@ -28,5 +29,7 @@ __all__ = [
 __getattr__ = resolve_late(
     __name__,
     {"PROVIDERS": "known"}
-    | dict.fromkeys(("Doubt", "Provider", "Recommendation", "Retirement", "Serving", "Setting"), "provider"),
+    | dict.fromkeys(
+        ("Doubt", "Provider", "Recommendation", "Retirement", "Serving", "Setting", "Thinking"), "provider"
+    ),
 )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .provider import Provider
+from .provider import OPEN_MODELS, Provider
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +26,17 @@ _AZURE_DATES = (
     "https://github.com/MicrosoftDocs/azure-ai-docs/blob/main/articles/foundry/openai/includes/"
     "concepts-model-retirement-schedule-content.md"
 )
+
+# Models before gpt-5.1 know no effort "none"; gpt-5-pro thinks always. Without thinking they take a
+# temperature and logprobs (https://github.com/vercel/ai/issues/10932). Read 2026-11-26.
+_OPENAI_THINKING = [
+    {"models": ["gpt-*-pro*", "gpt-*codex*"], "always": True},
+    {
+        "models": ["gpt-5.[1-9]*", "gpt-[6-9]*"],
+        "off": {"reasoning_effort": "none"},
+        "source": "https://learn.microsoft.com/en-us/javascript/api/@azure/ai-projects/reasoningeffort",
+    },
+]
 
 _OPENAI: dict[str, Any] = {
     "name": "openai",
@@ -45,6 +56,7 @@ _OPENAI: dict[str, Any] = {
     "min_examples": 10,
     "lists_bases": True,
     "reply_limit": "max_completion_tokens",
+    "thinking": _OPENAI_THINKING,
     "no_new_jobs_after": "2027-01-05",
     "retirements": [
         {
@@ -140,6 +152,7 @@ _AZURE: dict[str, Any] = {
     # Standard keeps the data in the resource's region; GlobalStandard and Developer are cheaper and do not.
     "extra_body": {"trainingType": "Standard"},
     "file_encoding": "utf-8-sig",
+    "thinking": [*_OPENAI_THINKING, *OPEN_MODELS],
     "min_examples": 10,
     "max_example_tokens": 64_536,
     "suffix_max": 18,

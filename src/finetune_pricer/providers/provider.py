@@ -142,6 +142,51 @@ class Serving(_DatedFact):
         return next(chosen, self.steps).format(**names)
 
 
+class Thinking(_Fact):
+    """Models that think before they answer, and how to ask them for the answer alone."""
+
+    models: tuple[str, ...]
+    """Names, or patterns with `*`; lower and upper case are the same."""
+    off: Mapping[str, Any] = {}
+    """What a request holds that switches thinking off, or down to its least; empty where nothing does."""
+    from_the_start: bool = True
+    """Whether that is sent at once, and not only after the model was seen thinking."""
+    always: bool = False
+    """Whether the model thinks all the same, and gets room for that from the start."""
+    room: int = 4096
+    """Tokens to think, where it cannot be switched off; they are billed."""
+    empty_block: str = ""
+    """What stands before the answer in training data of such a base model: its thinking, left empty."""
+    source: str = ""
+
+
+_NO_TEMPLATE_THINKING = {"chat_template_kwargs": {"enable_thinking": False}}
+OPEN_MODELS = (
+    Thinking(models=("*qwen3*instruct*", "*qwen3*-base"), from_the_start=False, off=_NO_TEMPLATE_THINKING),
+    Thinking(
+        models=("*qwen3*", "*qwen-3*"),
+        off=_NO_TEMPLATE_THINKING,
+        empty_block="<think>\n\n</think>\n\n",
+        source="https://github.com/nebius/token-factory-cookbook, read 2026-11-26; QwenLM/Qwen3 on GitHub",
+    ),
+    Thinking(
+        models=("*gemma-4*", "*gemma4*"),
+        off=_NO_TEMPLATE_THINKING,
+        source="https://github.com/ml-explore/mlx-lm/issues/1352, read 2026-11-26",
+    ),
+    Thinking(
+        models=("*gpt-oss*",),
+        off={"reasoning_effort": "low"},
+        always=True,
+        source="https://github.com/openai/gpt-oss: low, medium and high; from memory, 2026-11-26",
+    ),
+    Thinking(models=("*deepseek-r1*", "*deepseek-reasoner*", "*magistral*", "*qwq*"), always=True),
+    # The most common switch of servers of open weights (vLLM, SGLang, llama.cpp), for tuned models' names.
+    Thinking(models=("*",), from_the_start=False, off=_NO_TEMPLATE_THINKING),
+)
+"""What is known of open models, wherever they are served."""
+
+
 class Provider(_DatedFact):
     """A service: where it answers, how it wants to be asked, and what is known of it.
 
@@ -237,6 +282,8 @@ class Provider(_DatedFact):
     batch_bytes: int = 200_000_000
     """Bytes that it may have."""
 
+    thinking: tuple[Thinking, ...] = OPEN_MODELS
+    """Its models that think before they answer; the first that fits a name counts."""
     serving: Serving = Serving()
     trains: tuple[str, ...] = ()
     """Base models to start with, for somebody who comes from another service."""
@@ -286,6 +333,14 @@ class Provider(_DatedFact):
         """Whether a recommendation is for such examples, and for what is always sent."""
         is_sent = all(self.always.get(name) == value for name, value in recommendation.only_with.items())
         return is_sent and (mean_tokens is None or mean_tokens <= recommendation.most_tokens)
+
+    def thinking_of(self, model: str) -> Thinking | None:
+        """Return what is known of a model's thinking, by its name or by that of its base."""
+        name = (model.split(":")[1] if model.startswith("ft:") and ":" in model[3:] else model).lower()
+        for known in self.thinking:
+            if any(fnmatchcase(name, pattern.lower()) for pattern in known.models):
+                return known
+        return None
 
     def retirement(self, model: str) -> Retirement | None:
         """Return what is known of a base model's end; a tuned model's end is its base's."""
