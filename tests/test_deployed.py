@@ -254,15 +254,16 @@ def checked(
         (1.2, None, None),
         (6.0, 0.8, "miss by a factor of 6.00 or more, where the job's validation loss of 0.8 lets expect"),
         (20.0, None, "one price for all"),
-        ("Thinking Process: 1. Look", 0.8, "20 of 20 replies hold no price"),
+        ("Look at the thing", 0.8, "20 of 20 replies hold no price"),
+        ("Thinking Process: 1. Look", 0.8, "thinks before it answers"),
     ],
-    ids=["as trained", "as trained, no loss", "far off", "far off, no loss", "another template"],
+    ids=["as trained", "as trained, no loss", "far off", "far off, no loss", "another template", "it thinks"],
 )
 def test_after_a_deployment_twenty_examples_are_asked_and_what_is_far_off_is_said(
     caplog: pytest.LogCaptureFixture, door: Door, miss: float | str, loss: float | None, words: str | None
 ) -> None:
     desk, said = checked(caplog, door, miss, loss=loss)
-    assert len(desk.questions) == 21  # one for the name
+    assert (len(desk.questions) == 21) is (words != "thinks before it answers")  # one for the name
     assert desk.questions[-1]["messages"][0]["content"].startswith("Price?")
     assert (words in said) if words else not said
     assert "thing 1" not in caplog.text

@@ -238,9 +238,7 @@ def test_what_has_no_rows_is_no_empty_list(
 ) -> None:
     """Or something would be bought again that the list holds."""
     service.route().respond(json=answer)
-    with pytest.raises(
-        ServiceUnavailable, match=r"something that is no list|with an error: overloaded"
-    ):
+    with pytest.raises(ServiceUnavailable, match=r"something that is no list|with an error: overloaded"):
         requests.send(client, requests.list_jobs(None))
 
 

@@ -117,7 +117,7 @@ def judge_errors(
         if prediction.text is not None
     ]
     if len(answered) < _FEWEST:
-        return None
+        return _judge_silence(predictions)
     unread = [p for p in predictions if p.text is not None and not (p.price and p.price > 0)]
     if 2 * len(unread) > len(answered):
         # The replies are not shown: they may quote what was asked.
@@ -137,6 +137,14 @@ def judge_errors(
         f"half of its prices for {len(misses)} validation examples miss by a factor of "
         f"{math.exp(median(misses)):.2f} or more, where {words} lets expect {math.exp(limit):.2f} at most"
     )
+
+
+def _judge_silence(predictions: Sequence[Prediction]) -> str | None:
+    """Return what a model that gives no prices says instead; None where the service is away."""
+    errors = Counter(each.error for each in predictions if each.error and "think" in each.error)
+    if 2 * errors.total() <= len(predictions):
+        return None
+    return f"{errors.total()} of {len(predictions)} questions got no price: {errors.most_common(1)[0][0]}"
 
 
 def _suggest_error(examples: Sequence[Example], loss: float, base: str) -> float:
