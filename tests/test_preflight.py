@@ -9,7 +9,7 @@ import openai
 import pytest
 import respx
 
-from finetune_pricer import FineTuneJob, JsonlWriter, MadeUpCatalogue, TrainingFile
+from finetune_pricer import ChatFormatter, FineTuneJob, JsonlWriter, MadeUpCatalogue, TrainingFile
 from finetune_pricer.errors import (
     AccessDenied,
     DataError,
@@ -54,6 +54,31 @@ def test_a_model_that_is_shut_down_is_refused_before_upload_with_date_and_altern
         assert word in str(caught.value)
     assert not desk["upload"].called
     assert not desk["create"].called
+
+
+@pytest.mark.parametrize(
+    ("model", "has_block", "is_said"),
+    [
+        ("Qwen/Qwen3-8B", False, True),
+        ("Qwen/Qwen3-8B", True, False),
+        ("meta-llama/Llama-3.1-8B", False, False),
+    ],
+)
+def test_a_base_that_thinks_and_learns_from_answers_without_the_empty_block_is_warned_of(
+    client: openai.OpenAI,
+    desk: respx.MockRouter,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    model: str,
+    has_block: bool,
+    is_said: bool,
+) -> None:
+    own = Provider(name="own", thinking=PROVIDERS["nebius"].thinking)
+    formatter = ChatFormatter().for_base(model, own) if has_block else ChatFormatter()
+    train = MadeUpCatalogue().splits(train=12, validation=1, test=1).train
+    training = JsonlWriter(formatter).write(train, "block.jsonl")
+    FineTuneJob.create(client, training, model=model, provider=own)
+    assert ("ChatFormatter().for_base('Qwen/Qwen3-8B', 'own')" in caplog.text) is is_said
 
 
 def test_a_model_that_the_service_has_forgotten_is_refused_with_its_date(

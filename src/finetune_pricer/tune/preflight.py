@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from .spec import JobSpec
 
 _log = logging.getLogger("finetune_pricer")
+_FIRST_LINE = 2**20  # bytes of it that are read
 
 
 def preflight(spec: JobSpec, *, force: bool, budget: float | None = None) -> Flow[None]:
@@ -55,6 +57,7 @@ def preflight(spec: JobSpec, *, force: bool, budget: float | None = None) -> Flo
     if budget is not None:
         yield Work(lambda: check_budget(spec, budget))
     _say_what_is_recommended(spec)
+    _warn_of_missing_block(spec)
     if not force:
         yield from _require_tunable(spec)
     today = datetime.now(UTC).date()
@@ -111,6 +114,24 @@ def _say_what_is_recommended(spec: JobSpec) -> None:
             why.source,
             why.confirmed_on or why.as_of,
         )
+
+
+def _warn_of_missing_block(spec: JobSpec) -> None:
+    """Warn where a base model that thinks learns from answers without the empty think block it wants."""
+    known = spec.provider.thinking_of(spec.model)
+    file = spec.training
+    if known is None or not known.empty_block or not isinstance(file, TrainingFile):
+        return
+    with suppress(OSError), file.path.open("rb") as opened:
+        if known.empty_block.split()[0].encode() not in opened.readline(_FIRST_LINE):
+            _log.warning(
+                "%r thinks, and the answers in %r begin with no empty think block: once tuned, it may think "
+                "aloud again; ChatFormatter().for_base(%r, %r) writes them with it",
+                spec.model,
+                str(file.path),
+                spec.model,
+                spec.provider.name,
+            )
 
 
 def _is_countable(spec: JobSpec) -> bool:
