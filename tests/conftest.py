@@ -6,6 +6,12 @@ import httpx2
 httpx2.alias_httpx()
 
 import os  # noqa: E402
+
+# A worker for each core runs tests: numpy's own threads would only get into their way. It reads this when it
+# is first imported, and so do the examples' processes.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
 import socket  # noqa: E402
 import tempfile  # noqa: E402
 import time  # noqa: E402

@@ -23,7 +23,7 @@ from finetune_pricer.errors import RequestRejected, ServiceError, ServiceUnavail
 from finetune_pricer.predict import BatchRun
 
 BASE_URL = "https://service.test/v1"
-RUNS = int(os.environ.get("FINETUNE_PRICER_RUNS", "40"))
+RUNS = int(os.environ.get("FINETUNE_PRICER_RUNS", "30"))
 ITEMS = texts(6)
 OUTCOMES: list[Outcome] = list(get_args(Outcome))
 SOME_ITEMS = st.lists(st.sampled_from(ITEMS), min_size=1, max_size=6)

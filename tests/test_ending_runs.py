@@ -165,8 +165,9 @@ INTERRUPTED = """
 import signal, sys, openai
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which who runs the tests in the background ignores
 from finetune_pricer import Predictor
-from finetune_pricer.predict import runners
+from finetune_pricer.predict import engine, runners
 runners._PATIENCE = 0.3
+engine._ALONE = 0.1
 client = openai.OpenAI(base_url=sys.argv[1], api_key="x")
 Predictor(client, "m", store="kept.sqlite").predict_many(f"thing {number}" for number in range(5_000))
 """

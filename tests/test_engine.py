@@ -51,6 +51,7 @@ def run(request: pytest.FixtureRequest) -> Run:
 @pytest.fixture(autouse=True)
 def _quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_FIRST_PAUSE", 0.005)
+    monkeypatch.setattr(engine, "_ALONE", 0.2)
 
 
 def texts(count: int) -> list[str]:

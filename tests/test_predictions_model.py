@@ -32,7 +32,7 @@ if sys.platform == "win32":
 
 from asking import AskingProcess, Door, largest
 
-RUNS = int(os.environ.get("FINETUNE_PRICER_RUNS", "25"))
+RUNS = int(os.environ.get("FINETUNE_PRICER_RUNS", "15"))
 POISON = " "
 Outcome = Literal["answer", "nothing in it", "lost", "never taken", "busy", "refused"]
 ERRORS = {

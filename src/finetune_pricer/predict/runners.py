@@ -17,7 +17,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import DataError, ServiceError
+from ..errors import DataError, PricerError, ServiceError
 from .engine import Engine, Sending
 
 if TYPE_CHECKING:
@@ -246,6 +246,8 @@ def _outcome(engine: Engine, sending: Sending, send: Send) -> Event:
     except ServiceError as error:
         failure = error
         return lambda now: engine.take_error(sending, failure, now)
+    except PricerError as error:  # such as a client that a forked process must not use
+        return _raising(error)
     except Exception as error:  # noqa: BLE001 - such as a token provider's; it costs one try of one item
         crash = error
         return lambda now: engine.take_crash(sending, crash, now)
@@ -337,6 +339,8 @@ async def _aoutcome(engine: Engine, sending: Sending, send: AsyncSend) -> Event:
     except ServiceError as error:
         failure = error
         return lambda now: engine.take_error(sending, failure, now)
+    except PricerError as error:  # such as a client that a forked process must not use
+        return _raising(error)
     except Exception as error:  # noqa: BLE001 - such as a token provider's; it costs one try of one item
         crash = error
         return lambda now: engine.take_crash(sending, crash, now)
