@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
+from .._lazy import compile_late
 from .answer_json import parse_json
 from .headers import parse_seconds
 
@@ -64,7 +65,7 @@ _MONEY_CODES = frozenset(
     spend_limit_exceeded""".split()
 )
 # Whole phrases only: a refusal may quote a product that can be recharged or topped up.
-_MONEY = re.compile(
+_MONEY = compile_late(
     r"""insufficient[ _](?:account[ _])?(?:balance|credits?|funds?|quota|user[ _]quota)\b
     |balance[ ](?:is[ ])?(?:insufficient|too[ ]low|not[ ]enough|exhausted)
     |(?:not[ ]enough|run[ ]out[ ]of|out[ ]of|(?:doesn't|does[ ]not)[ ]have[ ]any|requires[ ]more)[ ]credits?
@@ -77,31 +78,31 @@ _MONEY = re.compile(
     |余额不足|额度不足|欠费|请充值""",
     re.IGNORECASE | re.VERBOSE,
 )
-_QUOTA = re.compile(
+_QUOTA = compile_late(
     r"""exceeded[ ](?:your|the)[ ](?:\w+[ ]){0,3}quota|quota[ ](?:\w+[ ]){0,2}(?:exceeded|exhausted)
     |(?:no|out[ ]of)[ ]quota|check[ ]your[ ]plan[ ]and[ ]billing
     |(?:daily|weekly|monthly)[ ](?:\w+[ ]){0,3}(?:limit|quota|allowance)|per[-_ ](?:day|week|month)""",
     re.IGNORECASE | re.VERBOSE,
 )
-_NO_QUOTA = re.compile(r"\blimit: 0\b")  # as Google has it where a model is not in the free tier
-_RATE = re.compile(r"per[-_ ]?(?:minute|min|second|sec)\b|per_?minute|\b[RT]PM\b|concurren", re.IGNORECASE)
-_ASKED = re.compile(r"limit:? ?([\d,]*\d)\b(?:(?!used).){0,20}?requested:? ?([\d,]*\d)\b", re.IGNORECASE)
+_NO_QUOTA = compile_late(r"\blimit: 0\b")  # as Google has it where a model is not in the free tier
+_RATE = compile_late(r"per[-_ ]?(?:minute|min|second|sec)\b|per_?minute|\b[RT]PM\b|concurren", re.IGNORECASE)
+_ASKED = compile_late(r"limit:? ?([\d,]*\d)\b(?:(?!used).){0,20}?requested:? ?([\d,]*\d)\b", re.IGNORECASE)
 _SIZE_CODES = frozenset(
     """context_length_exceeded exceed_context_size_error string_above_max_length request_too_large
     payload_too_large""".split()
 )
-_TOO_LARGE = re.compile(
+_TOO_LARGE = compile_late(
     r"""(?:request|prompt|input|message)[ ](?:is[ ])?too[ ](?:large|long)
     |must[ ]be[ ]reduced|reduce[ ](?:the[ ]length|your[ ](?:message|prompt))
     |context[_ ]length[_ ]exceeded|maximum[ ]context[ ]length
     |exceeds?[ ](?:\S+[ ]){0,4}context""",
     re.IGNORECASE | re.VERBOSE,
 )
-_NO_PATH = re.compile(
+_NO_PATH = compile_late(
     r"unexpected endpoint|(?:endpoint|route|path|url)\b.{0,40}\bnot found|no such (?:endpoint|route|path)",
     re.IGNORECASE,
 )
-_WAIT = re.compile(
+_WAIT = compile_late(
     r"(?:try|retry)(?: again)? (?:in|after) (\d[\d.]*) ?"
     r"(milliseconds|ms|seconds?|secs?|minutes?|hours?|[smh])"
     r"((?:\d[\d.]*(?:ms|s|m))*)",

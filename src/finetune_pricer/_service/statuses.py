@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from .._lazy import compile_late
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -38,8 +40,8 @@ _SYNONYMS = {
 }
 ENDS = ("succeeded", "expired", "cancelled", "failed")
 """Words after which nothing happens any more."""
-_PREFIX = re.compile(r"^(?:(?:job|batch)_?(?:state|status)?[._])")
-_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_PREFIX = compile_late(r"^(?:(?:job|batch)_?(?:state|status)?[._])")
+_CAMEL = compile_late(r"(?<=[a-z])(?=[A-Z])")
 
 
 def read_status(raw: Any, known: Mapping[str, str]) -> str:

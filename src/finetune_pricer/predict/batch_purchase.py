@@ -23,6 +23,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from .._lazy import compile_late
 from .._service.error_mapping import may_have_been_taken
 from .._service.flow import Flow, Pages, Pause, Work, ask, look_repeatedly, pause_before_repeating
 from .._service.requests import create_batch, get_file, get_file_content, list_batch_files, list_batches
@@ -54,7 +55,7 @@ MARK_KEY = "finetune_pricer_batch"
 _TOO_EARLY = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds before a new file is named again that is not there yet
 _MOST_SENDS = 3
 _MOST_NAMES = 50  # files whose name is asked for one by one, at most
-_NO_FILE_YET = re.compile(
+_NO_FILE_YET = compile_late(
     r"(?:no such|unknown) file|"
     r"file\b.*\b(?:not (?:be )?found|not exist|processing|being processed|not (?:yet )?(?:ready|processed))",
     re.IGNORECASE | re.DOTALL,

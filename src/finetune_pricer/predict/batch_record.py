@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .._lazy import compile_late
 from .._service.flow import Flow, ask, ask_twice
 from .._service.requests import get_batch
 from .._service.statuses import read_end, read_status
@@ -23,7 +24,7 @@ _log = logging.getLogger("finetune_pricer")
 
 _ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 _UNDER_WAY = frozenset({"validating", "queued", "pending", "running", "in_progress", "finalizing"})
-_TOO_MUCH = re.compile(
+_TOO_MUCH = compile_late(
     r"enqueued|token.?limit.?(?:exceeded|reached)|too.?many.{0,30}(?:tasks|batches)"
     r"|queue.{0,20}(?:full|limit)|batch(?:es)?.?limit.?(?:exceeded|reached)"
     r"|(?:max\w*|limit).{0,40}(?:\bbatches|in.progress)",

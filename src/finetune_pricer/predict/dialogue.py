@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from .._chat_protocol import SPECIAL_TOKEN, text_of
+from .._lazy import compile_late
 from .._service.flow import Flow, Pause, ask
 from .._service.requests import ask_model
 from ..errors import InvalidItem, PriceNotFound, ServiceError, ServiceUnavailable
@@ -425,24 +426,24 @@ _THOUGHT_PARTS = {
     "redacted_thinking",
 }
 _NAMES = "(?:seed:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratchpad)"
-_BEGIN = re.compile(
+_BEGIN = compile_late(
     rf"(?:<|&lt;){_NAMES}\s*(?:>|&gt;)|\[THINK\]|<\|START_THINKING\|>|◁think▷|<\|begin_of_thought\|>"
     r"|<\|channel>thought|<unused94>thought|<\|think\|>",
     re.IGNORECASE,
 )
-_END = re.compile(
+_END = compile_late(
     rf"(?:<|&lt;)/{_NAMES}\s*(?:>|&gt;)|\[/THINK\]|<\|END_THINKING\|>|◁/think▷|<\|end_of_thought\|>"
     r"|<channel\|>|<unused95>|<\|/think\|>",
     re.IGNORECASE,
 )
-_BEGIN_IN_WORDS = re.compile(
+_BEGIN_IN_WORDS = compile_late(
     r"\W*(?:here(?:'|\u2019)?s (?:a|my) )?(?:thinking|thought|reasoning) process\b", re.IGNORECASE
 )
-_HALF_A_MARK = re.compile(r"\s*(?:<\|?|\[)/?[a-z_:|]*\Z", re.IGNORECASE)
+_HALF_A_MARK = compile_late(r"\s*(?:<\|?|\[)/?[a-z_:|]*\Z", re.IGNORECASE)
 # gpt-oss names channels before its texts: what it thinks, and what it says.
-_CHANNEL = re.compile(r"<\|channel\|>\s*(\w*)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>")
-_BARE_CHANNELS = re.compile(r"\s*(?:assistant)?(?:analysis|commentary)(?:<\|message\|>|(?=[^\sa-z,.;:]))")
-_BARE_FINAL = re.compile(r"assistant\s*final(?:<\|message\|>)?")
+_CHANNEL = compile_late(r"<\|channel\|>\s*(\w*)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>")
+_BARE_CHANNELS = compile_late(r"\s*(?:assistant)?(?:analysis|commentary)(?:<\|message\|>|(?=[^\sa-z,.;:]))")
+_BARE_FINAL = compile_late(r"assistant\s*final(?:<\|message\|>)?")
 
 
 def cut_reasoning(text: str, *, is_cut: bool) -> Reply:

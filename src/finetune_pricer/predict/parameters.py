@@ -17,6 +17,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from .._lazy import compile_late
 from ..errors import DataError, RequestRejected
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("finetune_pricer")
 
 _THINKING_TOKENS = 4096  # that a reasoning model may spend before its reply
-_REASONING = re.compile(r"(?:ft:)?(?:\w+/)?(?:o\d|gpt-[5-9](?!.*-chat))")
+_REASONING = compile_late(r"(?:ft:)?(?:\w+/)?(?:o\d|gpt-[5-9](?!.*-chat))")
 _REFUSED = {400, 403, 404, 422}
 _UNNAMED = {400, 422}  # by which a service may refuse a parameter without naming it
 LIMITS = ("max_tokens", "max_completion_tokens")
@@ -46,40 +47,40 @@ _MOST_CUT = 3  # answers that are bought of a model that is always cut in its th
 
 Blamed = Literal["switch", "logprobs", "n", "limit", "temperature"]
 _WORDS: dict[Blamed, re.Pattern[str]] = {
-    "logprobs": re.compile(r"log[ _-]?prob\w*", re.IGNORECASE),
-    "n": re.compile(
+    "logprobs": compile_late(r"log[ _-]?prob\w*", re.IGNORECASE),
+    "n": compile_late(
         r"['\"`]n['\"`]|\bn\b(?= *(?:[=<>:]|value|must|parameter|is\b|greater|larger|bigger))|\bn value\b"
         r"|(?:value|number) (?:of|for) n\b|candidate_?count"
         r"|(?:multiple|only one|number of) (?:choice|completion|candidate|generation|sample)s?",
         re.IGNORECASE,
     ),
-    "limit": re.compile(r"max_?(?:completion_?|new_?|output_?)?tokens", re.IGNORECASE),
-    "temperature": re.compile(r"temperature", re.IGNORECASE),
+    "limit": compile_late(r"max_?(?:completion_?|new_?|output_?)?tokens", re.IGNORECASE),
+    "temperature": compile_late(r"temperature", re.IGNORECASE),
 }
-_ABOUT_SIZE = re.compile(r"context|too (?:large|long|many)|exceed|maximum|minimum|at (?:least|most)|than")
-_ABOUT_CONTENT = re.compile(
+_ABOUT_SIZE = compile_late(r"context|too (?:large|long|many)|exceed|maximum|minimum|at (?:least|most)|than")
+_ABOUT_CONTENT = compile_late(
     r"content|polic(?:y|ies)|flagged|safety|moderat|filter|too (?:large|long)|context|model\b.*\bnot",
     re.IGNORECASE,
 )
-_MOST = re.compile(
+_MOST = compile_late(
     r"(?:max(?:imum)?(?: (?:allowed|value|of|is|number|limit))*|at most|up to|no more than|not exceed|<=|≤"
     r"|(?:less|smaller|lower) than or equal to|not be (?:greater|larger|more|higher) than"
     r"|(?:between|from) \d+(?:\.\d+)? (?:and|to)|[\[(] ?\d+(?:\.\d+)? ?,|\b\d+ ?(?:-|to|\.\.))"
     r" ?[:=]? ?(\d+(?:\.\d+)?)",
     re.IGNORECASE,
 )
-_BELOW = re.compile(r"(?:(?:less|smaller|lower) than|below|<) ?(\d+(?:\.\d+)?)", re.IGNORECASE)
-_LEAST = re.compile(
+_BELOW = compile_late(r"(?:(?:less|smaller|lower) than|below|<) ?(\d+(?:\.\d+)?)", re.IGNORECASE)
+_LEAST = compile_late(
     r"(?:min(?:imum)?(?: (?:allowed|value|of|is))*|at least|>=|≥|(?:greater|larger|higher) than or equal to"
     r"|not be (?:less|smaller|lower) than|between|from|\[) ?[:=]? ?(\d+(?:\.\d+)?)",
     re.IGNORECASE,
 )
-_ABOVE_ZERO = re.compile(
+_ABOVE_ZERO = compile_late(
     r"positive|(?:greater|larger|higher|more) than 0(?:\.0+)?(?![.\d])|above 0(?:\.0+)?(?![.\d])"
     r"|> ?0(?:\.0+)?(?![.\d])|\( ?0(?:\.0+)? ?,|non-?zero|not be (?:0|zero)",
     re.IGNORECASE,
 )
-_OPEN_AT_ONE = re.compile(r", ?1(?:\.0+)? ?\)")
+_OPEN_AT_ONE = compile_late(r", ?1(?:\.0+)? ?\)")
 _QUOTED = 8  # letters around a word that stand in the item's text too: the word is quoted from there
 
 
