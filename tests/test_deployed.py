@@ -263,7 +263,8 @@ def test_after_a_deployment_twenty_examples_are_asked_and_what_is_far_off_is_sai
     caplog: pytest.LogCaptureFixture, door: Door, miss: float | str, loss: float | None, words: str | None
 ) -> None:
     desk, said = checked(caplog, door, miss, loss=loss)
-    assert (len(desk.questions) == 21) is (words != "thinks before it answers")  # one for the name
+    # One is for the name. Of a model that thinks, three are bought with all that is known to help.
+    assert len(desk.questions) == (6 if words == "thinks before it answers" else 21)
     assert desk.questions[-1]["messages"][0]["content"].startswith("Price?")
     assert (words in said) if words else not said
     assert "thing 1" not in caplog.text
