@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._lazy import compile_late
 from .._service.flow import Flow, ask, ask_twice
+from .._service.problem import Problem, read_problem
 from .._service.requests import get_batch
 from .._service.statuses import read_end, read_status
 from ..errors import RequestRejected, ServiceUnavailable
@@ -32,7 +33,6 @@ _TOO_MUCH = compile_late(
 )
 _COMPLETED = ("completed", "succeeded", "success", "successful", "done")
 _FAILED = ("failed", "errored", "error", "errors")
-_WORDS = ("message", "detail", "msg", "reason", "error", "errors", "data", "code")
 _PROBLEMS = ("errors", "error", "error_message", "failure_reason", "status_details", "message")
 
 
@@ -162,25 +162,23 @@ def _read_count(value: Any) -> int:
 
 def _read_problem(batch_id: str, batch: Answer) -> RequestRejected:
     """Return why a batch failed; services say so as a text, an object, or a list of these."""
-    told = [words for name in _PROBLEMS if (words := _find_words(batch.get(name)))]
-    words = told[0] if told else {}
-    code, param = words.get("code"), words.get("param")
+    told = (_find_problem(batch.get(name)) for name in _PROBLEMS)
+    found = next((each for each in told if each is not None), Problem())
     return RequestRejected(
-        f"batch {batch_id!r} was not accepted: {words.get('message') or 'no reason given'}",
-        code=None if code is None else str(code),
-        param=None if param is None else str(param),
+        f"batch {batch_id!r} was not accepted: {found.message or found.code or 'no reason given'}",
+        code=found.code,
+        param=found.param,
     )
 
 
-def _find_words(found: Any) -> dict[str, Any]:
-    """Return a reason's message, with its code and param where they stand beside it; empty where none is."""
+def _find_problem(found: Any) -> Problem | None:
+    """Return the first reason in what stands under one of a batch's names; None where there is none."""
     if isinstance(found, list):
-        return next((words for each in found if (words := _find_words(each))), {})
-    if not isinstance(found, dict):
-        return {"message": str(found)} if found else {}
-    named = [found[name] for name in _WORDS if found.get(name)]
-    for each in named or list(found.values()):
-        if words := _find_words(each):
-            beside = {name: found[name] for name in ("code", "param") if found.get(name) is not None}
-            return beside | words
-    return {}
+        return next((problem for each in found if (problem := _find_problem(each)) is not None), None)
+    if not found:
+        return None
+    problem = read_problem(found)
+    if problem.message or problem.code:
+        return problem
+    # A list with a name of its own, or one reason for each line.
+    return _find_problem(found.get("data") or list(found.values())) if isinstance(found, dict) else None
