@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -176,10 +177,37 @@ def test_a_thread_that_dies_is_replaced_and_says_nothing_of_stopping(run: Any) -
     thread = run(work, waiting)
     waiting.put("a")
 
-    eventually(lambda: work.done == ["a"])
-    assert thread.problem is None
+    eventually(lambda: work.done == ["a"] and thread.problem is None)
     thread.stop()
     thread.join()
+    assert thread.problem is None
+
+
+def test_a_thread_that_dies_before_its_start_is_over_does_not_hide_the_one_that_lives(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Deadly(queue.Queue[str | None]):
+        deaths = 2
+
+        def get(self, *args: Any) -> str | None:
+            self.deaths -= 1
+            if self.deaths >= 0:
+                raise SystemExit
+            return super().get(*args)
+
+    slowness = iter((0, 0.2))
+    start = threading.Thread.start
+
+    def start_slowly(thread: threading.Thread) -> None:
+        start(thread)
+        time.sleep(next(slowness, 0))
+
+    monkeypatch.setattr(threading.Thread, "start", start_slowly)
+    work = Work()
+    thread = run(work, waiting_for("a"))
+
+    eventually(lambda: work.done == ["a"] and next(slowness, None) is None)
+    time.sleep(0.25)
     assert thread.problem is None
 
 

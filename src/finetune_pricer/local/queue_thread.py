@@ -40,6 +40,7 @@ class QueueThread:
         self._stopping = threading.Event()
         self._present: str | None = None
         self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
         self._wrong: str | None = None
         self._passes_at = 0.0
         """When what went wrong will have passed, unless it goes wrong again."""
@@ -54,15 +55,20 @@ class QueueThread:
 
     def start(self) -> None:
         """Start the thread."""
-        thread = threading.Thread(target=self._run, name=f"finetune-pricer-{self._name}", daemon=True)
-        thread.start()
-        self._thread = thread
+        with self._starting:
+            self._start()
 
     def revive(self) -> None:
         """Start the thread again where it has died and could not be replaced for want of another thread."""
-        if self.is_dead:
-            with contextlib.suppress(RuntimeError):
-                self.start()
+        with self._starting, contextlib.suppress(RuntimeError):
+            if self.is_dead:
+                self._start()
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._run, name=f"finetune-pricer-{self._name}", daemon=True)
+        thread.start()
+        # Under the lock: a thread that dies at once starts the next one, which must not be forgotten for it.
+        self._thread = thread
 
     @property
     def is_dead(self) -> bool:
