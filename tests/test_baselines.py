@@ -12,7 +12,7 @@ import respx
 
 from evaluate_helpers import evaluated, things
 from finetune_pricer import ChatFormatter, Evaluator, Item, ItemDataset
-from finetune_pricer.errors import EvaluationError, MissingExtra
+from finetune_pricer.errors import DataError, EvaluationError, InvalidItem, MissingExtra
 from finetune_pricer.evaluate import (
     FITTED,
     Baseline,
@@ -43,6 +43,22 @@ def test_a_baseline_is_asked_like_a_predictor(kind: type[Baseline]) -> None:
     assert baseline(TEST[0]) == baseline.predict(TEST[0]).price == many[0].price
     assert many[3].price is not None
     assert len(baseline.predict_many([])) == 0
+
+
+@pytest.mark.parametrize("kind", [MedianBaseline, NeighborsBaseline])
+def test_a_calibrated_baseline_gives_ranges_and_leaves_the_first_as_it_was(kind: type[Baseline]) -> None:
+    baseline = kind.fit(TRAIN)
+    known, new = things(200, seed=2, start=2_000), things(400, seed=3, start=3_000)
+    ranged = baseline.calibrate(known, coverage=0.8)
+    found = Evaluator(rounds=100).evaluate(ranged, new)
+    assert found.coverage is not None
+    assert 0.7 < found.coverage.value < 0.9
+    assert baseline.predict(TEST[0]).low is None
+    assert baseline.predict(TEST[0]).price == ranged.predict(TEST[0]).price
+    with pytest.raises(InvalidItem, match="row 2"):
+        baseline.calibrate([TEST[0], Item(title="a mug"), *TEST[1:20]])
+    with pytest.raises(DataError, match="coverage"):
+        baseline.calibrate(known, coverage=1.5)
 
 
 def test_what_reads_the_text_beats_what_does_not() -> None:

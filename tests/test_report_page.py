@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 
 from browser import Browser
 from evaluate_helpers import evaluated, things
-from finetune_pricer import Evaluation, Evaluator, Item, Prediction, compare
-from finetune_pricer.errors import EvaluationError
+from finetune_pricer import Evaluation, Evaluator, Item, ItemDataset, Prediction, compare
+from finetune_pricer.errors import EvaluationError, RowProblem
+from finetune_pricer.evaluate.report.content import left_out_table
 
 NASTY = "<script>alert('x')</script><img src=https://example.com/x.png>"
 
@@ -52,6 +54,31 @@ def test_the_report_says_all_that_was_found(tmp_path: Path) -> None:
     assert "10% of the items are unscored" in page
     assert "tuned is better than" in page
     assert found.manifest["items hash"] in page
+
+
+def test_the_report_says_what_became_of_each_row_of_a_file(tmp_path: Path) -> None:
+    rows = [["Lamp", "12"], [NASTY, "call us"], *([f"Mug {n}", f"{n}.50"] for n in range(10)), ["Rug", ""]]
+    lines = (f'"{title}","{price}"' for title, price in [("title", "price"), *rows])
+    (tmp_path / "shop.csv").write_text("\n".join(lines))
+    items = ItemDataset.from_file(tmp_path / "shop.csv", on_error="skip")
+
+    Evaluator(rounds=100).evaluate(lambda _: 9.0, items).to_html(tmp_path / "report.html", items=items)
+    page = (tmp_path / "report.html").read_text()
+
+    assert "13 rows read from" in page
+    assert [problem.row for problem in items.skipped] == [2, 13]
+    for problem in items.skipped:
+        assert f'<td class="text">{problem.row}</td>' in page
+        assert problem.reason in unescape(page)
+
+
+def test_a_report_shows_a_thousand_rows_that_were_left_out_and_counts_the_others() -> None:
+    problem = RowProblem(row=1_234, field="price", value="'x'", reason="no price in 'x'")
+    items = things(3)
+    table = left_out_table(ItemDataset(items.table, skipped=[problem] * 1_001))
+    assert len(table.rows) == 1_001
+    assert table.rows[0][0] == "1,234"
+    assert table.rows[-1][-1] == "and 1 more, in `skipped`"
 
 
 def test_a_title_with_html_in_it_is_text(tmp_path: Path) -> None:

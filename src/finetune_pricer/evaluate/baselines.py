@@ -6,6 +6,7 @@ untuned model instead. To add one: subclass `Baseline` and name it in `FITTED`.
 
 from __future__ import annotations
 
+import copy
 import logging
 import random
 import warnings
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from ..chat import ChatFormatter
 from ..errors import EvaluationError, MissingExtra
 from ..items import Item
+from ..predict.conformal import By, Ranges
 from ..predict.prediction import Prediction, Predictions
 from ..predict.predictor import Predictor
 from ..providers.lookup import SOON, provider_of
@@ -93,6 +95,8 @@ class Baseline(ABC):
 
     name: ClassVar[str]
     """What tables call it."""
+    ranges: Ranges | None = None
+    """How wide its price ranges are; None before `calibrate`."""
 
     @classmethod
     def fit(cls, train: ItemDataset) -> Self:
@@ -126,9 +130,31 @@ class Baseline(ABC):
         priced = [_to_item(item) for item in items]
         prices = self.prices(priced) if priced else []
         return Predictions(
-            Prediction(item_id=item.id, price=float(price), decoding="fitted")
+            self._with_range(Prediction(item_id=item.id, price=float(price), decoding="fitted"), item)
             for item, price in zip(priced, prices, strict=True)
         )
+
+    def calibrate(self, items: Iterable[Item], *, coverage: float = 0.9, by: By | None = None) -> Self:
+        """Return a baseline whose predictions have price ranges, learned from items whose prices are known.
+
+        Use items that it was neither fitted nor chosen on; what is promised is what `Predictor.calibrate`
+        promises.
+
+        Args:
+            items: Items with prices; at least 9 for 90 %, 19 for 95 %, and better hundreds.
+            coverage: Share of true prices that the ranges shall hold.
+            by: Keep the promise in each group of these; small groups are taken together.
+
+        Raises:
+            InvalidItem: An item has no price.
+            DataError: A setting is out of range, or there are too few items.
+        """
+        known, calibrated = list(items), copy.copy(self)
+        calibrated.ranges = Ranges.learn(self.predict_many(known), known, coverage=coverage, by=by)
+        return calibrated
+
+    def _with_range(self, prediction: Prediction, item: Item) -> Prediction:
+        return prediction if self.ranges is None else self.ranges.around(prediction, item.category)
 
 
 class MedianBaseline(Baseline):

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from ..items import ItemDataset
+
 _MANY_UNSCORED = 0.05
 _FORMAT = 1
 _SLICE_ROUNDS = 1000
@@ -227,8 +229,13 @@ class Evaluation:
                 f"{str(path)!r} is a damaged evaluation: {error!r}; evaluate again and save it"
             ) from error
 
-    def to_html(self, path: str | os.PathLike[str]) -> None:
+    def to_html(self, path: str | os.PathLike[str], *, items: ItemDataset | None = None) -> None:
         """Write a report that needs no network: one file for screens, phones and paper.
+
+        Args:
+            path: Where to write.
+            items: The set as it was read from a file; the report then also says what was done with its rows,
+                and shows each one that was left out, with the reason.
 
         Raises:
             MissingExtra: plotly or Jinja2 is not installed.
@@ -236,7 +243,7 @@ class Evaluation:
         """
         from .report.html import write_evaluation
 
-        write_evaluation(self, path)
+        write_evaluation(self, path, items=items)
 
     def to_markdown(self) -> str:
         """Return the report without figures, as Markdown."""

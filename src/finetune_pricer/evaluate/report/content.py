@@ -13,12 +13,14 @@ from .format import Table, format_interval, format_number
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from ...items import ItemDataset
     from ..compare import Comparison
     from ..evaluation import Evaluation
     from ..measurement import ScoredRecord, Slice
 
 _WORST = 15
 _REASONS = 20
+_LEFT_OUT = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,3 +221,11 @@ def difference_table(pairs: Iterable[Comparison]) -> Table:
         for pair in pairs
     ]
     return Table(tuple(head.split("|")), rows)
+
+
+def left_out_table(items: ItemDataset) -> Table:
+    """Return one line per row of a file that could not be an item: where it stands, and what is wrong."""
+    rows = [(f"{each.row:,}", each.field, each.value, each.reason) for each in items.skipped[:_LEFT_OUT]]
+    if (more := len(items.skipped) - _LEFT_OUT) > 0:
+        rows.append(("...", "", "", f"and {more:,} more, in `skipped`"))
+    return Table(("row", "column", "what stood there", "what is wrong"), rows, text_columns=4)

@@ -18,6 +18,7 @@ from .content import (
     collect_evaluation,
     cost_table,
     difference_table,
+    left_out_table,
     manifest_table,
     metric_table,
     overview_table,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from jinja2 import Environment
 
+    from ...items import ItemDataset
     from ..compare import Comparison
     from ..evaluation import Evaluation
     from .content import ComparisonContent, EvaluationContent
@@ -47,7 +49,9 @@ class Section(NamedTuple):
     """A plotly figure."""
 
 
-def write_evaluation(evaluation: Evaluation, path: str | os.PathLike[str]) -> None:
+def write_evaluation(
+    evaluation: Evaluation, path: str | os.PathLike[str], *, items: ItemDataset | None = None
+) -> None:
     """Write the report of one evaluation; see `Evaluation.to_html`."""
     content = collect_evaluation(evaluation)
     _write_page(
@@ -58,6 +62,8 @@ def write_evaluation(evaluation: Evaluation, path: str | os.PathLike[str]) -> No
         overview=overview_table(content.models),
         sections=_to_html(_draw_evaluation(content)),
         tables=list(_evaluation_tables(content)),
+        reading=None if items is None else items.history,
+        left_out=None if items is None else left_out_table(items),
     )
 
 
