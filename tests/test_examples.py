@@ -103,19 +103,39 @@ def test_a_catalogue_is_priced_although_the_run_is_killed_half_way(count: int) -
     assert all(float(row["price"]) > 0 for row in rows)
 
 
-def test_a_catalogue_is_priced_by_the_local_server_with_ranges() -> None:
-    known = MadeUpCatalogue(seed=3).items(60)
-    known.to_pandas().to_csv("known.csv", index=False)
-    command = catalogue_command("--make", "40", "--known", "known.csv")
+def test_a_shops_own_catalogue_is_priced_by_a_model_of_its_own_goods_with_ranges() -> None:
+    goods = MadeUpCatalogue(seed=3).items(400)
+    names = {"id": "SKU", "title": "Name", "summary": "Text", "price": "Cost"}
+    shop = goods.to_pandas().rename(columns=names)[list(names.values())]
+    shop["Name"] += " of a length that no label has, told to its very end, for people who read it"
+    shop[:300].to_csv("train.csv", index=False)
+    shop[300:360].to_csv("known.csv", index=False)
+    shop[360:].drop(columns="Cost").to_csv("catalogue.csv", index=False)
+    columns = [f"{theirs}={ours}" for ours, theirs in names.items()]
+    command = catalogue_command("--train", "train.csv", "--known", "known.csv", "--columns", *columns)
+
     first, second = (
         subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
         for _ in range(2)
     )
-    assert "training" in first
-    assert "training" not in second
+
+    assert re.findall("ftjob-[^ ]* learns from 300 items", first) == re.findall("ftjob-.*300 items", second)
     with Path("priced.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
+    assert [row["title"] for row in rows] == list(shop["Name"][360:])
     assert all(float(row["low"]) < float(row["price"]) < float(row["high"]) for row in rows)
+
+
+def test_a_model_of_made_up_goods_prices_no_goods_of_a_shop() -> None:
+    Path("catalogue.csv").write_text("title\nA lamp\n")
+    for arguments, words in (
+        ((), "--train: name a CSV of your items"),
+        (("--make", "5"), "name another file"),
+    ):
+        done = subprocess.run(catalogue_command(*arguments), capture_output=True, text=True, timeout=60)
+        assert done.returncode != 0
+        assert words in done.stderr
+    assert Path("catalogue.csv").read_text() == "title\nA lamp\n"
 
 
 def test_the_third_example_forecasts_and_shows_what_came() -> None:
