@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import threading
 import urllib.parse
 from contextlib import ExitStack
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import pytest
 
-from finetune_pricer.local import LocalServer
+from finetune_pricer.local import Faults, LocalServer
 from finetune_pricer.local.api import connections
 from finetune_pricer.local.api.connections import PATIENCE, SLOWEST, Watch, find_limit
 from local_helpers import eventually, upload
@@ -197,3 +198,20 @@ def test_more_half_requests_than_files_keep_nobody_out() -> None:
         process.stdin.write("\n")
         process.stdin.flush()
         assert process.wait(20) == 0
+
+
+def test_a_stop_that_does_not_wait_for_a_request_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(connections._SETTINGS, "timeout_graceful_shutdown", 0.1)
+    answers: list[httpx2.Response] = []
+    with LocalServer(faults=Faults(latency=60)) as server:
+        asking = threading.Thread(
+            target=lambda: answers.append(httpx2.get(f"{server.url}/models", timeout=30))
+        )
+        asking.start()
+        assert server._runtime is not None
+        state = server._runtime._server.server_state
+        eventually(lambda: bool(state.tasks))
+    asking.join()
+    assert answers[0].status_code == 503
+    assert answers[0].json()["error"]["code"] == "server_stopping"
+    assert "x-request-id" in answers[0].headers

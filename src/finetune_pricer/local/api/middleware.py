@@ -61,20 +61,29 @@ class Middleware:
             return
         started, exchange = time.perf_counter(), _Exchange(receive, send, self._max_bytes)
         try:
+            await self._let_through(scope, exchange)
+        except asyncio.CancelledError:
+            # A server that stops has waited long enough for this request.
+            if exchange.status:
+                raise
+            await _stopping().response()(scope, receive, exchange.send)
+        took = 1_000 * (time.perf_counter() - started)
+        level = logging.DEBUG if exchange.status < 400 else logging.INFO
+        path = printable(scope["path"])
+        log.log(level, "%s %s %d %.1f ms", scope["method"], path, exchange.status, took)
+
+    async def _let_through(self, scope: Scope, exchange: _Exchange) -> None:
+        try:
             self._check_access(scope)
             await self._inject_fault(scope, exchange)
         except ApiError as error:
-            await _drain(receive)
-            await error.response()(scope, receive, exchange.send)
+            await _drain(exchange.receive_any)
+            await error.response()(scope, exchange.receive_any, exchange.send)
         else:
             # An unforeseen error of a handler is answered and logged there, and raised once more by
             # starlette; uvicorn would log its message, which may hold a piece of a prompt.
             with contextlib.suppress(Exception):
                 await self._app(scope, exchange.receive, exchange.send)
-        took = 1_000 * (time.perf_counter() - started)
-        level = logging.DEBUG if exchange.status < 400 else logging.INFO
-        path = printable(scope["path"])
-        log.log(level, "%s %s %d %.1f ms", scope["method"], path, exchange.status, took)
 
     def _check_access(self, scope: Scope) -> None:
         headers = dict(scope["headers"])
@@ -121,7 +130,8 @@ class _Exchange:
     """One request and its answer on their way through the middleware."""
 
     def __init__(self, receive: Receive, send: Send, max_bytes: int) -> None:
-        self._receive = receive
+        self.receive_any = receive
+        """Receives without a limit on bytes."""
         self._send = send
         self._max_bytes = max_bytes
         self._read = 0
@@ -130,7 +140,7 @@ class _Exchange:
         """Whether the answer is to be lost: the request takes effect, and the connection is cut."""
 
     async def receive(self) -> MutableMapping[str, Any]:
-        message = await self._receive()
+        message = await self.receive_any()
         self._read += len(message.get("body", b""))
         if self._read > self._max_bytes:
             raise body_too_large(self._max_bytes)
@@ -145,6 +155,11 @@ class _Exchange:
                 message["headers"] = [(b"content-length", b"1000000")]
         if not self.is_lost or message["type"] == "http.response.start":
             await self._send(message)
+
+
+def _stopping() -> ApiError:
+    message = "The server stops, and did not wait for this request: whether it had an effect is not known."
+    return ApiError(503, message, type_="server_error", code="server_stopping")
 
 
 def is_loopback(host: str) -> bool:
