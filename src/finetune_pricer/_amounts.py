@@ -418,7 +418,12 @@ def _ends_amount(text: str, end: int) -> bool:
     end = _without_gap(text, end)
     if end and unicodedata.category(text[end - 1]) == "Sc":
         end = _without_gap(text, end - 1)
-    return text[end - 1 : end].isdigit() if end else False
+    return _digits_end_pattern().search(text, max(0, end - 4), end) is not None
+
+
+@cache
+def _digits_end_pattern() -> re.Pattern[str]:
+    return re.compile(r"[0-9](?:[.,:/][-\u2013\u2014]{1,2})?\Z")
 
 
 def _says_minus(text: str, start: int) -> bool:

@@ -1,6 +1,6 @@
 """Prices written as text and read from text: the only place that knows both.
 
-The rules by which a text is read.
+The rules by which a text is read; docs/reference/price-grammar.md has a table of examples for each.
 
 1. **Signs.** Digits and signs of all scripts are read as their plain forms (NFKC). A sign that changes a
    number (`½`, `²`, a stroke) makes it no price. Markdown and LaTeX around a price are left out.
@@ -25,9 +25,8 @@ The rules by which a text is read.
 8. **Bare numbers.** A bare number is a price only if the text says nothing else but words such as "the price
    is about", and which currency it is in. `iPhone 15` holds no price.
 9. **No price.** A negative number is none, nor is a share (`20%`), nor one that stops in the middle (`$1,`
-   and `$1,1`), nor one whose mark or scale is not clear.
-10. **Length.** A text of more than 10,000 characters is not read.
-11. **Cells.** For a known price in a table the rules are stricter: `parse_amount` accepts one amount and
+   and `$1,1`), nor one whose mark or scale is not clear. A text of more than 10,000 characters is not read.
+10. **Cells.** For a known price in a table the rules are stricter: `parse_amount` accepts one amount and
     nothing beside it. There a number may have an exponent (`1.5E+02`), and the decimal sign may be told.
 """
 
@@ -527,11 +526,12 @@ def _read_bare(plain: str, amounts: Sequence[Amount], currency: str, text: str) 
     if not (len(amounts) == 1 or is_range) or any(amount.excluded for amount in amounts):
         raise none
     beside = _without_amounts(plain, amounts)
-    for codes in marks_in(beside):
+    said = list(marks_in(beside))
+    for codes in said:
         if currency not in codes:
             raise _foreign(codes[0], currency, text)
     words = re.findall(r"[^\W\d_][\w'\u2019]*", beside)
-    known = _FILLER | _JOINERS if is_range else _FILLER
+    known = _FILLER | (_JOINERS if is_range else frozenset()) | ({"in"} if said else frozenset())
     if not all(word.lower() in known or _is_mark(word) for word in words) or _has_other_signs(plain):
         raise none
     for amount in amounts:
