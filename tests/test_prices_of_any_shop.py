@@ -4,6 +4,7 @@ import math
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from babel.numbers import format_currency, get_currency_precision
@@ -341,20 +342,42 @@ def test_a_cell_is_read_by_the_sign_of_its_column(text: str, decimal: str, price
 PLAIN = st.one_of(
     st.from_regex(r"\$?[0-9]{1,16}(\.[0-9]{2})?", fullmatch=True),
     st.from_regex(r"\$?[0-9]{1,3}(,[0-9]{3}){0,5}(\.[0-9]{2})?", fullmatch=True),
+    st.from_regex(r"[0-9]{1,3}(\.[0-9]{3}){0,5}(,[0-9]{2})?[ \u00a0]?\u20ac?", fullmatch=True),
     st.from_regex(r"[0-9]{1,7}[.,][0-9]{1,3} ?[$\u20ac]?", fullmatch=True),
 )
+READERS: dict[str, Callable[[str, str], float]] = {
+    "reply": parse_price,
+    "cell": parse_amount,
+    "cell of a column with points": partial(parse_amount, decimal="."),
+    "cell of a column with commas": partial(parse_amount, decimal=","),
+}
 
 
-@settings(max_examples=100, deadline=None)
+@pytest.mark.parametrize("how", READERS)
+@settings(max_examples=60, deadline=None)
 @given(text=PLAIN, currency=st.sampled_from(["USD", "EUR", "JPY", "KWD", "INR", "SEK"]))
 @example(text="0,123.00", currency="USD")
 @example(text="1,299", currency="KWD")
 @example(text="$20", currency="EUR")
-def test_a_plain_text_is_read_soon_as_all_the_rules_read_it(text: str, currency: str) -> None:
-    soon = [read(how, text, currency) for how in (parse_price, parse_amount)]
+@example(text="6,85 \u20ac", currency="USD")
+@example(text="0.123,00", currency="EUR")
+def test_a_plain_text_is_read_soon_as_all_the_rules_read_it(how: str, text: str, currency: str) -> None:
+    soon = read(READERS[how], text, currency)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prices, "_read_plain", lambda *_: None)
-        assert [read(how, text, currency) for how in (parse_price, parse_amount)] == soon
+        assert read(READERS[how], text, currency) == soon
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=PLAIN, currency=st.sampled_from(["USD", "EUR", "KWD"]))
+@example(text="1,299", currency="EUR")
+@example(text="1,299,000", currency="EUR")
+@example(text="$1,299.00", currency="EUR")
+def test_a_plain_text_tells_its_decimal_sign_soon_as_all_the_rules_do(text: str, currency: str) -> None:
+    soon = find_decimal_mark([text], currency)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prices, "_read_plain", lambda *_: None)
+        assert find_decimal_mark([text], currency) == soon
 
 
 # What a library of locales writes

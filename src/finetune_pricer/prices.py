@@ -193,19 +193,29 @@ def parse_price(text: str, currency: str = "USD") -> float:
 
 
 @cache
-def _plain_pattern() -> re.Pattern[str]:
-    return re.compile(r"(\$?)((?:[0-9]{1,15}|[1-9][0-9]{0,2}(?:,[0-9]{3}){1,4})(?:\.[0-9]{2})?)")
+def _plain_patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    point = r"(\$?)((?:[0-9]{1,15}|[1-9][0-9]{0,2}(?:,[0-9]{3}){1,4})(?:\.[0-9]{2})?)"
+    comma = r"((?:[0-9]{1,15}|[1-9][0-9]{0,2}(?:\.[0-9]{3}){1,4}),[0-9]{2})(?:[ \u00a0]?(\u20ac))?"
+    return re.compile(point), re.compile(comma)
 
 
-def _read_plain(text: str, currency: str) -> float | None:
-    """Return the price in a text that is plain (`12.34`, `$1,299.00`), as all the rules would, but soon."""
-    match = _plain_pattern().fullmatch(text)
-    if match is None:
-        return None
-    mark, digits = match.groups()
-    if (mark and currency not in DOLLARS) or ("," in digits and currency in THREE_DECIMALS):
-        return None
-    return float(digits.replace(",", ""))
+def _read_plain(text: str, currency: str, decimal: Decimal | None = None) -> float | None:
+    """Return the price in a plain text (`12.34`, `$1,299.00`, `6,85 €`), as all rules would, but soon.
+
+    None says that the rules are asked.
+    """
+    point, comma = _plain_patterns()
+    if match := point.fullmatch(text):
+        mark, digits = match.groups()
+        if (mark and currency not in DOLLARS) or ("," in digits and currency in THREE_DECIMALS):
+            return None
+        if decimal == "," and not digits.isdigit():
+            return None
+        return float(digits.replace(",", ""))
+    if decimal != "." and (match := comma.fullmatch(text)):
+        digits, mark = match.groups()
+        return None if mark and currency != "EUR" else float(digits.replace(".", "").replace(",", "."))
+    return None
 
 
 @cache
@@ -595,7 +605,7 @@ def parse_amount(text: str, currency: str = "USD", *, decimal: Decimal | None = 
         >>> parse_amount("1.299", "EUR"), parse_amount("1.299", "EUR", decimal=".")
         (1299.0, 1.299)
     """
-    if decimal != "," and (price := _read_plain(text, currency)) is not None:
+    if (price := _read_plain(text, currency, decimal)) is not None:
         return price
     if len(text) > _LONGEST:
         raise PriceNotFound(
@@ -688,6 +698,10 @@ def _decimal_mark_of(text: str, currency: str) -> Decimal | None:
     """Return the decimal sign that one cell shows beyond doubt."""
     if "." not in text and "," not in text:
         return None
+    if _read_plain(text, currency, ",") is not None:
+        return ","
+    if _read_plain(text, currency, ".") is not None:
+        return "." if "." in text or text.count(",") > 1 else None
     readable: list[Decimal] = []
     for decimal in _DECIMALS:
         try:
