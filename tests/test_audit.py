@@ -117,6 +117,38 @@ def test_the_own_price_in_the_text_is_a_leak_only_with_its_currency() -> None:
     assert "by chance" in str(report)
 
 
+@pytest.mark.parametrize(
+    ("ending", "price", "currency", "leaks"),
+    [
+        # the course's older layout: rounded to whole dollars
+        *((f"Price is ${round(price)}.00", price, "USD", True) for price in (1.49, 3.49, 9.49, 19.49, 24.51)),
+        *((f"Price is ${round(price)}.00", price, "USD", True) for price in (120.40, 999.0)),
+        ("for $3", 2.5, "USD", True),
+        ("nur 20 \u20ac", 19.5, "EUR", True),
+        ("for $4", 3.49, "USD", False),
+        ("for $3.99", 3.49, "USD", False),
+        ("for $3.00 CAD", 3.49, "USD", False),
+        # every spelling
+        ("only $30 K9 harness", 30, "USD", True),
+        ("Rs. 1,299/- only", 1299, "INR", True),
+        ("for 20-30 USD", 20, "USD", True),
+        ("for 1.3k dollars", 1300, "USD", True),
+        ("at 5 dollars and 20 cents", 5.2, "USD", True),
+        ("Price (USD): 25", 25, "USD", True),
+        ("\uff0419\uff0e99", 19.99, "USD", True),
+        ("1.299,00 \u20ac", 1299, "EUR", True),
+        ("model 1299", 1299, "USD", False),
+    ],
+)
+def test_the_own_price_is_found_rounded_and_in_every_spelling(
+    ending: str, price: float, currency: str, leaks: bool
+) -> None:
+    train = items((f"A thing among others\n\n{ending}", price))
+    report = audit(train, similarity=None, currency=currency)
+    assert len(report.of("own price in text")) == leaks
+    assert len(report.clean().train) == 1 - leaks
+
+
 def test_short_and_long_texts_and_outlying_prices_are_reported() -> None:
     rows = [(" ".join(np.roll(WORDS, n)) + f" number {n}", 50.0 + n % 7) for n in range(40)]
     rows += [("Oak desk", 52.0), ("word " * 2000, 52.0), ("a far too dear thing " + " ".join(WORDS), 9999.0)]

@@ -28,7 +28,9 @@ FLOW = [
     {"_escape"},
     {"errors"},
     {
+        "_amounts",
         "_chat_protocol",
+        "_currencies",
         "_environment",
         "_files",
         "_format",

@@ -33,7 +33,7 @@ class ChatFormatter:
     Args:
         instruction: The text above the item's own text.
         system: A system message before everything else, if wanted.
-        reply: A price that shows the form of the replies: `"$19.99"`, `"$1,199.99"` or `"20"`.
+        reply: A price that shows the form of the replies: `"$19.99"`, `"$1,199.99"`, `"19,99 €"` or `"20"`.
         currency: ISO code of the prices' currency.
         shots: Priced items shown as solved examples before the question.
         think_block: What stands before the price in training examples, for base models that think: their
@@ -70,7 +70,7 @@ class ChatFormatter:
         for shot in self.shots:
             require_price(shot, "a solved example")
         put("_lead", f"{self.instruction}\n\n" if self.instruction else "")
-        put("_write", PriceForm.like(self.reply).template.format)
+        put("_write", PriceForm.like(self.reply).write)
         self._require_readable()
         before: list[Message] = [] if self.system is None else [{"role": "system", "content": self.system}]
         for shot in self.shots:

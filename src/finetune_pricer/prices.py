@@ -1,99 +1,71 @@
 """Prices written as text and read from text: the only place that knows both.
 
-The rules by which `parse_price` reads a text, in order:
+The rules by which a text is read; docs/reference/price-grammar.md has a table of examples for each.
 
-1. A number is *marked* when a currency stands at it: a symbol (`$19.99`, `19,99 €`), a code (`USD 20`) or a
-   word (`20 dollars`). Marked numbers win over bare ones: `Pack of 2: $30` is 30.
-2. A marked number of another currency is not read as a price; nothing is converted.
-3. Of several marked numbers the first is the price, but a past or nominal one (`was $50`, `MSRP $50`) is
-   read only where there is no other. A range (`$20-$30`, `$20 to $30`) is read as its middle, and
-   `5 dollars and 20 cents` as 5.2.
-4. A bare number is a price only if the text says nothing else but words such as "the price is about".
-   `iPhone 15` holds no price.
-5. Separators: groups of three are thousands (also the Indian `12,34,567`); two digits after the last
-   separator are decimals (`$19,99` is 19.99), and so is one digit after a point. A single comma before three
-   digits is thousands. A single point before three digits is a decimal point where the currency writes one
-   (USD, GBP, ...), else thousands (EUR, ...).
-6. A negative number is no price, nor is one that stops in the middle (`$1,` and `$1,1`).
-7. A text of more than 10,000 characters is not read.
-
-For a known price in a table the rules are stricter than for a reply: `parse_amount` accepts one amount and
-nothing beside it.
+1. **Signs.** Digits and signs of all scripts are read as their plain forms (NFKC). A sign that changes a
+   number (`½`, `²`, a stroke) makes it no price. Markdown and LaTeX around a price are left out.
+2. **Separators.** Groups have three digits (or are Indian: `12,34,567.89`) and one sign throughout; the
+   decimals come behind another sign. Two digits after the only separator are decimals, and so is one digit
+   after a point, or after a comma where the currency has a decimal comma. Before three digits a lone comma
+   groups thousands; so does a lone point where the currency has a decimal comma (EUR) or no decimals (JPY).
+   Other groups are no price: `1.137.99`.
+3. **Scales.** `k`, `m`, `bn`, `thousand`, `million`, `lakh` and `crore` multiply, where no letter, digit or
+   hyphen follows: `$30 K9 vest` is 30. `m` and `bn` multiply only when joined to a marked number.
+4. **Marks.** A number is *marked* when a currency stands at it: a symbol (`$19.99`, `19,99 €`), a code
+   (`USD 20`) or a word (`20 dollars`), before it, behind it or both. A mark right before a digit is that
+   number's: `iPhone 15 $999` is 999.
+5. **Currencies.** A number's currency is what all its marks have in common: `$20 CAD` is Canadian. A number
+   of another currency is not read as a price; nothing is converted.
+6. **Which number.** Marked numbers win over bare ones: `Pack of 2: $30` is 30. Of several the one announced
+   as the final answer is the price, else the first; a past, nominal or additional one (`was $50`,
+   `MSRP $50`, `$5 off`) only where there is no other. In JSON it is the `price`, in LaTeX what is boxed.
+7. **Ranges.** Two amounts joined by a dash, `to` or `or` are read as their middle. A bare number joined to a
+   marked one takes its mark and its scale: `20-30 USD`, `$1.2-1.5k`. Ends more than 100 times apart are no
+   range that anybody means, and refused. `5 dollars and 20 cents` is 5.2.
+8. **Bare numbers.** A bare number is a price only if the text says nothing else but words such as "the price
+   is about", and which currency it is in. `iPhone 15` holds no price.
+9. **No price.** A negative number is none, nor is a share (`20%`), nor one that stops in the middle (`$1,`
+   and `$1,1`), nor one whose mark or scale is not clear. A text of more than 10,000 characters is not read.
+10. **Cells.** For a known price in a table the rules are stricter: `parse_amount` accepts one amount and
+    nothing beside it. There a number may have an exponent (`1.5E+02`), and the decimal sign may be told.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from ._amounts import BLOT, CUT, LENGTHS, UNCLEAR, Amount, Decimal, codes_of, find_amounts, marks_in, simplify
+from ._currencies import CASED, CODES, DOLLARS, SPACE_GROUPS, SYMBOLS, THREE_DECIMALS, WORDS
 from .errors import DataError, PriceNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-_SYMBOLS = {
-    "$": ("USD", "CAD", "AUD", "NZD", "SGD", "HKD", "MXN"),
-    "US$": ("USD",),
-    "CA$": ("CAD",),
-    "C$": ("CAD",),
-    "AU$": ("AUD",),
-    "A$": ("AUD",),
-    "NZ$": ("NZD",),
-    "HK$": ("HKD",),
-    "S$": ("SGD",),
-    "R$": ("BRL",),
-    "€": ("EUR",),
-    "£": ("GBP",),
-    "¥": ("JPY", "CNY"),
-    "₹": ("INR",),
-    "₩": ("KRW",),
-    "₽": ("RUB",),
-    "₺": ("TRY",),
-    "zł": ("PLN",),
-    "kr": ("SEK", "NOK", "DKK"),
-}
-_WORDS = {
-    "dollar": _SYMBOLS["$"],
-    "dollars": _SYMBOLS["$"],
-    "bucks": _SYMBOLS["$"],
-    "euro": ("EUR",),
-    "euros": ("EUR",),
-    "pound": ("GBP",),
-    "pounds": ("GBP",),
-    "cents": _SYMBOLS["$"],
-    "¢": _SYMBOLS["$"],
-    "yen": ("JPY",),
-    "rupees": ("INR",),
-}
-_CODES = (
-    "USD EUR GBP CAD AUD NZD SGD HKD MXN BRL JPY CNY INR KRW RUB TRY PLN SEK NOK DKK CHF CZK HUF ZAR ILS"
-).split()
-_MARKS = {name.lower(): codes for name, codes in (_SYMBOLS | _WORDS).items()} | {
-    code.lower(): (code,) for code in _CODES
-}
-_CENTS = frozenset({"cents", "¢"})
-# Currencies whose own writing has a decimal comma, so that a lone point before three digits groups thousands.
-_COMMA_DECIMALS = frozenset({"EUR", "BRL", "RUB", "TRY", "PLN", "SEK", "NOK", "DKK", "CZK", "HUF"})
-
-_GAP = "[ \u00a0\u2009\u202f]"
-_BEFORE = "|".join(sorted((re.escape(s) for s in [*_SYMBOLS, *_CODES]), key=len, reverse=True))
-_AFTER = "|".join(sorted((re.escape(s) for s in [*_SYMBOLS, *_CODES, *_WORDS]), key=len, reverse=True))
-_RANGE = re.compile(r"\s*(?:[-\u2013\u2014]|to|and|or)\s*", re.IGNORECASE)
-_AND = re.compile(r"\s*(?:and)?\s*", re.IGNORECASE)
 _FILLER = frozenset(
-    """a about again an approx approximate approximately answer around at be best circa cost costs each
-    estimate estimated estimation guess i id i'd is it it's its likely my of per piece price priced product
-    roughly say the this think would worth""".split()
+    """a about again an answer approx approximate approximately around at be best boxed circa cost costs
+    currency each estimate estimated estimation final for guess here i id i'd is it it's its json just likely
+    my of only per piece price priced probably product retail roughly say sell sells sure text the think this
+    total value would worth""".split()
 )
-_DOLLARS = {"\\": None, "\ufe69": "$", "\uff04": "$"}
-_PLAIN = str.maketrans(_DOLLARS)
-_MARKUP = str.maketrans(_DOLLARS | {"*": " ", "`": " ", "_": " "})
-_LOOK_BACK = 24  # characters before an amount in which "was" and "list price" are looked for
-_LONGEST = 10_000  # characters; a longer text is no reply with a price, and reading it would take seconds
-_SCALES = {"k": 1e3, "thousand": 1e3, "m": 1e6, "mn": 1e6, "million": 1e6}
+_JOINERS = frozenset({"to", "and", "or", "between", "from", "till", "until"})
+_AFTER_A_RANGE = _FILLER | frozenset("and but depending if in max new on or range used usd when".split())
+_UNITS = frozenset(
+    """bit bits bulb bulbs cap cl cm count counts ct cup cups day days degree degrees dozen fl foot feet ft g
+    gal gallon gallons gb ghz gram grams hour hours hr hrs hz in inch inches kg km l lb lbs led liter liters
+    litre litres m mah max mb meter meters metre metres mg min mins minute minutes ml mm month months oz ounce
+    ounces pack packs pair pairs pc pcs people person persons piece pieces pk ply port ports psi pt qt rolls
+    sheets set sets size sizes tb v volt volts w watt watts week weeks x yard yards year years yr
+    yrs""".split()
+)
+_MARKUP = str.maketrans({"\\": None, "*": " ", "`": " ", "_": " "})
+_LOOK_BACK = 32  # characters before an amount in which "was" and "list price" are looked for
+_LONGEST = 10_000  # characters; a longer text is no reply with a price
+_FAR_APART = 100  # from $5 to $8,000 is no range that anybody means: its first end lacks its thousands
 
 
 def format_price(price: float, like: str = "$19.99") -> str:
@@ -101,9 +73,9 @@ def format_price(price: float, like: str = "$19.99") -> str:
 
     Args:
         price: Dollars (or whatever the currency's unit is), finite and not negative.
-        like: Any price in the wanted form. A comma before three digits asks for grouped thousands
-            (`"$1,199.99"`), digits after a point for that many decimals. Text before and after the number is
-            written too.
+        like: Any price in the wanted form. A separator before three digits asks for grouped thousands
+            (`"$1,199.99"`, `"1.199,99 €"`), digits after another one for that many decimals. Text before and
+            after the number is written too.
 
     Raises:
         DataError: The price is negative or not finite, or `like` shows no form.
@@ -111,6 +83,8 @@ def format_price(price: float, like: str = "$19.99") -> str:
     Examples:
         >>> format_price(1199.5), format_price(1199.5, "$1,199.99"), format_price(1199.5, "20")
         ('$1199.50', '$1,199.50', '1200')
+        >>> format_price(1199.5, "1.199,99 €")
+        '1.199,50 €'
     """
     if not math.isfinite(price) or price < 0:
         raise DataError(f"a price must be a finite number of at least 0, not {price!r}")
@@ -125,6 +99,10 @@ class PriceForm:
     grouped: bool
     decimals: int
     suffix: str
+    group: str = ","
+    """What stands between thousands, where they are grouped."""
+    point: str = "."
+    """What stands before the decimals."""
 
     @classmethod
     def like(cls, example: str) -> PriceForm:
@@ -133,40 +111,59 @@ class PriceForm:
         Raises:
             DataError: The example is not one number, with or without text before and after it.
         """
-        match = re.fullmatch(r"(\D*?)(\d{1,3}(?:,\d{3})+|\d+)(?:\.(\d+))?(\D*)", example)
-        if match is None:
+        match = _form_pattern().fullmatch(example)
+        group = None if match is None else match["group"] or ("." if "." in match["whole"] else None)
+        if match is None or (group is not None and group == match["point"]):
             raise DataError(
-                f"{example!r} does not show how to write a price; try '$19.99', '$1,199.99' or '20'"
+                f"{example!r} does not show how to write a price; try '$19.99', '$1,199.99',"
+                " '19,99 €' or '20'"
             )
-        prefix, whole, decimals, suffix = match.groups()
-        return cls(prefix, "," in whole, len(decimals or ""), suffix)
+        point = match["point"] or ("," if group == "." else ".")
+        return cls(
+            match["prefix"],
+            group is not None,
+            len(match["decimals"] or ""),
+            match["suffix"],
+            group=group or ("." if point == "," else ","),
+            point=point,
+        )
 
     def write(self, price: float) -> str:
         """Write one price in this form."""
-        return self.template.format(price)
+        number = f"{price:{',' if self.grouped else ''}.{self.decimals}f}"
+        if (self.group, self.point) != (",", "."):
+            number = number.translate({ord(","): self.group, ord("."): self.point})
+        return self.prefix + number + self.suffix
 
     @property
     def template(self) -> str:
-        """This form as `str.format` takes it, for writing many prices."""
+        """This form as `str.format` takes it, with the separators of English; `write` knows all."""
         before, after = (part.replace("{", "{{").replace("}", "}}") for part in (self.prefix, self.suffix))
         return f"{before}{{:{',' if self.grouped else ''}.{self.decimals}f}}{after}"
 
 
-class _Amount(NamedTuple):
-    value: float
-    marks: tuple[str, ...]
-    start: int
-    end: int
-    nominal: bool
-    cut: bool
-    cents: bool
+@cache
+def _form_pattern() -> re.Pattern[str]:
+    # A lone point before three digits shows three decimals, a lone comma grouped thousands, as in English.
+    return re.compile(
+        r"""(?P<prefix>\D*?)
+        (?P<whole>[0-9]{1,3}(?:(?P<group>[,'\u2019\u00a0\u2009\u202f ])[0-9]{3}(?:(?P=group)[0-9]{3})*
+                              |(?:\.[0-9]{3})+(?=,[0-9])|(?:\.[0-9]{3}){2,})
+          |[0-9]+)
+        (?:(?P<point>[.,])(?P<decimals>[0-9]+))?
+        (?P<suffix>\D*)""",
+        re.VERBOSE,
+    )
+
+
+# Reading a reply
 
 
 def parse_price(text: str, currency: str = "USD") -> float:
     """Return the price in a text, by the rules at the top of this module.
 
     Args:
-        text: A reply, a table cell, a sentence.
+        text: A reply, a sentence.
         currency: ISO code of the currency that the price is in. Prices in others are not converted.
 
     Returns:
@@ -178,27 +175,412 @@ def parse_price(text: str, currency: str = "USD") -> float:
     Examples:
         >>> parse_price("Pack of 2: **$1,299.00**")
         1299.0
+        >>> parse_price("20-30 USD"), parse_price('{"price": 19.99}')
+        (25.0, 19.99)
     """
+    if (price := _read_plain(text, currency)) is not None:
+        return price
     if len(text) > _LONGEST:
         raise PriceNotFound(
             f"a text of {len(text):,} characters is not read as a price", text=text[:_LONGEST]
         )
-    plain = text.translate(_MARKUP)
-    amounts = list(_find_amounts(plain, currency))
-    ours = [amount for amount in amounts if currency in amount.marks]
-    if ours:
-        first = next((amount for amount in ours if not amount.nominal), ours[0])
-        return _resolve_amount(first, amounts, plain, text)
-    if foreign := [amount for amount in amounts if amount.marks]:
-        raise PriceNotFound(
-            f"the price is in {foreign[0].marks[0]}, not in {currency}: {_quote(text)}", text=text
-        )
-    if amounts and _is_bare_price(plain):
-        return _resolve_amount(amounts[0], amounts, plain, text)
+    plain = simplify(text)
+    if "{" in plain:
+        found = _find_object(plain)
+        if found is not None and (price := _price_in_object(found, currency, text)) is not None:
+            return price
+    return _choose_price(_strip_markup(plain, text), currency, text)
+
+
+@cache
+def _plain_patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    point = r"(\$?)((?:[0-9]{1,15}|[1-9][0-9]{0,2}(?:,[0-9]{3}){1,4})(?:\.[0-9]{2})?)"
+    comma = r"((?:[0-9]{1,15}|[1-9][0-9]{0,2}(?:\.[0-9]{3}){1,4}),[0-9]{2})(?:[ \u00a0]?(\u20ac))?"
+    return re.compile(point), re.compile(comma)
+
+
+def _read_plain(text: str, currency: str, decimal: Decimal | None = None) -> float | None:
+    """Return the price in a plain text (`12.34`, `$1,299.00`, `6,85 €`), as all rules would, but soon.
+
+    None says that the rules are asked.
+    """
+    point, comma = _plain_patterns()
+    if match := point.fullmatch(text):
+        mark, digits = match.groups()
+        if (mark and currency not in DOLLARS) or ("," in digits and currency in THREE_DECIMALS):
+            return None
+        if decimal == "," and not digits.isdigit():
+            return None
+        return float(digits.replace(",", ""))
+    if decimal != "." and (match := comma.fullmatch(text)):
+        digits, mark = match.groups()
+        return None if mark and currency != "EUR" else float(digits.replace(".", "").replace(",", "."))
+    return None
+
+
+@cache
+def _latex_pattern() -> re.Pattern[str]:
+    return re.compile(
+        r"""\\(?:text(?:bf|rm|it|tt)?|math(?:bf|rm|it|sf)|mbox|fbox|bf|rm|displaystyle|left|right|quad|approx)
+              (?![A-Za-z])
+          |(?P<sign>\{\s?(?P<separator>[,.])\s?\})|(?P<gap>\{?\\[,;:!]\}?)""",
+        re.VERBOSE,
+    )
+
+
+_CURRENCY_COMMANDS = {r"\texteuro": "€", r"\euro": "€", r"\pounds": "£", r"\textdollar": "$"}
+
+
+def _strip_markup(plain: str, text: str) -> str:
+    """Return a text without its Markdown and LaTeX; of a boxed answer, the box alone."""
+    if "`" in plain:
+        plain = re.sub(r"```\w*", " ", plain)
+    if "\\" in plain or "{" in plain:
+        plain = _strip_latex(plain, text)
+    return plain.translate(_MARKUP)
+
+
+def _strip_latex(plain: str, text: str) -> str:
+    for command, sign in _CURRENCY_COMMANDS.items():
+        plain = plain.replace(command, sign)
+    plain = _latex_pattern().sub(
+        lambda found: found["separator"] if found["sign"] else " ",
+        plain,
+    )
+    _, box, content = plain.rpartition("\\boxed{")
+    if not box:
+        return plain
+    depth = 1
+    for place, character in enumerate(content):
+        depth += (character == "{") - (character == "}")
+        if not depth:
+            return content[:place].replace("{", "").replace("}", "")
+    raise PriceNotFound(f"the price stops in the middle: {_quote(text)}", text=text)
+
+
+_KEY_WORDS = frozenset(
+    """amount answer cost current estimate estimated fair final in market predicted prediction price retail
+    sale selling suggested the total value""".split()
+)
+
+
+def _find_object(plain: str) -> dict[str, Any] | None:
+    """Return the JSON object in a text, if there is one."""
+    first, last = plain.find("{"), plain.rfind("}")
+    try:
+        found = json.loads(plain[first : last + 1])
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _price_in_object(found: dict[str, Any], currency: str, text: str) -> float | None:
+    """Return the price in a JSON object; None where no key, or more than one, says that it is one."""
+    told: dict[str, Any] = {}
+    for key, value in found.items():
+        words = re.findall("[a-z]+", re.sub("(?<=[a-z])(?=[A-Z])", " ", key).lower())
+        codes = [word.upper() for word in words if word.upper() in CODES]
+        if words in (["currency"], ["currency", "code"]) and isinstance(value, str):
+            codes = [value.strip().upper()]
+        elif words and _KEY_WORDS.issuperset(word for word in words if word.upper() not in CODES):
+            told[key] = value
+        if codes and currency not in codes and currency not in SYMBOLS.get(codes[0].lower(), ()):
+            raise _foreign(codes[0], currency, text)
+    exact = {key: value for key, value in told.items() if key.lower() == "price"}
+    values = list((exact or told).values())
+    if len(values) != 1:
+        return None
+    value = values[0]
+    if isinstance(value, dict):
+        return _price_in_object(value, currency, text)
+    if isinstance(value, str):
+        return parse_price(value, currency)
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf:
+        return float(value)
     raise PriceNotFound(f"no price in {_quote(text)}", text=text)
 
 
-def parse_amount(text: str, currency: str = "USD") -> float:
+def _choose_price(plain: str, currency: str, text: str) -> float:
+    """Return the price among the numbers of a text, by rules 5 to 9."""
+    amounts = list(find_amounts(plain, currency))
+    ours = [
+        place
+        for place, amount in enumerate(amounts)
+        if not amount.excluded and amount.marks and currency in amount.marks
+    ]
+    if ours:
+        current = [place for place in ours if not _is_nominal(plain, amounts[place])]
+        announced = [place for place in current if _is_announced(plain, amounts[place])]
+        place = (announced[-1:] or current or ours)[0]
+        if other := _find_label(plain, amounts[place], currency):
+            raise _foreign(other, currency, text)
+        return _Reader(plain, amounts, currency, text).read(place)
+    for amount in amounts:
+        if amount.marks is not None and not amount.excluded:
+            raise _foreign(amount.marks[0] if amount.marks else "no one currency", currency, text)
+    return _read_bare(plain, amounts, currency, text)
+
+
+def _foreign(code: str, currency: str, text: str) -> PriceNotFound:
+    return PriceNotFound(f"the price is in {code}, not in {currency}: {_quote(text)}", text=text)
+
+
+@cache
+def _nominal_pattern() -> re.Pattern[str]:
+    return re.compile(
+        r"""(?:\b(?:was|were|list(?:ed|s)?|msrp|m\.s\.r\.p\.?|rrp|uvp|original(?:ly)?|reg(?:ular(?:ly)?)?\.?
+            |retails?|instead[ ]of|save|formerly|previously|normally|usually|compared?|before|old|used[ ]to
+            |(?:marked[ ]|reduced[ ]|discounted[ ])?down[ ]from|(?:reduced|discounted)[ ]from
+            |shipping|delivery|tax|deposit|discount|coupon)
+          (?:[ ](?:price|priced|value|sold|selling|cost|be|was|is))*
+          (?:[ ](?:for|at|to|of|is|was|with|as))?
+          [\s:*_~(]*|~~|<(?:del|s|strike)>[ ]?)\Z""",
+        re.IGNORECASE | re.VERBOSE,
+    )
+
+
+@cache
+def _nominal_after_pattern() -> re.Pattern[str]:
+    return re.compile(
+        r" (?:off|msrp|rrp|uvp|list price|retail price|discount|coupon|shipping|delivery|deposit|tax)\b",
+        re.IGNORECASE,
+    )
+
+
+def _is_nominal(plain: str, amount: Amount) -> bool:
+    """Whether an amount is a past, a nominal or an additional one."""
+    before = _nominal_pattern().search(plain, max(0, amount.start - _LOOK_BACK), amount.start)
+    return bool(before) or _nominal_after_pattern().match(plain, amount.end) is not None
+
+
+@cache
+def _announcement_pattern() -> re.Pattern[str]:
+    return re.compile(
+        r"(?:\bfinal (?:answer|price|estimate)|\banswer)(?: is)?[\s:=]*\Z|(?<![=<>!])=\s?\Z", re.IGNORECASE
+    )
+
+
+def _is_announced(plain: str, amount: Amount) -> bool:
+    """Whether a text says that this amount is its answer."""
+    return bool(_announcement_pattern().search(plain, max(0, amount.start - _LOOK_BACK), amount.start))
+
+
+@cache
+def _label_pattern() -> re.Pattern[str]:
+    return re.compile(r"(?:\b[Ii]n |\(|\bcurrency\b\W{1,4}|\bprices? )([A-Z]{3})\b(?! ?[0-9])")
+
+
+def _find_label(plain: str, amount: Amount, currency: str) -> str | None:
+    """Return the currency of the price where the text says it apart from its mark: `$20 (prices in CAD)`."""
+    for found in _label_pattern().finditer(plain):
+        code = found[1]
+        if code != currency and code in (amount.marks or ()):
+            return code
+    return None
+
+
+# Ranges
+
+
+@cache
+def _range_pattern() -> re.Pattern[str]:
+    return re.compile(
+        r"""\.?(?P<gap>\s*)
+        (?:(?P<dash>[-\u2010-\u2014\u2212~\u301c]|\.{2,3})|(?P<word>up[ ]to|to|till|until|or|and))\s*""",
+        re.IGNORECASE | re.VERBOSE,
+    )
+
+
+@cache
+def _and_pattern() -> re.Pattern[str]:
+    return re.compile(r"\s*(?:and\b\s*)?", re.IGNORECASE)
+
+
+@cache
+def _word_before_pattern() -> re.Pattern[str]:
+    return re.compile(r"([^\W\d_]+)[\s(:~]*\Z")
+
+
+@cache
+def _word_after_pattern() -> re.Pattern[str]:
+    return re.compile(r"[\s-]{0,3}(?:([^\W\d_]+)|[\"'\u2032\u00d7\u00b0])")
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads an amount of a text together with those that are joined to it."""
+
+    plain: str
+    amounts: Sequence[Amount]
+    currency: str
+    text: str
+
+    def read(self, place: int) -> float:
+        """Return the price that an amount is, or is a part of."""
+        amount = self.amounts[place]
+        if amount.problem or self._may_be_two(amount):
+            raise self.refuse(amount.problem or UNCLEAR)
+        if place and (found := self._read_range_to(self.amounts[place - 1], amount)) is not None:
+            return found
+        if place + 1 == len(self.amounts) or (following := self.amounts[place + 1]).excluded:
+            return amount.value
+        if following.cents and not amount.cents and self.is_sum(amount, following):
+            return amount.value + following.value
+        found = self._read_range_from(amount, following)
+        return amount.value if found is None else found
+
+    def _may_be_two(self, amount: Amount) -> bool:
+        """Whether digits with spaces may be two numbers: `iPhone 15 999 USD`."""
+        if amount.marked_before or self.currency in SPACE_GROUPS:
+            return False
+        return " " in self.plain[slice(*amount.number)] and not self._is_quiet_before(amount)
+
+    def refuse(self, why: str) -> PriceNotFound:
+        return PriceNotFound(f"{why}: {_quote(self.text)}", text=self.text)
+
+    def is_sum(self, first: Amount, second: Amount) -> bool:
+        return second.value < 1 and _and_pattern().fullmatch(self.plain, first.end, second.start) is not None
+
+    def find_joiner(self, low: Amount, high: Amount) -> str | None:
+        """Return what joins two amounts: `-` close to both, ` - ` with spaces, a word; or None."""
+        found = _range_pattern().fullmatch(self.plain, low.end, high.start)
+        if found is None:
+            return None
+        word: str | None = found["word"]
+        return word.lower() if word else " - " if found["gap"] else "-"
+
+    def _read_range_from(self, low: Amount, high: Amount) -> float | None:
+        """Return the middle of a range whose first end is marked; None where there is no range."""
+        joiner = self.find_joiner(low, high)
+        if joiner is None or (high.marks is not None and not set(high.marks) & set(low.marks or ())):
+            return None
+        if joiner == "and" and not self._says_between(low) and high.value < low.value:
+            return None
+        if high.problem:
+            raise self.refuse(high.problem)
+        if high.marks is None:
+            high = _take_scale(high, low)
+            kind = self._judge_bare_end(low, high, joiner)
+            if kind is not True:
+                if kind is None:
+                    raise self.refuse(UNCLEAR)
+                return None
+        return self.middle(low, high)
+
+    def _judge_bare_end(self, low: Amount, high: Amount, joiner: str) -> bool | None:
+        """Return whether a bare number is the second end of a range: `$20-30`, not `$20 - 24 pack`."""
+        if high.value < low.value and _take_scale(low, high).value < low.value:
+            return False
+        if joiner == "and" and not self._says_between(low):
+            return False
+        if high.value < low.value:
+            return False
+        found = _word_after_pattern().match(self.plain, high.end)
+        word = found and (found[1] or "inch").lower()
+        if word is None or (word in _AFTER_A_RANGE and word not in _UNITS) or word in {"each", "in", "max"}:
+            return True
+        if word in _UNITS or joiner == " - ":
+            return False
+        return True if joiner == "-" else None
+
+    def _read_range_to(self, low: Amount, high: Amount) -> float | None:
+        """Return the middle of a range whose second end alone is marked: `20-30 USD`."""
+        if low.marks is not None or low.excluded or (joiner := self.find_joiner(low, high)) is None:
+            return None
+        if low.problem:
+            raise self.refuse(low.problem)
+        low = low._replace(value=low.value / 100) if high.cents else low
+        shared = _take_scale(low, high)
+        if shared.value > high.value or (joiner == "and" and not self._says_between(low)):
+            return None
+        if self._is_quiet_before(low):
+            return self.middle(low, high)
+        if shared.value * 10 < high.value:
+            return None  # `iPhone 15 - $999`
+        if joiner == "-" and not high.marked_before:
+            return self.middle(low, high)
+        raise self.refuse(UNCLEAR)
+
+    def _says_between(self, low: Amount) -> bool:
+        return bool(re.search(r"(?i)\b(?:between|from)\W*\Z", self.plain[max(0, low.start - 12) : low.start]))
+
+    def _is_quiet_before(self, low: Amount) -> bool:
+        found = _word_before_pattern().search(self.plain, max(0, low.start - _LOOK_BACK), low.start)
+        return found is None or found[1].lower() in _FILLER | _JOINERS
+
+    def middle(self, low: Amount, high: Amount) -> float:
+        if high.scale > low.scale:
+            low = _take_scale(low, high)
+        ends = sorted((low.value, high.value))
+        if ends[0] * _FAR_APART < ends[1] and ends[0]:
+            raise self.refuse("the ends of the range are too far apart for one price")
+        return sum(ends) / 2
+
+
+def _take_scale(end: Amount, other: Amount) -> Amount:
+    """Return an end of a range with the scale of the other end: `$1.2-1.5k`; not if that turns them round."""
+    if end.scale != 1 or other.scale == 1:
+        return end
+    value = end.value * other.scale
+    fits = value <= other.value if end.start < other.start else value >= other.value
+    return end._replace(value=value, scale=other.scale) if fits else end
+
+
+# Bare numbers
+
+
+def _read_bare(plain: str, amounts: Sequence[Amount], currency: str, text: str) -> float:
+    none = PriceNotFound(f"no price in {_quote(text)}", text=text)
+    reader = _Reader(plain, amounts, currency, text)
+    is_range = len(amounts) == 2 and reader.find_joiner(*amounts) is not None
+    if not (len(amounts) == 1 or is_range) or any(amount.excluded for amount in amounts):
+        raise none
+    beside = _without_amounts(plain, amounts)
+    said = list(marks_in(beside))
+    for codes in said:
+        if currency not in codes:
+            raise _foreign(codes[0], currency, text)
+    words = re.findall(r"[^\W\d_][\w'\u2019]*", beside)
+    known = _FILLER | (_JOINERS if is_range else frozenset()) | ({"in"} if said else frozenset())
+    if not all(word.lower() in known or _is_mark(word) for word in words) or _has_other_signs(plain):
+        raise none
+    for amount in amounts:
+        if amount.problem:
+            raise reader.refuse(amount.problem)
+        if plain[amount.number[1] : amount.end].strip().lower() in LENGTHS:
+            raise none
+    if not is_range:
+        return amounts[0].value
+    low, high = amounts[0], _take_scale(amounts[1], amounts[0])
+    if high.value < low.value:
+        raise none
+    return reader.middle(low, high)
+
+
+def _without_amounts(plain: str, amounts: Sequence[Amount]) -> str:
+    pieces, at = [], 0
+    for amount in amounts:
+        pieces.append(plain[at : amount.start])
+        at = amount.end
+    return " ".join([*pieces, plain[at:]])
+
+
+def _is_mark(word: str) -> bool:
+    return bool(codes_of(word)) or word.lower() in WORDS or word in {"US", "U", "S"}
+
+
+_OTHER_SIGNS = frozenset({BLOT, "#", "@", "\u00b0", "^", "\u00d7", "\u2032"})
+
+
+def _has_other_signs(plain: str) -> bool:
+    """Whether a sign says that a bare number is something else: an inch, a degree, a place in a list."""
+    return plain.count('"') % 2 == 1 or not _OTHER_SIGNS.isdisjoint(plain)
+
+
+# Reading a cell
+
+
+def parse_amount(text: str, currency: str = "USD", *, decimal: Decimal | None = None) -> float:
     """Return the price in a cell that is one amount of money and nothing else.
 
     Models are trained on a product's price and scored against it, so nothing is chosen, averaged or left out
@@ -208,6 +590,8 @@ def parse_amount(text: str, currency: str = "USD") -> float:
     Args:
         text: A cell: an amount, with its currency or without (`1,299.00`, `$1,299.00`, `19,99 USD`).
         currency: ISO code of the currency that the price is in.
+        decimal: The sign before the decimals, where the column tells it (`find_decimal_mark`). The other sign
+            then groups thousands and nothing else.
 
     Returns:
         The price, in the currency's unit (dollars for USD).
@@ -218,32 +602,122 @@ def parse_amount(text: str, currency: str = "USD") -> float:
     Examples:
         >>> parse_amount("$1,299.00")
         1299.0
+        >>> parse_amount("1.299", "EUR"), parse_amount("1.299", "EUR", decimal=".")
+        (1299.0, 1.299)
     """
-    price = parse_price(text, currency)  # refuses what holds no price, and says why
-    plain = text.translate(_PLAIN).strip()
-    match = _number_pattern().fullmatch(plain.removesuffix("."))
-    if match and _is_amount(match, currency):
+    if (price := _read_plain(text, currency, decimal)) is not None:
         return price
-    numbers = list(_number_pattern().finditer(plain))
-    between = (numbers[0].end(), numbers[1].start()) if len(numbers) == 2 else (0, 0)
-    if _RANGE.fullmatch(plain, *between) and not _AND.fullmatch(plain, *between):
-        raise PriceNotFound(f"a range is not a price: {_quote(text)}", text=text)
-    if len(numbers) > 1:
-        raise PriceNotFound(f"{len(numbers)} numbers are not one price: {_quote(text)}", text=text)
-    raise PriceNotFound(f"a price is one amount and nothing beside it: {_quote(text)}", text=text)
+    if len(text) > _LONGEST:
+        raise PriceNotFound(
+            f"a text of {len(text):,} characters is not read as a price", text=text[:_LONGEST]
+        )
+    plain = simplify(text).replace("\\", "").strip()
+    if (price := _read_exponent(plain, decimal)) is not None:
+        return price
+    amounts = list(find_amounts(plain, currency, decimal))
+    if len(amounts) != 1 or amounts[0].excluded:
+        raise PriceNotFound(f"{_say_why_not(plain, amounts, currency)} {_quote(text)}", text=text)
+    [amount] = amounts
+    if amount.marks and currency not in amount.marks:
+        raise _foreign(amount.marks[0], currency, text)
+    if amount.start or amount.end < len(plain.removesuffix(".")) or not _is_pure(amount):
+        raise PriceNotFound(f"{amount.problem or _BESIDE}: {_quote(text)}", text=text)
+    if amount.problem:
+        raise PriceNotFound(f"{amount.problem}: {_quote(text)}", text=text)
+    return amount.value
 
 
-def _is_amount(match: re.Match[str], currency: str) -> bool:
-    before, after = (match[side] or "" for side in ("before", "after"))
-    if before and after and currency not in _MARKS[after.lower()]:
-        return False
-    if before and after.lower() in _CENTS:  # "$0.99 cents" is either
-        return False
-    if match["scale"] and not (before or after):  # "5 m" is a length
-        return False
-    if re.search(r",\d{4,}$", match["digits"]):  # neither a group of three nor cents
-        return False
-    return match["rest"] is None
+_BESIDE = "a price is one amount and nothing beside it"
+
+
+def _is_pure(amount: Amount) -> bool:
+    """Whether an amount's marks agree, and a scale has a mark: `5 m` is a length."""
+    return amount.marks != () and (amount.scale == 1 or amount.marks is not None)
+
+
+@cache
+def _exponent_pattern() -> re.Pattern[str]:
+    return re.compile(r"([0-9]{1,20}(?:[.,][0-9]{0,40})?|\.[0-9]{1,40})[eE]([+-]?[0-9]{1,4})")
+
+
+def _read_exponent(plain: str, decimal: Decimal | None) -> float | None:
+    """Return a number as programs write it: `9.999999974e-07`, `1.5E+02`."""
+    found = _exponent_pattern().fullmatch(plain)
+    if found is None or ("," in found[1] and decimal != ",") or ("." in found[1] and decimal == ","):
+        return None
+    value = float(f"{found[1].replace(',', '.')}e{found[2]}")
+    return value if math.isfinite(value) else None
+
+
+def _say_why_not(plain: str, amounts: Sequence[Amount], currency: str) -> str:
+    if len(amounts) < 2:
+        return "no price in"
+    reader = _Reader(plain, amounts, currency, plain)
+    if len(amounts) == 2 and reader.find_joiner(*amounts) not in {None, "and"}:
+        return "a range is not a price:"
+    return f"{len(amounts)} numbers are not one price:"
+
+
+def find_decimal_mark(texts: Iterable[str], currency: str = "USD") -> Decimal | None:
+    """Return which sign stands before the decimals in a column of prices.
+
+    Args:
+        texts: The column's cells. What is no price says nothing.
+        currency: ISO code of the prices.
+
+    Returns:
+        The sign, or None where no cell shows it: then each is read by the currency's own writing.
+
+    Raises:
+        PriceNotFound: Some cells show a point and others a comma; the message names one of each.
+
+    Examples:
+        >>> find_decimal_mark(["6,85 €", "1.299,00", "1.299"], "EUR")
+        ','
+        >>> parse_amount("1.299", "EUR", decimal=",")
+        1299.0
+    """
+    shown: dict[Decimal, str] = {}
+    for text in texts:
+        mark = _decimal_mark_of(text, currency)
+        if mark is not None:
+            shown.setdefault(mark, text)
+            if len(shown) == 2:
+                raise PriceNotFound(
+                    f"{_quote(shown['.'])} has a decimal point and {_quote(shown[','])} a decimal comma: say"
+                    " which one the column has, or write its prices in one way",
+                    text=text,
+                )
+    return next(iter(shown), None)
+
+
+_DECIMALS: tuple[Decimal, ...] = (".", ",")
+
+
+def _decimal_mark_of(text: str, currency: str) -> Decimal | None:
+    """Return the decimal sign that one cell shows beyond doubt."""
+    if "." not in text and "," not in text:
+        return None
+    if _read_plain(text, currency, ",") is not None:
+        return ","
+    if _read_plain(text, currency, ".") is not None:
+        return "." if "." in text or text.count(",") > 1 else None
+    readable: list[Decimal] = []
+    for decimal in _DECIMALS:
+        try:
+            parse_amount(text, currency, decimal=decimal)
+        except PriceNotFound:
+            continue
+        readable.append(decimal)
+    return readable[0] if len(readable) == 1 else None
+
+
+def _quote(text: str) -> str:
+    """Return a reply, shortened: long enough to recognise, too short to reveal a prompt."""
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+# Prices in descriptions
 
 
 def marked_prices(text: str, currency: str = "USD") -> Iterator[tuple[float, str]]:
@@ -251,125 +725,39 @@ def marked_prices(text: str, currency: str = "USD") -> Iterator[tuple[float, str
 
     A text of any length is read whole: this looks for prices in descriptions, not for the price in a reply.
     """
-    plain = text.translate(_MARKUP)
-    if not _mark_pattern().search(plain):  # true of most descriptions, and found far sooner than all numbers
+    plain = simplify(text).translate(_MARKUP)
+    if not _own_mark_pattern(currency).search(plain):  # true of most descriptions, and found far sooner
         return
-    for amount in _find_amounts(plain, currency):
-        if currency in amount.marks and not amount.cut:
-            yield amount.value, plain[amount.start : amount.end].strip()
+    amounts = list(find_amounts(plain, currency))
+    for place, amount in enumerate(amounts):
+        if amount.marks and currency in amount.marks and not (amount.excluded or math.isnan(amount.value)):
+            shown = plain[amount.start : amount.end].strip()
+            if amount.problem != CUT:
+                yield amount.value, shown
+            if amount.problem and amount.scale != 1:  # `$30 K harness`
+                yield amount.value / amount.scale, shown
+            yield from _read_neighbors(plain, amounts, place, currency)
 
 
 @cache
-def _nominal_pattern() -> re.Pattern[str]:
-    return re.compile(
-        r"(?:\bwas|\bwere|\blist(?: price)?|\bmsrp|\brrp|\boriginal(?:ly)?|\bregular(?:ly)?"
-        r"|\bretails? (?:for|at)|\binstead of|\bdown from|\bsave)[\s:*_~(]*$|~~$",
-        re.IGNORECASE,
-    )
+def _own_mark_pattern(currency: str) -> re.Pattern[str]:
+    own = [mark for mark, codes in (CASED | SYMBOLS | WORDS).items() if currency in codes]
+    shortest = [mark for mark in own if not any(other != mark and other in mark for other in own)]
+    return re.compile("|".join(map(re.escape, [currency, *shortest])), re.IGNORECASE)
 
 
-@cache
-def _mark_pattern() -> re.Pattern[str]:
-    return re.compile(rf"(?<![A-Za-z])(?:{_AFTER})(?![A-Za-z])|\d(?:{_AFTER})", re.IGNORECASE)
+_ENDS = frozenset({"-", " - ", "to"})
 
 
-@cache
-def _number_pattern() -> re.Pattern[str]:
-    # Compiled when first used: it takes a tenth of the time in which the whole package is imported.
-    return re.compile(
-        rf"""
-    (?P<sign>(?<![\w$€£.,)])[-\u2212])?
-    (?:(?<![A-Za-z])(?P<before>{_BEFORE}){_GAP}?(?P<inner>[-\u2212])?)?
-    (?<![\d.,])
-    (?P<digits>\d{{1,2}}(?:,\d{{2}})+,\d{{3}}(?!\d)
-      |\d{{1,3}}(?:(?P<group>[,.'\u2019]|{_GAP})\d{{3}}(?:(?P=group)\d{{3}})*)(?:[.,]\d{{1,2}})?(?!\d)
-      |\d+(?:[.,]\d+)?)
-    (?P<cut>[,'\u2019]\d{{0,2}}\s*\Z)?
-    (?:\s?(?P<scale>k|mn?|thousand|million)(?![A-Za-z]))?
-    (?:{_GAP}?(?P<after>{_AFTER})(?![A-Za-z]))?
-    (?P<rest>[%\w]|\.\d)?
-    """,
-        re.VERBOSE | re.IGNORECASE,
-    )
-
-
-def _find_amounts(text: str, currency: str) -> Iterator[_Amount]:
-    for match in _number_pattern().finditer(text):
-        before, after = match["before"], match["after"]
-        mark = _MARKS.get((before or after or "").lower(), ())
-        if match["sign"] or match["inner"] or (match["rest"] and not before):
-            continue
-        if match["rest"] in {"e", "E"}:  # "$1e5" is not one dollar
-            continue
-        value = _value(match["digits"], mark[0] if mark and currency not in mark else currency)
-        value *= _SCALES.get((match["scale"] or "").lower(), 1.0)
-        if cents := (after or "").lower() in _CENTS:
-            value /= 100
-        if math.isinf(value):  # hundreds of digits
-            continue
-        nominal = bool(_nominal_pattern().search(text, max(0, match.start() - _LOOK_BACK), match.start()))
-        cut = _ends_with_separator(match, text) or _ends_in_half_a_group(match["digits"])
-        yield _Amount(value, mark, match.start(), match.end(), nominal, cut, cents)
-
-
-def _value(digits: str, currency: str) -> float:
-    separators = re.sub(r"\d", "", digits)
-    if not separators:
-        return float(digits)
-    last = separators[-1]
-    whole, _, tail = digits.rpartition(last)
-    if _is_decimal(separators, whole, tail, currency):
-        return float(re.sub(r"\D", "", whole) + "." + tail)
-    return float(re.sub(r"\D", "", digits))
-
-
-def _is_decimal(separators: str, whole: str, tail: str, currency: str) -> bool:
-    last = separators[-1]
-    if last not in ".," or separators.count(last) > 1:
-        return False
-    if len(set(separators)) > 1 or len(tail) != 3:
-        return True
-    if whole.lstrip("0") == "":
-        return True
-    return last == "." and currency not in _COMMA_DECIMALS
-
-
-def _ends_with_separator(match: re.Match[str], text: str) -> bool:
-    """Whether a number ends with a separator; the closing mark of a quotation is none."""
-    cut = (match["cut"] or "").strip()
-    closes = cut in {"'", "\u2019"} and len(re.findall("['\u2018\u2019]", text[: match.start()])) % 2 == 1
-    return bool(cut) and not closes
-
-
-def _ends_in_half_a_group(digits: str) -> bool:
-    """Whether a comma is followed by one digit, or by two after another comma: a group of three, cut."""
-    return bool(re.search(r",\d$|,\d{3},\d\d$", digits))
-
-
-def _resolve_amount(amount: _Amount, amounts: list[_Amount], plain: str, text: str) -> float:
-    if amount.cut:
-        raise PriceNotFound(f"the price stops in the middle: {_quote(text)}", text=text)
-    following = next((other for other in amounts if other.start >= amount.end), None)
-    if following is None or following.cut:
-        return amount.value
-    if following.cents and not amount.cents and _AND.fullmatch(plain, amount.end, following.start):
-        return amount.value + following.value
-    if _RANGE.fullmatch(plain, amount.end, following.start):
-        return (amount.value + following.value) / 2
-    return amount.value
-
-
-def _is_bare_price(text: str) -> bool:
-    words = re.findall(r"[^\W\d_][\w'\u2019]*", _number_pattern().sub(" ", text).lower())
-    numbers = list(_number_pattern().finditer(text))
-    if any(number["rest"] for number in numbers):
-        return False
-    in_range = len(numbers) == 2 and _RANGE.fullmatch(text, numbers[0].end(), numbers[1].start())
-    if in_range:
-        words = [word for word in words if word not in {"to", "and", "or", "between"}]
-    return (len(numbers) == 1 or bool(in_range)) and _FILLER.issuperset(words)
-
-
-def _quote(text: str) -> str:
-    """Return a reply, shortened: long enough to recognise, too short to reveal a prompt."""
-    return repr(text if len(text) <= 60 else text[:57] + "...")
+def _read_neighbors(
+    plain: str, amounts: Sequence[Amount], place: int, currency: str
+) -> Iterator[tuple[float, str]]:
+    """Yield what an amount says together with the numbers beside it: cents, and the bare end of a range."""
+    amount = amounts[place]
+    for other in (*amounts[max(0, place - 1) : place], *amounts[place + 1 : place + 2]):
+        first, second = sorted((amount, other), key=lambda each: each.start)
+        reader, shown = _Reader(plain, amounts, currency, plain), plain[first.start : second.end].strip()
+        if other is second and other.cents and not amount.cents and reader.is_sum(amount, other):
+            yield amount.value + other.value, shown
+        if other.marks is None and not other.excluded and reader.find_joiner(first, second) in _ENDS:
+            yield _take_scale(other, amount).value, shown

@@ -134,7 +134,7 @@ def distribution_from_logprobs(
     if own is None or not any(map(_SEVERAL_DIGITS.search, _all_tokens(content))):
         return None
     after = "".join(str(token.get("token") or "") for token in content[place + 1 :])
-    thousands = form.grouped and re.match(r",\d{3}", after) is not None
+    thousands = form.grouped and re.match(rf"{re.escape(form.group)}\d{{3}}", after) is not None
     whole = str(int(price))
     if whole != own.digits and not (thousands and whole[:-3] == own.digits):
         return None
@@ -214,7 +214,7 @@ def _probability_of_more(following: Sequence[Mapping[str, Any]], own: _Token, fo
     """Return the probability, as far as it is known, that the amount goes on after the dollar token."""
     if not following:
         return 0.0
-    marks = tuple("0123456789,") if form.grouped else tuple("0123456789")
+    marks = (*"0123456789", form.group) if form.grouped else tuple("0123456789")
     if str(following[0].get("token") or "").startswith(marks):
         return 1.0
     if len(own.digits) < 3 and not form.grouped:

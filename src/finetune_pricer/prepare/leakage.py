@@ -20,11 +20,19 @@ _SHUFFLES = 20
 
 
 def find_own_price(text: str, price: float, currency: str) -> str | None:
-    """Return the item's own price (within 1 %) as its text shows it, marked by a currency; else None."""
+    """Return the item's own price as its text shows it, marked by a currency; else None.
+
+    Its own are the prices within 1 % of it, and the price in whole dollars, as an older layout of the course
+    ends its texts: "Price is $3.00" for $3.49.
+    """
     for value, shown in marked_prices(text, currency):
-        if value > 0 and abs(value - price) <= max(0.005, 0.01 * price):
+        if value > 0 and (abs(value - price) <= max(0.005, 0.01 * price) or _is_rounded(value, price)):
             return shown
     return None
+
+
+def _is_rounded(value: float, price: float) -> bool:
+    return value.is_integer() and abs(value - price) <= 0.5
 
 
 def find_numbers(texts: Sequence[str]) -> list[frozenset[float]]:

@@ -6,7 +6,6 @@ can find the other's errors; both stand on the facts of `_chat_protocol`.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 Level = Literal["error", "warning"]
 Messages = list[dict[str, Any]]
 
-_PLAIN_PRICE = re.compile(r"\$?\d+(?:\.\d\d)?\Z")  # what nearly all replies are; others are parsed
 _WEIGHTS = {True: 1, False: 0, "0": 0, "1": 1}
 
 
@@ -163,8 +161,6 @@ def _check_reply(place: int, message: dict[str, Any], currency: str, found: list
         found.append(Occurrence("last", f"messages[{place}].role", repr(message["role"])))
         return
     text = text_of(message)
-    if _PLAIN_PRICE.match(text):
-        return
     if not text.strip():
         found.append(Occurrence("empty", f"messages[{place}].content"))
         return
