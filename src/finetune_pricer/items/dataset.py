@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 from .._methods.duplicates import group_ids
 from ..errors import DataError, RowProblem
 from . import hub, tables
-from .description import Description, describe
+from .description import MADE_HERE, Description, describe
 from .file_formats import read_file
 from .ingest import IngestResult, OnError, ingest, read_frame
 from .item import ITEM_FIELDS, Item, build_items, require_price
@@ -64,7 +64,7 @@ class ItemDataset(Sequence[Item]):
     @classmethod
     def from_items(cls, items: Iterable[Item]) -> ItemDataset:
         """Make a set of items, from a list or from a generator."""
-        return cls(tables.from_items(items), history=("made in Python",))
+        return cls(tables.from_items(items), history=(MADE_HERE,))
 
     @classmethod
     def from_predictions(
@@ -284,7 +284,7 @@ class ItemDataset(Sequence[Item]):
 
     def describe(self) -> Description:
         """Return counts of items and categories, and quantiles of prices and lengths; `str()` is a page."""
-        return describe(self.table, skipped=self._rows_skipped())
+        return describe(self.table, skipped=self._rows_skipped(), history=self.history)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return all columns as a frame."""
