@@ -47,13 +47,7 @@ class Description:
     """Where the items come from, how they were read, and what was done to them, a sentence each."""
 
     def __str__(self) -> str:
-        sections = [
-            self._counts(),
-            map(escape_line, self.history),
-            self._quantiles(),
-            self._bars(),
-            self._categories(),
-        ]
+        parts = [self._counts(), self._origin(), self._quantiles(), self._bars(), self._categories()]
         return "\n\n".join("\n".join(lines) for lines in map(list, parts) if lines)
 
     def _counts(self) -> Iterator[str]:
