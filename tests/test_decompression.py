@@ -97,7 +97,6 @@ def test_a_parquet_whose_rows_repeat_one_text_unpacks_as_far_as_the_setting_says
 
 def test_long_texts_come_in_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decompression, "BATCH_BYTES", 100_000)
-    monkeypatch.setattr(file_formats, "BATCH_BYTES", 100_000)
     text = "x" * 10_000
     pq.write_table(pa.table({"title": [text] * 1000, "price": [1.0] * 1000}), "shop.parquet")
     Path("shop.jsonl").write_text((json.dumps({"title": text, "price": 1}) + "\n") * 1000)
@@ -109,7 +108,8 @@ def test_long_texts_come_in_small_batches(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_small_pages_come_in_large_batches() -> None:
     pq.write_table(pa.Table.from_pylist(ROWS), "shop.parquet", row_group_size=10)
-    assert [batch.num_rows for batch in file_formats.read_file("shop.parquet", None).batches] == [2000]
+    batches = file_formats.read_file("shop.parquet", None).batches
+    assert [batch.num_rows for batch in batches if batch.num_rows] == [2000]
 
 
 def test_a_line_that_is_too_long_is_a_bad_row_and_the_others_are_read(
@@ -120,7 +120,7 @@ def test_a_line_that_is_too_long_is_a_bad_row_and_the_others_are_read(
     lines[1] = json.dumps({"title": "x" * 1000, "price": 1}).encode()
     lines[4] = b"x" * 5000
     pack("shop.jsonl.gz", b"\n".join(lines))
-    with pytest.raises(InvalidRows, match=r"row 2: line = '': is longer than 16,777,216 bytes"):
+    with pytest.raises(InvalidRows, match=r"row 2: line = '': is longer than 1,000 bytes"):
         ItemDataset.from_file("shop.jsonl.gz")
     items = ItemDataset.from_file("shop.jsonl.gz", on_error="skip")
     assert [item.title for item in items] == ["thing 0", "thing 2", "thing 3", "thing 5"]
@@ -212,7 +212,10 @@ def test_a_quote_that_is_not_closed_does_not_swallow_the_rest_in_silence(
     lines[10] = torn
     content = "\n".join(lines).encode() + b"\n"
     Path(f"shop.csv{packed}").write_bytes(gzip.compress(content) if packed else content)
-    with pytest.raises(InvalidRows, match=r"a quote is opened and not closed: one cell holds 1,991 lines"):
+    with pytest.raises(
+        InvalidRows,
+        match=r"a quote is opened and not closed: one cell holds 1,991 lines to .* from line 11 on",
+    ):
         ItemDataset.from_file(f"shop.csv{packed}", on_error=on_error)  # type: ignore[arg-type]
 
 
@@ -220,7 +223,8 @@ def test_a_quote_that_swallows_more_than_a_block_is_named() -> None:
     lines = ["title,price", 'thing,"9', *(f"thing {n},{n}" for n in range(200_000))]
     Path("shop.csv").write_text("\n".join(lines))
     with pytest.raises(
-        InvalidRows, match=r"longer than 1,048,576 bytes, or a quote is opened and not closed"
+        InvalidRows,
+        match=r"row on line 2 is longer than 1,048,576 bytes, or a quote is opened and not closed",
     ):
         ItemDataset.from_file("shop.csv", on_error="skip")
 

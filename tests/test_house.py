@@ -77,9 +77,9 @@ FACADES = {
 # What a function body may import: what costs too much when the public names are imported. Of the standard
 # library that is asyncio and importlib.metadata.
 HEAVY = set(
-    """asyncio bpe_openai datasets dotenv filelock fsspec httpx2 huggingface_hub importlib jinja2 numpy openai
-    orjson pandas plotly polars pyarrow rensa scipy sklearn starlette tenacity tiktoken torch tqdm
-    uvicorn""".split()
+    """asyncio bpe_openai charset_normalizer datasets dotenv filelock fsspec httpx2 huggingface_hub importlib
+    jinja2 numpy openai orjson pandas plotly polars pyarrow python_calamine rensa scipy sklearn starlette
+    tenacity tiktoken torch tqdm uvicorn""".split()
 )
 # Own modules that a body imports, each with its reason.
 LATE = {
@@ -418,8 +418,8 @@ def loaded_by(code: str) -> set[str]:
 
 
 TOO_HEAVY = set(
-    """asyncio datasets huggingface_hub httpx2 jinja2 numpy openai pandas plotly pyarrow pydantic scipy
-    sklearn tenacity tiktoken torch tqdm""".split()
+    """asyncio charset_normalizer datasets huggingface_hub httpx2 jinja2 numpy openai pandas plotly pyarrow
+    pydantic python_calamine scipy sklearn tenacity tiktoken torch tqdm""".split()
 )
 
 

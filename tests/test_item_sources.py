@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 from functools import partial
 from pathlib import Path
 
@@ -112,7 +113,7 @@ def test_a_range_is_no_price_in_a_file_a_frame_or_a_hub_folder() -> None:
             (2, "'5-7'"),
             (3, "'$10 to $20'"),
         ]
-        assert "row 2: price = '5-7': a range is not a price" in str(caught.value)
+        assert re.search(r"row 2( \(line 3\))?: price = '5-7': a range is not a price", str(caught.value))
 
 
 def test_rows_are_numbered_through_batches_and_past_rows_that_cannot_be_read() -> None:
@@ -136,12 +137,11 @@ def test_a_jsonl_column_may_hold_numbers_and_text_and_be_absent_from_rows() -> N
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("items.jsonl", b'{"title": ["a"], "price": 1}', "'title' holds lists"),
-        ("items.xlsx", b"", "is none of .csv"),
+        ("items.jsonl", b'{"title": ["a"], "price": 1}', "row 1: title = .*: holds a list, not text"),
+        ("items.xls", b"", "is none of .csv"),
         ("items.csv", b"", "is empty"),
         ("items.csv.gz", b"\x1f\x8b\x08\x00broken", "cannot read"),
         ("items.parquet", b"no parquet", "cannot read"),
-        ("items.csv", b"title,price\n\xff,3\n", "cannot read"),
     ],
 )
 def test_a_file_that_cannot_be_read_says_why(name: str, content: bytes, message: str) -> None:

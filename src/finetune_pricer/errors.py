@@ -85,9 +85,13 @@ class RowProblem:
     """What stood there, as `repr` shows it, shortened."""
     reason: str
     """What is wrong with it."""
+    line: int | None = None
+    """The file's line on which the row begins, counted from 1; of an .xlsx the sheet's row. None where
+    nothing has lines."""
 
     def __str__(self) -> str:
-        return f"row {self.row}: {self.field} = {self.value}: {self.reason}"
+        line = f" (line {self.line})" if self.line not in {None, self.row} else ""
+        return f"row {self.row}{line}: {self.field} = {self.value}: {self.reason}"
 
 
 class InvalidRows(DataError):

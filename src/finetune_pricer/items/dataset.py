@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 from .._methods.duplicates import group_ids
 from ..errors import DataError, RowProblem
 from . import hub, tables
-from .description import Description, describe
+from .description import MADE_HERE, Description, describe
 from .file_formats import read_file
 from .ingest import IngestResult, OnError, ingest, read_frame
 from .item import ITEM_FIELDS, Item, build_items, require_price
@@ -64,7 +64,7 @@ class ItemDataset(Sequence[Item]):
     @classmethod
     def from_items(cls, items: Iterable[Item]) -> ItemDataset:
         """Make a set of items, from a list or from a generator."""
-        return cls(tables.from_items(items), history=("made in Python",))
+        return cls(tables.from_items(items), history=(MADE_HERE,))
 
     @classmethod
     def from_predictions(
@@ -135,22 +135,36 @@ class ItemDataset(Sequence[Item]):
         *,
         columns: Mapping[str, str] | None = None,
         priced: bool = True,
+        encoding: str | None = None,
+        delimiter: str | None = None,
         on_error: OnError = "raise",
     ) -> ItemDataset:
-        """Load a `.csv`, `.tsv`, `.jsonl` or `.parquet` file, or one of these with `.gz` behind.
+        """Load a `.csv`, `.tsv`, `.jsonl`, `.json`, `.parquet` or `.xlsx` file, also with `.gz` behind.
+
+        A `.json` holds an array of objects. An `.xlsx` needs `pip install 'finetune-pricer[excel]'`, and of
+        several sheets, the one is read that has the columns. Where it had to be found out how to read a file,
+        that is said at INFO, in `history` and in `describe()`.
 
         Args:
-            path: The file. It is read in batches, never whole.
+            path: The file. It is read in batches, never whole, but for a sheet of an `.xlsx`.
             columns: Foreign column names and ours, such as `{"description": "summary", "cost": "price"}`.
             priced: Whether each row must have a price. With False a missing price is fine.
+            encoding: What a text file is encoded in, such as `"cp1252"`. By default its mark says so, else
+                its first bytes beyond ASCII: they are UTF-8, or letters of one other encoding. Rows whose
+                bytes may be letters of two encodings are refused with both readings.
+            delimiter: What stands between the cells of a `.csv` or `.tsv`. By default a comma, semicolon, tab
+                or bar, whichever gives a head with the columns.
             on_error: `"raise"` refuses the file when rows cannot be items; `"skip"` leaves these rows out,
                 logs a warning, and lists them in `skipped`.
 
         Raises:
             FileAccessError: The file cannot be read.
-            InvalidRows: A column is missing, or rows cannot be items; all of them are listed.
+            InvalidRows: A column is missing, or rows cannot be items; all of them are listed, with the
+                line of the file (of an `.xlsx`, the sheet's row).
+            MissingExtra: An `.xlsx` is to be read, and python-calamine is not installed.
+            DataError: A delimiter or an encoding was given that is none.
         """
-        source = read_file(path, columns)
+        source = read_file(path, columns, encoding=encoding, delimiter=delimiter, priced=priced)
         return cls._from_result(ingest(source, columns=columns, priced=priced, on_error=on_error))
 
     @classmethod
@@ -270,7 +284,7 @@ class ItemDataset(Sequence[Item]):
 
     def describe(self) -> Description:
         """Return counts of items and categories, and quantiles of prices and lengths; `str()` is a page."""
-        return describe(self.table, skipped=self._rows_skipped())
+        return describe(self.table, skipped=self._rows_skipped(), history=self.history)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return all columns as a frame."""

@@ -9,9 +9,13 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
+from shutil import copyfileobj
 from typing import IO, TYPE_CHECKING, Any
 
+from .._files import open_part
 from ..errors import FileAccessError, InvalidRows, NotConfigured
 from .tables import BATCH
 
@@ -28,7 +32,7 @@ BATCH_BYTES = 16 * 2**20
 """Bytes after which a batch of rows ends."""
 _RATIO = 100  # how many times its size a file may unpack to; text does so 3 to 20 times
 _ALWAYS = 256 * 2**20  # bytes that any file may unpack to
-_END = 64  # bytes of a file's end that are remembered
+_COPIED = 2**20  # bytes that are copied at a time
 _WITH_LINES = {".csv", ".tsv", ".jsonl", ".ndjson"}
 
 
@@ -57,8 +61,6 @@ class UnpackedFile(io.RawIOBase):
         self._path = path
         self._limit = find_limit(path.stat().st_size) if path.suffix.lower() == ".gz" else None
         self._size = 0
-        self.end = b""
-        """The last bytes that were read."""
         self._opened = path.open("rb")
         self._file: Any = self._opened if self._limit is None else gzip.GzipFile(fileobj=self._opened)
 
@@ -72,7 +74,6 @@ class UnpackedFile(io.RawIOBase):
         self._size += count
         if self._limit is not None and self._size > self._limit:
             raise too_large(repr(self._path.name), self._limit)
-        self.end = (self.end + bytes(memoryview(buffer)[max(0, count - _END) : count]))[-_END:]
         return count
 
     def close(self) -> None:
@@ -81,6 +82,31 @@ class UnpackedFile(io.RawIOBase):
             self._file.close()
             self._opened.close()  # gzip leaves open what it was handed
         super().close()
+
+
+@contextmanager
+def unpack_whole(path: Path, begin: bytes, kind: str) -> Iterator[Path]:
+    """Unpack a gzipped file that is not read from start to end into the temporary folder, while it is needed.
+
+    Args:
+        path: The file.
+        begin: The bytes with which what it holds begins.
+        kind: What that is.
+
+    Raises:
+        InvalidRows: It holds something else, or more than it may.
+    """
+    target, unpacked = open_part(Path(tempfile.gettempdir()), path.stem)
+    try:
+        with target:
+            with UnpackedFile(path) as raw, io.BufferedReader(raw) as file:
+                if not file.peek(len(begin)).startswith(begin):
+                    raise InvalidRows(f"what {path.name!r} holds is no {kind}")
+                copyfileobj(file, target, _COPIED)
+            target.flush()
+            yield unpacked
+    finally:
+        unpacked.unlink(missing_ok=True)
 
 
 def read_lines(file: IO[bytes]) -> Iterator[bytes | None]:
@@ -92,6 +118,29 @@ def read_lines(file: IO[bytes]) -> Iterator[bytes | None]:
         while line and not line.endswith(b"\n"):
             line = file.readline(LONGEST_LINE)
         yield None
+
+
+def read_line_blocks(file: IO[bytes]) -> Iterator[bytes | None]:
+    """Yield lines in blocks of a MiB, without the last line's end, and None for a line that is too long."""
+    rest, is_long = b"", False
+    while piece := file.read(_COPIED):
+        if is_long:
+            # The rest of this line is not kept.
+            end = piece.find(b"\n")
+            if end < 0:
+                continue
+            yield None
+            piece, is_long = piece[end + 1 :], False
+        cut = piece.rfind(b"\n")
+        if cut >= 0:
+            yield rest + piece[:cut]
+            rest = piece[cut + 1 :]
+        else:
+            rest += piece
+        if len(rest) > LONGEST_LINE:
+            rest, is_long = b"", True
+    if rest or is_long:
+        yield None if is_long else rest
 
 
 def check_packed_files(folder: Path) -> None:

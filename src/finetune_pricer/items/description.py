@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
+MADE_HERE = "made in Python"
+"""The history of items that come from no file."""
 _QUANTILES = {"min": 0.0, "5 %": 0.05, "25 %": 0.25, "50 %": 0.5, "75 %": 0.75, "95 %": 0.95, "max": 1.0}
 _BARS = 10
 _WIDTH = 40  # characters of the longest bar
@@ -41,14 +43,21 @@ class Description:
     """From, to (dollars) and how many, over equal steps of the log price."""
     skipped: int
     """Rows of the source that could not be items."""
+    history: tuple[str, ...] = ()
+    """Where the items come from, how they were read, and what was done to them, a sentence each."""
 
     def __str__(self) -> str:
-        sections = [self._counts(), self._quantiles(), self._bars(), self._categories()]
-        return "\n\n".join("\n".join(lines) for lines in map(list, sections) if lines)
+        parts = [self._counts(), self._origin(), self._quantiles(), self._bars(), self._categories()]
+        return "\n\n".join("\n".join(lines) for lines in map(list, parts) if lines)
 
     def _counts(self) -> Iterator[str]:
         skipped = f"; {self.skipped:,} rows of the source could not be items" if self.skipped else ""
         yield f"{self.n:,} items, {self.priced:,} with a price{skipped}"
+
+    def _origin(self) -> Iterator[str]:
+        # Who made the items knows that they were made.
+        if self.history != (MADE_HERE,):
+            yield from map(escape_line, self.history)
 
     def _quantiles(self) -> Iterator[str]:
         if self.prices:
@@ -73,8 +82,8 @@ class Description:
             yield f"{len(self.categories):,} categories: {named}" + (f", {more:,} more" if more else "")
 
 
-def describe(table: pa.Table, *, skipped: int) -> Description:
-    """Describe a table of items, of whose source so many rows could not be items."""
+def describe(table: pa.Table, *, skipped: int, history: tuple[str, ...] = ()) -> Description:
+    """Describe a table of items, of whose source so many rows could not be items, and their history."""
     import numpy as np
     import pyarrow.compute as pc
 
@@ -93,6 +102,7 @@ def describe(table: pa.Table, *, skipped: int) -> Description:
         characters=_quantiles_of(lengths),
         histogram=_histogram_of(known),
         skipped=skipped,
+        history=history,
     )
 
 

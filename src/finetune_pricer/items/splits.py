@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import hub
@@ -46,6 +47,6 @@ class ItemSplits(NamedTuple):
 
     def _for_hub(self) -> dict[str, hub.HubSplit]:
         return {
-            name: hub.HubSplit(items.table, items.history, str(items.describe()))
+            name: hub.HubSplit(items.table, items.history, str(replace(items.describe(), history=())))
             for name, items in self._asdict().items()
         }
