@@ -25,14 +25,15 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from .errors import DataError, PriceNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _SYMBOLS = {
     "$": ("USD", "CAD", "AUD", "NZD", "SGD", "HKD", "MXN"),
@@ -198,7 +199,7 @@ def parse_price(text: str, currency: str = "USD") -> float:
     raise PriceNotFound(f"no price in {_quote(text)}", text=text)
 
 
-def parse_amount(text: str, currency: str = "USD") -> float:
+def parse_amount(text: str, currency: str = "USD", *, decimal: Literal[".", ","] | None = None) -> float:
     """Return the price in a cell that is one amount of money and nothing else.
 
     Models are trained on a product's price and scored against it, so nothing is chosen, averaged or left out
@@ -208,6 +209,7 @@ def parse_amount(text: str, currency: str = "USD") -> float:
     Args:
         text: A cell: an amount, with its currency or without (`1,299.00`, `$1,299.00`, `19,99 USD`).
         currency: ISO code of the currency that the price is in.
+        decimal: What stands before the decimals, where that is known; else the rules decide.
 
     Returns:
         The price, in the currency's unit (dollars for USD).
@@ -219,6 +221,7 @@ def parse_amount(text: str, currency: str = "USD") -> float:
         >>> parse_amount("$1,299.00")
         1299.0
     """
+    text = text if decimal is None else _write_with_point(text, decimal)
     price = parse_price(text, currency)  # refuses what holds no price, and says why
     plain = text.translate(_PLAIN).strip()
     match = _number_pattern().fullmatch(plain.removesuffix("."))
@@ -231,6 +234,37 @@ def parse_amount(text: str, currency: str = "USD") -> float:
     if len(numbers) > 1:
         raise PriceNotFound(f"{len(numbers)} numbers are not one price: {_quote(text)}", text=text)
     raise PriceNotFound(f"a price is one amount and nothing beside it: {_quote(text)}", text=text)
+
+
+def _write_with_point(text: str, decimal: str) -> str:
+    plain = text if decimal == "." else text.translate({44: ".", 46: ","})
+    for number in re.findall(r"[\d.,]*\d[\d.,]*", plain):
+        if not re.fullmatch(r"(?:\d+|[1-9]\d{0,2}(?:,\d{3})+|\d{1,2}(?:,\d\d)+,\d{3})?(?:\.\d+)?", number):
+            raise PriceNotFound(f"{_quote(text)} is no amount with the decimal mark {decimal!r}", text=text)
+    return re.sub(r"\.(\d{3})(?!\d)", r".\g<1>0", plain)
+
+
+def find_decimal_mark(texts: Iterable[str], currency: str = "USD") -> Literal[".", ","] | None:
+    """Return the decimal mark that the amounts of a column show, or None where none shows it.
+
+    Raises:
+        PriceNotFound: The column holds both.
+    """
+    shown: dict[Literal[".", ","], str] = {}
+    for text in texts:
+        readable: list[Literal[".", ","]] = []
+        for mark in (".", ","):
+            with suppress(PriceNotFound):
+                parse_amount(text, currency, decimal=mark)
+                readable.append(mark)
+        if len(readable) == 1:
+            shown.setdefault(readable[0], text)
+    if len(shown) == 2:
+        raise PriceNotFound(
+            f"{_quote(shown['.'])} has a decimal point and {_quote(shown[','])} a decimal comma",
+            text=shown["."],
+        )
+    return next(iter(shown), None)
 
 
 def _is_amount(match: re.Match[str], currency: str) -> bool:
