@@ -184,7 +184,13 @@ def _without(items: ItemDataset, split: str, reasons: Mapping[tuple[str, int], s
         return items
     kept = items.take([row for row in range(len(items)) if (split, row + 1) not in reasons])
     done = [f"audit removed {count:,} rows that {reason}" for reason, count in counts.most_common()]
-    return ItemDataset(kept.table, history=(*items.history, *done), skipped=items.skipped)
+    return ItemDataset(
+        kept.table,
+        history=(*items.history, *done),
+        skipped=items.skipped,
+        currency=items.currency,
+        zero_is=items.zero_is,
+    )
 
 
 def audit(
