@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from .errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _CENT = 0.01
 # Marks as English texts have them; of the other currencies the code is written.
@@ -38,6 +43,25 @@ def require_currency(currency: object) -> str:
     if isinstance(currency, str) and re.fullmatch("[A-Z]{3}", currency):
         return currency
     raise DataError(f"currency is an ISO code of three capitals such as 'EUR', not {currency!r}")
+
+
+def agree_on_currency(said: Mapping[str, str | None]) -> str:
+    """Return the one currency that everybody names who names one; USD where nobody does.
+
+    Args:
+        said: Who says it, in words such as `"the items"`, and the ISO code; None from whoever names none.
+
+    Raises:
+        DataError: Two name different ones.
+    """
+    named = {who: currency for who, currency in said.items() if currency is not None}
+    for (one, first), (other, second) in pairwise(named.items()):
+        if first != second:
+            raise DataError(
+                f"the prices of {one} are in {first} and those of {other} in {second}; nothing is converted: "
+                "give both the same currency="
+            )
+    return next(iter(named.values()), "USD")
 
 
 def mark_of(currency: str) -> str:

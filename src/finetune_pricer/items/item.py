@@ -119,16 +119,30 @@ def read_price(value: Any, currency: str = "USD", decimal: Literal[".", ","] | N
     return price
 
 
-def require_price(item: Item, what_for: str, row: int | None = None) -> float:
+def require_price(
+    item: Item, what_for: str, row: int | None = None, zero_is: Literal["unknown", "price"] | None = "price"
+) -> float:
     """Return the item's price.
+
+    Args:
+        item: The item.
+        what_for: The step that needs its price, in words.
+        row: Which row it stands in, from 1.
+        zero_is: What its set says that a price of 0 is; unless it says `"price"`, there is none.
 
     Raises:
         InvalidItem: The item has no price; the message names the item, its row, and the step that needs it.
     """
+    if item.price is not None and (item.price or zero_is == "price"):
+        return item.price
+    where = "" if row is None else f"row {row}, "
+    named = f"{where}item {item.id!r} ({item.label})"
     if item.price is None:
-        where = "" if row is None else f"row {row}, "
-        raise InvalidItem(f"{where}item {item.id!r} ({item.label}) has no price, which {what_for} needs")
-    return item.price
+        raise InvalidItem(f"{named} has no price, which {what_for} needs")
+    raise InvalidItem(
+        f"{named} has a price of 0, and {what_for} must know what that means: read the items with "
+        "zero_is='price' if it costs nothing, or zero_is='unknown' if nobody knows its price"
+    )
 
 
 def content_id(fields: Mapping[str, Any]) -> str:
