@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from finetune_pricer import (
     ChatFormatter,
     Item,
+    ItemDataset,
     JsonlWriter,
     MadeUpCatalogue,
     TrainingFile,
@@ -293,7 +294,8 @@ def test_an_unknown_encoding_is_refused() -> None:
 )
 def test_what_is_written_is_read_again_whatever_the_text(rows: list[tuple[str, float]]) -> None:
     formatter = ChatFormatter(system="s", shots=[Item(title="shot", price=3)])
-    JsonlWriter(formatter).write([Item(title=text, price=price) for text, price in rows], "train.jsonl")
+    items = ItemDataset.from_items([Item(title=text, price=price) for text, price in rows], zero_is="price")
+    JsonlWriter(formatter).write(items, "train.jsonl")
     lines = Path("train.jsonl").read_text("utf-8").split("\n")
     assert lines.pop() == ""
     for line, (text, price) in zip(lines, rows, strict=True):

@@ -259,7 +259,7 @@ DECIDED_ONCE = {
     "how polling pauses": (r"Retrying\(|wait_exponential", {"_service.flow"}),
     "the text of a message": (r"def text_of\b", {"_chat_protocol"}),
     "what a metric is": (r"^METRICS\b.*=", {"evaluate.metrics"}),
-    "how dollars are written": (r"\$\{[^{}]*:[,.]", {"_format"}),
+    "how money is written": (r"(?:\$|\{mark_of\(\w+\)\})\{[^{}]*:[,.]", {"_format"}),
 }
 
 

@@ -367,7 +367,7 @@ class AsyncPredictor(BasePredictor["AsyncOpenAI"]):
         self, items: Iterable[Item], *, coverage: float = 0.9, by: Literal["category", "price"] | None = None
     ) -> Self:
         """Return a predictor whose predictions have price ranges; see `Predictor.calibrate`."""
-        known = check_calibration_items(items, coverage, by)
+        known = check_calibration_items(items, self.formatter, coverage, by)
         return self._with_ranges(await self.predict_many(known), known, coverage, by)
 
     async def predict_batch(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ._format import mark_of, require_currency
 from .errors import DataError, InvalidItem, PriceNotFound
 from .items import Item, require_price
 from .prices import PriceForm, parse_price
@@ -23,6 +24,12 @@ COURSE = "Estimate the price of this product. Respond with the price, no explana
 """The instruction of the course "LLM Engineering", from which this library grew."""
 
 
+class _Unsaid(str):
+    """A default form of replies, whose mark follows the currency."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class ChatFormatter:
     r"""How an item is asked about, and how a price is answered.
@@ -34,7 +41,8 @@ class ChatFormatter:
         instruction: The text above the item's own text.
         system: A system message before everything else, if wanted.
         reply: A price that shows the form of the replies: `"$19.99"`, `"$1,199.99"`, `"19,99 €"` or `"20"`.
-        currency: ISO code of the prices' currency.
+            The default has the mark of `currency`, such as `"€19.99"`.
+        currency: ISO code of the prices' currency: that of the items.
         shots: Priced items shown as solved examples before the question.
         think_block: What stands before the price in training examples, for base models that think: their
             thinking, left empty. `for_base` knows it.
@@ -56,7 +64,7 @@ class ChatFormatter:
 
     instruction: str = COURSE
     system: str | None = field(default=None, kw_only=True)
-    reply: str = field(default="$19.99", kw_only=True)
+    reply: str = field(default=_Unsaid("$19.99"), kw_only=True)
     currency: str = field(default="USD", kw_only=True)
     shots: Sequence[Item] = field(default=(), kw_only=True)
     think_block: str = field(default="", kw_only=True)
@@ -67,6 +75,10 @@ class ChatFormatter:
     def __post_init__(self) -> None:
         put = partial(object.__setattr__, self)
         put("shots", tuple(self.shots))
+        require_currency(self.currency)
+        if isinstance(self.reply, _Unsaid):
+            number = "".join(character for character in self.reply if character in "0123456789.,")
+            put("reply", _Unsaid(mark_of(self.currency) + number))
         for shot in self.shots:
             require_price(shot, "a solved example")
         put("_lead", f"{self.instruction}\n\n" if self.instruction else "")

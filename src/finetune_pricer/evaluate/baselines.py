@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ..chat import ChatFormatter
 from ..errors import EvaluationError, MissingExtra
-from ..items import Item
+from ..items import Item, require_price
 from ..predict.conformal import By, Ranges
 from ..predict.prediction import Prediction, Predictions
 from ..predict.predictor import Predictor
@@ -56,7 +56,12 @@ class FittingData:
     def __init__(self, train: ItemDataset) -> None:
         import numpy as np
 
+        self.currency: str = getattr(train, "currency", "USD")
+        zero_is = getattr(train, "zero_is", None)
         self.items = [item for item in train if item.price is not None]
+        for row, item in enumerate(train, start=1):
+            if item.price == 0:
+                require_price(item, "a baseline", row, zero_is)
         if not self.items:
             raise EvaluationError("the training items of a baseline have no prices; hand in priced items")
         self.prices: Floats = np.array([item.price for item in self.items], dtype=np.float64)
@@ -115,10 +120,10 @@ class Baseline(ABC):
 
     @abstractmethod
     def prices(self, items: Sequence[Item]) -> Sequence[float]:
-        """Return one price per item, in dollars."""
+        """Return one price per item, in the currency of the training items."""
 
     def __call__(self, item: Item | str) -> float:
-        """Return just the price in dollars."""
+        """Return just the price."""
         return float(self.prices([_to_item(item)])[0])
 
     def predict(self, item: Item | str) -> Prediction:

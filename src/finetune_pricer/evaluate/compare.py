@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .._escape import escape_line
-from .._format import format_dollars
+from .._format import format_money
 from ..errors import EvaluationError
 from .evaluation import best_first
 from .measurement import Metric
@@ -43,16 +43,16 @@ class Comparison:
     a: Evaluation
     b: Evaluation
     difference: Metric
-    """MAE of `a` minus MAE of `b` on the same items, dollars: below 0 where `a` is better."""
+    """MAE of `a` minus MAE of `b` on the same items, in their currency: below 0 where `a` is better."""
     p_value: float
     """How often chance alone makes such a difference, 0 to 1 (sign-flip permutation test of the MAE);
     adjusted by Holm's method where several models were compared."""
     smallest_detectable: float
-    """The smallest difference in dollars that this many items show four times in five; `nan` for one item."""
+    """The smallest difference that this many items show four times in five; `nan` for one item."""
     win_rate: float
     """Share of items on which `a` is nearer to the true price, ties counted half."""
     spread: float
-    """Standard deviation of the items' differences, dollars."""
+    """Standard deviation of the items' differences."""
     left_out: int = 0
     """Items that only one of the two has scored."""
     further: tuple[Comparison, ...] = ()
@@ -98,16 +98,19 @@ class Comparison:
             won = self.win_rate if better is self.a else 1 - self.win_rate
             low, high = (metric.low, metric.high) if better is self.b else (-metric.high, -metric.low)
             return (
-                f"{better.name} is better than {worse.name}: {format_dollars(gap, 2)} nearer to the price on "
-                f"average (95% CI {format_dollars(low, 2)} to {format_dollars(high, 2)}, "
+                f"{better.name} is better than {worse.name}: {self._money(gap)} nearer to the price on "
+                f"average (95% CI {self._money(low)} to {self._money(high)}, "
                 f"p{_p(self.p_value)}), nearer on {won:.0%} of {self.n:,} items.{left_out}"
             )
         return (
             f"{self.a.name} and {self.b.name} cannot be told apart on these {self.n:,} items: they differ by "
-            f"{format_dollars(gap, 2)} on average (95% CI {format_dollars(metric.low, 2)} to "
-            f"{format_dollars(metric.high, 2)}, p{_p(self.p_value)}), and less than "
-            f"{format_dollars(self.smallest_detectable, 2)} could easily be missed.{left_out}"
+            f"{self._money(gap)} on average (95% CI {self._money(metric.low)} to "
+            f"{self._money(metric.high)}, p{_p(self.p_value)}), and less than "
+            f"{self._money(self.smallest_detectable)} could easily be missed.{left_out}"
         )
+
+    def _money(self, amount: float) -> str:
+        return format_money(amount, self.a.currency, 2)
 
     def _repr_html_(self) -> str:
         from .report.html import render_sentences

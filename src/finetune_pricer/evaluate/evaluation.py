@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._files import replacing
+from .._format import mark_of
 from ..errors import EvaluationError, FileAccessError
 from .measurement import (
     Metric,
@@ -55,13 +56,13 @@ class Evaluation:
     name: str
     records: tuple[Record, ...]
     mae: Metric
-    """Mean absolute error, dollars."""
+    """Mean absolute error, in the currency's unit (dollars for USD), as all amounts here."""
     median_absolute_error: Metric
-    """Dollars."""
+    """In the currency's unit."""
     rmse: Metric
-    """Root mean squared error, dollars."""
+    """Root mean squared error, in the currency's unit."""
     mse: Metric
-    """Mean squared error, dollars squared."""
+    """Mean squared error, in the currency's unit squared."""
     rmsle: Metric
     """Root mean squared error of log(1 + price); a negative price counts as 0."""
     mape: Metric
@@ -73,7 +74,7 @@ class Evaluation:
     r2: Metric
     """Share of the variance explained; 1 is perfect."""
     bias: Metric
-    """Mean of predicted minus true price, dollars."""
+    """Mean of predicted minus true price, in the currency's unit."""
     within_10: Metric
     """Share of guesses within 10 % of the true price."""
     within_20: Metric
@@ -81,15 +82,15 @@ class Evaluation:
     within_40: Metric
     """Share of guesses within 40 %."""
     green: Metric
-    """Share of guesses within $40 or 20 %, by the course's rule."""
+    """Share of guesses within 40 (dollars, euros, ...) or 20 %, by the course's rule."""
     orange: Metric
-    """Share of the rest within $80 or 40 %."""
+    """Share of the rest within 80 or 40 %."""
     red: Metric
     """Share of all others."""
     coverage: Metric | None = None
     """Share of true prices inside the price range; None without ranges."""
     width: Metric | None = None
-    """Mean width of the price range, dollars; None without ranges, or where one is unbounded."""
+    """Mean width of the price range; None without ranges, or where one is unbounded."""
     sample: str | None = None
     """How the items were drawn, where not all were taken."""
     prompt_tokens: int | None = None
@@ -102,6 +103,8 @@ class Evaluation:
     """How long asking took; None when the predictions were made elsewhere."""
     seed: int = 42
     """Seed of the intervals."""
+    currency: str = "USD"
+    """ISO code of the currency of all prices."""
     manifest: Mapping[str, str] = field(default_factory=dict)
     """What it takes to repeat it: versions, model, a hash of the items, a hash of the prompt, dates."""
     baselines: tuple[Evaluation, ...] = ()
@@ -151,9 +154,10 @@ class Evaluation:
 
     def __str__(self) -> str:
         weighted = ", weighted" if self.is_weighted else ""
-        negative = f", {self.negative} below $0" if self.negative else ""
+        mark = mark_of(self.currency)
+        negative = f", {self.negative} below {mark}0" if self.negative else ""
         warning = f"; WARNING: {self.warning}" if self.warning else ""
-        return f"MAE ${self.mae}, n={self.n}{weighted}, {self.unscored} unscored{negative}{warning}"
+        return f"MAE {mark}{self.mae}, n={self.n}{weighted}, {self.unscored} unscored{negative}{warning}"
 
     def _repr_html_(self) -> str:
         from .report.html import render_evaluations
@@ -165,15 +169,17 @@ class Evaluation:
         return slice_by_category(self.records, seed=self.seed, rounds=_SLICE_ROUNDS)
 
     def by_price_band(self, edges: Sequence[float] | None = None) -> tuple[Slice, ...]:
-        """Measure each band of true prices: cut at the given dollars, or into about fifths of the items."""
-        return slice_by_price_band(self.records, edges, seed=self.seed, rounds=_SLICE_ROUNDS)
+        """Measure each band of true prices: cut at the given amounts, or into about fifths of the items."""
+        return slice_by_price_band(
+            self.records, edges, currency=self.currency, seed=self.seed, rounds=_SLICE_ROUNDS
+        )
 
     def worst(self, count: int = 10) -> tuple[ScoredRecord, ...]:
         """Return the records with the largest errors, the worst first."""
         return tuple(sorted(self.scored, key=lambda record: -abs(record.error))[:count])
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a frame with one row per item: the fields of `Record` and `error` (dollars)."""
+        """Return a frame with one row per item: the fields of `Record` and `error` (predicted minus true)."""
         import pandas as pd
 
         names = list(Record.__dataclass_fields__)

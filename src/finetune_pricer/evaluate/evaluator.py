@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
+from .._format import agree_on_currency, require_currency
 from .._progress import track
 from ..errors import EvaluationError, PriceNotFound, ServiceError
 from ..items import Item, ItemDataset, require_price
@@ -25,6 +26,7 @@ from .evaluation import Evaluation
 from .measurement import Record, measure
 
 if TYPE_CHECKING:
+    from ..items.cell_rules import ZeroIs
     from ..predict.predictor import Predictor
 
 Answer = Prediction | float | str | None
@@ -33,6 +35,7 @@ PricingFunction = Callable[[Item], Any]
 """Any function from an item to an `Answer`."""
 
 _WORKERS = 5
+_ROWS = 10  # that a sentence names
 _log = logging.getLogger("finetune_pricer")
 
 
@@ -52,6 +55,8 @@ class Evaluator:
         size: How many items to draw; None takes all.
         seed: Seed of the drawing and of the intervals.
         baselines: Training items; simple methods fitted on them are scored beside every model.
+        currency: ISO code of the items' prices; None takes what the items, the predictor's formatter and the
+            baselines' items say, else USD. Whoever says another is refused: nothing is converted.
         beside: Further predictors or functions to score beside every model on the same items, such as
             those of `prompting_baselines`. They are asked once per set of items. One that cannot be asked, or
             returns no price, is left out, and the manifest says why.
@@ -76,6 +81,11 @@ class Evaluator:
     dollars_per_million: tuple[float, float] | None = None
     rounds: int = 2000
     workers: int = _WORKERS
+    currency: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.currency is not None:
+            require_currency(self.currency)
 
     def evaluate(
         self,
@@ -95,13 +105,14 @@ class Evaluator:
             weights: How much each item counts, at least 0; without them all count the same.
 
         Raises:
+            DataError: The items, the predictor and the baselines name different currencies.
             InvalidItem: An item has no price to compare with; nothing was asked.
             EvaluationError: There are no items, or not one could be scored (`error.predictions` holds the
                 answers); or the weights do not fit.
             ServiceError: The model does not exist or the key is refused.
         """
-        sample = self._draw(_Sample.of(items, weights))
-        _require_priced(sample.items)
+        sample = self._draw(self._sample(items, weights, predictor))
+        sample.require_prices()
         self._rivals.fit()  # before anything is paid for: they may refuse their items
         try:
             evaluation = self._ask_and_score(name or _name_of(predictor), predictor, sample)
@@ -123,6 +134,7 @@ class Evaluator:
         """Score predictions made elsewhere, one per item, in the items' order.
 
         Raises:
+            DataError: The items and the baselines name different currencies.
             InvalidItem: An item has no price to compare with.
             EvaluationError: There are more or fewer predictions than items, a prediction is another item's,
                 or none could be scored.
@@ -135,14 +147,27 @@ class Evaluator:
             raise EvaluationError(
                 "size= draws items before they are asked about; slice items and predictions instead"
             )
-        sample = _Sample.of(items, weights)
-        _require_priced(items)
+        sample = self._sample(items, weights)
+        sample.require_prices()
         evaluation = self._score(name, sample, [_to_answer(prediction) for prediction in predictions])
         return self._with_baselines(evaluation, sample)
 
     def draw(self, items: Sequence[Item]) -> Sequence[Item]:
         """Return the items that `evaluate` asks about: all of them, or `size` drawn by the seed."""
-        return self._draw(_Sample.of(items, None)).items
+        return self._draw(self._sample(items, None)).items
+
+    def _sample(
+        self, items: Sequence[Item], weights: Sequence[float] | None, predictor: object = None
+    ) -> _Sample:
+        """Return all items; refuse weights that do not fit, no items at all, and different currencies."""
+        checked = _check_weights(items, weights)
+        if not len(items):
+            raise EvaluationError("there are no items to evaluate; hand in at least one")
+        said = {"currency=": self.currency, "the items": getattr(items, "currency", None)}
+        formatter, train = getattr(predictor, "formatter", None), self.baselines
+        said |= {"the predictor": getattr(formatter, "currency", None)}
+        said |= {"the baselines' items": getattr(train, "currency", None)}
+        return _Sample(items, checked, agree_on_currency(said), zero_is=getattr(items, "zero_is", None))
 
     def _draw(self, sample: _Sample) -> _Sample:
         if self.size is None or self.size >= len(sample.items):
@@ -151,10 +176,10 @@ class Evaluator:
             raise EvaluationError(f"size must be at least 1, not {self.size}")
         total = len(sample.items)
         rows = sorted(random.Random(self.seed).sample(range(total), self.size))  # noqa: S311
-        return _Sample(
-            [sample.items[row] for row in rows],
-            [sample.weights[row] for row in rows],
-            f"{self.size:,} of {total:,} items, seed {self.seed}",
+        return sample._replace(
+            items=[sample.items[row] for row in rows],
+            weights=[sample.weights[row] for row in rows],
+            drawn=f"{self.size:,} of {total:,} items, seed {self.seed}",
         )
 
     def _ask_and_score(
@@ -181,7 +206,10 @@ class Evaluator:
             return list(track(answers, total=len(items), doing="evaluating"))
 
     def _score(self, name: str, sample: _Sample, answers: Sequence[Answer]) -> Evaluation:
-        records = tuple(_to_record(*row) for row in zip(sample.items, answers, sample.weights, strict=True))
+        records = tuple(
+            _to_record(*row, sample.currency)
+            for row in zip(sample.items, answers, sample.weights, strict=True)
+        )
         if all(record.price is None for record in records):
             raise EvaluationError(
                 f"not one of {len(records):,} items could be scored; the first: {records[0].unscored}"
@@ -193,6 +221,7 @@ class Evaluator:
             records=records,
             sample=sample.drawn,
             seed=self.seed,
+            currency=sample.currency,
             prompt_tokens=read,
             completion_tokens=written,
             dollars=self._cost_of(read, written),
@@ -219,16 +248,31 @@ class _Sample(NamedTuple):
 
     items: Sequence[Item]
     weights: Sequence[float]
+    currency: str
+    """ISO code of all prices."""
     drawn: str | None = None
     """In words; None where no items were left out."""
+    zero_is: ZeroIs | None = None
+    """What a price of 0 is, if somebody said so."""
 
-    @classmethod
-    def of(cls, items: Sequence[Item], weights: Sequence[float] | None) -> _Sample:
-        """Return all items; refuse weights that do not fit, and an empty sequence."""
-        checked = _check_weights(items, weights)
-        if not len(items):
-            raise EvaluationError("there are no items to evaluate; hand in at least one")
-        return cls(items, checked)
+    def require_prices(self) -> None:
+        """Refuse an item without a price to compare with, and tell of prices of 0 that nobody explained."""
+        for row, item in enumerate(self.items, start=1):
+            require_price(item, "evaluating", row)
+        if self.zeros:
+            _log.warning("%s", self.zeros)
+
+    @property
+    def zeros(self) -> str:
+        """A sentence on prices of 0 of which nobody said what they mean; empty where there are none."""
+        rows = [row for row, item in enumerate(self.items, start=1) if item.price == 0]
+        if not rows or self.zero_is == "price":
+            return ""
+        shown = ", ".join(map(str, rows[:_ROWS])) + (", ..." if len(rows) > _ROWS else "")
+        return (
+            f"{len(rows):,} of the items have a price of 0 (rows {shown}): read them with zero_is='unknown' "
+            "if nobody knows their price, or zero_is='price' if they cost nothing"
+        )
 
     @property
     def key(self) -> str:
@@ -284,11 +328,6 @@ def hash_rows(rows: Iterable[tuple[Any, ...]]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _require_priced(items: Iterable[Item]) -> None:
-    for row, item in enumerate(items, start=1):
-        require_price(item, "evaluating", row)
-
-
 def _check_weights(items: Sequence[Item], weights: Sequence[float] | None) -> Sequence[float]:
     if weights is None:
         return [1.0] * len(items)
@@ -327,8 +366,8 @@ def _no_price_because_of(error: Exception) -> Prediction:
     return Prediction(item_id="", price=None, error=f"{type(error).__name__}: {error}")
 
 
-def _to_record(item: Item, answer: Answer, weight: float) -> Record:
-    price, text, unscored = _read(item, answer)
+def _to_record(item: Item, answer: Answer, weight: float, currency: str) -> Record:
+    price, text, unscored = _read(item, answer, currency)
     if price is not None and not math.isfinite(price):
         price, unscored = None, f"not a finite price: {price}"
     return Record(
@@ -345,7 +384,7 @@ def _to_record(item: Item, answer: Answer, weight: float) -> Record:
     )
 
 
-def _read(item: Item, answer: Answer) -> tuple[float | None, str | None, str | None]:
+def _read(item: Item, answer: Answer, currency: str) -> tuple[float | None, str | None, str | None]:
     """Return an answer's price, its text, and why there is no price."""
     if isinstance(answer, Prediction):
         if answer.item_id and answer.item_id != item.id:
@@ -355,7 +394,7 @@ def _read(item: Item, answer: Answer) -> tuple[float | None, str | None, str | N
         return answer.price, answer.text, answer.error if answer.price is None else None
     if isinstance(answer, str):
         try:
-            return parse_price(answer), answer, None
+            return parse_price(answer, currency), answer, None
         except PriceNotFound as error:
             return None, answer, str(error)
     if answer is None:
@@ -386,6 +425,8 @@ def _describe(
         "items hash": hash_rows((record.item_id, record.truth) for record in records),
         "seed": str(seed),
     }
+    manifest |= {} if sample.currency == "USD" else {"currency": sample.currency}
+    manifest |= {"prices of 0": sample.zeros} if sample.zeros else {}
     decodings = sorted({answer.decoding for answer in answers if isinstance(answer, Prediction)})
     return manifest | ({"decoding": ", ".join(decodings)} if decodings else {})
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .._format import format_dollars
+from .._format import format_dollars, format_money
 from .._methods.resampling import resamples
 from ..errors import EvaluationError
 from .compare import compare
@@ -73,6 +73,8 @@ class Rung:
     """What the drop is worth in dollars; None where nobody said what a dollar of error costs."""
     caveats: tuple[str, ...]
     """Why the advice may be wrong."""
+    currency: str = "USD"
+    """ISO code of the items' prices; costs are dollars."""
 
     @property
     def verifiable(self) -> bool:
@@ -88,18 +90,21 @@ class Rung:
 
     def __str__(self) -> str:
         cost = "at an unknown price" if self.dollars is None else f"for {format_dollars(self.dollars, 2)}"
-        band = f"80% band {format_dollars(self.drop.low, 2)} to {format_dollars(self.drop.high, 2)}"
-        drop = f"the MAE should fall by {format_dollars(self.drop.value, 2)} ({band})"
+        band = f"80% band {self._money(self.drop.low)} to {self._money(self.drop.high)}"
+        drop = f"the MAE should fall by {self._money(self.drop.value)} ({band})"
         sentences = [f"{self.size:,} examples {cost}: {drop}."]
         if not self.verifiable:
             sentences.append(
-                f"Stop: these items show differences from {format_dollars(self.smallest_detectable, 2)} on; "
+                f"Stop: these items show differences from {self._money(self.smallest_detectable)} on; "
                 "you could not tell whether it helped."
             )
         elif self.worth is not None and self.dollars is not None:
             verb = "Go on" if self.advised else "Stop"
             sentences.append(f"{verb}: that is worth {format_dollars(self.worth, 2)}.")
         return " ".join([*sentences, *self.caveats])
+
+    def _money(self, amount: float) -> str:
+        return format_money(amount, self.currency, 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +131,11 @@ class Forecast:
     """The smallest difference in dollars that the test items could show between the two largest sizes."""
     caveats: tuple[str, ...]
     """Why the points may not carry an answer; empty where nothing speaks against them."""
+
+    @property
+    def currency(self) -> str:
+        """ISO code of the items' prices."""
+        return self.points[0].evaluation.currency
 
     @property
     def largest(self) -> int:
@@ -184,6 +194,7 @@ class Forecast:
             smallest_detectable=self.smallest_detectable,
             worth=worth,
             caveats=(*self.caveats, *self._caveats_at(rung)),
+            currency=self.currency,
         )
 
     def figure(self, *, to: int | None = None) -> Any:
@@ -206,7 +217,7 @@ class Forecast:
             band, cost = self.mae(size), self.dollars(size)
             price = "" if cost is None else f", {format_dollars(cost, 2)}"
             lines.append(
-                f"{size:>9,} examples: MAE {format_dollars(band.value, 2)} expected "
+                f"{size:>9,} examples: MAE {format_money(band.value, self.currency, 2)} expected "
                 f"(80% band {band.low:,.2f} to {band.high:,.2f}){price}"
             )
         return "\n".join([*lines, *(f"BEWARE: {caveat}" for caveat in self.caveats)])

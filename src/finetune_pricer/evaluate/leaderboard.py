@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from .._escape import escape_line
-from .._format import format_dollars
+from .._format import format_dollars, format_money
 from ..errors import EvaluationError
 from .evaluation import best_first
 from .paired import adjust, align, measure_differences
@@ -184,9 +184,9 @@ def _to_cells(one: Standing) -> tuple[str, ...]:
     return (
         f"{one.rank}{' =' if one.tied else ''}",
         evaluation.name,
-        format_dollars(evaluation.mae.value, 2),
-        format_interval(evaluation.mae, "$"),
-        format_dollars(evaluation.median_absolute_error.value, 2),
+        format_money(evaluation.mae.value, evaluation.currency, 2),
+        format_interval(evaluation.mae, "$", evaluation.currency),
+        format_money(evaluation.median_absolute_error.value, evaluation.currency, 2),
         f"{evaluation.n:,}",
         f"{evaluation.unscored:,}{' (!)' if evaluation.warning else ''}",
         format_dollars(evaluation.dollars, 4),
@@ -206,6 +206,7 @@ def _to_plain(one: Standing) -> dict[str, Any]:
         "median_absolute_error": evaluation.median_absolute_error.value,
         "n": evaluation.n,
         "unscored": evaluation.unscored,
+        "currency": evaluation.currency,
         "dollars": evaluation.dollars,
         "p_against_first": one.p_against_first,
     }

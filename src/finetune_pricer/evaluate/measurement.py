@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from .._format import format_dollars
+from .._format import format_money
 from .._methods.resampling import weighted_intervals
 from ..errors import EvaluationError
 from .metrics import METRICS, Column
@@ -49,13 +49,13 @@ class Record:
     label: str
     category: str | None
     truth: float
-    """Dollars."""
+    """In the currency's unit."""
     price: float | None
-    """Dollars; None when unscored."""
+    """In the currency's unit; None when unscored."""
     low: float | None = None
-    """Lower end of the price range, dollars; None without one."""
+    """Lower end of the price range; None without one."""
     high: float | None = None
-    """Upper end of the price range, dollars; None without one."""
+    """Upper end of the price range; None without one."""
     weight: float = 1.0
     """How much the item counts in the metrics."""
     text: str | None = None
@@ -65,7 +65,7 @@ class Record:
 
     @property
     def error(self) -> float | None:
-        """Predicted minus true price in dollars; None when unscored."""
+        """Predicted minus true price; None when unscored."""
         return None if self.price is None else self.price - self.truth
 
 
@@ -74,11 +74,11 @@ class ScoredRecord(Record):
     """A record that has a price, and so an error."""
 
     price: float
-    """Dollars."""
+    """In the currency's unit."""
 
     @property
     def error(self) -> float:
-        """Predicted minus true price in dollars."""
+        """Predicted minus true price."""
         return self.price - self.truth
 
 
@@ -92,11 +92,11 @@ class Slice:
     unscored: int
     """How many items were not."""
     mae: Metric | None
-    """Dollars; None where nothing was scored."""
+    """In the currency's unit; None where nothing was scored."""
     median_ape: Metric | None
     """Median of the error as a share of the true price."""
     bias: Metric | None
-    """Mean of predicted minus true price, dollars."""
+    """Mean of predicted minus true price."""
 
 
 def select_scored(records: Iterable[Record]) -> tuple[ScoredRecord, ...]:
@@ -134,7 +134,7 @@ def slice_by_category(records: Iterable[Record], *, seed: int, rounds: int) -> t
 
 
 def slice_by_price_band(
-    records: Sequence[Record], edges: Sequence[float] | None, *, seed: int, rounds: int
+    records: Sequence[Record], edges: Sequence[float] | None, *, currency: str, seed: int, rounds: int
 ) -> tuple[Slice, ...]:
     """Measure bands of true prices, cut at the given edges or so that each has about a fifth of the items."""
     import numpy as np
@@ -147,7 +147,7 @@ def slice_by_price_band(
     for band in range(len(edges) + 1):
         group = [record for record, at in zip(records, bands, strict=True) if at == band]
         if group:
-            slices.append(_slice(_band_name(edges, band), group, seed=seed, rounds=rounds))
+            slices.append(_slice(_band_name(edges, band, currency), group, seed=seed, rounds=rounds))
     return tuple(slices)
 
 
@@ -206,8 +206,8 @@ def _round(edge: float) -> float:
     return 0.0 if edge <= 0 else round(edge, 1 - math.floor(math.log10(edge)))
 
 
-def _band_name(edges: Sequence[float], band: int) -> str:
-    names = [format_dollars(edge, 2).removesuffix(".00") for edge in edges]
+def _band_name(edges: Sequence[float], band: int, currency: str) -> str:
+    names = [format_money(edge, currency, 2).removesuffix(".00") for edge in edges]
     if not names:
         return "all prices"
     if band == 0:

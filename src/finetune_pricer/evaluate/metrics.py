@@ -1,6 +1,6 @@
 """Pure numbers: true prices and predicted prices in, one number out.
 
-Every function takes arrays of the same length, dollars in all of them, and works along the last axis: shape
+Every function takes arrays of the same length, one currency in all, and works along the last axis: shape
 `(n,)` gives a number, `(rounds, n)` gives `(rounds,)`. `weights` say how much each item counts; of shape
 `(rounds, n)` they give one number for each row, which is how the bootstrap resamples without copying prices.
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+from .._format import mark_of
 from .._methods.resampling import weighted_intervals
 from ..errors import EvaluationError
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 GREEN = (40.0, 0.2)
 ORANGE = (80.0, 0.4)
-"""Dollars of error, or share of the true price, below which the course calls a guess green or orange."""
+"""Units of error, or share of the true price, below which the course calls a guess green or orange."""
 
 
 class MetricFunction(Protocol):
@@ -41,7 +42,7 @@ class MetricFunction(Protocol):
 
 
 def mean_absolute_error(truth: Array, price: Array, weights: Array | None = None) -> Any:
-    """Mean of |price - truth|, in dollars.
+    """Mean of |price - truth|, in the currency's unit.
 
     >>> float(mean_absolute_error([10, 20], [12, 16]))
     3.0
@@ -51,7 +52,7 @@ def mean_absolute_error(truth: Array, price: Array, weights: Array | None = None
 
 
 def median_absolute_error(truth: Array, price: Array, weights: Array | None = None) -> Any:
-    """Median of |price - truth|, in dollars; half of the weight lies on either side of it.
+    """Median of |price - truth|, in the currency's unit; half of the weight lies on either side of it.
 
     >>> float(median_absolute_error([1, 1, 1], [2, 3, 9]))
     2.0
@@ -61,7 +62,7 @@ def median_absolute_error(truth: Array, price: Array, weights: Array | None = No
 
 
 def mean_squared_error(truth: Array, price: Array, weights: Array | None = None) -> Any:
-    """Mean of (price - truth)², in dollars squared. A few far misses make most of it.
+    """Mean of (price - truth)², in the currency's unit squared. A few far misses make most of it.
 
     >>> float(mean_squared_error([0, 0], [1, 7]))
     25.0
@@ -71,7 +72,7 @@ def mean_squared_error(truth: Array, price: Array, weights: Array | None = None)
 
 
 def root_mean_squared_error(truth: Array, price: Array, weights: Array | None = None) -> Any:
-    """Square root of the mean of (price - truth)², in dollars.
+    """Square root of the mean of (price - truth)², in the currency's unit.
 
     >>> float(root_mean_squared_error([0, 0], [1, 7]))
     5.0
@@ -155,7 +156,7 @@ def r2(truth: Array, price: Array, weights: Array | None = None) -> Any:
 
 
 def bias(truth: Array, price: Array, weights: Array | None = None) -> Any:
-    """Mean of price - truth, in dollars: above 0 where guesses are too dear on average.
+    """Mean of price - truth, in the currency's unit: above 0 where guesses are too dear on average.
 
     >>> float(bias([10, 10], [12, 6]))
     -1.0
@@ -220,7 +221,7 @@ def interval_coverage(truth: Array, low: Array, high: Array, weights: Array | No
 
 
 def mean_width(low: Array, high: Array, weights: Array | None = None) -> Any:
-    """Mean of high - low, in dollars: of two that cover as much, the narrower range says more.
+    """Mean of high - low, in the currency's unit: of two that cover as much, the narrower range says more.
 
     >>> float(mean_width([1, 2], [4, 3]))
     2.0
@@ -230,7 +231,7 @@ def mean_width(low: Array, high: Array, weights: Array | None = None) -> Any:
 
 
 def pinball_loss(truth: Array, price: Array, weights: Array | None = None, *, quantile: float = 0.5) -> Any:
-    """Mean of max(q (truth - price), (q - 1) (truth - price)), in dollars: least for the true q-quantile.
+    """Mean of max(q (truth - price), (q - 1) (truth - price)): least for the true q-quantile.
 
     At q = 0.5 it is half of the MAE. Source: Koenker and Bassett, Econometrica 46 (1978), 33-50.
 
@@ -289,7 +290,7 @@ def _coverage_of_open_ranges(truth: Array, low: Array, high: Array, weights: Arr
 
 
 Unit = Literal["$", "%", ""]
-"""How a metric is written: in dollars, as a percentage, or as a plain number."""
+"""How a metric is written: as an amount of money, as a percentage, or as a plain number."""
 Column = Literal["truth", "price", "low", "high"]
 """A field of `Record` that a metric is computed from."""
 
@@ -319,6 +320,10 @@ class MetricInfo(NamedTuple):
     def of_ranges(self) -> bool:
         """Whether it is computed from price ranges, which not every prediction has."""
         return "price" not in self.columns
+
+    def label_in(self, currency: str) -> str:
+        """Return what tables of prices in this currency call it."""
+        return self.label.replace("$", mark_of(currency))
 
     def sort_key(self, value: float) -> float:
         """Return a number that is the lower, the better a value of this metric is."""

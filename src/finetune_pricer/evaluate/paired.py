@@ -6,7 +6,7 @@ from collections import Counter
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .._format import format_dollars
+from .._format import agree_on_currency, format_money
 from .._methods.resampling import bootstrap_draws, holm, interval, sign_flips
 from ..errors import EvaluationError
 
@@ -26,7 +26,7 @@ class AlignedErrors(NamedTuple):
     """Errors of several models, one row an item and one column a model."""
 
     errors: Floats
-    """Absolute errors in dollars, shape `(items, models)`; `nan` where a model has not scored an item."""
+    """Absolute errors, shape `(items, models)`; `nan` where a model has not scored an item."""
     weights: Floats
     """How much each item counts, shape `(items,)`."""
 
@@ -35,7 +35,7 @@ class Difference(NamedTuple):
     """One model's absolute errors minus another's, on the items that both have scored."""
 
     mean: float
-    """Dollars."""
+    """In the currency of the items."""
     low: float
     """Lower end of the 95 % paired bootstrap interval; `nan` for one item."""
     high: float
@@ -54,10 +54,12 @@ def align(evaluations: Sequence[Evaluation], *, allow_different: bool) -> Aligne
     """Put the errors of several evaluations side by side, items in the order of the first evaluation.
 
     Raises:
+        DataError: Their prices are in different currencies.
         EvaluationError: They are not of the same items with the same prices and weights.
     """
     import numpy as np
 
+    agree_on_currency({one.name: one.currency for one in evaluations})
     by_key = [dict(_errors_by_key(one)) for one in evaluations]
     if not allow_different:
         for evaluation, errors_of in zip(evaluations[1:], by_key[1:], strict=True):
@@ -172,7 +174,7 @@ def _require_same(
     prices, names = {key[0]: key[1] for key in a}, f"{first.name} and {other.name}"
     for item_id, truth, _ in b.keys() - a.keys():
         if (known := prices.get(item_id, truth)) != truth:
-            prices_of_both = f"{format_dollars(known, 2)} and {format_dollars(truth, 2)}"
+            prices_of_both = " and ".join(format_money(price, first.currency, 2) for price in (known, truth))
             raise EvaluationError(
                 f"item {item_id!r} costs {prices_of_both} in {names}; evaluate both with the same prices"
             )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._files import replacing
-from .._format import format_dollars
+from .._format import format_dollars, format_money
 from ..chat import ChatFormatter
 from ..errors import (
     AccessDenied,
@@ -574,8 +574,8 @@ def _to_cells(one: Outcome) -> tuple[str, ...]:
         return (*head, f"none: {one.problem}", "", "", "", _format_cost(one.dollars))
     return (
         *head,
-        format_dollars(evaluation.mae.value, 2),
-        format_interval(evaluation.mae, "$"),
+        format_money(evaluation.mae.value, evaluation.currency, 2),
+        format_interval(evaluation.mae, "$", evaluation.currency),
         f"{evaluation.n:,}",
         f"{evaluation.unscored:,}{' (!)' if evaluation.warning else ''}",
         _format_cost(one.dollars),

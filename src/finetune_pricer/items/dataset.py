@@ -7,12 +7,15 @@ from dataclasses import replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
+from .._format import require_currency
 from .._methods.duplicates import group_ids
 from ..errors import DataError, RowProblem
 from . import hub, tables
+from .cell_rules import CellRules, DecimalMark, Html, ZeroIs, write_notes
 from .description import MADE_HERE, Description, describe
 from .file_formats import read_file
-from .ingest import IngestResult, OnError, ingest, read_frame
+from .foreign_rows import read_arrow, read_frame, read_records
+from .ingest import IngestResult, OnError, ingest
 from .item import ITEM_FIELDS, Item, build_items, require_price
 from .sampling import count_of, price_strata, sample_evenly, split_rows
 from .splits import ItemSplits
@@ -31,13 +34,17 @@ _BATCH = 1000  # items that are made at a time when a set is iterated over
 class ItemDataset(Sequence[Item]):
     """An immutable sequence of items, kept in an Arrow table; an `Item` is made when it is asked for.
 
-    A slice is an `ItemDataset` too. Make one with `from_hub`, `from_file`, `from_items` or `from_pandas`.
+    A slice is an `ItemDataset` too. Make one with `from_hub`, `from_file`, `from_records`, `from_pandas`,
+    `from_arrow` or `from_items`.
     A table of more than 16 MB lies in a temporary file that is mapped, so memory does not grow with it.
 
     Attributes:
         table: The rows, as Arrow holds them.
         history: Where the rows come from and what was done to them, a sentence each.
         skipped: The rows of the source that could not be items, with `on_error="skip"`.
+        currency: ISO code of the currency that all prices are in.
+        zero_is: `"price"` where somebody said that a price of 0 is one; None where nobody said anything, and
+            whoever would learn from such a price, or judge by it, refuses it.
 
     Examples:
         >>> items = ItemDataset.from_items(
@@ -52,19 +59,43 @@ class ItemDataset(Sequence[Item]):
         ('made in Python', 'split from 100 items, seed 42: test')
     """
 
-    __slots__ = ("history", "skipped", "table")
+    __slots__ = ("currency", "history", "skipped", "table", "zero_is")
 
     def __init__(
-        self, table: pa.Table, *, history: Iterable[str] = (), skipped: Iterable[RowProblem] = ()
+        self,
+        table: pa.Table,
+        *,
+        history: Iterable[str] = (),
+        skipped: Iterable[RowProblem] = (),
+        currency: str = "USD",
+        zero_is: ZeroIs | None = None,
     ) -> None:
         self.table = table
         self.history = tuple(history)
         self.skipped = tuple(skipped)
+        self.currency = require_currency(currency)
+        self.zero_is = zero_is
 
     @classmethod
-    def from_items(cls, items: Iterable[Item]) -> ItemDataset:
-        """Make a set of items, from a list or from a generator."""
-        return cls(tables.from_items(items), history=(MADE_HERE,))
+    def from_items(
+        cls, items: Iterable[Item], *, currency: str = "USD", zero_is: ZeroIs | None = None
+    ) -> ItemDataset:
+        """Make a set of items, from a list or from a generator.
+
+        Args:
+            items: One product each.
+            currency: ISO code of their prices' currency.
+            zero_is: `"price"` where a price of 0 is one; `"unknown"` takes such prices out.
+        """
+        rules = CellRules(currency=currency, zero_is=zero_is)
+        if zero_is == "unknown":
+            items = (replace(item, price=None) if item.price == 0 else item for item in items)
+        return cls(
+            tables.from_items(items),
+            history=(MADE_HERE,),
+            currency=currency,
+            zero_is=rules.zero_is,
+        )
 
     @classmethod
     def from_predictions(
@@ -89,23 +120,64 @@ class ItemDataset(Sequence[Item]):
         done = f"priced by {model!r}, and not known to be true: {sum(seen):,} of {len(seen):,} items"
         return cls(table, history=(done,))
 
+    @overload
     @classmethod
     def from_hub(
         cls,
         name: str | os.PathLike[str],
         *,
+        split: None = ...,
+        token: str | None = ...,
+        revision: str | None = ...,
+        columns: Mapping[str, str] | None = ...,
+        on_error: OnError = ...,
+        streaming: bool = ...,
+        currency: str | None = ...,
+        decimal: DecimalMark | None = ...,
+        zero_is: ZeroIs | None = ...,
+        html: Html = ...,
+    ) -> ItemSplits: ...
+    @overload
+    @classmethod
+    def from_hub(
+        cls,
+        name: str | os.PathLike[str],
+        *,
+        split: str,
+        token: str | None = ...,
+        revision: str | None = ...,
+        columns: Mapping[str, str] | None = ...,
+        on_error: OnError = ...,
+        streaming: bool = ...,
+        currency: str | None = ...,
+        decimal: DecimalMark | None = ...,
+        zero_is: ZeroIs | None = ...,
+        html: Html = ...,
+    ) -> ItemDataset: ...
+    @classmethod
+    def from_hub(
+        cls,
+        name: str | os.PathLike[str],
+        *,
+        split: str | None = None,
         token: str | None = None,
         revision: str | None = None,
         columns: Mapping[str, str] | None = None,
         on_error: OnError = "raise",
         streaming: bool = False,
-    ) -> ItemSplits:
-        """Load the three splits of a data set of the Hugging Face Hub, or of a folder in the same layout.
+        currency: str | None = None,
+        decimal: DecimalMark | None = None,
+        zero_is: ZeroIs | None = None,
+        html: Html = "strip",
+    ) -> ItemSplits | ItemDataset:
+        """Load a data set of the Hugging Face Hub, or of a folder in the same layout: all splits, or one.
 
         Args:
             name: A repository such as `"ed-donner/items_lite"`, or the path of a folder with files such as
                 `train-00000-of-00001.parquet`. It needs the column `price`, and one of
                 `summary`, `full` and `title`.
+            split: Such as `"train"`: read this one, and return one set, which `split()` divides. Without it
+                there must be three, for training, validation and test.
             token: For private and gated repositories; else `HF_TOKEN` of the environment or `.env`, else the
                 login that `login()` saved.
             revision: Branch, tag or commit.
@@ -113,20 +185,29 @@ class ItemDataset(Sequence[Item]):
             on_error: What happens to rows that cannot be items, as in `from_file`.
             streaming: Read the rows while they are downloaded, without a copy in the Hub's cache: for sets
                 larger than memory or than the cache's disk.
+            currency: As in `from_file`, and so are `decimal`, `zero_is` and `html`. A set that was pushed
+                from here says itself which currency its prices are in.
+            decimal: What stands before the decimals of prices that are text.
+            zero_is: What a price of 0 means.
+            html: What happens to HTML in texts.
 
         Raises:
+            DataError: The set says that its prices are in another currency.
             HubError: It cannot be loaded, or a split or column is missing.
             InvalidRows: Rows cannot be items; all of them are listed.
         """
         results = hub.load_splits(
             str(name),
+            split=split,
             token=token,
             revision=revision,
             columns=columns,
             on_error=on_error,
             streaming=streaming,
+            rules=CellRules(currency=currency, decimal=decimal, zero_is=zero_is, html=html),
         )
-        return ItemSplits(*map(cls._from_result, results))
+        sets = [cls._from_result(result) for result in results]
+        return ItemSplits(*sets) if split is None else sets[0]
 
     @classmethod
     def from_file(
@@ -138,6 +219,10 @@ class ItemDataset(Sequence[Item]):
         encoding: str | None = None,
         delimiter: str | None = None,
         on_error: OnError = "raise",
+        currency: str | None = None,
+        decimal: DecimalMark | None = None,
+        zero_is: ZeroIs | None = None,
+        html: Html = "strip",
     ) -> ItemDataset:
         """Load a `.csv`, `.tsv`, `.jsonl`, `.json`, `.parquet` or `.xlsx` file, also with `.gz` behind.
 
@@ -156,16 +241,29 @@ class ItemDataset(Sequence[Item]):
                 or bar, whichever gives a head with the columns.
             on_error: `"raise"` refuses the file when rows cannot be items; `"skip"` leaves these rows out,
                 logs a warning, and lists them in `skipped`.
+            currency: ISO code of the prices' currency, such as `"EUR"`. Prices in another are refused, and
+                nothing is converted. None takes what a file of ours says of itself, else USD.
+            decimal: What stands before the decimals of prices that are text, `"."` or `","`. None lets the
+                column show it: `1.299` is 1299 beside `12,50`, and 1.299 beside `12.50`. A column that shows
+                both is refused, and so are rows that may mean either, such as a lone `1.299` in euros.
+            zero_is: `"unknown"` reads a price of 0 as none, `"price"` as one. None keeps it, and writing
+                training files, evaluating and calibrating refuse it.
+            html: `"strip"` takes HTML out of texts: blocks become line breaks, entities characters. `"keep"`
+                leaves texts as they are.
 
         Raises:
+            DataError: The file says that its prices are in another currency.
             FileAccessError: The file cannot be read.
             InvalidRows: A column is missing, or rows cannot be items; all of them are listed, with the
                 line of the file (of an `.xlsx`, the sheet's row).
             MissingExtra: An `.xlsx` is to be read, and python-calamine is not installed.
             DataError: A delimiter or an encoding was given that is none.
         """
+        rules = CellRules(currency=currency, decimal=decimal, zero_is=zero_is, html=html)
         source = read_file(path, columns, encoding=encoding, delimiter=delimiter, priced=priced)
-        return cls._from_result(ingest(source, columns=columns, priced=priced, on_error=on_error))
+        return cls._from_result(
+            ingest(source, columns=columns, priced=priced, on_error=on_error, rules=rules)
+        )
 
     @classmethod
     def from_pandas(
@@ -175,29 +273,138 @@ class ItemDataset(Sequence[Item]):
         columns: Mapping[str, str] | None = None,
         priced: bool = True,
         on_error: OnError = "raise",
+        currency: str | None = None,
+        decimal: DecimalMark | None = None,
+        zero_is: ZeroIs | None = None,
+        html: Html = "strip",
     ) -> ItemDataset:
-        """Read the rows of a frame; `columns`, `priced` and `on_error` as in `from_file`.
+        """Read the rows of a pandas frame, whatever its columns' types are.
+
+        Args:
+            frame: Columns that no item has are not looked at.
+            columns: Foreign column names and ours, as in `from_file`.
+            priced: Whether each row must have a price.
+            on_error: What happens to rows that cannot be items, as in `from_file`.
+            currency: As in `from_file`, and so are `decimal`, `zero_is` and `html`.
+            decimal: What stands before the decimals of prices that are text.
+            zero_is: What a price of 0 means.
+            html: What happens to HTML in texts.
 
         Raises:
+            DataError: It is no pandas frame.
             InvalidRows: A column is missing, or rows cannot be items; all of them are listed.
         """
-        source = read_frame(frame)
-        return cls._from_result(ingest(source, columns=columns, priced=priced, on_error=on_error))
+        rules = CellRules(currency=currency, decimal=decimal, zero_is=zero_is, html=html)
+        source = read_frame(frame, columns)
+        return cls._from_result(
+            ingest(source, columns=columns, priced=priced, on_error=on_error, rules=rules)
+        )
+
+    @classmethod
+    def from_arrow(
+        cls,
+        table: object,
+        *,
+        columns: Mapping[str, str] | None = None,
+        priced: bool = True,
+        on_error: OnError = "raise",
+        currency: str | None = None,
+        decimal: DecimalMark | None = None,
+        zero_is: ZeroIs | None = None,
+        html: Html = "strip",
+    ) -> ItemDataset:
+        """Read the rows of a table of polars, duckdb, pyarrow, or whatever else speaks Arrow.
+
+        Args:
+            table: Anything with the Arrow C stream protocol (`__arrow_c_stream__`). It is read in batches.
+            columns: Foreign column names and ours, as in `from_file`.
+            priced: Whether each row must have a price.
+            on_error: What happens to rows that cannot be items, as in `from_file`.
+            currency: As in `from_file`, and so are `decimal`, `zero_is` and `html`.
+            decimal: What stands before the decimals of prices that are text.
+            zero_is: What a price of 0 means.
+            html: What happens to HTML in texts.
+
+        Raises:
+            DataError: It does not speak Arrow.
+            InvalidRows: A column is missing, or rows cannot be items; all of them are listed.
+        """
+        rules = CellRules(currency=currency, decimal=decimal, zero_is=zero_is, html=html)
+        source = read_arrow(table, columns)
+        return cls._from_result(
+            ingest(source, columns=columns, priced=priced, on_error=on_error, rules=rules)
+        )
+
+    @classmethod
+    def from_records(
+        cls,
+        records: Iterable[Mapping[str, Any]],
+        *,
+        columns: Mapping[str, str] | None = None,
+        priced: bool = True,
+        on_error: OnError = "raise",
+        currency: str | None = None,
+        decimal: DecimalMark | None = None,
+        zero_is: ZeroIs | None = None,
+        html: Html = "strip",
+    ) -> ItemDataset:
+        """Read rows that are dicts, such as those of `json.load` or `csv.DictReader`.
+
+        Args:
+            records: From any iterable. A key that a row lacks is no value there.
+            columns: Foreign column names and ours, as in `from_file`.
+            priced: Whether each row must have a price.
+            on_error: What happens to rows that cannot be items, as in `from_file`.
+            currency: As in `from_file`, and so are `decimal`, `zero_is` and `html`.
+            decimal: What stands before the decimals of prices that are text.
+            zero_is: What a price of 0 means.
+            html: What happens to HTML in texts.
+
+        Raises:
+            DataError: They are no rows.
+            InvalidRows: A column is missing, or rows cannot be items; all of them are listed.
+        """
+        rules = CellRules(currency=currency, decimal=decimal, zero_is=zero_is, html=html)
+        source = read_records(records, columns)
+        return cls._from_result(
+            ingest(source, columns=columns, priced=priced, on_error=on_error, rules=rules)
+        )
 
     @classmethod
     def _from_result(cls, result: IngestResult) -> ItemDataset:
-        return cls(result.table, history=result.history, skipped=result.skipped)
+        return cls(
+            result.table,
+            history=result.history,
+            skipped=result.skipped,
+            currency=result.currency,
+            zero_is=result.zero_is,
+        )
 
     @classmethod
     def concat(cls, *sets: ItemDataset) -> ItemDataset:
-        """Put sets one behind the other."""
+        """Put sets one behind the other.
+
+        Raises:
+            DataError: Their prices are in different currencies.
+        """
+        if len(currencies := {items.currency: None for items in sets}) > 1:
+            raise DataError(
+                f"prices in {' and '.join(currencies)} cannot stand in one set; convert them, and read them "
+                "with one currency="
+            )
         history = dict.fromkeys(line for items in sets for line in items.history)
         skipped = [problem for items in sets for problem in items.skipped]
-        return cls(tables.concat([items.table for items in sets]), history=history, skipped=skipped)
+        return cls(
+            tables.concat([items.table for items in sets]),
+            history=history,
+            skipped=skipped,
+            currency=next(iter(currencies), "USD"),
+            zero_is=next(iter(said)) if len(said := {items.zero_is for items in sets}) == 1 else None,
+        )
 
     @property
     def prices(self) -> npt.NDArray[np.float64]:
-        """All prices in dollars, `nan` where unknown; shape `(len(self),)`."""
+        """All prices in the set's currency, `nan` where unknown; shape `(len(self),)`."""
         return tables.numbers_of(self.table, "price")
 
     @property
@@ -284,7 +491,8 @@ class ItemDataset(Sequence[Item]):
 
     def describe(self) -> Description:
         """Return counts of items and categories, and quantiles of prices and lengths; `str()` is a page."""
-        return describe(self.table, skipped=self._rows_skipped(), history=self.history)
+        skipped = self._rows_skipped()
+        return describe(self.table, skipped=skipped, history=self.history, currency=self.currency)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return all columns as a frame."""
@@ -297,7 +505,7 @@ class ItemDataset(Sequence[Item]):
         Raises:
             FileAccessError: The path cannot be written.
         """
-        tables.write_parquet(self.table, path)
+        tables.write_parquet(self.table, path, write_notes(self.currency, self.zero_is))
 
     def _strata(self, by: str | None) -> npt.NDArray[np.int64]:
         import numpy as np
@@ -337,7 +545,13 @@ class ItemDataset(Sequence[Item]):
         history = self.history if done is None else (*self.history, done)
         table = tables.take(self.table, rows)
         table = table if stands_for is None else tables.with_weights(table, stands_for)
-        return ItemDataset(table, history=history, skipped=self.skipped)
+        return self._with_table(table, history)
+
+    def _with_table(self, table: pa.Table, history: Iterable[str]) -> ItemDataset:
+        """Return a set of other rows of the same source: what is known of these holds for them."""
+        return ItemDataset(
+            table, history=history, skipped=self.skipped, currency=self.currency, zero_is=self.zero_is
+        )
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -351,7 +565,7 @@ class ItemDataset(Sequence[Item]):
             start, stop, step = index.indices(len(self))
             if step == 1:
                 table = self.table.slice(start, max(0, stop - start))
-                return ItemDataset(table, history=self.history, skipped=self.skipped)
+                return self._with_table(table, self.history)
             import numpy as np
 
             return self._take_rows(np.arange(start, stop, step))

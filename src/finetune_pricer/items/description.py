@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .._escape import escape_line
-from .._format import format_dollars
+from .._format import format_money
 from .item import TEXT_FIELDS
 from .tables import numbers_of
 
@@ -34,21 +34,26 @@ class Description:
     priced: int
     """How many of them have a price."""
     prices: Mapping[str, float]
-    """Quantiles of the known prices, in dollars, from `min` to `max`; empty where none is known."""
+    """Quantiles of the known prices (the currency's unit), from `min` to `max`; empty where none is known."""
     categories: Mapping[str, int]
     """How many items each category has, the largest first; `""` is no category."""
     characters: Mapping[str, float]
     """Quantiles of the texts' lengths; empty where there are no items."""
     histogram: tuple[tuple[float, float, int], ...]
-    """From, to (dollars) and how many, over equal steps of the log price."""
+    """From, to (in the currency's unit) and how many, over equal steps of the log price."""
     skipped: int
     """Rows of the source that could not be items."""
     history: tuple[str, ...] = ()
     """Where the items come from, how they were read, and what was done to them, a sentence each."""
+    currency: str = "USD"
+    """ISO code of the prices' currency."""
 
     def __str__(self) -> str:
         parts = [self._counts(), self._origin(), self._quantiles(), self._bars(), self._categories()]
         return "\n\n".join("\n".join(lines) for lines in map(list, parts) if lines)
+
+    def _money(self, amount: float) -> str:
+        return format_money(amount, self.currency)
 
     def _counts(self) -> Iterator[str]:
         skipped = f"; {self.skipped:,} rows of the source could not be items" if self.skipped else ""
@@ -61,7 +66,7 @@ class Description:
 
     def _quantiles(self) -> Iterator[str]:
         if self.prices:
-            shown = (f"{name} {format_dollars(value)}" for name, value in self.prices.items())
+            shown = (f"{name} {self._money(value)}" for name, value in self.prices.items())
             yield "price      " + "  ".join(shown)
         if self.characters:
             shown = (f"{name} {value:,.0f}" for name, value in self.characters.items())
@@ -71,7 +76,7 @@ class Description:
         most = max((count for *_, count in self.histogram), default=0) or 1
         for low, high, count in self.histogram:
             bar = "#" * max(round(_WIDTH * count / most), 1 if count else 0)
-            prices = f"{format_dollars(low):>11} to {format_dollars(high):>11}"
+            prices = f"{self._money(low):>11} to {self._money(high):>11}"
             yield f"{prices} {count:>8,} {bar}".rstrip()
 
     def _categories(self) -> Iterator[str]:
@@ -82,7 +87,9 @@ class Description:
             yield f"{len(self.categories):,} categories: {named}" + (f", {more:,} more" if more else "")
 
 
-def describe(table: pa.Table, *, skipped: int, history: tuple[str, ...] = ()) -> Description:
+def describe(
+    table: pa.Table, *, skipped: int, history: tuple[str, ...] = (), currency: str = "USD"
+) -> Description:
     """Describe a table of items, of whose source so many rows could not be items, and their history."""
     import numpy as np
     import pyarrow.compute as pc
@@ -103,6 +110,7 @@ def describe(table: pa.Table, *, skipped: int, history: tuple[str, ...] = ()) ->
         histogram=_histogram_of(known),
         skipped=skipped,
         history=history,
+        currency=currency,
     )
 
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._environment import read_settings
 from .._escape import escape_markdown, escape_paragraph, escape_text
 from .._files import temporary_folder
-from ..errors import AccessDenied, HubError, InvalidRows
+from ..errors import AccessDenied, HubError, InvalidRows, RowProblem
 from .decompression import LIMIT_VARIABLE, check_packed_files, find_limit, limit_rows
+from .file_formats import read_file
+from .foreign_rows import Roles, clean_table
 from .ingest import IngestResult, OnError, Source, ingest, quote_names
 from .tables import write_parquet
 
@@ -20,7 +25,14 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from .cell_rules import CellRules
+
 _ROWS = 1000  # that are read together
+_READABLE = {".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"}
+_FILE_ENDINGS = {*_READABLE, ".gz", ".json", ".xlsx", ".xls"}
+_CARD_KEY = "finetune_pricer"  # of the card's head, under which stands what is known of the prices
+_Read = Callable[[list[RowProblem]], "Iterator[pa.Table]"]
+"""Reads the batches of a split, and notes the rows that cannot be read."""
 _SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid", "dev"), "test": ("test",)}
 
 
@@ -32,38 +44,47 @@ class HubSplit(NamedTuple):
     """Where the rows come from and what was done to them, a sentence each."""
     description: str
     """A page of text about the rows."""
+    notes: Mapping[bytes, bytes]
+    """What the file says of its prices."""
 
 
 def load_splits(
     name: str,
     *,
+    split: str | None,
     token: str | None,
     revision: str | None,
     columns: Mapping[str, str] | None,
     on_error: OnError,
     streaming: bool,
+    rules: CellRules,
 ) -> list[IngestResult]:
-    """Load the three splits of a Hub repository or of a local folder: training, validation and test."""
-    loaded = _load(name, token or read_settings().get("HF_TOKEN"), revision, streaming=streaming)
+    """Load one split of a Hub repository or of a local folder, or training, validation and test."""
+    loaded = _load(name, token or read_settings().get("HF_TOKEN"), revision, columns, streaming=streaming)
     limit = _find_limit(name)
     results = []
-    for split, names in _SPLITS.items():
+    for wanted in _SPLITS if split is None else (split,):
+        names = (wanted, *next((names for names in _SPLITS.values() if wanted in names), ()))
         present = next((candidate for candidate in names if candidate in loaded), None)
         if present is None:
-            raise HubError(
-                f"{name!r} has no split {split!r}; it has {quote_names(loaded)}; "
-                "split it first, or load files"
-            )
-        title = f"split {split!r} of {name!r}"
-        batches = limit_rows(_batches(name, loaded[present]), limit, title)
-        source = Source(name=title, batches=batches)
+            raise HubError(_write_missing_split(name, wanted, loaded))
+        title = f"split {wanted!r} of {name!r}"
+        unreadable: list[RowProblem] = []
+        batches = limit_rows(loaded[present](unreadable), limit, title)
+        source = Source(name=title, batches=batches, unreadable=unreadable)
         try:
-            results.append(ingest(source, columns=columns, on_error=on_error))
+            results.append(ingest(source, columns=columns, on_error=on_error, rules=rules))
         except InvalidRows as error:
             if error.problems:
                 raise
             raise HubError(str(error)) from error
     return results
+
+
+def _write_missing_split(name: str, wanted: str, loaded: Mapping[str, Any]) -> str:
+    first = next(iter(loaded), "train")
+    hint = f"from_hub(..., split={first!r}) reads one split, and split() divides it"
+    return f"{name!r} has no split {wanted!r}; it has {quote_names(loaded)}; {hint}"
 
 
 def _find_limit(name: str) -> int | None:
@@ -74,42 +95,28 @@ def _find_limit(name: str) -> int | None:
     return find_limit(0) if os.environ.get(LIMIT_VARIABLE) else None
 
 
-def _batches(name: str, data: Any) -> Iterator[pa.Table]:
-    import pyarrow as pa
-
-    try:
-        any_rows = False
-        for batch in data.with_format("arrow").iter(batch_size=_ROWS):
-            any_rows = True
-            yield batch
-        if not any_rows:
-            yield data.features.arrow_schema.empty_table() if data.features else pa.table({})
-    except (OSError, ValueError) as error:
-        if isinstance(error, InvalidRows):
-            raise
-        raise HubError(f"cannot load {name!r}: {_first_line(error)}") from error
-
-
-def _load(name: str, token: str | None, revision: str | None, *, streaming: bool) -> Mapping[str, Any]:
+def _load(
+    name: str,
+    token: str | None,
+    revision: str | None,
+    columns: Mapping[str, str] | None,
+    *,
+    streaming: bool,
+) -> Mapping[str, _Read]:
+    """Return for each split what reads its batches."""
     import datasets
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    # A missing folder must not be looked up on the Hub.
-    path = Path(name).expanduser()
-    looks_local = path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
-    if looks_local and not path.is_dir():
-        raise HubError(
-            f"there is no folder {name!r}; give a folder that exists, or a Hub id such as 'owner/name'"
-        )
-    here = path.is_dir()
-    if here:
-        check_packed_files(path)
+    folder = _find_folder(name)
     try:
+        if folder is not None and (files := _find_files(folder)):
+            return {split: partial(_read_files, paths, columns) for split, paths in files.items()}
         # A folder is streamed past the cache of `datasets`. The cache takes two folders of one name, each
         # with a card that lists its files, for the same, and returns the rows of the first.
         loaded = datasets.load_dataset(
-            str(path) if here else name, token=token, revision=revision, streaming=streaming or here
+            str(folder or name), token=token, revision=revision, streaming=streaming or folder is not None
         )
+        notes = {} if folder is not None else _read_card(name, token, revision)
     except (datasets.exceptions.DatasetNotFoundError, HfHubHTTPError) as error:
         raise HubError(
             f"cannot load {name!r} from the Hub: {_first_line(error)}; check the name, and for a private "
@@ -119,7 +126,111 @@ def _load(name: str, token: str | None, revision: str | None, *, streaming: bool
         raise HubError(f"cannot load {name!r}: {_first_line(error)}") from error
     if not isinstance(loaded, dict):
         raise HubError(f"{name!r} has no splits; split it first, or load files")
-    return dict(loaded)
+    return {split: partial(_read_split, name, data, notes, columns) for split, data in loaded.items()}
+
+
+def _find_folder(name: str) -> Path | None:
+    """Return the folder that a name means, or None for a repository of the Hub."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        check_packed_files(path)
+        return path
+    if path.is_file() or path.suffix.lower() in _FILE_ENDINGS:
+        raise HubError(f"{name!r} is a file, and no folder or repository; ItemDataset.from_file reads files")
+    # A missing folder must not be looked up on the Hub.
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise HubError(
+            f"there is no folder {name!r}; give a folder that exists, or a Hub id such as 'owner/name'"
+        )
+    return None
+
+
+def _find_files(folder: Path) -> dict[str, list[Path]]:
+    """Return the files of each split of a folder, where all are of a kind that `from_file` reads.
+
+    `datasets` says which file belongs to which split. Its reading is not used: it takes the zeros from ids
+    such as `0012`, and turns columns of numbers and texts into JSON.
+    """
+    import datasets
+
+    config = datasets.load_dataset_builder(str(folder)).config
+    found = {str(split): [Path(path) for path in paths] for split, paths in (config.data_files or {}).items()}
+    endings = {
+        path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+        for each in found.values()
+        for path in each
+    }
+    usual = "\t" if endings == {".tsv"} else ","
+    plain = getattr(config, "sep", usual) == usual and endings <= _READABLE
+    return found if plain and all(path.is_file() for each in found.values() for path in each) else {}
+
+
+def _read_files(
+    paths: list[Path], columns: Mapping[str, str] | None, unreadable: list[RowProblem]
+) -> Iterator[pa.Table]:
+    before = 0
+    for path in paths:
+        source, seen = read_file(path, columns), 0
+        for batch in source.batches:
+            seen += batch.num_rows
+            if batch.num_columns:  # an empty JSONL has none, and is an empty part
+                yield batch
+        unreadable += [replace(problem, row=problem.row + before) for problem in source.unreadable]
+        before += seen + len(source.unreadable)
+
+
+def _read_split(
+    name: str,
+    data: Any,
+    notes: Mapping[bytes, bytes],
+    columns: Mapping[str, str] | None,
+    unreadable: list[RowProblem],
+) -> Iterator[pa.Table]:
+    import pyarrow as pa
+
+    roles, first = Roles(columns), 1
+    features = data.features or {}
+    try:
+        for batch in data.with_format("arrow").iter(batch_size=_ROWS):
+            named = _name_classes(batch, features).replace_schema_metadata(notes)
+            yield clean_table(named, first, roles, unreadable)
+            first += batch.num_rows
+        if first == 1:
+            yield data.features.arrow_schema.empty_table() if data.features else pa.table({})
+    except (OSError, ValueError) as error:
+        if isinstance(error, InvalidRows):
+            raise
+        if "BatchSize must be greater than 0" in str(error):  # said of a Parquet file without rows
+            return
+        raise HubError(f"cannot load {name!r}: {_first_line(error)}") from error
+
+
+def _name_classes(table: pa.Table, features: Mapping[str, Any]) -> pa.Table:
+    """Return a table with the names of classes, of which the rows hold numbers."""
+    import pyarrow as pa
+
+    for at, name in enumerate(table.column_names):
+        if to_name := getattr(features.get(name), "int2str", None):
+            names = [None if each is None or each < 0 else to_name(each) for each in table[name].to_pylist()]
+            table = table.set_column(at, name, pa.array(names, pa.string()))
+    return table
+
+
+def _read_card(name: str, token: str | None, revision: str | None) -> dict[bytes, bytes]:
+    """Return what the card of a set that was pushed from here says of its prices."""
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        path = huggingface_hub.hf_hub_download(
+            name, "README.md", repo_type="dataset", token=token, revision=revision
+        )
+        said = huggingface_hub.DatasetCard.load(path).data.to_dict().get(_CARD_KEY)
+    except (HfHubHTTPError, OSError, ValueError):  # there is no card
+        return {}
+    return (
+        {key.encode(): str(value).encode() for key, value in said.items()} if isinstance(said, dict) else {}
+    )
 
 
 def _first_line(error: BaseException) -> str:
@@ -188,7 +299,7 @@ def push(
 def write_folder(splits: Mapping[str, HubSplit], folder: Path, *, title: str, licence: str | None) -> None:
     """Write splits in the Hub's layout, with a `README.md` that is the data set's card."""
     for name, split in splits.items():
-        write_parquet(split.table, folder / "data" / f"{name}-00000-of-00001.parquet")
+        write_parquet(split.table, folder / "data" / f"{name}-00000-of-00001.parquet", split.notes)
     (folder / "README.md").write_text(_write_card(splits, title=title, licence=licence), encoding="utf-8")
 
 
@@ -200,7 +311,9 @@ def _write_card(splits: Mapping[str, HubSplit], *, title: str, licence: str | No
     from huggingface_hub import DatasetCardData
 
     files = [{"split": name, "path": f"data/{name}-*.parquet"} for name in splits]
-    head = DatasetCardData(license=licence, configs=[{"config_name": "default", "data_files": files}])
+    notes = next((split.notes for split in splits.values()), {})
+    said: dict[str, Any] = {_CARD_KEY: {key.decode(): value.decode() for key, value in notes.items()}}
+    head = DatasetCardData(license=licence, configs=[{"config_name": "default", "data_files": files}], **said)
     body = [f"# {escape_markdown(title.partition('/')[2] or title)}", ""]
     body += [
         "Products and their prices, written with `finetune_pricer`.",

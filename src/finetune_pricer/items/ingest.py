@@ -6,19 +6,23 @@ import logging
 from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..errors import DataError, InvalidRows, RowProblem
-from .cells import is_mixed, read_numbers, read_plain_numbers, read_texts, unmix
-from .item import ID_FIELDS, ITEM_FIELDS, TEXT_FIELDS, content_id, is_unicode, read_price
+from .cell_rules import CellRules
+from .cells import read_numbers, read_texts
+from .item import ID_FIELDS, ITEM_FIELDS, TEXT_FIELDS, content_id
+from .markup import strip_column
+from .price_column import OTHER_PRICE, PriceColumn
 from .spool import Spool
-from .tables import BATCH, STANDS_FOR, item_schema
+from .tables import STANDS_FOR, item_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    import pandas as pd
     import pyarrow as pa
+
+    from .cell_rules import DecimalMark, ZeroIs
 
 _log = logging.getLogger("finetune_pricer")
 
@@ -53,6 +57,10 @@ class IngestResult:
     table: pa.Table
     history: tuple[str, ...]
     skipped: tuple[RowProblem, ...]
+    currency: str
+    """ISO code of the prices' currency."""
+    zero_is: ZeroIs | None
+    """What a price of 0 means, if somebody said so."""
 
 
 def ingest(
@@ -61,37 +69,45 @@ def ingest(
     columns: Mapping[str, str] | None = None,
     priced: bool = True,
     on_error: OnError = "raise",
+    rules: CellRules | None = None,
 ) -> IngestResult:
     """Check foreign rows and bring them into `item_schema()`; memory does not grow with their number.
 
     Raises:
         InvalidRows: A column is missing; or, unless they are skipped, rows cannot be items: `problems` holds
-            every one.
+            every one; or prices have decimal points and decimal commas.
     """
     if on_error not in {"raise", "skip"}:
         raise DataError(f"on_error is 'raise' or 'skip', not {on_error!r}")
-    mapping = columns or {}
-    seen, problems = 0, list[RowProblem]()
-    with Spool(item_schema()) as spool:
+    check = _RowCheck(source, rules or CellRules(), columns or {}, priced=priced)
+    with Spool(check.schema) as spool:
         for batch in source.batches:
-            if not seen and source.names is None:
-                _check_names(batch.column_names, source.name, mapping, priced=priced)
-            items, bad = _check_batch(_rename_columns(batch, source.name, mapping), priced=priced)
-            problems += _place_problems(bad, seen, source)
-            seen += batch.num_rows
-            if on_error == "skip" or not problems:
+            items = check.read(batch)
+            if on_error == "skip" or not check.problems:
                 spool.write(items)
         if source.names or (source.names is not None and not source.unreadable):
-            _check_names(list(source.names), source.name, mapping, priced=priced)
-        problems = _sort_by_row(problems, source.unreadable)
-        total = seen + _count_rows(source.unreadable)
-        if problems and (on_error == "raise" or not seen):
+            _check_names(list(source.names), source.name, columns or {}, priced=priced)
+        mark, open_rows = check.prices.settle()
+        if mark is None:
+            raise InvalidRows(
+                f"the prices of {source.name} are written in two ways; mend them, or say decimal='.' or "
+                "decimal=',', and the rows of the other way are told:",
+                problems=_sort_by_row(open_rows, source.unreadable),
+            )
+        problems = _sort_by_row([*check.problems, *open_rows], source.unreadable)
+        total = check.seen + _count_rows(source.unreadable)
+        if problems and (on_error == "raise" or not check.seen):
             raise InvalidRows(
                 f"{_count_rows(problems):,} of {total:,} rows of {source.name} cannot be items:",
                 problems=problems,
             )
-        history = _write_history(source, total, problems)
-        return IngestResult(table=spool.table(), history=history, skipped=tuple(problems))
+        return IngestResult(
+            table=check.prices.write(spool.table(), mark),
+            history=(*_write_history(source, total, problems), *check.history(mark)),
+            skipped=tuple(problems),
+            currency=check.rules.currency or "USD",
+            zero_is=check.rules.zero_is,
+        )
 
 
 def _place_problems(problems: list[RowProblem], seen: int, source: Source) -> list[RowProblem]:
@@ -130,24 +146,66 @@ def _sort_by_row(problems: list[RowProblem], unreadable: list[RowProblem]) -> li
     return sorted([*moved, *unreadable], key=lambda problem: problem.row)
 
 
-def _check_batch(table: pa.Table, *, priced: bool) -> tuple[pa.Table, list[RowProblem]]:
-    """Return the rows that can be items, and the problems of the others, rows counted from 1."""
-    import pyarrow as pa
+class _RowCheck:
+    """Brings one source's batches into the schema of items, and notes the rows that cannot be items."""
 
-    schema = item_schema()
-    problems: list[RowProblem] = []
-    read = {name: _text_column(table, name, problems) for name in _STRINGS}
-    read["price"] = _price_column(table, priced=priced, problems=problems)
-    read["weight"] = _number_column(table, "weight")
-    read[STANDS_FOR] = _number_column(table, STANDS_FOR)
-    without_text = {problem.row for problem in problems if problem.field in TEXT_FIELDS}
-    problems.extend(each for each in _find_rows_without_text(read) if each.row not in without_text)
-    read["id"] = _fill_ids(read)
-    items = pa.table([read[name] for name in schema.names], schema=schema)
-    if problems:
-        bad = {problem.row for problem in problems}
-        items = items.filter(pa.array([row not in bad for row in range(1, items.num_rows + 1)], pa.bool_()))
-    return items, problems
+    def __init__(self, source: Source, rules: CellRules, columns: Mapping[str, str], *, priced: bool) -> None:
+        import pyarrow as pa
+
+        self.schema = item_schema().append(pa.field(OTHER_PRICE, pa.float64()))
+        self.rules = rules
+        self.seen = 0
+        self.problems: list[RowProblem] = []
+        self.prices = PriceColumn(rules, priced=priced)
+        self._source = source
+        self._columns = columns
+        self._priced = priced
+        self._marked_up = 0
+
+    def read(self, batch: pa.Table) -> pa.Table:
+        """Return the good rows of a batch."""
+        import pyarrow as pa
+
+        table = self._rename(batch)
+        problems: list[RowProblem] = []
+        read = {name: self._read_texts(table, name, problems) for name in _STRINGS}
+        column = table["price"] if "price" in table.column_names else None
+        read["price"], read[OTHER_PRICE] = self.prices.read(
+            column, table.num_rows, self.seen + 1, problems, self._source.find_lines
+        )
+        read["weight"] = _number_column(table, "weight")
+        read[STANDS_FOR] = _number_column(table, STANDS_FOR)
+        without_text = {problem.row for problem in problems if problem.field in TEXT_FIELDS}
+        problems.extend(each for each in _find_rows_without_text(read) if each.row not in without_text)
+        read["id"] = _fill_ids(read)
+        items = pa.table([read[name] for name in self.schema.names], schema=self.schema)
+        if problems:
+            bad = {problem.row for problem in problems}
+            good = [row not in bad for row in range(1, items.num_rows + 1)]
+            items = items.filter(pa.array(good, pa.bool_()))
+        self.problems += _place_problems(problems, self.seen, self._source)
+        self.seen += batch.num_rows
+        return items
+
+    def history(self, mark: DecimalMark) -> list[str]:
+        """Return what was done to cells, a sentence each."""
+        texts = f"{self._marked_up:,} texts freed of HTML"
+        return [*self.prices.history(mark), *([texts] if self._marked_up else [])]
+
+    def _rename(self, batch: pa.Table) -> pa.Table:
+        if not self.seen:
+            if self._source.names is None:
+                _check_names(batch.column_names, self._source.name, self._columns, priced=self._priced)
+            self.rules = self.rules.with_notes(self._source.name, batch.schema.metadata or {})
+            self.prices = PriceColumn(self.rules, priced=self._priced)
+        return _rename_columns(batch, self._source.name, self._columns)
+
+    def _read_texts(self, table: pa.Table, name: str, problems: list[RowProblem]) -> pa.ChunkedArray:
+        texts = _text_column(table, name, problems)
+        if self.rules.html == "strip" and name != "id":
+            texts, changed = strip_column(texts)
+            self._marked_up += changed
+        return texts
 
 
 def _check_names(names: list[str], source: str, columns: Mapping[str, str], *, priced: bool) -> None:
@@ -164,6 +222,11 @@ def _check_names(names: list[str], source: str, columns: Mapping[str, str], *, p
         raise InvalidRows(f"an item has no field {ours!r}; it has {quote_names(ITEM_FIELDS)}")
     fields = {*(name for name in names if name not in columns), *columns.values()}
     hint = "map foreign names with columns={'theirs': 'ours'}"
+    if {"prompt", "completion"} <= set(names):
+        hint = (
+            "these are the course's prompts with their answers, and its items are in the sets 'items_lite' "
+            "and 'items_full'; to read them as they are: columns={'prompt': 'full', 'completion': 'price'}"
+        )
     if priced and "price" not in fields:
         raise InvalidRows(f"{source} has no column 'price'; it has {quote_names(names)}; {hint}")
     if not any(name in fields for name in TEXT_FIELDS):
@@ -211,58 +274,6 @@ def _number_column(table: pa.Table, name: str) -> pa.ChunkedArray:
     return read_numbers(table[name])
 
 
-def _price_column(table: pa.Table, *, priced: bool, problems: list[RowProblem]) -> pa.ChunkedArray:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if "price" not in table.column_names:
-        return pa.chunked_array([pa.array(_read_prices([None] * table.num_rows, priced, problems))]).cast(
-            pa.float64()
-        )
-    column = table["price"]
-    if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
-        prices = column.cast(pa.float64())
-        good = pc.and_(pc.is_finite(prices), pc.greater_equal(prices, 0))
-        if pc.all(good, skip_nulls=False).as_py() or (not priced and pc.all(good).as_py() is not False):
-            return prices
-    if is_mixed(column.type):
-        values = iter(unmix(column))
-    elif pa.types.is_string(column.type):
-        return _read_price_texts(column, priced, problems)
-    else:
-        values = (scalar.as_py() for scalar in column)
-    return pa.chunked_array([pa.array(_read_prices(values, priced, problems), pa.float64())])
-
-
-def _read_price_texts(column: pa.ChunkedArray, priced: bool, problems: list[RowProblem]) -> pa.ChunkedArray:
-    """Read digits with a point all at once, and every other text as people write prices."""
-    import pyarrow as pa
-
-    numbers = read_plain_numbers(column)
-    if numbers.null_count == 0:
-        return numbers
-    prices, texts = numbers.to_pylist(), column.to_pylist()
-    left = [row for row, price in enumerate(prices) if price is None]
-    found = list[RowProblem]()
-    for row, price in zip(left, _read_prices((texts[row] for row in left), priced, found), strict=True):
-        prices[row] = price
-    problems.extend(replace(each, row=left[each.row - 1] + 1) for each in found)
-    return pa.chunked_array([pa.array(prices, pa.float64())])
-
-
-def _read_prices(values: Iterable[Any], priced: bool, problems: list[RowProblem]) -> Iterator[float | None]:
-    for row, value in enumerate(values, start=1):
-        price = None
-        try:
-            price = read_price(value)
-            reason = "has no price" if price is None and priced else ""
-        except ValueError as error:
-            reason = str(error)
-        if reason:
-            problems.append(RowProblem(row=row, field="price", value=repr(value)[:60], reason=reason))
-        yield price
-
-
 def _find_rows_without_text(columns: Mapping[str, pa.ChunkedArray]) -> Iterator[RowProblem]:
     import pyarrow.compute as pc
 
@@ -297,57 +308,3 @@ def _fill_ids(columns: Mapping[str, pa.ChunkedArray]) -> pa.ChunkedArray:
     )
     filled = [given or content_id(row) for given, row in zip(ids.to_pylist(), fields, strict=True)]
     return pa.chunked_array([pa.array(filled, pa.string())])
-
-
-def read_frame(frame: pd.DataFrame) -> Source:
-    """Return a frame's rows in batches."""
-    unreadable: list[RowProblem] = []
-
-    def batches() -> Iterator[pa.Table]:
-        for start in range(0, max(len(frame), 1), BATCH):
-            part = frame.iloc[start : start + BATCH]
-            try:
-                yield _frame_table(part)
-            except UnicodeEncodeError:
-                problems = _find_unwritable_rows(part)
-                unreadable.extend(replace(each, row=each.row + start) for each in problems)
-                bad = {problem.row - 1 for problem in problems}
-                yield _frame_table(part.iloc[[row for row in range(len(part)) if row not in bad]])
-
-    return Source(name="the frame", batches=batches(), unreadable=unreadable)
-
-
-def _frame_table(frame: pd.DataFrame) -> pa.Table:
-    import pyarrow as pa
-
-    names = [str(name) for name in frame.columns]
-    arrays = [_frame_column(name, frame.iloc[:, at]) for at, name in enumerate(names)]
-    return pa.table(arrays, names=names)
-
-
-def _find_unwritable_rows(frame: pd.DataFrame) -> list[RowProblem]:
-    """Return a problem for each row with half a character in a cell, which nothing can be written with."""
-    problems: dict[int, RowProblem] = {}
-    for at, name in enumerate(frame.columns):
-        for row, cell in enumerate(frame.iloc[:, at], start=1):
-            if isinstance(cell, str) and not is_unicode(cell):
-                value, reason = repr(cell)[:60], "holds half a character (a lone surrogate)"
-                problems.setdefault(row, RowProblem(row=row, field=str(name), value=value, reason=reason))
-    return list(problems.values())
-
-
-def _frame_column(name: str, column: pd.Series[Any]) -> pa.Array:
-    import pyarrow as pa
-
-    # What pandas calls missing (NaN, NA, NaT) is no value.
-    cells = [None if missing else cell for cell, missing in zip(column, column.isna(), strict=True)]
-    try:
-        return pa.array(cells)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-        # Cells of mixed types, such as "$12" and 12, are read as text.
-        try:
-            return pa.array([None if cell is None else str(cell) for cell in cells], pa.string())
-        except UnicodeEncodeError:
-            raise
-        except ValueError:
-            raise InvalidRows(f"column {name!r} of the frame cannot be read: {error}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import InvalidItem, PricerError
 from ..prices import parse_amount
@@ -18,6 +18,8 @@ TEXT_FIELDS = ("summary", "full", "title")
 """Where an item's text is looked for: the first of these that is not blank."""
 ID_FIELDS = ("title", "category", "summary", "full", "weight")
 """What the id of an item without one is made of."""
+NO_PRICE = frozenset({"", "null", "none", "nan", "na", "n/a", "-"})
+"""What exports write where there is no price, in small letters."""
 
 
 # A dataclass and not a pydantic model, so that hundreds of thousands of them are made quickly.
@@ -89,15 +91,21 @@ class Item:
         return first if len(first) <= 80 else first[:77] + "..."
 
 
-def read_price(value: Any) -> float | None:
-    """Return a cell's price, or None where the cell is empty; `ValueError` says why it is no price."""
-    if value is None or (isinstance(value, str) and not value.strip()):
+def read_price(value: Any, currency: str = "USD", decimal: Literal[".", ","] | None = None) -> float | None:
+    """Return a cell's price, or None where the cell is empty; `ValueError` says why it is no price.
+
+    Args:
+        value: A number, or a text, of which some mean that there is no price (`NO_PRICE`).
+        currency: ISO code of the currency that a text is in.
+        decimal: What stands before the decimals of a text, where that is known.
+    """
+    if value is None or (isinstance(value, str) and value.strip().lower() in NO_PRICE):
         return None
     if type(value).__name__ in {"bool", "bool_"}:  # Python's and numpy's
         raise ValueError("a price is a number, not true or false")
     if isinstance(value, str):
         try:
-            return parse_amount(value)
+            return parse_amount(value, currency, decimal=decimal)
         except PricerError as error:
             raise ValueError(str(error)) from None
     try:
@@ -111,16 +119,30 @@ def read_price(value: Any) -> float | None:
     return price
 
 
-def require_price(item: Item, what_for: str, row: int | None = None) -> float:
+def require_price(
+    item: Item, what_for: str, row: int | None = None, zero_is: Literal["unknown", "price"] | None = "price"
+) -> float:
     """Return the item's price.
+
+    Args:
+        item: The item.
+        what_for: The step that needs its price, in words.
+        row: Which row it stands in, from 1.
+        zero_is: What its set says that a price of 0 is; unless it says `"price"`, there is none.
 
     Raises:
         InvalidItem: The item has no price; the message names the item, its row, and the step that needs it.
     """
+    if item.price is not None and (item.price or zero_is == "price"):
+        return item.price
+    where = "" if row is None else f"row {row}, "
+    named = f"{where}item {item.id!r} ({item.label})"
     if item.price is None:
-        where = "" if row is None else f"row {row}, "
-        raise InvalidItem(f"{where}item {item.id!r} ({item.label}) has no price, which {what_for} needs")
-    return item.price
+        raise InvalidItem(f"{named} has no price, which {what_for} needs")
+    raise InvalidItem(
+        f"{named} has a price of 0, and {what_for} must know what that means: read the items with "
+        "zero_is='price' if it costs nothing, or zero_is='unknown' if nobody knows its price"
+    )
 
 
 def content_id(fields: Mapping[str, Any]) -> str:

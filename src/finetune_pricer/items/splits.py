@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..errors import DataError
 from . import hub
+from .cell_rules import write_notes
 
 if TYPE_CHECKING:
     from .dataset import ItemDataset
@@ -46,7 +48,16 @@ class ItemSplits(NamedTuple):
         return hub.push(self._for_hub(), repo, private=private, token=token, licence=licence)
 
     def _for_hub(self) -> dict[str, hub.HubSplit]:
+        if len(currencies := {items.currency: None for items in self}) > 1:
+            raise DataError(
+                f"prices in {' and '.join(currencies)} cannot stand in one data set; convert them"
+            )
         return {
-            name: hub.HubSplit(items.table, items.history, str(replace(items.describe(), history=())))
+            name: hub.HubSplit(
+                table=items.table,
+                history=items.history,
+                description=str(replace(items.describe(), history=())),
+                notes=write_notes(items.currency, items.zero_is),
+            )
             for name, items in self._asdict().items()
         }

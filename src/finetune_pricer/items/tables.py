@@ -12,7 +12,7 @@ from .spool import Spool
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -93,10 +93,19 @@ def with_weights(table: pa.Table, stands_for: npt.NDArray[np.float64]) -> pa.Tab
     return table.set_column(at, STANDS_FOR, pa.array(stands_for, pa.float64()))
 
 
-def write_parquet(table: pa.Table, path: str | os.PathLike[str]) -> None:
-    """Write a table as Parquet, in batches."""
+def write_parquet(table: pa.Table, path: str | os.PathLike[str], notes: Mapping[bytes, bytes]) -> None:
+    """Write a table as Parquet, in batches, with notes on its rows in the file's metadata."""
     import pyarrow.parquet
 
-    with replacing(path) as file, pyarrow.parquet.ParquetWriter(file, item_schema()) as writer:
+    schema = item_schema().with_metadata(notes)
+    with replacing(path) as file, pyarrow.parquet.ParquetWriter(file, schema) as writer:
         for start in range(0, table.num_rows, BATCH):
-            writer.write_table(table.slice(start, BATCH))
+            writer.write_table(table.slice(start, BATCH).replace_schema_metadata(notes))
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds texts."""
+    import pyarrow as pa
+
+    types = pa.types
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))

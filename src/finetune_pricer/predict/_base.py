@@ -8,6 +8,7 @@ from collections.abc import Sized
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, get_args
 
+from .._format import agree_on_currency
 from .._service.account import owner_of, service_of
 from .._service.requests import is_async, note_process, without_retries
 from ..chat import ChatFormatter
@@ -132,6 +133,7 @@ class BasePredictor(Generic[Client]):
         return self.concurrency or MAX_IN_FLIGHT
 
     def _make_engine(self, items: object = ()) -> Engine:
+        require_currency_of(items, self.formatter)
         rate_limit = RateLimit(most=self.concurrency, **self._limits)
         is_catalogue = not isinstance(items, Sized) or len(items) > FEW
         return Engine(self._dialogue, rate_limit, asks_one_first=is_catalogue)
@@ -169,16 +171,29 @@ def _open_store(path: str | os.PathLike[str]) -> AnswerStore:
     return store
 
 
-def check_calibration_items(items: Iterable[Item], coverage: float, by: By | None) -> list[Item]:
+def require_currency_of(items: object, formatter: ChatFormatter) -> None:
+    """Make sure that items have their prices in the currency in which a formatter reads replies.
+
+    Raises:
+        DataError: They say another.
+    """
+    agree_on_currency({"the items": getattr(items, "currency", None), "the formatter": formatter.currency})
+
+
+def check_calibration_items(
+    items: Iterable[Item], formatter: ChatFormatter, coverage: float, by: By | None
+) -> list[Item]:
     """Return the items; raise, before anything is asked, what calibrating on them would raise after it.
 
     Raises:
-        InvalidItem: An item has no price.
-        DataError: A setting is out of range, or there are too few items for it.
+        InvalidItem: An item has no price, or one of 0 of which nobody said what it means.
+        DataError: A setting is out of range, or there are too few items for it, or their prices are in
+            another currency than the formatter's.
     """
-    found = list(items)
+    require_currency_of(items, formatter)
+    zero_is, found = getattr(items, "zero_is", None), list(items)
     for row, item in enumerate(found, start=1):
-        require_price(item, "calibrating", row)
+        require_price(item, "calibrating", row, zero_is)
     check_settings(coverage, by, len(found))
     return found
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .._format import agree_on_currency
 from .._progress import progress_bar
 from .._service.flow import Flow, Work, ask, poll, run
 from .._service.requests import cancel_batch, create_batch_file, get_file_content
@@ -164,6 +165,8 @@ class BaseBatch:
             raise NotSupported(f"{dialogue.provider.name!r} has no Batch API; ask with predict_many")
         self._client: Any = client
         self._dialogue = dialogue
+        said = {"the items": getattr(items, "currency", None), "the formatter": dialogue.formatter.currency}
+        agree_on_currency(said)
         self._items = list(items)
         self._journal = journal
         self._again = again

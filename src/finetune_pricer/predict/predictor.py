@@ -145,7 +145,7 @@ class Predictor(BasePredictor["OpenAI"]):
                 of the predictions have a price.
             ServiceError: As `predict_many`.
         """
-        known = check_calibration_items(items, coverage, by)
+        known = check_calibration_items(items, self.formatter, coverage, by)
         return self._with_ranges(self.predict_many(known), known, coverage, by)
 
     def predict_batch(

@@ -10,7 +10,7 @@ from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Literal, get_args
 
 from .._escape import escape_line
-from .._format import format_dollars
+from .._format import agree_on_currency, format_money, mark_of
 from .._methods.duplicates import Shingles, connected_groups, near_pairs, words_of
 from ..items import ItemDataset, ItemSplits
 from .leakage import count_expected_by_chance, find_numbers, find_own_price, rows_with_own_price
@@ -58,10 +58,12 @@ class Place:
     """Counted from 1."""
     id: str
     price: float | None
-    """In dollars; None where it is unknown."""
+    """In the currency's unit; None where it is unknown."""
+    currency: str = "USD"
+    """Its ISO code."""
 
     def __str__(self) -> str:
-        price = "no price" if self.price is None else format_dollars(self.price)
+        price = "no price" if self.price is None else format_money(self.price, self.currency)
         return f"{self.split} row {self.row:,} (id {self.id[:24]!r}, {price})"
 
 
@@ -184,7 +186,13 @@ def _without(items: ItemDataset, split: str, reasons: Mapping[tuple[str, int], s
         return items
     kept = items.take([row for row in range(len(items)) if (split, row + 1) not in reasons])
     done = [f"audit removed {count:,} rows that {reason}" for reason, count in counts.most_common()]
-    return ItemDataset(kept.table, history=(*items.history, *done), skipped=items.skipped)
+    return ItemDataset(
+        kept.table,
+        history=(*items.history, *done),
+        skipped=items.skipped,
+        currency=items.currency,
+        zero_is=items.zero_is,
+    )
 
 
 def audit(
@@ -193,7 +201,7 @@ def audit(
     validation: ItemDataset | None = None,
     test: ItemDataset | None = None,
     similarity: float | None = 0.6,
-    currency: str = "USD",
+    currency: str | None = None,
 ) -> AuditReport:
     """Look for what spoils training and evaluation: duplicates, leaks, prices in texts, odd rows.
 
@@ -203,9 +211,10 @@ def audit(
         test: What the model is judged by in the end.
         similarity: The share of common word triples from which on texts are near-duplicates; None leaves
             near-duplicates out.
-        currency: Of the prices.
+        currency: Of the prices; None takes the items'.
 
     Raises:
+        DataError: The items' prices are in another currency, or in several.
         MissingExtra: Near-duplicates need the extra `audit`.
         DataError: The similarity is out of range.
 
@@ -225,7 +234,11 @@ def audit(
         >>> [len(items) for items in report.clean()]
         [0, 0, 1]
     """
-    none = ItemDataset.from_items([])
+    said = {"the training items": train, "the validation items": validation, "the test items": test}
+    currency = agree_on_currency(
+        {who: getattr(items, "currency", None) for who, items in said.items()} | {"currency=": currency}
+    )
+    none = ItemDataset.from_items([], currency=currency)
     splits = ItemSplits(train, none if validation is None else validation, none if test is None else test)
     auditor = _Auditor(splits, currency)
     findings = [
@@ -240,7 +253,7 @@ def audit(
         splits=splits,
         findings=tuple(sorted(findings, key=lambda finding: KINDS.index(finding.kind))),
         chance=auditor.expected_by_chance(),
-        reply=_advise_reply(train.prices),
+        reply=_advise_reply(train.prices, currency),
         labels=auditor.group_items([(first, second) for first, second, _ in pairs]),
     )
 
@@ -311,7 +324,9 @@ class _Auditor:
     def check_prices(self) -> Iterator[Finding]:
         """Yield prices far from those of their category, and prices that equal a number in their text."""
         for row, median in _find_outliers(self._prices, self._categories):
-            detail = f"the median of {self._categories[row] or 'all'} is {format_dollars(median)}"
+            detail = (
+                f"the median of {self._categories[row] or 'all'} is {format_money(median, self._currency)}"
+            )
             yield Finding(kind="outlying price", place=self._place(row), detail=detail)
         for row in rows_with_own_price(self._numbers, self._prices):
             yield Finding(kind="number equal to price", place=self._place(row))
@@ -349,11 +364,12 @@ class _Auditor:
             row=row - self._ends[part] + self._sizes[part] + 1,
             id=self._ids[row],
             price=None if math.isnan(price) else price,
+            currency=self._currency,
         )
 
 
 def _find_outliers(prices: Prices, categories: Sequence[str | None]) -> Iterator[tuple[int, float]]:
-    """Yield rows whose log price lies far from their category's median, and that median in dollars."""
+    """Yield rows whose log price lies far from their category's median, and that median."""
     import numpy as np
 
     rows_of: dict[str | None, list[int]] = {}
@@ -369,21 +385,24 @@ def _find_outliers(prices: Prices, categories: Sequence[str | None]) -> Iterator
                 yield rows[at], float(np.expm1(median))
 
 
-def _advise_reply(prices: Prices) -> str:
+def _advise_reply(prices: Prices, currency: str) -> str:
     """Return which form of a reply fits these prices, and why."""
     import numpy as np
 
     known = prices[~np.isnan(prices)]
     if not len(known):
         return "no prices are known, so no form of a reply can be advised"
+    mark = mark_of(currency)
     above, median = float((known >= 999.5).mean()), float(np.median(known))
     if median < 10:
-        shown = format_dollars(median)
-        return f"'$19.99' (the default): half of the prices are below {shown}, where cents matter"
+        shown = format_money(median, currency)
+        return f"'{mark}19.99' (the default): half of the prices are below {shown}, where cents matter"
+    most = f"at most {mark}999"
     if above == 0:
         return (
-            "'20': all prices are at most $999, so whole dollars are one token, and all of it is seen at once"
+            f"'20': all prices are {most}, so without decimals one is a token, and all of it is seen at once"
         )
     if above <= 0.01:
-        return f"'20': all prices but {above:.1%} are at most $999 and so one token; the dearer ones take two"
-    return f"'$19.99' (the default) or '$1,199.99': {above:.0%} of the prices take more than one token"
+        return f"'20': all prices but {above:.1%} are {most} and so one token; the dearer ones take two"
+    forms = f"'{mark}19.99' (the default) or '{mark}1,199.99'"
+    return f"{forms}: {above:.0%} of the prices take more than one token"

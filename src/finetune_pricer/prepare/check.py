@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from .._chat_protocol import text_of
 from .._escape import escape_line
 from .._files import replacing
+from .._format import agree_on_currency
 from ..errors import FileAccessError, TrainingFileError
 from ..providers.lookup import get_provider
 from .jsonl import TrainingFile
@@ -123,7 +124,13 @@ class JsonlReport:
         return Correction(report=report, fixed=fixed, removed=removed, left_out=tuple(left_out))
 
     def _as_checked(self) -> TrainingFile:
-        return TrainingFile(path=self.path, examples=self.examples, bytes=self.bytes, sha256=self.sha256)
+        return TrainingFile(
+            path=self.path,
+            examples=self.examples,
+            bytes=self.bytes,
+            sha256=self.sha256,
+            currency=self.currency,
+        )
 
     def __str__(self) -> str:
         errors = sum(problem.count for problem in self.problems if problem.level == "error")
@@ -154,17 +161,21 @@ class Correction:
 
 
 def check_jsonl(
-    path: str | os.PathLike[str], provider: str | Provider | None = None, *, currency: str = "USD"
+    path: str | os.PathLike[str] | TrainingFile,
+    provider: str | Provider | None = None,
+    *,
+    currency: str | None = None,
 ) -> JsonlReport:
     r"""Read a training file once and report every problem; 16 bytes a line are kept in memory.
 
     Args:
-        path: A file of chat examples, whoever wrote it.
+        path: A file of chat examples, whoever wrote it; a `TrainingFile` knows its currency.
         provider: The service whose limits apply: a name such as `"azure"`, or a `Provider`; None takes the
             protocol's limits.
-        currency: Of the prices in the replies.
+        currency: Of the prices in the replies; None takes the training file's, else USD.
 
     Raises:
+        DataError: The training file says another currency.
         FileAccessError: The file cannot be read.
         NotConfigured: There is no provider of that name.
 
@@ -180,6 +191,11 @@ def check_jsonl(
         [('last', (21,), 'end with the reply to learn')]
     """
     service = get_provider(provider)
+    said: dict[str, str | None] = {"currency=": currency}
+    if isinstance(path, TrainingFile):
+        said["the training file"] = path.currency
+        path = path.path
+    currency = agree_on_currency(said)
     source, digest, size = Path(path), hashlib.sha256(), 0
     scan = _FileScan(service, currency)
     try:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Literal
 
 from .._chat_protocol import SPECIAL_TOKEN
 from .._files import replacing
+from .._format import agree_on_currency
 from ..chat import ChatFormatter
 from ..errors import DataError, FileAccessError, InvalidItem, TrainingFileError
+from ..items import require_price
 
 if TYPE_CHECKING:
     import os
@@ -36,6 +38,8 @@ class TrainingFile:
     """Hash of its content, in hexadecimal."""
     formatter: str | None = None
     """Fingerprint of the formatter that wrote it; None for a file from elsewhere."""
+    currency: str = "USD"
+    """ISO code of the currency of its prices."""
 
     def verify(self) -> None:
         """Make sure that the file on disk is still the one that was written.
@@ -87,13 +91,17 @@ class JsonlWriter:
             path: Where to write, such as `"jsonl/train.jsonl"`.
 
         Raises:
-            InvalidItem: An item has no price or cannot be written, or its text holds a special token of the
+            DataError: The items' prices are in another currency than the formatter's.
+            InvalidItem: An item has no price or cannot be written, or its price is 0 and nobody said what
+                that means (`zero_is`), or its text holds a special token of the
                 tokenizers (`<|endoftext|>` and the like), on which jobs fail after the upload; the message
                 names its row.
             TrainingFileError: There are no items.
             FileAccessError: The path cannot be written.
         """
         self._require_writable_formatter()
+        said = {"the items": getattr(items, "currency", None), "the formatter": self.formatter.currency}
+        currency, zero_is = agree_on_currency(said), getattr(items, "zero_is", None)
         digest, size, row = hashlib.sha256(), 0, 0
         # Not durable: every upload compares the hash first.
         with replacing(path, durable=False) as file:
@@ -102,6 +110,8 @@ class JsonlWriter:
                 digest.update(codecs.BOM_UTF8)
             for row, item in enumerate(items, start=1):
                 try:
+                    if item.price == 0:
+                        require_price(item, "a training example", zero_is=zero_is)
                     line = self._line(item)
                 except (InvalidItem, TypeError) as error:
                     raise InvalidItem(f"row {row}: {error}; {str(path)!r} was not written") from error
@@ -115,6 +125,7 @@ class JsonlWriter:
             bytes=size,
             sha256=digest.hexdigest(),
             formatter=self.formatter.fingerprint,
+            currency=currency,
         )
 
     def _require_writable_formatter(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..._format import format_dollars
+from ..._format import format_dollars, format_money, mark_of
 from ..compare import state_verdicts
 from ..metrics import METRICS
 from .format import Table, format_interval, format_number
@@ -79,8 +79,8 @@ def collect_evaluation(evaluation: Evaluation) -> EvaluationContent:
     """Compute what a report of an evaluation says: each slice and each comparison is resampled here, once."""
     return EvaluationContent(
         evaluation=evaluation,
-        headline=f"Off by {format_dollars(evaluation.mae.value, 2)} on average",
-        interval=f"95 % interval {format_interval(evaluation.mae, '$')}",
+        headline=f"Off by {format_money(evaluation.mae.value, evaluation.currency, 2)} on average",
+        interval=f"95 % interval {format_interval(evaluation.mae, '$', evaluation.currency)}",
         scored=f"{evaluation.n:,} items scored",
         unscored=f"{evaluation.unscored:,} unscored",
         notes=tuple(_notes(evaluation)),
@@ -112,9 +112,10 @@ def _notes(evaluation: Evaluation) -> Iterable[str]:
     if evaluation.is_weighted:
         yield "Items are weighted."
     if evaluation.negative:
+        zero = f"{mark_of(evaluation.currency)}0"
         yield (
-            f"{evaluation.negative:,} predicted prices are below $0; they are scored as they are, and RMSLE "
-            "takes them as 0."
+            f"{evaluation.negative:,} predicted prices are below {zero}; they are scored as they are, and "
+            "RMSLE takes them as 0."
         )
 
 
@@ -124,12 +125,12 @@ def overview_table(models: Iterable[Evaluation]) -> Table:
     rows = [
         (
             one.name,
-            format_dollars(one.mae.value, 2),
-            format_interval(one.mae, "$"),
-            format_dollars(one.median_absolute_error.value, 2),
-            format_dollars(one.rmse.value, 2),
-            format_number(one.rmsle.value, ""),
-            format_number(one.r2.value, "%"),
+            format_number(one.mae.value, "$", one.currency),
+            format_interval(one.mae, "$", one.currency),
+            format_number(one.median_absolute_error.value, "$", one.currency),
+            format_number(one.rmse.value, "$", one.currency),
+            format_number(one.rmsle.value, "", one.currency),
+            format_number(one.r2.value, "%", one.currency),
             *(f"{share.value:.0%}" for share in (one.green, one.orange, one.red)),
             f"{one.n:,}",
             f"{one.unscored:,}",
@@ -143,9 +144,9 @@ def metric_table(evaluation: Evaluation) -> Table:
     """Return one line per metric of one evaluation."""
     rows = [
         (
-            METRICS[name].label,
-            format_number(metric.value, METRICS[name].unit),
-            format_interval(metric, METRICS[name].unit),
+            METRICS[name].label_in(evaluation.currency),
+            format_number(metric.value, METRICS[name].unit, evaluation.currency),
+            format_interval(metric, METRICS[name].unit, evaluation.currency),
         )
         for name, metric in evaluation.metrics.items()
     ]
@@ -157,10 +158,13 @@ def metrics_side_by_side(models: Sequence[Evaluation]) -> Table:
 
     def cell(model: Evaluation, name: str) -> str:
         metric, unit = model.metrics.get(name), METRICS[name].unit
-        return f"{format_number(metric.value, unit)} ({format_interval(metric, unit)})" if metric else ""
+        if metric is None:
+            return ""
+        value = format_number(metric.value, unit, model.currency)
+        return f"{value} ({format_interval(metric, unit, model.currency)})"
 
     rows = [
-        (info.label, *(cell(model, name) for model in models))
+        (info.label_in(models[0].currency), *(cell(model, name) for model in models))
         for name, info in METRICS.items()
         if any(name in model.metrics for model in models)
     ]
@@ -168,17 +172,17 @@ def metrics_side_by_side(models: Sequence[Evaluation]) -> Table:
     return Table(("", *(model.name for model in models)), [*rows, counts])
 
 
-def slice_table(slices: Iterable[Slice]) -> Table:
+def slice_table(slices: Iterable[Slice], currency: str) -> Table:
     """Return one line per slice."""
     rows = [
         (
             one.label,
-            format_number(one.mae.value, "$") if one.mae else "",
-            format_interval(one.mae, "$") if one.mae else "",
+            format_number(one.mae.value, "$", currency) if one.mae else "",
+            format_interval(one.mae, "$", currency) if one.mae else "",
             f"{one.n:,}",
             f"{one.unscored:,}",
-            format_number(one.median_ape.value, "%") if one.median_ape else "",
-            format_number(one.bias.value, "$") if one.bias else "",
+            format_number(one.median_ape.value, "%", currency) if one.median_ape else "",
+            format_number(one.bias.value, "$", currency) if one.bias else "",
         )
         for one in slices
     ]
@@ -210,10 +214,10 @@ def difference_table(pairs: Iterable[Comparison]) -> Table:
     rows = [
         (
             pair.b.name,
-            format_dollars(pair.difference.value, 2),
-            format_interval(pair.difference, "$"),
+            format_number(pair.difference.value, "$", pair.a.currency),
+            format_interval(pair.difference, "$", pair.a.currency),
             f"{pair.p_value:.4f}",
-            format_number(pair.smallest_detectable, "$"),
+            format_number(pair.smallest_detectable, "$", pair.a.currency),
             f"{pair.win_rate:.0%}",
             f"{pair.n:,}",
             f"{pair.left_out:,}",

@@ -10,6 +10,7 @@ import math
 import random
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..._format import mark_of
 from ...errors import EvaluationError, MissingExtra
 from .. import metrics
 from ..paired import align
@@ -47,9 +48,9 @@ def draw(evaluation: Evaluation, kind: str, *, log: bool = False) -> Any:
         case "running":
             return draw_running_error(evaluation)
         case "bands":
-            return draw_price_bands(evaluation.by_price_band())
+            return draw_price_bands(evaluation.by_price_band(), evaluation.currency)
         case "categories":
-            return draw_categories(evaluation.by_category())
+            return draw_categories(evaluation.by_category(), evaluation.currency)
         case "calibration":
             return draw_calibration(evaluation)
         case "ranges":
@@ -60,7 +61,7 @@ def draw(evaluation: Evaluation, kind: str, *, log: bool = False) -> Any:
 
 
 def draw_scatter(evaluation: Evaluation, *, log: bool = False) -> Any:
-    """Draw predicted against actual prices, in dollars, coloured and shaped by the course's rule."""
+    """Draw predicted against actual prices, coloured and shaped by the course's rule."""
     import numpy as np
 
     go = import_plotly()
@@ -79,13 +80,15 @@ def draw_scatter(evaluation: Evaluation, *, log: bool = False) -> Any:
             x=truth[chosen].round(2),
             y=price[chosen].round(2),
             mode="markers",
-            name=f"{name} ({len(chosen)})",
+            name=f"{_mark(name, evaluation.currency)} ({len(chosen)})",
             marker={"color": _COLOURS[colour], "symbol": _SYMBOLS[colour], "size": 7, "opacity": 0.7},
             text=[html.escape(shown[at].label) for at in chosen],
-            hovertemplate="%{text}<br>actual $%{x:,.2f}<br>predicted $%{y:,.2f}<extra></extra>",
+            hovertemplate=_mark(
+                "%{text}<br>actual $%{x:,.2f}<br>predicted $%{y:,.2f}<extra></extra>", evaluation.currency
+            ),
         )
-    figure.update_xaxes(title=f"actual price ($){left_out}")
-    figure.update_yaxes(title="predicted price ($)")
+    figure.update_xaxes(title=_mark("actual price ($)", evaluation.currency) + left_out)
+    figure.update_yaxes(title=_mark("predicted price ($)", evaluation.currency))
     _offer_both_axes(figure, min(float(price.min()), 0.0), top, _lowest_tick(truth, price), log=log)
     return apply_style(figure, legend=True)
 
@@ -123,7 +126,7 @@ def _lowest_tick(*prices: Any) -> float:
 
 
 def draw_running_error(evaluation: Evaluation) -> Any:
-    """Draw the mean absolute error after each item, in dollars, with mean ± 1.96 sd/√n around it."""
+    """Draw the mean absolute error after each item, with mean ± 1.96 sd/√n around it."""
     import numpy as np
 
     go = import_plotly()
@@ -152,24 +155,24 @@ def draw_running_error(evaluation: Evaluation) -> Any:
         mode="lines",
         line={"color": _BLUE},
         name="mean error so far",
-        hovertemplate="after %{x} items: $%{y:,.2f}<extra></extra>",
+        hovertemplate=_mark("after %{x} items: $%{y:,.2f}<extra></extra>", evaluation.currency),
     )
     figure.update_xaxes(title="items")
-    figure.update_yaxes(title="mean absolute error ($)", rangemode="tozero")
+    figure.update_yaxes(title=_mark("mean absolute error ($)", evaluation.currency), rangemode="tozero")
     return apply_style(figure, legend=True)
 
 
-def draw_price_bands(bands: Sequence[Slice]) -> Any:
-    """Draw the mean absolute error of each price band, in dollars, with its 95 % interval."""
-    return _draw_slices(bands, "true price")
+def draw_price_bands(bands: Sequence[Slice], currency: str) -> Any:
+    """Draw the mean absolute error of each price band, with its 95 % interval."""
+    return _draw_slices(bands, "true price", currency)
 
 
-def draw_categories(categories: Sequence[Slice]) -> Any:
-    """Draw the mean absolute error of the first categories, in dollars, with its 95 % interval."""
-    return _draw_slices(categories[:_MOST_CATEGORIES], "")
+def draw_categories(categories: Sequence[Slice], currency: str) -> Any:
+    """Draw the mean absolute error of the first categories, with its 95 % interval."""
+    return _draw_slices(categories[:_MOST_CATEGORIES], "", currency)
 
 
-def _draw_slices(slices: Sequence[Slice], title: str) -> Any:
+def _draw_slices(slices: Sequence[Slice], title: str, currency: str) -> Any:
     go = import_plotly()
     known = [(one, one.mae) for one in reversed(slices) if one.mae is not None]
     figure = go.Figure()
@@ -185,9 +188,9 @@ def _draw_slices(slices: Sequence[Slice], title: str) -> Any:
             "arrayminus": [_to_length(mae.value - mae.low) for _, mae in known],
             "color": "#333",
         },
-        hovertemplate="%{y} items: $%{x:,.2f}<extra></extra>",
+        hovertemplate=_mark("%{y} items: $%{x:,.2f}<extra></extra>", currency),
     )
-    figure.update_xaxes(title="MAE ($)", rangemode="tozero")
+    figure.update_xaxes(title=_mark("MAE ($)", currency), rangemode="tozero")
     figure.update_yaxes(title=title, automargin=True)
     return apply_style(figure, height=130 + 30 * max(len(known), 3))
 
@@ -214,15 +217,17 @@ def draw_calibration(evaluation: Evaluation) -> Any:
         line={"color": _BLUE, "width": 1},
         error_y={"type": "data", "array": half.round(2), "color": _BLUE},
         name="tenths of the items",
-        hovertemplate="predicted $%{x:,.2f}, actual $%{y:,.2f} on average<extra></extra>",
+        hovertemplate=_mark(
+            "predicted $%{x:,.2f}, actual $%{y:,.2f} on average<extra></extra>", evaluation.currency
+        ),
     )
-    figure.update_xaxes(title="mean predicted price ($)")
-    figure.update_yaxes(title="mean actual price ($)")
+    figure.update_xaxes(title=_mark("mean predicted price ($)", evaluation.currency))
+    figure.update_yaxes(title=_mark("mean actual price ($)", evaluation.currency))
     return apply_style(figure, legend=True)
 
 
 def draw_ranges(evaluation: Evaluation) -> Any:
-    """Draw price ranges and true prices of some items, in dollars on a logarithmic axis.
+    """Draw price ranges and true prices of some items on a logarithmic axis.
 
     Raises:
         EvaluationError: No prediction has a range; calibrate the predictor first.
@@ -257,15 +262,15 @@ def draw_ranges(evaluation: Evaluation) -> Any:
             name=f"true price {name}",
             marker={"symbol": symbol, "color": colour},
             text=[html.escape(record.label) for _, record in rows],
-            hovertemplate="%{text}<br>actual $%{y:,.2f}<extra></extra>",
+            hovertemplate=_mark("%{text}<br>actual $%{y:,.2f}<extra></extra>", evaluation.currency),
         )
     figure.update_xaxes(title=f"{len(chosen)} items, by predicted price", showticklabels=False)
-    figure.update_yaxes(title="price ($)", type="log")
+    figure.update_yaxes(title=_mark("price ($)", evaluation.currency), type="log")
     return apply_style(figure, legend=True)
 
 
 def draw_errors(comparison: Comparison) -> Any:
-    """Draw one model's absolute error against the other's, one point an item, in dollars."""
+    """Draw one model's absolute error against the other's, one point an item."""
     import numpy as np
 
     go = import_plotly()
@@ -282,15 +287,19 @@ def draw_errors(comparison: Comparison) -> Any:
         mode="markers",
         name="items",
         marker={"color": _BLUE, "size": 6, "opacity": 0.5},
-        hovertemplate="off by $%{x:,.2f} and $%{y:,.2f}<extra></extra>",
+        hovertemplate=_mark("off by $%{x:,.2f} and $%{y:,.2f}<extra></extra>", a.currency),
     )
-    figure.update_xaxes(title=f"error of {html.escape(_shorten(a.name, 18))} ($)", range=[0, top])
-    figure.update_yaxes(title=f"error of {html.escape(_shorten(b.name, 18))} ($)", range=[0, top])
+    figure.update_xaxes(
+        title=f"error of {html.escape(_shorten(a.name, 18))} " + _mark("($)", a.currency), range=[0, top]
+    )
+    figure.update_yaxes(
+        title=f"error of {html.escape(_shorten(b.name, 18))} " + _mark("($)", a.currency), range=[0, top]
+    )
     return apply_style(figure, legend=True)
 
 
 def draw_differences(pairs: Sequence[Comparison]) -> Any:
-    """Draw each MAE difference with its 95 % interval, in dollars; left of 0 the first model is better."""
+    """Draw each MAE difference with its 95 % interval; left of 0 the first model is better."""
     go = import_plotly()
     shown = pairs[::-1]
     figure = go.Figure()
@@ -305,10 +314,10 @@ def draw_differences(pairs: Sequence[Comparison]) -> Any:
             "array": [_to_length(one.difference.high - one.difference.value) for one in shown],
             "arrayminus": [_to_length(one.difference.value - one.difference.low) for one in shown],
         },
-        hovertemplate="%{y}: $%{x:,.2f}<extra></extra>",
+        hovertemplate=_mark("%{y}: $%{x:,.2f}<extra></extra>", pairs[0].a.currency),
     )
     figure.add_vline(x=0, line={"color": _GREY, "dash": "dash"})
-    figure.update_xaxes(title="difference of MAE ($)")
+    figure.update_xaxes(title=_mark("difference of MAE ($)", pairs[0].a.currency))
     figure.update_yaxes(automargin=True)
     return apply_style(figure, height=160 + 40 * len(shown))
 
@@ -349,10 +358,10 @@ def draw_learning_curve(forecast: Forecast, to: int) -> Any:
             "arrayminus": [mae.value - mae.low for mae in metrics],
         },
         name="evaluated, 95 % interval",
-        hovertemplate="%{x:,} examples: $%{y:,.2f}<extra></extra>",
+        hovertemplate=_mark("%{x:,} examples: $%{y:,.2f}<extra></extra>", forecast.currency),
     )
     figure.update_xaxes(title="training examples", type="log")
-    figure.update_yaxes(title="MAE ($)", type="log")
+    figure.update_yaxes(title=_mark("MAE ($)", forecast.currency), type="log")
     return apply_style(figure, legend=True)
 
 
@@ -392,6 +401,11 @@ def apply_style(figure: Any, *, legend: bool = False, height: int = 450) -> Any:
         dragmode=False,  # a finger on a phone scrolls the page
     )
     return figure
+
+
+def _mark(label: str, currency: str) -> str:
+    """Return a label with the currency's mark where it has a `$`."""
+    return label.replace("$", mark_of(currency) if "$%" in label else mark_of(currency).strip())
 
 
 def _sample_points(records: Sequence[ScoredRecord]) -> tuple[list[ScoredRecord], str]:

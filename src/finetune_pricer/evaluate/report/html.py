@@ -10,7 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..._files import replacing
-from ..._format import format_dollars
+from ..._format import format_money
 from ...errors import MissingExtra
 from . import figures
 from .content import (
@@ -162,13 +162,13 @@ def _draw_evaluation(content: EvaluationContent) -> Iterable[Section]:
     yield Section(
         "Error by price",
         "Mean absolute error of each price band with its 95 % interval; how many items are in brackets.",
-        figures.draw_price_bands(content.price_bands),
+        figures.draw_price_bands(content.price_bands, evaluation.currency),
     )
     if len({record.category for record in evaluation.records}) > 1:
         yield Section(
             "Error by category",
             "The largest categories first; a wide interval is a small category.",
-            figures.draw_categories(content.categories),
+            figures.draw_categories(content.categories, evaluation.currency),
         )
     yield Section(
         "Calibration",
@@ -176,7 +176,7 @@ def _draw_evaluation(content: EvaluationContent) -> Iterable[Section]:
         figures.draw_calibration(evaluation),
     )
     if (covered := evaluation.coverage) is not None:
-        share, interval = format_number(covered.value, "%"), format_interval(covered, "%")
+        share, interval = format_number(covered.value, "%", ""), format_interval(covered, "%", "")
         yield Section(
             "Price ranges",
             f"{share} ({interval}) of true prices lie in their range.",
@@ -201,13 +201,13 @@ def _draw_comparison(content: ComparisonContent) -> Iterable[Section]:
 def _evaluation_tables(content: EvaluationContent) -> Iterable[tuple[str, Table]]:
     evaluation = content.evaluation
     yield "All metrics", metric_table(evaluation)
-    yield "Metrics by price", slice_table(content.price_bands)
-    yield "Metrics by category", slice_table(content.categories[:_CATEGORIES])
+    yield "Metrics by price", slice_table(content.price_bands, evaluation.currency)
+    yield "Metrics by category", slice_table(content.categories[:_CATEGORIES], evaluation.currency)
     worst = [
         (
             one.label,
             one.category or "",
-            *(format_dollars(amount, 2) for amount in (one.truth, one.price, one.error)),
+            *(format_money(amount, evaluation.currency, 2) for amount in (one.truth, one.price, one.error)),
         )
         for one in content.worst
     ]

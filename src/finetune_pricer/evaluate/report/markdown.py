@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from ..._escape import escape_line, escape_markdown, escape_paragraph
-from ..._format import format_dollars
+from ..._format import format_money
 from ..metrics import METRICS
 from .content import cost_table, manifest_table, metrics_side_by_side, slice_table
 from .format import Table, format_interval
@@ -14,6 +14,8 @@ from .format import Table, format_interval
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ..measurement import Metric
+    from ..metrics import MetricInfo
     from .content import EvaluationContent
 
 _CATEGORIES = 20
@@ -41,7 +43,7 @@ def render_card(content: EvaluationContent, *, base_model: str | None, license: 
             dataset_type="products",
             dataset_name=f"{len(evaluation.records):,} products",
             metric_type=name,
-            metric_name=f"{info.label} (95% CI {format_interval(metric, info.unit)}, n={metric.n:,})",
+            metric_name=_name_metric(info, metric, evaluation.currency),
             metric_value=round(metric.value, 6),
         )
         for name, info in METRICS.items()
@@ -57,6 +59,11 @@ def render_card(content: EvaluationContent, *, base_model: str | None, license: 
     return f"---\n{data.to_yaml()}\n---\n\n{render_report(content)}"
 
 
+def _name_metric(info: MetricInfo, metric: Metric, currency: str) -> str:
+    interval = format_interval(metric, info.unit, currency)
+    return f"{info.label_in(currency)} (95% CI {interval}, n={metric.n:,})"
+
+
 def render_table(table: Table) -> str:
     """Return a Markdown table; markup in a cell is shown as text."""
     head, *rows = (list(map(escape_markdown, row)) for row in (table.head, *table.rows))
@@ -66,10 +73,13 @@ def render_table(table: Table) -> str:
 def _tables(content: EvaluationContent) -> Iterable[tuple[str, Table]]:
     evaluation = content.evaluation
     yield "Metrics", metrics_side_by_side(content.models)
-    yield "By price", slice_table(content.price_bands)
-    yield "By category", slice_table(content.categories[:_CATEGORIES])
+    yield "By price", slice_table(content.price_bands, evaluation.currency)
+    yield "By category", slice_table(content.categories[:_CATEGORIES], evaluation.currency)
     worst = [
-        (one.label, *(format_dollars(amount, 2) for amount in (one.truth, one.price, one.error)))
+        (
+            one.label,
+            *(format_money(amount, evaluation.currency, 2) for amount in (one.truth, one.price, one.error)),
+        )
         for one in content.worst[:_WORST]
     ]
     yield "Worst misses", Table(("item", "actual", "predicted", "off by"), worst)
