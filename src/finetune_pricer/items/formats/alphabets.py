@@ -29,7 +29,9 @@ _ALPHABETS: dict[str, tuple[str, ...]] = {
     "cp1254": ("çğ\u0131öşüâîûi\u0307",),
     "cp1257": ("āčēģīķļņšūž", "ąčęėįšųūž", "äõöüšž"),
 }
-_OLDER = ("mac_roman", "cp850")  # asked where no code page of Windows gives a text
+LATIN = ("cp1252", *_ALPHABETS)
+"""The code pages of Windows for Latin letters."""
+_OLDER = ("mac_roman", "cp850")  # shown where no code page of Windows gives a text, and never decided for
 _OTHER_SCRIPTS = [
     *(
         "cp1251",
@@ -71,15 +73,12 @@ def guess_encoding(content: bytes) -> Guess:
 
 
 def _guess_latin(sample: bytes) -> Guess:
-    for family in (("cp1252", *_ALPHABETS), _OLDER):
-        readings: dict[str, str] = {}
-        for encoding in family:
-            text = _decode(sample, encoding)
-            if text is not None and _is_text(text, encoding):
-                readings.setdefault(text, encoding)
-        if readings:
-            return Guess(tuple(readings.values()))
-    return Guess(("cp1252", "cp1250"))
+    readings: dict[str, str] = {}
+    for encoding in LATIN:
+        text = _decode(sample, encoding)
+        if text is not None and _is_text(text, encoding):
+            readings.setdefault(text, encoding)
+    return Guess(tuple(readings.values()) or ("cp1252", *_OLDER))
 
 
 def _decode(sample: bytes, encoding: str) -> str | None:
@@ -92,7 +91,7 @@ def _decode(sample: bytes, encoding: str) -> str | None:
 def _is_text(text: str, encoding: str) -> bool:
     """Whether a language's letters stand where letters stand, and signs where signs do."""
     # A sign inside a word, or a capital behind a small letter, is a letter of another encoding.
-    if re.search(r"[^\W\d_][^\w\s\u2013\u2014\u2018\u2019·\x00-\x7f][^\W\d_]", text):
+    if re.search(r"[^\W\d_](?:[^\w\s\u2013\u2014\u2018\u2019·\x00-\x7f]|[²³¹¼½¾])+[^\W\d_]", text):
         return False
     if any(
         before.islower() and letter.isupper() and not letter.isascii() for before, letter in pairwise(text)

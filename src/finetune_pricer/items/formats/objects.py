@@ -282,7 +282,7 @@ def _read_values(file: io.BufferedReader[Any], rows: _Rows, source: Source) -> I
         line, before = text.line, text.read
         value = text.read_value()
         rows.add(value, line, text.read - before)
-        if not text.skip(",") and in_array and text.peek() != "]":
+        if not text.skip(",") and in_array and text.peek() not in {"]", ""}:
             raise text.error("a comma or ']' is missing between two objects")
         if rows.is_full:
             yield rows.take()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
 from typing import TYPE_CHECKING, Any
 
 from ...errors import DataError, InvalidRows
 from ..decompression import UnpackedFile
-from .alphabets import Guess, guess_encoding
+from .alphabets import LATIN, Guess, guess_encoding
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +23,14 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
+
+
+_MIXED = 3  # characters of UTF-8 among so many other bytes are too many for a text in an old encoding
+# What a letter or a sign beyond ASCII looks like that came into a text of Latin letters as UTF-8: a capital A
+# with a tilde inside a word, which no language has.
+_SLIP = re.compile(
+    rb"(?<=[a-z])\xc3[\x80-\xbf]|\xc3[\x80-\xbf](?=[a-z])|\xc2[\xa0-\xbf](?![A-Z])|\xe2[\x80-\x84][\x80-\xbf]"
+)
 
 
 class Utf8File(io.RawIOBase):
@@ -46,6 +55,7 @@ class Utf8File(io.RawIOBase):
         self._raw = UnpackedFile(path)
         self._file = io.BufferedReader(self._raw)
         self._decoder: Any = None
+        self._slips = 0
         self._ready = b""
         self._begun = False
         self._ended = False
@@ -73,7 +83,9 @@ class Utf8File(io.RawIOBase):
     def said(self) -> str | None:
         """The encoding, if it is worth saying: where it is not UTF-8."""
         known = self.encoding
-        return None if known in {None, "utf-8"} else known
+        if known in {None, "utf-8"}:
+            return None
+        return f"{known}, with {self._slips:,} characters in UTF-8" if self._slips else known
 
     def _read_piece(self) -> bytes:
         piece = self._file.read(_PIECE)
@@ -96,6 +108,9 @@ class Utf8File(io.RawIOBase):
         return self._decode(piece)
 
     def _decode(self, piece: bytes) -> bytes:
+        if self._given is None and self.encoding in LATIN:
+            piece, slips = _SLIP.subn(self._mend, piece)
+            self._slips += slips
         try:
             text: str = self._decoder.decode(piece, final=self._ended)
         except UnicodeDecodeError as error:
@@ -105,6 +120,10 @@ class Utf8File(io.RawIOBase):
             ) from error
         # What is no character stays a byte that is no UTF-8, and is told with its row.
         return text.encode("utf-8", _how_to_err(self.encoding))
+
+    def _mend(self, slip: re.Match[bytes]) -> bytes:
+        character = slip[0].decode(errors="replace")
+        return character.encode(str(self.encoding), "ignore") or slip[0]
 
     def _read_mark(self, piece: bytes) -> bytes:
         for mark, encoding in _MARKS.items():
@@ -129,9 +148,9 @@ class Utf8File(io.RawIOBase):
         kept = piece.decode(errors="ignore")
         characters = sum(not letter.isascii() for letter in kept)
         others = len(piece) - len(kept.encode())
-        self.guess = guess_encoding(piece)
-        # Where most are characters of UTF-8, the others are slips, which their rows tell.
-        decided = None if characters > others else self.guess.decided
+        self.guess = guess_encoding(_SLIP.sub(b"", piece))
+        # Where many are characters of UTF-8, the others are slips, which their rows tell.
+        decided = None if characters * _MIXED > others else self.guess.decided
         self.encoding = decided or "utf-8"
         if decided:
             self.guess = None

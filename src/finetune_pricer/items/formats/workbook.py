@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import zipfile
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -62,12 +63,9 @@ def read_workbook(
             "reading .xlsx needs python-calamine; install it: pip install 'finetune-pricer[excel]', or save "
             "the sheet as CSV"
         ) from None
-    if packed:
-        with unpack_whole(path, _BEGIN, "workbook") as unpacked:
-            yield from _read(unpacked, source, columns, fields, priced=priced)
-        return
     try:
-        yield from _read(path, source, columns, fields, priced=priced)
+        with unpack_whole(path, _BEGIN, "workbook") if packed else nullcontext(path) as whole:
+            yield from _read(whole, source, columns, fields, priced=priced)
     except python_calamine.PasswordError:
         raise InvalidRows(f"{source.name} is locked by a password; save it without one") from None
     except (python_calamine.CalamineError, zipfile.BadZipFile, NotImplementedError) as error:
