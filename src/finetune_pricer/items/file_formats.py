@@ -14,7 +14,7 @@ from ..errors import FileAccessError, InvalidRows, RowProblem
 from .decompression import BATCH_BYTES, LONGEST_LINE, UnpackedFile, find_limit, limit_rows, read_lines
 from .ingest import Source
 from .item import ITEM_FIELDS
-from .tables import BATCH, STANDS_FOR
+from .tables import BATCH, STANDS_FOR, mixed_array
 
 if TYPE_CHECKING:
     import os
@@ -45,7 +45,8 @@ def read_file(path: str | os.PathLike[str], columns: Mapping[str, str] | None) -
     if ending in {".csv", ".tsv"}:
         batches = _csv_batches(source, "\t" if ending == ".tsv" else ",", unreadable)
     elif ending in {".jsonl", ".ndjson"}:
-        batches = _jsonl_batches(source, wanted, unreadable)
+        prices = {theirs for theirs, ours in (columns or {}).items() if ours == "price"} or {"price"}
+        batches = _jsonl_batches(source, wanted, prices, unreadable)
     elif ending == ".parquet":
         batches = _parquet_batches(source, wanted, packed=packed)
     else:
@@ -152,7 +153,9 @@ def _first_line(head: bytes) -> bytes:
     return head if end == -1 else head[: end + 1]
 
 
-def _jsonl_batches(path: Path, wanted: set[str], unreadable: list[RowProblem]) -> Iterator[pa.Table]:
+def _jsonl_batches(
+    path: Path, wanted: set[str], prices: set[str], unreadable: list[RowProblem]
+) -> Iterator[pa.Table]:
     with UnpackedFile(path) as raw, io.BufferedReader(raw) as file:
         rows: list[Mapping[str, Any]] = []
         number, size = 0, 0
@@ -168,10 +171,10 @@ def _jsonl_batches(path: Path, wanted: set[str], unreadable: list[RowProblem]) -
             rows.append({name: value for name, value in row.items() if name in wanted})
             size += len(line or b"")
             if len(rows) == BATCH or size >= BATCH_BYTES:
-                yield _from_objects(rows, names, wanted)
+                yield _from_objects(rows, names, wanted, prices)
                 rows, size, names = [], 0, {}
         if rows or not number:
-            yield _from_objects(rows, names, wanted)
+            yield _from_objects(rows, names, wanted, prices)
 
 
 def _read_object(line: bytes | None, number: int, unreadable: list[RowProblem]) -> dict[str, Any] | None:
@@ -201,17 +204,21 @@ def _note_names(names: dict[str, None], row: Mapping[str, Any], wanted: set[str]
             names.setdefault(name)
 
 
-def _from_objects(rows: list[Mapping[str, Any]], names: Iterable[str], wanted: set[str]) -> pa.Table:
+def _from_objects(
+    rows: list[Mapping[str, Any]], names: Iterable[str], wanted: set[str], prices: set[str]
+) -> pa.Table:
     import pyarrow as pa
 
     columns = {
-        name: _from_values(name, [row.get(name) for row in rows]) if name in wanted else pa.nulls(len(rows))
+        name: _from_values(name, [row.get(name) for row in rows], is_price=name in prices)
+        if name in wanted
+        else pa.nulls(len(rows))
         for name in names
     }
     return pa.table(columns)
 
 
-def _from_values(name: str, values: list[Any]) -> pa.Array:
+def _from_values(name: str, values: list[Any], *, is_price: bool) -> pa.Array:
     import pyarrow as pa
 
     numeric = all(value is None or (isinstance(value, int | float) and value is not True) for value in values)
@@ -219,6 +226,9 @@ def _from_values(name: str, values: list[Any]) -> pa.Array:
         return pa.array([None if value is None else float(value) for value in values], pa.float64())
     if any(isinstance(value, list | dict) for value in values):
         raise InvalidRows(f"column {name!r} holds lists or objects, not text; map another column to it")
+    if is_price and not any(isinstance(value, bool) for value in values):
+        # A number beside texts stays one: as text, `1.299` might be a thousand.
+        return mixed_array([float(value) if isinstance(value, int) else value for value in values])
     return pa.array([value if value is None else str(value) for value in values], pa.string())
 
 

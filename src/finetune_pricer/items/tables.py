@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import count
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -109,3 +110,20 @@ def is_text(kind: pa.DataType) -> bool:
 
     types = pa.types
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def mixed_array(cells: Sequence[Any]) -> pa.Array:
+    """Return cells as Arrow holds them: numbers, texts, or a union of both."""
+    import pyarrow as pa
+
+    texts = [isinstance(cell, str) for cell in cells]
+    if not any(texts):
+        return pa.array(cells, pa.float64())
+    if all(text or cell is None for text, cell in zip(texts, cells, strict=True)):
+        return pa.array(cells, pa.string())
+    kinds = pa.array([int(text) for text in texts], pa.int8())
+    places = {False: count(), True: count()}
+    offsets = pa.array([next(places[text]) for text in texts], pa.int32())
+    numbers = pa.array([cell for cell, text in zip(cells, texts, strict=True) if not text], pa.float64())
+    words = pa.array([cell for cell, text in zip(cells, texts, strict=True) if text], pa.string())
+    return pa.UnionArray.from_dense(kinds, offsets, [numbers, words])
