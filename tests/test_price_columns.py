@@ -97,10 +97,22 @@ def test_an_open_question_can_be_skipped_as_any_bad_row() -> None:
     assert ([item.title for item in items], [problem.row for problem in items.skipped]) == (["Mug"], [1])
 
 
-def test_numbers_beside_texts_need_no_mark() -> None:
+def test_numbers_beside_texts_need_no_mark_and_show_none(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"title": "a", "price": 1.299}, {"title": "b", "price": "1.299,00 €"}]
     assert ItemDataset.from_records(rows, currency="EUR").prices.tolist() == [1.299, 1299]
     assert ItemDataset.from_pandas(pd.DataFrame(rows), currency="EUR").prices.tolist() == [1.299, 1299]
+    path = tmp_path / "a.jsonl"
+    for cost in ("1.299,00 €", "1.299 €"):
+        path.write_text(f'{{"title":"a","cost":12.5}}\n{{"title":"b","cost":"{cost}"}}\n', encoding="utf-8")
+        columns = {"cost": "price"}
+        if "," in cost:
+            assert ItemDataset.from_file(path, columns=columns, currency="EUR").prices.tolist() == [
+                12.5,
+                1299,
+            ]
+            continue
+        with pytest.raises(InvalidRows, match="no other price of the column shows which"):
+            ItemDataset.from_file(path, columns=columns, currency="EUR")
 
 
 @settings(max_examples=40, deadline=None)

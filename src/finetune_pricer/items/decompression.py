@@ -173,6 +173,9 @@ def limit_rows(batches: Iterable[pa.Table], limit: int | None, name: str) -> Ite
 
     waiting, rows, size, total = list[pa.Table](), 0, 0, 0
     for batch in batches:
+        if waiting and waiting[0].schema != batch.schema:  # rows of a JSONL have columns of their own
+            yield pa.concat_tables(waiting)
+            waiting, rows, size = [], 0, 0
         waiting.append(batch)
         rows, size, total = rows + batch.num_rows, size + batch.nbytes, total + batch.nbytes
         if limit is not None and total > limit:

@@ -11,10 +11,11 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
-from itertools import count, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, RowProblem
+from .cells import mixed_column
 from .ingest import Source
 from .item import ITEM_FIELDS, is_unicode, read_price
 from .tables import BATCH, STANDS_FOR, is_text
@@ -197,7 +198,7 @@ def _table_of(
     arrays = []
     for _, cells in read:
         if isinstance(cells, list):
-            arrays.append(_array_of([cells[at] for at in good]))
+            arrays.append(mixed_column([cells[at] for at in good]))
         elif cells is None:
             arrays.append(pa.nulls(len(good)))
         else:
@@ -291,23 +292,6 @@ def _show(cell: Any) -> str:
         return repr(cell)[:60]
     except ValueError:
         return type(cell).__name__
-
-
-def _array_of(cells: list[Any]) -> pa.Array:
-    """Return cells as Arrow holds them: numbers, texts, or a union of both."""
-    import pyarrow as pa
-
-    texts = [isinstance(cell, str) for cell in cells]
-    if not any(texts):
-        return pa.array(cells, pa.float64())
-    if all(text or cell is None for text, cell in zip(texts, cells, strict=True)):
-        return pa.array(cells, pa.string())
-    kinds = pa.array([int(text) for text in texts], pa.int8())
-    places = {False: count(), True: count()}
-    offsets = pa.array([next(places[text]) for text in texts], pa.int32())
-    numbers = pa.array([cell for cell, text in zip(cells, texts, strict=True) if not text], pa.float64())
-    words = pa.array([cell for cell, text in zip(cells, texts, strict=True) if text], pa.string())
-    return pa.UnionArray.from_dense(kinds, offsets, [numbers, words])
 
 
 def _keep_mappings(part: list[Any], first: int, unreadable: list[RowProblem]) -> dict[int, Mapping[str, Any]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .._environment import read_settings
 from .._escape import escape_markdown, escape_paragraph, escape_text
 from .._files import temporary_folder
-from ..errors import AccessDenied, HubError, InvalidRows, RowProblem
+from ..errors import AccessDenied, HubError, InvalidRows
 from .decompression import LIMIT_VARIABLE, check_packed_files, find_limit, limit_rows
 from .file_formats import read_file
 from .foreign_rows import Roles, clean_table
@@ -31,7 +31,7 @@ _ROWS = 1000  # that are read together
 _READABLE = {".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"}
 _FILE_ENDINGS = {*_READABLE, ".gz", ".json", ".xlsx", ".xls"}
 _CARD_KEY = "finetune_pricer"  # of the card's head, under which stands what is known of the prices
-_Read = Callable[[list[RowProblem]], "Iterator[pa.Table]"]
+_Read = Callable[[Source], "Iterator[pa.Table]"]
 """Reads the batches of a split, and notes the rows that cannot be read."""
 _SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid", "dev"), "test": ("test",)}
 
@@ -69,9 +69,8 @@ def load_splits(
         if present is None:
             raise HubError(_write_missing_split(name, wanted, loaded))
         title = f"split {wanted!r} of {name!r}"
-        unreadable: list[RowProblem] = []
-        batches = limit_rows(loaded[present](unreadable), limit, title)
-        source = Source(name=title, batches=batches, unreadable=unreadable)
+        source = Source(name=title, batches=())
+        source.batches = limit_rows(loaded[present](source), limit, title)
         try:
             results.append(ingest(source, columns=columns, on_error=on_error, rules=rules))
         except InvalidRows as error:
@@ -165,18 +164,23 @@ def _find_files(folder: Path) -> dict[str, list[Path]]:
     return found if plain and all(path.is_file() for each in found.values() for path in each) else {}
 
 
-def _read_files(
-    paths: list[Path], columns: Mapping[str, str] | None, unreadable: list[RowProblem]
-) -> Iterator[pa.Table]:
+def _read_files(paths: list[Path], columns: Mapping[str, str] | None, split: Source) -> Iterator[pa.Table]:
     before = 0
     for path in paths:
-        source, seen = read_file(path, columns), 0
-        for batch in source.batches:
+        part, seen = read_file(path, columns), 0
+        for batch in part.batches:
             seen += batch.num_rows
+            _take_names(part, split)
             if batch.num_columns:  # an empty JSONL has none, and is an empty part
                 yield batch
-        unreadable += [replace(problem, row=problem.row + before) for problem in source.unreadable]
-        before += seen + len(source.unreadable)
+        _take_names(part, split)
+        split.unreadable += [replace(problem, row=problem.row + before) for problem in part.unreadable]
+        before += seen + len(part.unreadable)
+
+
+def _take_names(part: Source, split: Source) -> None:
+    if part.names:
+        split.names = (split.names or {}) | part.names
 
 
 def _read_split(
@@ -184,7 +188,7 @@ def _read_split(
     data: Any,
     notes: Mapping[bytes, bytes],
     columns: Mapping[str, str] | None,
-    unreadable: list[RowProblem],
+    split: Source,
 ) -> Iterator[pa.Table]:
     import pyarrow as pa
 
@@ -193,7 +197,7 @@ def _read_split(
     try:
         for batch in data.with_format("arrow").iter(batch_size=_ROWS):
             named = _name_classes(batch, features).replace_schema_metadata(notes)
-            yield clean_table(named, first, roles, unreadable)
+            yield clean_table(named, first, roles, split.unreadable)
             first += batch.num_rows
         if first == 1:
             yield data.features.arrow_schema.empty_table() if data.features else pa.table({})
