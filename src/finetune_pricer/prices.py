@@ -32,7 +32,6 @@ The rules by which a text is read; docs/reference/price-grammar.md has a table o
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -268,10 +267,12 @@ _KEY_WORDS = frozenset(
 
 def _find_object(plain: str) -> dict[str, Any] | None:
     """Return the JSON object in a text, if there is one."""
+    import orjson
+
     first, last = plain.find("{"), plain.rfind("}")
     try:
-        found = json.loads(plain[first : last + 1])
-    except (ValueError, RecursionError):
+        found = orjson.loads(plain[first : last + 1])
+    except orjson.JSONDecodeError:
         return None
     return found if isinstance(found, dict) else None
 
@@ -409,14 +410,14 @@ def _word_after_pattern() -> re.Pattern[str]:
     return re.compile(r"[\s-]{0,3}(?:([^\W\d_]+)|[\"'\u2032\u00d7\u00b0])")
 
 
-@dataclass(frozen=True, slots=True)
 class _Reader:
     """Reads an amount of a text together with those that are joined to it."""
 
-    plain: str
-    amounts: Sequence[Amount]
-    currency: str
-    text: str
+    def __init__(self, plain: str, amounts: Sequence[Amount], currency: str, text: str) -> None:
+        self.plain = plain
+        self.amounts = amounts
+        self.currency = currency
+        self.text = text
 
     def read(self, place: int) -> float:
         """Return the price that an amount is, or is a part of."""
