@@ -21,7 +21,7 @@ clients: $(VENV)/.dev  ## clients of others against our server: openai for Node 
 	build/clients/venv/bin/python -m pip install --quiet 'litellm>=1.80'
 	$(BIN)/python -m pytest -m clients -n 0
 
-storm: $(VENV)/.dev  ## ten minutes of schemathesis against our server's own OpenAPI document
+storm: $(VENV)/.dev  ## ten minutes of schemathesis against our server's own OpenAPI document, ten of odd bytes, cells and replies (FINETUNE_PRICER_FUZZ: other minutes)
 	mkdir -p build/clients
 	$(PYTHON) -m venv build/clients/schemathesis
 	build/clients/schemathesis/bin/python -m pip install --quiet 'schemathesis>=4'

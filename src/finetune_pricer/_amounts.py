@@ -184,11 +184,11 @@ def _are_groups(separators: list[str], parts: list[str]) -> bool:
 _SCALES = {
     word: factor
     for factor, words in {
-        1e3: "k thousand grand tsd тыс",
+        1e3: "k thousand grand tsd tausend tys ribu nghìn ngàn тыс тысяч",
         1e5: "lakh lakhs lac lacs",
-        1e6: "m mn mio mln million millions млн",
+        1e6: "m mn mio mln million millions millionen millones milhões milyon juta triệu млн",
         1e7: "crore crores",
-        1e9: "b bn mrd billion billions",
+        1e9: "b bn mrd billion billions milliarden tỷ",
     }.items()
     for word in words.split()
 }
@@ -198,13 +198,16 @@ LENGTHS = frozenset({"m", "mn", "b", "bn"})
 
 @cache
 def _scale_pattern() -> re.Pattern[str]:
-    words = "|".join(sorted((word for word in _SCALES if len(word) > 2), key=len, reverse=True))
+    words = "|".join(
+        sorted((word for word in _SCALES if len(word) > 2 or not word.isascii()), key=len, reverse=True)
+    )
     goes_on = rf"(?![\w{BLOT}]|-[^\W\d_]|\.\w)"
     return re.compile(
         rf"""(?P<round>[.,:/](?:[-\u2013\u2014]{{1,2}})(?!\w|[$€£¥₹][ ]?[0-9]))?
         (?:(?P<joined>k|mn?|bn?){goes_on}
           |[ ]?(?P<word>{words}){goes_on}\.?
-          |[ ](?P<apart>k|mn?|bn?){goes_on}(?P<thing>[ ]*[^\W\d_])?)?""",
+          |[ ](?P<apart>k|mn?|bn?){goes_on}(?P<thing>[ ]*[^\W\d_])?
+          |[ ]?(?P<unknown>mil|hundred|trillion|tn|cr){goes_on})?""",
         re.VERBOSE | re.IGNORECASE,
     )
 
@@ -261,6 +264,8 @@ def _read_scale(text: str, end: int) -> tuple[float, int, bool]:
     found = _scale_pattern().match(text, end)
     if found is None or not found.group():
         return 1.0, end, False
+    if found["unknown"]:  # "mil" is a thousand in Brazil, and a million elsewhere
+        return 1.0, end, True
     if (letter := found["apart"]) is not None:
         # `$25 m of cable` is no million; `$5 m` may be one, and `$30 K harness` may be thirty thousand.
         if found["thing"] and letter.lower() != "k":

@@ -59,6 +59,7 @@ CASED: dict[str, tuple[str, ...]] = {
     "Fr.": ("CHF", *_FRANCS[1:]),
     "SFr.": ("CHF",),
     "RM": ("MYR",),
+    "Php": ("PHP",),
     "Rp": ("IDR",),
     "Rp.": ("IDR",),
     "Tk": ("BDT",),

@@ -32,7 +32,6 @@ The rules by which a text is read; docs/reference/price-grammar.md has a table o
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -52,7 +51,7 @@ _FILLER = frozenset(
     my of only per piece price priced probably product retail roughly say sell sells sure text the think this
     total value would worth""".split()
 )
-_JOINERS = frozenset({"to", "and", "or", "between", "from", "till", "until"})
+_JOINERS = frozenset("to and or between from till until zwischen entre von de bis und et y".split())
 _AFTER_A_RANGE = _FILLER | frozenset("and but depending if in max new on or range used usd when".split())
 _UNITS = frozenset(
     """bit bits bulb bulbs cap cl cm count counts ct cup cups day days degree degrees dozen fl foot feet ft g
@@ -233,6 +232,8 @@ _CURRENCY_COMMANDS = {r"\texteuro": "€", r"\euro": "€", r"\pounds": "£", r"
 
 def _strip_markup(plain: str, text: str) -> str:
     """Return a text without its Markdown and LaTeX; of a boxed answer, the box alone."""
+    if "#" in plain:
+        plain = re.sub(r"(?m)^#{1,6} ", "", plain)
     if "`" in plain:
         plain = re.sub(r"```\w*", " ", plain)
     if "\\" in plain or "{" in plain:
@@ -266,10 +267,12 @@ _KEY_WORDS = frozenset(
 
 def _find_object(plain: str) -> dict[str, Any] | None:
     """Return the JSON object in a text, if there is one."""
+    import orjson
+
     first, last = plain.find("{"), plain.rfind("}")
     try:
-        found = json.loads(plain[first : last + 1])
-    except (ValueError, RecursionError):
+        found = orjson.loads(plain[first : last + 1])
+    except orjson.JSONDecodeError:
         return None
     return found if isinstance(found, dict) else None
 
@@ -385,8 +388,9 @@ def _find_label(plain: str, amount: Amount, currency: str) -> str | None:
 @cache
 def _range_pattern() -> re.Pattern[str]:
     return re.compile(
-        r"""\.?(?P<gap>\s*)
-        (?:(?P<dash>[-\u2010-\u2014\u2212~\u301c]|\.{2,3})|(?P<word>up[ ]to|to|till|until|or|and))\s*""",
+        r"""\.?(?P<gap>\s*)(?:(?P<dash>[-\u2010-\u2014\u2212~\u301c]|\.{2,3})
+        |(?P<to>up[ ]to|to|till?|until|bis|tot|hasta|até|до|do|à|a)|(?P<or>or|oder|ou)|(?P<and>and|und|et|y)
+        )\s*""",
         re.IGNORECASE | re.VERBOSE,
     )
 
@@ -406,14 +410,14 @@ def _word_after_pattern() -> re.Pattern[str]:
     return re.compile(r"[\s-]{0,3}(?:([^\W\d_]+)|[\"'\u2032\u00d7\u00b0])")
 
 
-@dataclass(frozen=True, slots=True)
 class _Reader:
     """Reads an amount of a text together with those that are joined to it."""
 
-    plain: str
-    amounts: Sequence[Amount]
-    currency: str
-    text: str
+    def __init__(self, plain: str, amounts: Sequence[Amount], currency: str, text: str) -> None:
+        self.plain = plain
+        self.amounts = amounts
+        self.currency = currency
+        self.text = text
 
     def read(self, place: int) -> float:
         """Return the price that an amount is, or is a part of."""
@@ -446,8 +450,9 @@ class _Reader:
         found = _range_pattern().fullmatch(self.plain, low.end, high.start)
         if found is None:
             return None
-        word: str | None = found["word"]
-        return word.lower() if word else " - " if found["gap"] else "-"
+        if found["dash"]:
+            return " - " if found["gap"] else "-"
+        return found.lastgroup
 
     def _read_range_from(self, low: Amount, high: Amount) -> float | None:
         """Return the middle of a range whose first end is marked; None where there is no range."""
@@ -502,7 +507,11 @@ class _Reader:
         raise self.refuse(UNCLEAR)
 
     def _says_between(self, low: Amount) -> bool:
-        return bool(re.search(r"(?i)\b(?:between|from)\W*\Z", self.plain[max(0, low.start - 12) : low.start]))
+        return bool(
+            re.search(
+                r"(?i)\b(?:between|from|zwischen|entre)\W*\Z", self.plain[max(0, low.start - 12) : low.start]
+            )
+        )
 
     def _is_quiet_before(self, low: Amount) -> bool:
         found = _word_before_pattern().search(self.plain, max(0, low.start - _LOOK_BACK), low.start)
@@ -540,7 +549,7 @@ def _read_bare(plain: str, amounts: Sequence[Amount], currency: str, text: str) 
     for codes in said:
         if currency not in codes:
             raise _foreign(codes[0], currency, text)
-    words = re.findall(r"[^\W\d_][\w'\u2019]*", beside)
+    words = re.findall(r"[^\W\d_](?:[\w'\u2019]*\w)?", beside)
     known = _FILLER | (_JOINERS if is_range else frozenset()) | ({"in"} if said else frozenset())
     if not all(word.lower() in known or _is_mark(word) for word in words) or _has_other_signs(plain):
         raise none

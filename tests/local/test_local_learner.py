@@ -264,6 +264,11 @@ def test_what_is_asked_for_counts_and_the_rest_suits_the_number_of_examples(
         ("Price is $5 or so", 5),
         ("none", None),
         (".50", 0.5),
+        ("19,99 \u20ac", 19.99),
+        ("1.199,99 \u20ac", 1199.99),
+        ("1 199,99 kr", 1199.99),
+        ("CHF 1'199.95", 1199.95),
+        ("$1,199", 1199),
     ],
 )
 def test_the_first_number_of_a_reply_is_its_price(reply: str, number: float | None) -> None:
@@ -278,6 +283,11 @@ def test_the_first_number_of_a_reply_is_its_price(reply: str, number: float | No
         (["$1,199.99", "$5.00", "$7.25"], "$1,234.50"),
         (["Price is $3.10.", "Price is $4.20."], "Price is $1234.50."),
         (["no idea"], "$1234.50"),
+        (["19,99 \u20ac", "5,00 \u20ac"], "1234,50 \u20ac"),
+        (["1.199,99 \u20ac", "5,00 \u20ac"], "1.234,50 \u20ac"),
+        (["1 199,99 kr", "5,00 kr", "7,00 kr"], "1 234,50 kr"),
+        (["1199,99 kr", "5,00 kr"], "1234,50 kr"),
+        (["CHF 1'199.95", "CHF 5.00"], "CHF 1'234.50"),
     ],
 )
 def test_it_writes_prices_as_it_has_seen_them(replies: list[str], written: str) -> None:

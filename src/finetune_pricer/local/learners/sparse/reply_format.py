@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+")
+_NUMBER = re.compile(
+    r"""# A decimal comma has one or two decimals: before three digits a comma sets thousands apart.
+    (?P<comma>(?:\d{1,3}(?P<before_comma>[.'\u2019\u00a0\u202f ])\d{3}(?:(?P=before_comma)\d{3})*
+      |\d+),\d{1,2}(?!\d))
+    |\d{1,3}(?P<before_point>[,'\u2019\u00a0\u202f])\d{3}(?:(?P=before_point)\d{3})*(?:\.\d+)?
+    |\d+(?:\.\d+)?
+    |\.\d+""",
+    re.VERBOSE,
+)
 # As the o200k vocabulary cuts a price: digits in threes from the left, each mark alone. Its words need a
 # table of 200,000 entries; here they are cut at about seven letters.
 _TOKEN = re.compile(r"\d{1,3}| ?[^\W\d_]{1,7}| ?[^\w\s]|_|\s")
@@ -19,7 +27,15 @@ _TOKEN = re.compile(r"\d{1,3}| ?[^\W\d_]{1,7}| ?[^\w\s]|_|\s")
 def find_number(reply: str) -> float | None:
     """Return the first number of a reply, or None where there is none."""
     found = _NUMBER.search(reply)
-    return float(found.group().replace(",", "")) if found else None
+    return float(_plain_digits(found)) if found else None
+
+
+def _plain_digits(found: re.Match[str]) -> str:
+    """Return a number's digits with a decimal point and nothing between thousands."""
+    whole, point, decimals = found.group().rpartition("," if found["comma"] else ".")
+    if not point:
+        whole, decimals = decimals, ""
+    return re.sub(r"\D", "", whole) + ("." + decimals if decimals else "")
 
 
 def tokenize(text: str) -> list[str]:
@@ -35,30 +51,46 @@ class ReplyForm:
     after: str = ""
     decimals: int = 2
     grouped: bool = False
-    """Whether thousands are set apart with commas."""
+    """Whether thousands are set apart."""
+    group: str = ","
+    """By what they are."""
+    point: str = "."
+    """What stands before the decimals."""
 
     @classmethod
     def from_replies(cls, replies: Sequence[str]) -> ReplyForm:
         """Return the form that most replies share; the texts before and after the number count together."""
         around: Counter[tuple[str, str]] = Counter()
         decimals: Counter[int] = Counter()
-        grouped = plain = 0
+        groups: Counter[str | None] = Counter()
+        commas: Counter[bool] = Counter()
         for reply in replies:
             found = _NUMBER.search(reply)
             if found is None:
                 continue
             around[reply[: found.start()], reply[found.end() :]] += 1
-            decimals[len(found.group().partition(".")[2])] += 1
-            grouped += "," in found.group()
-            plain += len(found.group().partition(".")[0]) > 3 and "," not in found.group()
+            whole, _, after = _plain_digits(found).partition(".")
+            decimals[len(after)] += 1
+            commas[found["comma"] is not None] += bool(after)
+            group = found["before_comma"] or found["before_point"]
+            groups[group] += group is not None or len(whole) > 3
         if not around:
             return cls()
         (before, after), _ = around.most_common(1)[0]
+        point = "," if commas[True] > commas[False] else "."
+        grouped = groups.total() > 2 * groups[None]
+        group = max((sign for sign in groups if sign), key=groups.__getitem__, default=None)
         return cls(
-            before=before, after=after, decimals=decimals.most_common(1)[0][0], grouped=grouped > plain
+            before=before,
+            after=after,
+            decimals=decimals.most_common(1)[0][0],
+            grouped=grouped,
+            group=group or ("." if point == "," else ","),
+            point=point,
         )
 
     def write(self, price: float) -> str:
         """Return the reply that names this price."""
-        comma = "," if self.grouped else ""
-        return f"{self.before}{price:{comma}.{self.decimals}f}{self.after}"
+        number = f"{price:{',' if self.grouped else ''}.{self.decimals}f}"
+        signs = {ord(","): self.group, ord("."): self.point}
+        return f"{self.before}{number.translate(signs)}{self.after}"
