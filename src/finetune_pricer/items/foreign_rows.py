@@ -213,6 +213,8 @@ def _read_cells(
     numbers: Sequence[int],
     bad: dict[int, RowProblem],
 ) -> list[Any]:
+    if set(map(type, cells)) <= {str, type(None)} and all(map(is_unicode, filter(None, cells))):
+        return cells
     found: list[Any] = []
     for at, cell in enumerate(cells):
         value = None

@@ -168,6 +168,8 @@ class _Scan:
 
     def find_end_of_tag(self, at: int) -> int | None:
         """Return where a tag ends whose name ends here; None where this is no tag."""
+        if self._text.startswith(">", at):  # as most tags do
+            return at + 1
         seen = set[int]()
         while at not in self._dead:
             seen.add(at)
