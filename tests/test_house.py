@@ -29,11 +29,13 @@ FLOW = [
     {"errors"},
     {
         "_chat_protocol",
+        "_csv_file",
         "_environment",
         "_files",
         "_format",
         "_lazy",
         "_methods",
+        "_numbers",
         "_progress",
         "_sqlite",
         "prices",
