@@ -86,7 +86,6 @@ SPLITS: list[tuple[int, dict[str, Any], list[int] | str]] = [
     (20, {"validation": 1.0}, "write 1 for one item, or 20 for all"),
     (20, {"test": float("nan")}, "test=nan is neither"),
     (20, {"test": "2"}, "test='2' is neither"),
-    (20, {"group": ["all"] * 20}, "validation: every group has more than the 2 items asked for"),
     (20, {"validation": 0, "test": 2, "group": [n // 2 for n in range(20)]}, [18, 0, 2]),
 ]
 
@@ -101,6 +100,12 @@ def test_a_split_has_items_in_each_part_that_was_asked_for_or_is_refused(
     else:
         with pytest.raises(DataError, match=sizes):
             items.split(**arguments)
+
+
+def test_a_part_that_no_group_fits_into_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    parts = lamps(20).split(validation=0, test=2, group=["all"] * 20)
+    assert [len(part) for part in parts] == [20, 0, 0]
+    assert caplog.messages == ["test is empty: every group that was left has more than 2 items"]
 
 
 CHOICES: list[tuple[object, list[str] | str]] = [

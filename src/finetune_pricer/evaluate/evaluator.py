@@ -16,8 +16,9 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from .._progress import track
+from ..chat import ChatFormatter
 from ..errors import EvaluationError, PriceNotFound, ServiceError
-from ..items import Item, ItemDataset, require_price
+from ..items import SHOWN_FIELDS, Item, ItemDataset, require_price
 from ..predict.prediction import Prediction
 from ..prices import parse_price
 from .baselines import Baseline, fit_baselines
@@ -102,7 +103,8 @@ class Evaluator:
         """
         sample = self._draw(_Sample.of(items, weights))
         _require_priced(sample.items)
-        self._rivals.fit()  # before anything is paid for: they may refuse their items
+        fields = _shown_fields(predictor)
+        self._rivals.fit(fields)  # before anything is paid for: they may refuse their items
         try:
             evaluation = self._ask_and_score(name or _name_of(predictor), predictor, sample)
         except EvaluationError as error:
@@ -110,7 +112,7 @@ class Evaluator:
                 raise
             message = f"{error}; all {answered:,} answers are in `error.predictions`"
             raise EvaluationError(message, predictions=error.predictions) from error
-        return self._with_baselines(evaluation, sample)
+        return self._with_baselines(evaluation, sample, fields)
 
     def score(
         self,
@@ -205,8 +207,10 @@ class Evaluator:
             return None
         return (read * self.dollars_per_million[0] + written * self.dollars_per_million[1]) / 1e6
 
-    def _with_baselines(self, evaluation: Evaluation, sample: _Sample) -> Evaluation:
-        baselines, left_out = self._rivals.evaluate(sample)
+    def _with_baselines(
+        self, evaluation: Evaluation, sample: _Sample, fields: tuple[str, ...] = SHOWN_FIELDS
+    ) -> Evaluation:
+        baselines, left_out = self._rivals.evaluate(sample, fields)
         return replace(evaluation, baselines=baselines, manifest={**evaluation.manifest, **left_out})
 
     @cached_property
@@ -238,26 +242,31 @@ class _Sample(NamedTuple):
 
 
 class _Rivals:
-    """Everything that an evaluator scores beside a model: fitted once, and asked once per set of items."""
+    """Everything that an evaluator scores beside a model: fitted once, and asked once per set of items.
+
+    The baselines see the same fields of an item as the model that they stand beside.
+    """
 
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
-        self._fitted: tuple[Baseline, ...] | None = None
-        self._evaluated: dict[str, tuple[tuple[Evaluation, ...], dict[str, str]]] = {}
+        self._fitted: dict[tuple[str, ...], tuple[Baseline, ...]] = {}
+        self._evaluated: dict[object, tuple[tuple[Evaluation, ...], dict[str, str]]] = {}
 
-    def fit(self) -> tuple[Any, ...]:
+    def fit(self, fields: tuple[str, ...]) -> tuple[Any, ...]:
         """Return the fitted baselines and the further models."""
-        if self._fitted is None:
-            train = self._evaluator.baselines
-            self._fitted = () if train is None else fit_baselines(train)
-        return (*self._fitted, *self._evaluator.beside)
+        train = self._evaluator.baselines
+        if fields not in self._fitted:
+            self._fitted[fields] = () if train is None else fit_baselines(train, fields)
+        return (*self._fitted[fields], *self._evaluator.beside)
 
-    def evaluate(self, sample: _Sample) -> tuple[tuple[Evaluation, ...], dict[str, str]]:
+    def evaluate(
+        self, sample: _Sample, fields: tuple[str, ...]
+    ) -> tuple[tuple[Evaluation, ...], dict[str, str]]:
         """Return the evaluations on these items, and lines of the manifest on models that are left out."""
-        models = self.fit()
+        models = self.fit(fields)
         if not models:
             return (), {}
-        if (key := sample.key) not in self._evaluated:
+        if (key := (sample.key, fields)) not in self._evaluated:
             self._evaluated[key] = self._evaluate(models, sample)
         return self._evaluated[key]
 
@@ -274,6 +283,12 @@ class _Rivals:
                 _log.warning("%s is left out: %s", name, error)
                 left_out[f"left out: {name}"] = str(error)
         return tuple(evaluations), left_out
+
+
+def _shown_fields(predictor: object) -> tuple[str, ...]:
+    """Return what a model sees of an item; of what is no model of a formatter, the default."""
+    formatter = getattr(predictor, "formatter", None)
+    return tuple(formatter.fields) if isinstance(formatter, ChatFormatter) else SHOWN_FIELDS
 
 
 def hash_rows(rows: Iterable[tuple[Any, ...]]) -> str:

@@ -26,6 +26,7 @@ from ..errors import (
     NotFound,
     RequestRejected,
 )
+from ..items import require_text
 from ..predict.answer_store import AnswerStore
 from ..predict.budget import Budget
 from ..predict.predictor import Predictor
@@ -544,21 +545,27 @@ class Sweep:
     def _path(self, trial: Trial, name: str) -> Path:
         # The items are part of the name: with other items the same folder holds another sweep.
         settings = asdict(trial) | {"formatter": trial.formatter.fingerprint, "seed": self.seed}
-        identity = json.dumps([settings, self._digests[trial.size]], sort_keys=True)
+        identity = json.dumps(
+            [settings, self._digests[trial.size, tuple(trial.formatter.fields)]], sort_keys=True
+        )
         digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
         return Path(self.folder) / f"{trial.size}-{digest}" / name
 
     @cached_property
-    def _digests(self) -> dict[int, list[str]]:
-        """Hashes of the training, test and validation items of each size."""
-        others = [_hash_items(items) for items in (self.test, self.validation or ())]
-        return {size: [_hash_items(self.train[:size]), *others] for size in self.sizes}
+    def _digests(self) -> dict[tuple[int, tuple[str, ...]], list[str]]:
+        """Hashes of the training, test and validation items of each size, as each formatter shows them."""
+        digests = {}
+        for fields in {tuple(formatter.fields) for formatter in self.formatters}:
+            others = [_hash_items(items, fields) for items in (self.test, self.validation or ())]
+            for size in self.sizes:
+                digests[size, fields] = [_hash_items(self.train[:size], fields), *others]
+        return digests
 
 
-def _hash_items(items: Iterable[Item]) -> str:
+def _hash_items(items: Iterable[Item], fields: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
-    for item in items:
-        digest.update(f"{item.id}\x1f{item.price}\x1f{item.text}\x1e".encode())
+    for row, item in enumerate(items, start=1):
+        digest.update(f"{item.id}\x1f{item.price}\x1f{require_text(item, fields, row)}\x1e".encode())
     return digest.hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from .._csv_file import Formulas
+
+_log = logging.getLogger("finetune_pricer")
 
 _BATCH = 1000  # items that are made at a time when a set is iterated over
 _COMPARED = [*ITEM_FIELDS, tables.STANDS_FOR]
@@ -272,11 +275,12 @@ class ItemDataset(Sequence[Item]):
             seed: The same seed gives the same splits.
             group: Items of one group stay in one split, so that no near-duplicate of a test item is learned
                 from: a field's name, a function of an item, or a label for each item, such as
-                `audit(items).groups()`. A part may then be a little smaller than its size.
+                `audit(items).groups()`. A part may then be a little smaller than its size; the log warns of
+                one that is empty because no group is small enough.
 
         Raises:
-            DataError: A size is out of range, a share of so few is no item, no group is small enough for a
-                part, or there is not one label for each item.
+            DataError: A size is out of range, a share of so few is no item, or there is not one label for
+                each item.
         """
         import numpy as np
 
@@ -289,9 +293,8 @@ class ItemDataset(Sequence[Item]):
         parts = split_rows(groups, sizes, seed)
         for name, size, rows in zip(ItemSplits._fields[1:], sizes, parts[1:], strict=True):
             if size and not len(rows):
-                raise DataError(
-                    f"{name}: every group has more than the {size:,} items asked for, so none fits in; ask "
-                    "for more, or use finer groups"
+                _log.warning(
+                    "%s is empty: every group that was left has more than %s items", name, f"{size:,}"
                 )
         named = zip(ItemSplits._fields, parts, strict=True)
         return ItemSplits(*(self._take_rows(rows, done + name) for name, rows in named))
