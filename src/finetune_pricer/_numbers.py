@@ -33,5 +33,14 @@ def read_number(value: Any) -> float | None:
         return None
 
 
+def to_plain(value: Any) -> Any:
+    """Return a number as Python's own, such as JSON takes; whatever else as it is."""
+    if type(value) in {int, float}:
+        return value
+    whole = read_whole(value)
+    number = read_number(value) if whole is None else whole
+    return value if number is None else number
+
+
 def _is_truth_value(value: Any) -> bool:
     return type(value).__name__ in {"bool", "bool_"}  # Python's and numpy's

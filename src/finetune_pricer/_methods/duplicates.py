@@ -12,6 +12,7 @@ import unicodedata
 from typing import TYPE_CHECKING, Any
 
 from .._lazy import compile_late
+from .._numbers import read_number
 from ..errors import DataError, MissingExtra
 
 if TYPE_CHECKING:
@@ -109,16 +110,17 @@ def near_pairs(shingles: Shingles, similarity: float) -> Iterator[tuple[int, int
         MissingExtra: Without the extra `audit`.
         DataError: The similarity is not between 0.4 and 1.
     """
-    if not 0.4 <= similarity <= 1:
+    share = read_number(similarity)
+    if share is None or not 0.4 <= share <= 1:
         raise DataError(
             f"similarity must be from 0.4 to 1, not {similarity!r}; None leaves near-duplicates out"
         )
     signatures = _signatures(shingles)
     for part in _candidates(signatures):
         alike = (signatures[part[:, 0]] == signatures[part[:, 1]]).mean(axis=1)
-        for first, second in part[alike >= similarity - _SLACK].tolist():
+        for first, second in part[alike >= share - _SLACK].tolist():
             exact = shingles.jaccard(first, second)
-            if exact >= similarity:
+            if exact >= share:
                 yield first, second, exact
 
 

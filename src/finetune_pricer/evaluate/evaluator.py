@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
+from .._numbers import read_whole
 from .._progress import track
 from ..chat import ChatFormatter
 from ..errors import EvaluationError, PriceNotFound, ServiceError
@@ -147,16 +148,19 @@ class Evaluator:
         return self._draw(_Sample.of(items, None)).items
 
     def _draw(self, sample: _Sample) -> _Sample:
-        if self.size is None or self.size >= len(sample.items):
+        if self.size is None:
             return sample
-        if self.size < 1:
-            raise EvaluationError(f"size must be at least 1, not {self.size}")
+        size = read_whole(self.size)
+        if size is None or size < 1:
+            raise EvaluationError(f"size must be at least 1, not {self.size!r}")
+        if size >= len(sample.items):
+            return sample
         total = len(sample.items)
-        rows = sorted(random.Random(self.seed).sample(range(total), self.size))  # noqa: S311
+        rows = sorted(random.Random(self.seed).sample(range(total), size))  # noqa: S311
         return _Sample(
             [sample.items[row] for row in rows],
             [sample.weights[row] for row in rows],
-            f"{self.size:,} of {total:,} items, seed {self.seed}",
+            f"{size:,} of {total:,} items, seed {self.seed}",
         )
 
     def _ask_and_score(
@@ -205,7 +209,8 @@ class Evaluator:
     def _cost_of(self, read: int | None, written: int | None) -> float | None:
         if self.dollars_per_million is None or read is None or written is None:
             return None
-        return (read * self.dollars_per_million[0] + written * self.dollars_per_million[1]) / 1e6
+        asked, answered = map(float, self.dollars_per_million)
+        return (read * asked + written * answered) / 1e6
 
     def _with_baselines(
         self, evaluation: Evaluation, sample: _Sample, fields: tuple[str, ...] = SHOWN_FIELDS

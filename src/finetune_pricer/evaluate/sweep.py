@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._files import replacing
 from .._format import format_dollars
+from .._numbers import read_whole, to_plain
 from ..chat import ChatFormatter
 from ..errors import (
     AccessDenied,
@@ -33,7 +34,7 @@ from ..predict.predictor import Predictor
 from ..prepare.jsonl import JsonlWriter
 from ..providers import provider_of
 from ..providers.pricing import TokenPricing, find_pricing
-from ..tune.cost import estimate_cost
+from ..tune.cost import estimate_cost, require_amount
 from ..tune.job import FineTuneJob
 from .evaluation import Evaluation
 from .evaluator import Evaluator
@@ -286,10 +287,15 @@ class Sweep:
         if not self.trials():
             raise DataError("a sweep over an empty list has no jobs; leave the parameter out instead")
         for size in self.sizes:
-            if not 1 <= size <= len(self.train):
+            count = read_whole(size)
+            if count is None or not 1 <= count <= len(self.train):
                 raise DataError(
-                    f"cannot train on {size:,} of {len(self.train):,} items; choose a size that fits"
+                    f"cannot train on {size!r} of {len(self.train):,} items; choose a size that fits"
                 )
+        for name in ("sizes", "epochs", "batch_sizes", "learning_rate_multipliers"):
+            object.__setattr__(self, name, tuple(map(to_plain, getattr(self, name))))
+        if self.budget is not None:
+            object.__setattr__(self, "budget", require_amount(self.budget))
 
     def trials(self) -> tuple[Trial, ...]:
         """Return every combination, the smallest sizes first."""
