@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune_pricer import Item, ItemDataset
+from finetune_pricer import Item, ItemDataset, MadeUpCatalogue
 from finetune_pricer.errors import DataError
 
 
@@ -100,6 +100,34 @@ def test_a_split_has_items_in_each_part_that_was_asked_for_or_is_refused(
     else:
         with pytest.raises(DataError, match=sizes):
             items.split(**arguments)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "42", None, True, float("nan")], ids=repr)
+def test_a_seed_that_is_no_whole_number_is_refused(seed: Any) -> None:
+    items = lamps(20)
+    for how in (items.shuffle, lambda seed: items.sample(2, seed), lambda seed: items.split(seed=seed)):
+        with pytest.raises(DataError, match="seed must be a whole number of at least 0"):
+            how(seed)
+    number: Any = np.int64(3)
+    assert items.shuffle(number) == items.shuffle(3)
+
+
+@pytest.mark.parametrize(
+    "group",
+    [[["a"]] * 20, (n for n in range(20)), 5, lambda _: ["a"], [{}] * 20],
+    ids=["lists", "generator", "number", "function of lists", "dicts"],
+)
+def test_labels_that_cannot_be_compared_are_refused(group: Any) -> None:
+    with pytest.raises(DataError, match="group= takes a text or a number as label of each item"):
+        lamps(20).split(group=group)
+
+
+@pytest.mark.parametrize("count", [-1, 2.5, "3", True, None], ids=repr)
+def test_made_up_products_are_counted_by_whole_numbers(count: Any) -> None:
+    with pytest.raises(DataError, match="count must be a whole number of at least 0"):
+        MadeUpCatalogue().items(count)
+    with pytest.raises(DataError, match="validation must be a whole number of at least 0"):
+        MadeUpCatalogue().splits(validation=count)
 
 
 def test_a_part_that_no_group_fits_into_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:

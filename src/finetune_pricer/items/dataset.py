@@ -16,7 +16,7 @@ from .description import Description, describe
 from .file_formats import read_file
 from .ingest import IngestResult, OnError, ingest, read_frame
 from .item import ITEM_FIELDS, Item, build_items, require_price
-from .sampling import count_of, find_rows, price_strata, sample_evenly, split_rows
+from .sampling import count_of, find_rows, make_draw, price_strata, sample_evenly, split_rows
 from .splits import ItemSplits
 
 if TYPE_CHECKING:
@@ -234,9 +234,7 @@ class ItemDataset(Sequence[Item]):
 
     def shuffle(self, seed: int = 42) -> ItemDataset:
         """Put the items into random order; the same seed gives the same order."""
-        import numpy as np
-
-        return self._take_rows(np.random.default_rng(seed).permutation(len(self)), f"shuffled, seed {seed}")
+        return self._take_rows(make_draw(seed).permutation(len(self)), f"shuffled, seed {seed}")
 
     def sample(
         self, n: float, seed: int = 42, *, by: Literal["price", "category"] | None = None
@@ -287,7 +285,7 @@ class ItemDataset(Sequence[Item]):
         sizes = (count_of("validation", validation, len(self)), count_of("test", test, len(self)))
         if sum(sizes) > len(self):
             raise DataError(f"validation and test take {sum(sizes):,} of {len(self):,} items")
-        groups = np.arange(len(self)) if group is None else group_ids(self._labels(group))
+        groups = np.arange(len(self)) if group is None else self._groups(group)
         together = "" if group is None else ", groups kept together"
         done = f"split from {len(self):,} items, seed {seed}{together}: "
         parts = split_rows(groups, sizes, seed)
@@ -356,6 +354,17 @@ class ItemDataset(Sequence[Item]):
             require_price(self[int(row)], "sampling by price", int(row) + 1)
         return price_strata(prices)
 
+    def _groups(
+        self, group: str | Sequence[Any] | npt.NDArray[Any] | Callable[[Item], Any]
+    ) -> npt.NDArray[np.int64]:
+        labels = self._labels(group)
+        try:
+            if len(labels) != len(self):
+                raise DataError(f"{len(labels):,} group labels for {len(self):,} items; give one for each")
+            return group_ids(labels)
+        except TypeError as error:  # of what has no length, or cannot be compared with others
+            raise DataError(f"group= takes a text or a number as label of each item: {error}") from error
+
     def _labels(
         self, group: str | Sequence[Any] | npt.NDArray[Any] | Callable[[Item], Any]
     ) -> Sequence[Any] | npt.NDArray[Any]:
@@ -363,8 +372,6 @@ class ItemDataset(Sequence[Item]):
             return [group(item) for item in self]
         if isinstance(group, str):
             return self._column(group)
-        if len(group) != len(self):
-            raise DataError(f"{len(group):,} group labels for {len(self):,} items; give one for each")
         return group
 
     def _take_rows(

@@ -19,6 +19,20 @@ PRICE_STRATA = 10
 """Into how many parts the range of log prices is cut."""
 
 
+def make_draw(seed: object) -> np.random.Generator:
+    """Return a generator of random numbers.
+
+    Raises:
+        DataError: The seed is no whole number of at least 0.
+    """
+    import numpy as np
+
+    number = read_whole(seed)
+    if number is None or number < 0:
+        raise DataError(f"seed must be a whole number of at least 0, not {seed!r}")
+    return np.random.default_rng(number)
+
+
 def price_strata(prices: npt.NDArray[np.float64]) -> Ints:
     """Cut the range of log(1 + price) into parts of equal width, and return the part of each price."""
     import numpy as np
@@ -38,7 +52,7 @@ def sample_evenly(strata: Ints, n: int, seed: int) -> tuple[Ints, npt.NDArray[np
     """
     import numpy as np
 
-    draw = np.random.default_rng(seed)
+    draw = make_draw(seed)
     order = draw.permutation(len(strata))
     sizes = np.bincount(strata, minlength=1)
     quota = _even_quota(sizes, n, draw)
@@ -76,7 +90,7 @@ def split_rows(groups: Ints, sizes: tuple[int, int], seed: int) -> tuple[Ints, I
     """
     import numpy as np
 
-    draw = np.random.default_rng(seed)
+    draw = make_draw(seed)
     order = draw.permutation(len(groups))
     in_random_order = group_ids(groups[order])
     members = np.bincount(in_random_order, minlength=1)
