@@ -9,6 +9,7 @@ import pytest
 
 from finetune_pricer import check_jsonl, count_tokens, estimate_cost
 from finetune_pricer.errors import DataError, TrainingFileError
+from finetune_pricer.local.learners.training_file import read_rows
 
 ANSWER = {"role": "assistant", "content": "$12.00"}
 CALL = {"role": "assistant", "function_call": {"name": "look_up", "arguments": "{}"}}
@@ -71,6 +72,8 @@ def test_a_line_of_another_form_is_fine_or_named_with_its_place(
     )
     if wrong is None or wrong[0] == "price":
         assert report.training_file().examples == 10
+        with Path("foreign.jsonl").open("rb") as file:  # the local server has a checker of its own
+            assert len(list(read_rows(file))) == 10
 
 
 def test_images_keep_their_place_where_a_file_is_corrected() -> None:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
-    Training = TrainingFile | TokenCount | str | os.PathLike[str] | Iterable[Sequence[Mapping[str, Any]]]
+    Example = Sequence[Mapping[str, Any]] | Mapping[str, Any]
+    Training = TrainingFile | TokenCount | str | os.PathLike[str] | Iterable[Example]
 
 _MILLION = 1_000_000
 
@@ -100,7 +101,8 @@ def estimate_cost(
     """Work out what a fine-tuning job costs, and what asking the tuned model costs afterwards.
 
     Args:
-        training: What `JsonlWriter.write` returned, a path, lists of messages, or a `TokenCount` of them.
+        training: What `JsonlWriter.write` returned, a path, examples (lists of messages, or rows that have
+            them under `messages`), or a `TokenCount` of them.
         model: The base model.
         epochs: Passes over the examples; an `"auto"` that the service chooses cannot be worked out.
         validation: Examples whose loss is measured meanwhile. Few services bill them.
@@ -111,9 +113,9 @@ def estimate_cost(
         price: A price of your own: dollars per million trained tokens, or a whole `TokenPricing`.
 
     Raises:
-        DataError: A number is out of range.
+        DataError: A number is out of range, or is none.
         FileAccessError: A file cannot be read.
-        TrainingFileError: A line is no chat example.
+        TrainingFileError: A line is no chat example, or holds an image, whose tokens nobody can count here.
     """
     epochs, predictions = _read_count("epochs", epochs, 1), _read_count("predictions", predictions, 0)
     samples = _read_count("samples", samples, 1)
