@@ -52,12 +52,13 @@ def write_text(item: HasText, fields: tuple[str, ...] = SHOWN_FIELDS) -> str:
     out where the first line of the description holds it already.
     """
     shown = _find_shown(item, fields)
-    description = _find_description(shown)
-    if description is not None and (title := shown.get("title")) and holds_title(description, title):
-        del shown["title"]
-    *above, last = shown.values() or [""]
+    if len(shown) > 1 and "title" in shown:
+        description = _find_description(shown)
+        if description is not None and holds_title(description, shown["title"]):
+            del shown["title"]
     # Byte for byte where there is one; what stands above another line ends where its words end.
-    return "\n".join([*map(str.strip, above), last])
+    *above, last = shown.values() or [""]
+    return "\n".join([*map(str.strip, above), last]) if above else last
 
 
 def lacks_title(item: HasText, fields: tuple[str, ...] = SHOWN_FIELDS) -> bool:
@@ -87,14 +88,19 @@ def holds_title(description: str, title: str) -> bool:
 
     A first line such as `Title: Brass lamp` is one that says the title, in whatever words.
     """
-    first = description.lstrip().partition("\n")[0]
-    if ":" in first and _TITLE_LINE.match(first):
+    # Every item that is written or asked about comes by here, so the cheap questions are asked first.
+    text = description.lstrip() if description[:1].isspace() else description
+    end = text.find("\n")
+    first = text if end < 0 else text[:end]
+    if "title" in first[:40].lower() and _TITLE_LINE.match(first):
         return True
     words = words_of(title)
     if not words:
         return title.strip() in first
-    if first.isascii() and words[0] not in first.lower():  # which is most of them, and quickly seen
-        return False
+    if first.isascii():
+        low = first.lower()
+        if not all(word in low for word in words):
+            return False
     return f" {' '.join(words)} " in f" {' '.join(words_of(first))} "
 
 
