@@ -169,6 +169,7 @@ CHOICES: list[tuple[object, list[str] | str]] = [
     (True, "positions or a mask, not a bool"),
     (None, "positions or a mask, not a NoneType"),
     ({0: 1}, "positions or a mask, not a dict"),
+    ({0, 1}, "positions or a mask, not a set"),
     (b"\x00", "positions or a mask, not a bytes"),
 ]
 

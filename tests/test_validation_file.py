@@ -84,3 +84,18 @@ def test_a_file_of_other_examples_is_taken(client: openai.OpenAI, service: respx
     asked = service.post("/fine_tuning/jobs").respond(json=job_body())
     FineTuneJob.create(client, "file-1", validation="file-2", model="base", sleep=lambda _: None)
     assert asked.called
+
+
+def test_a_file_that_proves_to_be_the_training_file_once_sent_buys_nothing(
+    client: openai.OpenAI, service: respx.MockRouter, training: TrainingFile
+) -> None:
+    service.get("/fine_tuning/jobs").mock(return_value=page([]))
+    service.get("/files").mock(return_value=page([]))
+    service.get(path__regex=r"/models/.*").respond(404, json={"error": {"message": "none"}})
+    sent = {"id": "file-1", "object": "file", "status": "processed"}
+    service.get(path__regex=r"/files/.*").respond(json=sent)
+    service.post("/files").respond(json=sent)
+    asked = service.post("/fine_tuning/jobs").respond(json=job_body())
+    with pytest.raises(DataError, match=r"validation is the training file \(file 'file-1'\)"):
+        FineTuneJob.create(client, "file-1", validation=training, model="base", sleep=lambda _: None)
+    assert not asked.called

@@ -116,7 +116,8 @@ def find_rows(asked: object, count: int) -> Ints:
     """
     import numpy as np
 
-    if isinstance(asked, str | bytes | dict) or not isinstance(asked, Iterable):
+    # A set and a dictionary have no order that anybody chose.
+    if isinstance(asked, str | bytes | dict | set | frozenset) or not isinstance(asked, Iterable):
         raise DataError(f"rows are positions or a mask, not a {type(asked).__name__}; such as [0, 3]")
     cells = asked.tolist() if hasattr(asked, "tolist") else list(asked)
     cells = [cell.as_py() if hasattr(cell, "as_py") else cell for cell in cells]
