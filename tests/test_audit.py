@@ -273,3 +273,107 @@ def test_a_planted_duplicate_is_found_whatever_case_spacing_and_punctuation(
     assert finding.place is not None
     assert (finding.place.split, finding.place.row) == ("train", 21)
     assert len(report.clean().train) == 20
+
+
+_TABLE = "这款餐桌采用北美进口白橡木制作桌面经过六道打磨工序手感细腻适合四到六人使用可搭配同系列餐椅"
+
+# Two texts, and whether they are nearly the same.
+NEAR = [
+    (_TABLE, _TABLE + "包邮", True),
+    (_TABLE, _TABLE.replace("北美", "欧洲"), True),
+    (_TABLE, "手工陶瓷茶杯一套六只配木质托盘适合送礼可放入洗碗机清洗" * 2, False),
+    (
+        "オーク材の食卓四人用で天板は六回磨かれています組立不要",
+        "オーク材の食卓六人用で天板は六回磨かれています組立不要",
+        True,
+    ),
+    ("โต๊ะไม้โอ๊คสำหรับสี่คนขัดเงาหกครั้ง", "โต๊ะไม้โอ๊คสำหรับหกคนขัดเงาหกครั้ง", True),
+    ("โต๊ะไม้โอ๊คสำหรับสี่คนขัดเงาหกครั้ง", "ถ้วยชาเซรามิกทำมือชุดหกใบพร้อมถาดไม้", False),
+    ("हाथ से बनी पीतल की मेज़ दीया बड़ा और भारी", "हाथ से बनी पीतल की मेज़ दीया बड़ा और हल्का", True),
+    ("식탁 오크 원목 네 명이 쓰는 여섯 번 연마", "식탁 오크 원목 여섯 명이 쓰는 세 번 칠", False),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "near"), NEAR, ids=[text[:8] for text, *_ in NEAR])
+def test_near_twins_are_found_in_scripts_without_spaces_too(first: str, second: str, near: bool) -> None:
+    report = audit(items((first, 100), (second, 120)))
+    assert len(report.of("near-duplicate")) == near
+    assert len(set(report.groups().tolist())) == (1 if near else 2)
+    assert not report.of("short text")
+
+
+@pytest.mark.parametrize(
+    ("text", "short"),
+    [("餐桌", True), ("白橡木餐桌", False), ("Oak table", True), ("Oak table 120 cm", False), ("ไม้", False)],
+)
+def test_a_text_is_short_by_its_words_or_in_scripts_without_spaces_by_its_characters(
+    text: str, short: bool
+) -> None:
+    assert bool(audit(items((text, 5)), similarity=None).of("short text")) == short
+
+
+def test_the_same_text_in_other_marks_and_widths_is_a_duplicate_in_any_script() -> None:
+    twins = items(("ﾊﾟｿｺﾝ、15型", 900), ("パソコン 15型", 900), ("Café crème", 3), ("CAFE\u0301 crème", 3))
+    assert len(audit(twins, similarity=None).of("duplicate")) == 2
+
+
+_SHELF = "a shelf of solid oak with four boards and brass feet made by hand for books and plants in"
+
+# Prices of twins, and the findings: the row, and what is said of it.
+MAGNITUDES: list[tuple[list[float | None], list[tuple[int, str]]]] = [
+    ([49.9, 4990], [(2, "100 times its twin's price")]),
+    ([4990, 49.9], [(2, "its twin's price is 100 times this one")]),
+    ([5, 50], [(2, "10 times its twin's price")]),
+    ([5, 49], []),
+    ([19.99, 199.9], [(2, "10 times its twin's price")]),
+    ([5, 0.5, 5.5], [(2, "the median of 3 twins is 10 times this one")]),
+    ([5, 6, 600, 7], [(3, "86 times the median of 4 twins")]),
+    ([0, 100], []),
+    ([None, 100], []),
+    ([5], []),
+]
+
+
+@pytest.mark.parametrize(("prices", "found"), MAGNITUDES, ids=repr)
+def test_a_price_of_another_magnitude_than_its_twins_is_told(
+    prices: list[float | None], found: list[tuple[int, str]]
+) -> None:
+    colours = ["red", "blue", "green", "white"]
+    report = audit(items(*((f"{_SHELF} {colours[n]}", price) for n, price in enumerate(prices))))
+    told = report.of("price of another magnitude")
+    assert [(each.place and each.place.row, each.detail) for each in told] == found
+    assert report.ok
+
+
+def test_one_wrong_price_among_many_items_of_one_text_is_one_finding() -> None:
+    rows = [("An oak shelf", price) for price in (500.0, 5.0, 6.0, 5.5, 5.0)]
+    found = one(audit(items(*rows), similarity=None), "price of another magnitude")
+    assert (found.place and found.place.row, found.detail) == (1, "91 times the median of 5 twins")
+
+
+def test_a_price_of_another_magnitude_is_told_of_the_side_that_is_learned_from() -> None:
+    report = audit(items(("An oak shelf", 8000)), test=items(("an oak shelf.", 80)), similarity=None)
+    found = one(report, "price of another magnitude")
+    assert found.place is not None
+    assert found.other is not None
+    assert (found.place.split, found.other.split) == ("train", "test")
+
+
+def test_prices_of_0_markup_and_titles_that_are_not_in_the_text_are_told() -> None:
+    rows = ItemDataset.from_items(
+        [
+            Item(id="free", title="Oak shelf", summary="Oak shelf of four boards", price=0),
+            Item(id="html", title="Pine box", summary="<p>Pine box</p> for tools &amp; toys", price=5),
+            Item(id="bare", title="Elm stool", summary="For the kitchen, three legs", price=7),
+            Item(id="course", title="Fir desk", summary="Title: Desk\nCategory: Home", price=8),
+            Item(id="nameless", summary="A tray of beech wood", price=9),
+        ]
+    )
+    report = audit(rows, similarity=None)
+    kinds: list[Kind] = ["price of 0", "markup in text", "title not in description"]
+    found = {kind: [each.place.id for each in report.of(kind) if each.place] for kind in kinds}
+    assert found == {"price of 0": ["free"], "markup in text": ["html"], "title not in description": ["bare"]}
+    assert one(report, "title not in description").detail == "'Elm stool' stands above the description"
+    assert report.ok
+    hidden = audit(rows, similarity=None, fields=("summary",))
+    assert one(hidden, "title not in description").detail.startswith("'Elm stool' is not shown; name 'title'")

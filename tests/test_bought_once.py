@@ -74,11 +74,12 @@ def test_again_buys_another_and_the_newest_is_found(shop: openai.OpenAI, trainin
 
 
 def test_whatever_shapes_the_model_makes_another_job(shop: openai.OpenAI, training: TrainingFile) -> None:
+    watched = JsonlWriter().write(MadeUpCatalogue(seed=0).items(12), "watched.jsonl")
     jobs = [
         made(shop, training),
         made(shop, training, seed=1),
         made(shop, training, suffix="shop"),
-        made(shop, training, validation=training),
+        made(shop, training, validation=watched),
         made(shop, training, batch_size=2),
         made(shop, training, learning_rate_multiplier=0.5),
     ]

@@ -25,8 +25,8 @@ def test_a_messy_csv_becomes_a_checked_training_file_with_its_price() -> None:
     assert "duplicate: 1" in output
     assert "audit removed 1 rows that give their own price in the text" in output
     assert "nothing to fix" in output
-    assert "training            $0.2" in output
-    assert "refused: training 'gpt-4.1-mini-2025-04-14' costs $0.2" in output
+    assert "training            $0.3" in output
+    assert "refused: training 'gpt-4.1-mini-2025-04-14' costs $0.3" in output
     assert "is trained" in output
     assert check_jsonl("jsonl/train.jsonl").problems == ()
 

@@ -89,9 +89,9 @@ def test_an_item_is_frozen_and_equal_to_its_like() -> None:
     assert hash(item) == hash(Item(title="Lamp", price=5))
 
 
-def test_the_text_is_the_summary_else_the_listing_else_the_title() -> None:
-    assert Item(title="t", full="f", summary="s").text == "s"
-    assert Item(title="t", full="f", summary=" ").text == "f"
+def test_the_text_is_the_title_above_the_summary_else_the_listing() -> None:
+    assert Item(title="t", full="f", summary="s").text == "t\ns"
+    assert Item(title="t", full="f", summary=" ").text == "t\nf"
     assert Item(title="t").text == "t"
 
 

@@ -90,7 +90,7 @@ def test_without_cost_of_a_known_price_holds_the_budget(tmp_path: Path) -> None:
     files = sorted(tmp_path.glob("*/train.jsonl"), key=lambda path: path.stat().st_size)
     once = [estimate_cost(path, model=model, epochs=1, provider="openai").training for path in files[::2]]
     assert costs == pytest.approx([cost * epochs for cost in once if cost for epochs in (1, 2)])
-    with pytest.raises(DataError, match=r"cost \$0.11, above the budget of \$0.01"):
+    with pytest.raises(DataError, match=r"cost \$0.13, above the budget of \$0.01"):
         replace(made, budget=0.01).run()
 
 

@@ -20,6 +20,8 @@ MESSAGE_KEYS = frozenset(
 """What a message may have; `weight` only in a training file."""
 LINE_KEYS = frozenset({"messages", "tools", "functions", "parallel_tool_calls"})
 """What a line of a training file may have."""
+CALLS = ("tool_calls", "function_call")
+"""What an assistant's message may hold in the place of a text."""
 SPECIAL_TOKEN = re.compile(r"<\|[a-zA-Z0-9_]{1,40}\|>")
 """As the tokenizers of gpt, gpt-oss, Qwen and Llama write them: `<|endoftext|>`, `<|im_start|>`."""
 

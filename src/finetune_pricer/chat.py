@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import textwrap
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ._escape import escape_text
 from ._format import mark_of, require_currency
 from .errors import DataError, InvalidItem, PriceNotFound
-from .items import Item, require_price
+from .items import SHOWN_FIELDS, Item, check_fields, require_price, require_text
 from .prices import PriceForm, parse_price
 from .providers.lookup import get_provider
 
@@ -43,13 +45,17 @@ class ChatFormatter:
         reply: A price that shows the form of the replies: `"$19.99"`, `"$1,199.99"`, `"19,99 €"` or `"20"`.
             The default has the mark of `currency`, such as `"€19.99"`.
         currency: ISO code of the prices' currency: that of the items.
+        fields: What is shown of an item, from top to bottom: some of `title`, `category`, `summary` and
+            `full`. `summary` is the description: the whole listing of an item that has no summary. The title
+            is left out where the first line of the description holds it already, or begins with `Title:`.
         shots: Priced items shown as solved examples before the question.
         think_block: What stands before the price in training examples, for base models that think: their
             thinking, left empty. `for_base` knows it.
 
     Raises:
-        DataError: `reply` shows no form, or one that cannot be read again in `currency`.
-        InvalidItem: A shot has no price.
+        DataError: `reply` shows no form, or one that cannot be read again in `currency`; or `fields` names
+            none, or what is no text.
+        InvalidItem: A shot has no price, or none of the fields.
 
     Examples:
         >>> from finetune_pricer import Item
@@ -66,6 +72,7 @@ class ChatFormatter:
     system: str | None = field(default=None, kw_only=True)
     reply: str = field(default=_Unsaid("$19.99"), kw_only=True)
     currency: str = field(default="USD", kw_only=True)
+    fields: Sequence[str] = field(default=SHOWN_FIELDS, kw_only=True)
     shots: Sequence[Item] = field(default=(), kw_only=True)
     think_block: str = field(default="", kw_only=True)
     _lead: str = field(init=False, repr=False, compare=False)
@@ -74,6 +81,7 @@ class ChatFormatter:
 
     def __post_init__(self) -> None:
         put = partial(object.__setattr__, self)
+        put("fields", check_fields(self.fields))
         put("shots", tuple(self.shots))
         require_currency(self.currency)
         if isinstance(self.reply, _Unsaid):
@@ -93,7 +101,7 @@ class ChatFormatter:
         """Return the messages that ask for the price of an item, or of a text.
 
         Raises:
-            InvalidItem: The text is empty.
+            InvalidItem: The text is empty, or the item has none of the fields.
         """
         if not self._before:
             return [self._question(item)]
@@ -103,7 +111,7 @@ class ChatFormatter:
         """Return the messages of one training example: the prompt for an item, and its price as the answer.
 
         Raises:
-            InvalidItem: The item has no price.
+            InvalidItem: The item has no price, or none of the fields.
         """
         messages = self.prompt(item)
         answer = self._answer(item)
@@ -111,6 +119,39 @@ class ChatFormatter:
             answer["content"] = self.think_block + answer["content"]
         messages.append(answer)
         return messages
+
+    def preview(self, item: Item | str) -> str:
+        """Return what a model sees of an item, and what it is to answer, as text to be printed.
+
+        Raises:
+            InvalidItem: The text is empty, or the item has none of the fields.
+
+        Examples:
+            >>> print(ChatFormatter("How much?").preview(Item(title="Mug", summary="Of clay.", price=7)))
+            the item's text (title, summary), 12 characters:
+                Mug
+                Of clay.
+            what is asked:
+              user:
+                How much?
+            <BLANKLINE>
+                Mug
+                Of clay.
+            what is learned:
+              assistant:
+                $7.00
+        """
+        asked = [_show_message(message) for message in self.prompt(item)]
+        if isinstance(item, str):
+            return "\n".join(
+                [f"the text, {len(item):,} characters:", _indent(item), "what is asked:", *asked]
+            )
+        text = require_text(item, tuple(self.fields))
+        head = f"the item's text ({', '.join(self.fields)}), {len(text):,} characters:"
+        learned = []
+        if item.price is not None:
+            learned = ["what is learned:", _show_message(self.example(item)[-1])]
+        return "\n".join([head, _indent(text), "what is asked:", *asked, *learned])
 
     def for_base(self, model: str, provider: str | Provider | None = None) -> ChatFormatter:
         r"""Return the formatter whose training examples suit a base model.
@@ -147,6 +188,8 @@ class ChatFormatter:
         parts: list[object] = [self.instruction, self.system, self.reply, self.currency, shots]
         if self.think_block:
             parts.append(self.think_block)
+        if self.fields != SHOWN_FIELDS:
+            parts.append({"fields": self.fields})
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     def _require_readable(self) -> None:
@@ -164,7 +207,7 @@ class ChatFormatter:
 
     def _question(self, item: Item | str) -> Message:
         if not isinstance(item, str):
-            text = item.text  # never empty: items are checked when they are made
+            text = require_text(item, tuple(self.fields))
         elif (text := item).isspace() or not text:
             raise InvalidItem("an empty text cannot be priced; give a title or a description")
         return {"role": "user", "content": self._lead + text}
@@ -174,3 +217,11 @@ class ChatFormatter:
         if price is None:
             price = require_price(item, "a training example")
         return {"role": "assistant", "content": self._write(price)}
+
+
+def _show_message(message: Message) -> str:
+    return f"  {message['role']}:\n{_indent(message['content'])}"
+
+
+def _indent(text: str) -> str:
+    return textwrap.indent(escape_text(text), "    ")

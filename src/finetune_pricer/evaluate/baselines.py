@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ..chat import ChatFormatter
 from ..errors import EvaluationError, MissingExtra
-from ..items import Item, require_price
+from ..items import SHOWN_FIELDS, Item, check_fields, require_price, require_text
 from ..predict.conformal import By, Ranges
 from ..predict.prediction import Prediction, Predictions
 from ..predict.predictor import Predictor
@@ -53,7 +53,7 @@ _log = logging.getLogger("finetune_pricer")
 class FittingData:
     """Priced items to fit baselines to; their features are computed once, for all baselines."""
 
-    def __init__(self, train: ItemDataset) -> None:
+    def __init__(self, train: ItemDataset, fields: Sequence[str] = SHOWN_FIELDS) -> None:
         import numpy as np
 
         self.currency: str = getattr(train, "currency", "USD")
@@ -65,6 +65,8 @@ class FittingData:
         if not self.items:
             raise EvaluationError("the training items of a baseline have no prices; hand in priced items")
         self.prices: Floats = np.array([item.price for item in self.items], dtype=np.float64)
+        self.fields = check_fields(fields)
+        self._texts = _texts_of(self.items, self.fields)
 
     @cached_property
     def features(self) -> TextFeatures:
@@ -75,12 +77,12 @@ class FittingData:
             raise MissingExtra(
                 "this baseline needs scipy; install it: pip install 'finetune-pricer[evaluate]'"
             ) from error
-        return TextFeatures.fit([item.text for item in self.items])
+        return TextFeatures.fit(self._texts)
 
     @cached_property
     def rows(self) -> csr_matrix:
         """The items' texts in that vocabulary."""
-        return self.features.transform([item.text for item in self.items])
+        return self.features.transform(self._texts)
 
 
 class Baseline(ABC):
@@ -100,18 +102,32 @@ class Baseline(ABC):
 
     name: ClassVar[str]
     """What tables call it."""
+    fields: tuple[str, ...] = SHOWN_FIELDS
+    """What it sees of an item, as `ChatFormatter(fields=)` names it."""
     ranges: Ranges | None = None
     """How wide its price ranges are; None before `calibrate`."""
 
     @classmethod
-    def fit(cls, train: ItemDataset) -> Self:
+    def fit(cls, train: ItemDataset, *, fields: Sequence[str] = SHOWN_FIELDS) -> Self:
         """Learn from the items whose price is known, and return the fitted baseline.
+
+        Args:
+            train: Priced items.
+            fields: What it sees of an item; those of the formatter that it is compared with.
 
         Raises:
             EvaluationError: No item has a price.
+            InvalidItem: An item has none of the fields.
             MissingExtra: A library that it needs is not installed.
         """
-        return cls.learn(FittingData(train))
+        return cls.fit_to(FittingData(train, fields))
+
+    @classmethod
+    def fit_to(cls, data: FittingData) -> Self:
+        """Learn from items that several baselines share; it sees the same fields of others."""
+        fitted = cls.learn(data)
+        fitted.fields = data.fields
+        return fitted
 
     @classmethod
     @abstractmethod
@@ -229,7 +245,7 @@ class NeighborsBaseline(Baseline):
         """Return the mean price of each text's neighbors."""
         import numpy as np
 
-        rows = self._features.transform([item.text for item in items])
+        rows = self._features.transform(_texts_of(items, self.fields))
         near = self._search.kneighbors(rows, return_distance=False)
         return list(np.expm1(self._logs[near].mean(axis=1)))
 
@@ -256,7 +272,7 @@ class RidgeBaseline(Baseline):
         """Return the regression's price, kept between the cheapest and the dearest training item."""
         import numpy as np
 
-        logs = self._model.predict(self._features.transform([item.text for item in items]))
+        logs = self._model.predict(self._features.transform(_texts_of(items, self.fields)))
         return list(np.expm1(np.clip(logs, *self._ends)))
 
 
@@ -295,7 +311,7 @@ class NetworkBaseline(Baseline):
 
         from .._methods.network import softmax  # it needs numpy
 
-        rows = self._features.transform([item.text for item in items])
+        rows = self._features.transform(_texts_of(items, self.fields))
         heights = np.cumsum(softmax(self._network.scores(rows)), axis=1, dtype=np.float64)
         heights = np.hstack([np.zeros((len(items), 1)), heights / heights[:, -1:]])
         return [float(np.expm1(np.interp(0.5, height, self._edges))) for height in heights]
@@ -311,16 +327,16 @@ FITTED: tuple[type[Baseline], ...] = (
 """What `Evaluator(baselines=train)` shows beside every model."""
 
 
-def fit_baselines(train: ItemDataset) -> tuple[Baseline, ...]:
+def fit_baselines(train: ItemDataset, fields: Sequence[str] = SHOWN_FIELDS) -> tuple[Baseline, ...]:
     """Fit all of `FITTED`; a baseline whose library is not installed is left out, and the log says so.
 
     Raises:
         EvaluationError: No item has a price.
     """
-    data, fitted = FittingData(train), list[Baseline]()
+    data, fitted = FittingData(train, fields), list[Baseline]()
     for kind in FITTED:
         try:
-            fitted.append(kind.learn(data))
+            fitted.append(kind.fit_to(data))
         except MissingExtra as error:
             _log.info("without the baseline %r: %s", kind.name, error)
     return tuple(fitted)
@@ -399,6 +415,10 @@ def _choose_examples(train: ItemDataset, count: int, seed: int) -> list[Item]:
     chosen = [train[int(draw.choice(part.tolist()))] for part in np.array_split(ordered, count)]
     draw.shuffle(chosen)
     return chosen
+
+
+def _texts_of(items: Iterable[Item], fields: tuple[str, ...]) -> list[str]:
+    return [require_text(item, fields, row) for row, item in enumerate(items, start=1)]
 
 
 def _to_item(item: Item | str) -> Item:

@@ -16,9 +16,11 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from .._format import agree_on_currency, require_currency
+from .._numbers import read_whole
 from .._progress import track
+from ..chat import ChatFormatter
 from ..errors import EvaluationError, PriceNotFound, ServiceError
-from ..items import Item, ItemDataset, require_price
+from ..items import SHOWN_FIELDS, Item, ItemDataset, require_price
 from ..predict.prediction import Prediction
 from ..prices import parse_price
 from .baselines import Baseline, fit_baselines
@@ -113,7 +115,8 @@ class Evaluator:
         """
         sample = self._draw(self._sample(items, weights, predictor))
         sample.require_prices()
-        self._rivals.fit()  # before anything is paid for: they may refuse their items
+        fields = _shown_fields(predictor)
+        self._rivals.fit(fields)  # before anything is paid for: they may refuse their items
         try:
             evaluation = self._ask_and_score(name or _name_of(predictor), predictor, sample)
         except EvaluationError as error:
@@ -121,7 +124,7 @@ class Evaluator:
                 raise
             message = f"{error}; all {answered:,} answers are in `error.predictions`"
             raise EvaluationError(message, predictions=error.predictions) from error
-        return self._with_baselines(evaluation, sample)
+        return self._with_baselines(evaluation, sample, fields)
 
     def score(
         self,
@@ -170,16 +173,19 @@ class Evaluator:
         return _Sample(items, checked, agree_on_currency(said), zero_is=getattr(items, "zero_is", None))
 
     def _draw(self, sample: _Sample) -> _Sample:
-        if self.size is None or self.size >= len(sample.items):
+        if self.size is None:
             return sample
-        if self.size < 1:
-            raise EvaluationError(f"size must be at least 1, not {self.size}")
+        size = read_whole(self.size)
+        if size is None or size < 1:
+            raise EvaluationError(f"size must be at least 1, not {self.size!r}")
+        if size >= len(sample.items):
+            return sample
         total = len(sample.items)
-        rows = sorted(random.Random(self.seed).sample(range(total), self.size))  # noqa: S311
+        rows = sorted(random.Random(self.seed).sample(range(total), size))  # noqa: S311
         return sample._replace(
             items=[sample.items[row] for row in rows],
             weights=[sample.weights[row] for row in rows],
-            drawn=f"{self.size:,} of {total:,} items, seed {self.seed}",
+            drawn=f"{size:,} of {total:,} items, seed {self.seed}",
         )
 
     def _ask_and_score(
@@ -232,10 +238,13 @@ class Evaluator:
     def _cost_of(self, read: int | None, written: int | None) -> float | None:
         if self.dollars_per_million is None or read is None or written is None:
             return None
-        return (read * self.dollars_per_million[0] + written * self.dollars_per_million[1]) / 1e6
+        asked, answered = map(float, self.dollars_per_million)
+        return (read * asked + written * answered) / 1e6
 
-    def _with_baselines(self, evaluation: Evaluation, sample: _Sample) -> Evaluation:
-        baselines, left_out = self._rivals.evaluate(sample)
+    def _with_baselines(
+        self, evaluation: Evaluation, sample: _Sample, fields: tuple[str, ...] = SHOWN_FIELDS
+    ) -> Evaluation:
+        baselines, left_out = self._rivals.evaluate(sample, fields)
         return replace(evaluation, baselines=baselines, manifest={**evaluation.manifest, **left_out})
 
     @cached_property
@@ -282,26 +291,31 @@ class _Sample(NamedTuple):
 
 
 class _Rivals:
-    """Everything that an evaluator scores beside a model: fitted once, and asked once per set of items."""
+    """Everything that an evaluator scores beside a model: fitted once, and asked once per set of items.
+
+    The baselines see the same fields of an item as the model that they stand beside.
+    """
 
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
-        self._fitted: tuple[Baseline, ...] | None = None
-        self._evaluated: dict[str, tuple[tuple[Evaluation, ...], dict[str, str]]] = {}
+        self._fitted: dict[tuple[str, ...], tuple[Baseline, ...]] = {}
+        self._evaluated: dict[object, tuple[tuple[Evaluation, ...], dict[str, str]]] = {}
 
-    def fit(self) -> tuple[Any, ...]:
+    def fit(self, fields: tuple[str, ...]) -> tuple[Any, ...]:
         """Return the fitted baselines and the further models."""
-        if self._fitted is None:
-            train = self._evaluator.baselines
-            self._fitted = () if train is None else fit_baselines(train)
-        return (*self._fitted, *self._evaluator.beside)
+        train = self._evaluator.baselines
+        if fields not in self._fitted:
+            self._fitted[fields] = () if train is None else fit_baselines(train, fields)
+        return (*self._fitted[fields], *self._evaluator.beside)
 
-    def evaluate(self, sample: _Sample) -> tuple[tuple[Evaluation, ...], dict[str, str]]:
+    def evaluate(
+        self, sample: _Sample, fields: tuple[str, ...]
+    ) -> tuple[tuple[Evaluation, ...], dict[str, str]]:
         """Return the evaluations on these items, and lines of the manifest on models that are left out."""
-        models = self.fit()
+        models = self.fit(fields)
         if not models:
             return (), {}
-        if (key := sample.key) not in self._evaluated:
+        if (key := (sample.key, fields)) not in self._evaluated:
             self._evaluated[key] = self._evaluate(models, sample)
         return self._evaluated[key]
 
@@ -318,6 +332,12 @@ class _Rivals:
                 _log.warning("%s is left out: %s", name, error)
                 left_out[f"left out: {name}"] = str(error)
         return tuple(evaluations), left_out
+
+
+def _shown_fields(predictor: object) -> tuple[str, ...]:
+    """Return what a model sees of an item; of what is no model of a formatter, the default."""
+    formatter = getattr(predictor, "formatter", None)
+    return tuple(formatter.fields) if isinstance(formatter, ChatFormatter) else SHOWN_FIELDS
 
 
 def hash_rows(rows: Iterable[tuple[Any, ...]]) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._files import replacing
 from .._format import format_dollars, format_money
+from .._numbers import read_whole, to_plain
 from ..chat import ChatFormatter
 from ..errors import (
     AccessDenied,
@@ -26,13 +27,14 @@ from ..errors import (
     NotFound,
     RequestRejected,
 )
+from ..items import require_text
 from ..predict.answer_store import AnswerStore
 from ..predict.budget import Budget
 from ..predict.predictor import Predictor
 from ..prepare.jsonl import JsonlWriter
 from ..providers import provider_of
 from ..providers.pricing import TokenPricing, find_pricing
-from ..tune.cost import estimate_cost
+from ..tune.cost import estimate_cost, require_amount
 from ..tune.job import FineTuneJob
 from .evaluation import Evaluation
 from .evaluator import Evaluator
@@ -259,10 +261,10 @@ class Sweep:
     ...     print(sweep.plan())  # and sweep.run() would train and evaluate
     | job | to pay |
     | --- | --- |
-    | gpt-4.1-mini-2025-04-14, 100 examples (the service's own) | $0.0252 |
-    | gpt-4.1-mini-2025-04-14, 300 examples (the service's own) | $0.0652 |
+    | gpt-4.1-mini-2025-04-14, 100 examples (the service's own) | $0.0258 |
+    | gpt-4.1-mini-2025-04-14, 300 examples (the service's own) | $0.0658 |
     <BLANKLINE>
-    to pay in all: $0.0905 of a budget of $1.00
+    to pay in all: $0.0915 of a budget of $1.00
     """
 
     clients: OpenAI | Mapping[str, OpenAI]
@@ -285,10 +287,15 @@ class Sweep:
         if not self.trials():
             raise DataError("a sweep over an empty list has no jobs; leave the parameter out instead")
         for size in self.sizes:
-            if not 1 <= size <= len(self.train):
+            count = read_whole(size)
+            if count is None or not 1 <= count <= len(self.train):
                 raise DataError(
-                    f"cannot train on {size:,} of {len(self.train):,} items; choose a size that fits"
+                    f"cannot train on {size!r} of {len(self.train):,} items; choose a size that fits"
                 )
+        for name in ("sizes", "epochs", "batch_sizes", "learning_rate_multipliers"):
+            object.__setattr__(self, name, tuple(map(to_plain, getattr(self, name))))
+        if self.budget is not None:
+            object.__setattr__(self, "budget", require_amount(self.budget))
 
     def trials(self) -> tuple[Trial, ...]:
         """Return every combination, the smallest sizes first."""
@@ -544,21 +551,27 @@ class Sweep:
     def _path(self, trial: Trial, name: str) -> Path:
         # The items are part of the name: with other items the same folder holds another sweep.
         settings = asdict(trial) | {"formatter": trial.formatter.fingerprint, "seed": self.seed}
-        identity = json.dumps([settings, self._digests[trial.size]], sort_keys=True)
+        identity = json.dumps(
+            [settings, self._digests[trial.size, tuple(trial.formatter.fields)]], sort_keys=True
+        )
         digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
         return Path(self.folder) / f"{trial.size}-{digest}" / name
 
     @cached_property
-    def _digests(self) -> dict[int, list[str]]:
-        """Hashes of the training, test and validation items of each size."""
-        others = [_hash_items(items) for items in (self.test, self.validation or ())]
-        return {size: [_hash_items(self.train[:size]), *others] for size in self.sizes}
+    def _digests(self) -> dict[tuple[int, tuple[str, ...]], list[str]]:
+        """Hashes of the training, test and validation items of each size, as each formatter shows them."""
+        digests = {}
+        for fields in {tuple(formatter.fields) for formatter in self.formatters}:
+            others = [_hash_items(items, fields) for items in (self.test, self.validation or ())]
+            for size in self.sizes:
+                digests[size, fields] = [_hash_items(self.train[:size], fields), *others]
+        return digests
 
 
-def _hash_items(items: Iterable[Item]) -> str:
+def _hash_items(items: Iterable[Item], fields: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
-    for item in items:
-        digest.update(f"{item.id}\x1f{item.price}\x1f{item.text}\x1e".encode())
+    for row, item in enumerate(items, start=1):
+        digest.update(f"{item.id}\x1f{item.price}\x1f{require_text(item, fields, row)}\x1e".encode())
     return digest.hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 ```text
 item          one product, checked when it is made
+text          what a model sees of it
 spool         rows in memory or in a mapped file, whichever fits
 tables        tables of items: made, put together, taken from, written
 cell_rules    what is said of foreign cells: currency, decimals, zeros, markup
@@ -24,5 +25,9 @@ from .hub import login
 from .item import Item
 from .item import require_price as require_price
 from .splits import ItemSplits
+from .text import SHOWN_FIELDS as SHOWN_FIELDS
+from .text import check_fields as check_fields
+from .text import lacks_title as lacks_title
+from .text import require_text as require_text
 
 __all__ = ["Description", "Item", "ItemDataset", "ItemSplits", "login"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 from .._format import require_currency
 from .._methods.duplicates import group_ids
+from .._numbers import read_whole
 from ..errors import DataError, RowProblem
 from . import hub, tables
 from .cell_rules import CellRules, DecimalMark, Html, ZeroIs, write_notes
@@ -17,7 +19,7 @@ from .file_formats import read_file
 from .foreign_rows import read_arrow, read_frame, read_records
 from .ingest import IngestResult, OnError, ingest
 from .item import ITEM_FIELDS, Item, build_items, require_price
-from .sampling import count_of, price_strata, sample_evenly, split_rows
+from .sampling import count_of, find_rows, make_draw, price_strata, sample_evenly, split_rows
 from .splits import ItemSplits
 
 if TYPE_CHECKING:
@@ -28,14 +30,20 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from .._csv_file import Formulas
+
+_log = logging.getLogger("finetune_pricer")
+
 _BATCH = 1000  # items that are made at a time when a set is iterated over
+_COMPARED = [*ITEM_FIELDS, tables.STANDS_FOR]
 
 
 class ItemDataset(Sequence[Item]):
     """An immutable sequence of items, kept in an Arrow table; an `Item` is made when it is asked for.
 
-    A slice is an `ItemDataset` too. Make one with `from_hub`, `from_file`, `from_records`, `from_pandas`,
-    `from_arrow` or `from_items`.
+    A slice is an `ItemDataset` too, and so is what positions or a mask choose; `items["price"]` is a column.
+    Sets of equal items in the same order are equal, wherever they come from. Make one with `from_hub`,
+    `from_file`, `from_records`, `from_pandas`, `from_arrow` or `from_items`.
     A table of more than 16 MB lies in a temporary file that is mapped, so memory does not grow with it.
 
     Attributes:
@@ -57,6 +65,12 @@ class ItemDataset(Sequence[Item]):
         ItemDataset(80 items)
         >>> test.history
         ('made in Python', 'split from 100 items, seed 42: test')
+        >>> [item.price for item in items[[0, -1]]], items["price"].max()
+        ([10.0, 1000.0], np.float64(1000.0))
+        >>> train + validation + test == items
+        False
+        >>> items[:50] + items[50:] == items
+        True
     """
 
     __slots__ = ("currency", "history", "skipped", "table", "zero_is")
@@ -425,34 +439,40 @@ class ItemDataset(Sequence[Item]):
         kept = np.fromiter((bool(keep(item)) for item in self), dtype=bool, count=len(self))
         return self._take_rows(np.flatnonzero(kept), f"filtered: {int(kept.sum()):,} of {len(self):,} kept")
 
-    def take(self, rows: Iterable[int]) -> ItemDataset:
-        """Return the items at these positions, counted from 0, in this order."""
-        import numpy as np
+    def take(self, rows: Iterable[int] | Iterable[bool]) -> ItemDataset:
+        """Return the items at these positions, in this order, or those for which a mask is true.
 
-        return self._take_rows(np.fromiter(rows, dtype=np.int64))
+        Args:
+            rows: Positions, counted from 0, or from the end where they are negative; or a mask: a truth value
+                for each item. A list, an array of numpy, a series of pandas, whatever can be iterated over.
+
+        Raises:
+            DataError: There is no item at a position, a mask is not as long as the set, or something is
+                neither.
+        """
+        return self._take_rows(find_rows(rows, len(self)))
 
     def shuffle(self, seed: int = 42) -> ItemDataset:
         """Put the items into random order; the same seed gives the same order."""
-        import numpy as np
-
-        return self._take_rows(np.random.default_rng(seed).permutation(len(self)), f"shuffled, seed {seed}")
+        return self._take_rows(make_draw(seed).permutation(len(self)), f"shuffled, seed {seed}")
 
     def sample(
-        self, n: int, seed: int = 42, *, by: Literal["price", "category"] | None = None
+        self, n: float, seed: int = 42, *, by: Literal["price", "category"] | None = None
     ) -> ItemDataset:
         """Draw `n` items at random, without putting back.
 
         Args:
-            n: How many.
+            n: A share below 1, or a count.
             seed: The same seed draws the same items.
             by: `"price"` draws as many from each tenth of the range of log prices, `"category"` as many from
                 each category, so that rare prices and categories are seen too. Where a stratum has too few
                 items, the others give more. `stands_for` keeps the natural mix.
 
         Raises:
-            DataError: There are fewer than `n`, or an item has no price and `by="price"`.
+            DataError: There are fewer than `n`, or a share of so few is no item.
+            InvalidItem: An item has no price, and `by="price"`.
         """
-        rows, stands_for = sample_evenly(self._strata(by), count_of("n", int(n), len(self)), seed)
+        rows, stands_for = sample_evenly(self._strata(by), count_of("n", n, len(self)), seed)
         how = f" evenly by {by}" if by else ""
         done = f"{len(rows):,} of {len(self):,} drawn{how}, seed {seed}"
         return self._take_rows(rows, done, stands_for=stands_for * self.stands_for[rows])
@@ -473,21 +493,29 @@ class ItemDataset(Sequence[Item]):
             seed: The same seed gives the same splits.
             group: Items of one group stay in one split, so that no near-duplicate of a test item is learned
                 from: a field's name, a function of an item, or a label for each item, such as
-                `audit(items).groups()`. A part may then be a little smaller than its size.
+                `audit(items).groups()`. A part may then be a little smaller than its size; the log warns of
+                one that is empty because no group is small enough.
 
         Raises:
-            DataError: A size is out of range, or there is not one label for each item.
+            DataError: A size is out of range, a share of so few is no item, or there is not one label for
+                each item.
         """
         import numpy as np
 
         sizes = (count_of("validation", validation, len(self)), count_of("test", test, len(self)))
         if sum(sizes) > len(self):
             raise DataError(f"validation and test take {sum(sizes):,} of {len(self):,} items")
-        groups = np.arange(len(self)) if group is None else group_ids(self._labels(group))
+        groups = np.arange(len(self)) if group is None else self._groups(group)
         together = "" if group is None else ", groups kept together"
         done = f"split from {len(self):,} items, seed {seed}{together}: "
-        parts = zip(ItemSplits._fields, split_rows(groups, sizes, seed), strict=True)
-        return ItemSplits(*(self._take_rows(rows, done + name) for name, rows in parts))
+        parts = split_rows(groups, sizes, seed)
+        for name, size, rows in zip(ItemSplits._fields[1:], sizes, parts[1:], strict=True):
+            if size and not len(rows):
+                _log.warning(
+                    "%s is empty: every group that was left has more than %s items", name, f"{size:,}"
+                )
+        named = zip(ItemSplits._fields, parts, strict=True)
+        return ItemSplits(*(self._take_rows(rows, done + name) for name, rows in named))
 
     def describe(self) -> Description:
         """Return counts of items and categories, and quantiles of prices and lengths; `str()` is a page."""
@@ -507,6 +535,32 @@ class ItemDataset(Sequence[Item]):
         """
         tables.write_parquet(self.table, path, write_notes(self.currency, self.zero_is))
 
+    def to_csv(self, path: str | os.PathLike[str], *, formulas: Formulas = "keep") -> None:
+        """Write all columns to a CSV file in UTF-8; `from_file` reads it again, with the same `currency`.
+
+        What is missing is an empty cell, and so is an empty text.
+
+        Args:
+            path: Where to write.
+            formulas: `"keep"` writes each text as it is, for programs. A title may begin with `=`, `+`, `-`
+                or `@`, which a spreadsheet runs as a formula: `"escape"` puts a `'` before it, for people.
+
+        Raises:
+            DataError: `formulas` is something else.
+            FileAccessError: The path cannot be written; what stood there stays.
+        """
+        tables.write_rows_as_csv(self.table, path, formulas)
+
+    def to_jsonl(self, path: str | os.PathLike[str]) -> None:
+        """Write all columns to a file of JSON objects, one a line; `from_file` reads it again.
+
+        The lines are items, not examples for training: `JsonlWriter` writes those.
+
+        Raises:
+            FileAccessError: The path cannot be written; what stood there stays.
+        """
+        tables.write_jsonl(self.table, path)
+
     def _strata(self, by: str | None) -> npt.NDArray[np.int64]:
         import numpy as np
 
@@ -521,18 +575,24 @@ class ItemDataset(Sequence[Item]):
             require_price(self[int(row)], "sampling by price", int(row) + 1)
         return price_strata(prices)
 
+    def _groups(
+        self, group: str | Sequence[Any] | npt.NDArray[Any] | Callable[[Item], Any]
+    ) -> npt.NDArray[np.int64]:
+        labels = self._labels(group)
+        try:
+            if len(labels) != len(self):
+                raise DataError(f"{len(labels):,} group labels for {len(self):,} items; give one for each")
+            return group_ids(labels)
+        except TypeError as error:  # of what has no length, or cannot be compared with others
+            raise DataError(f"group= takes a text or a number as label of each item: {error}") from error
+
     def _labels(
         self, group: str | Sequence[Any] | npt.NDArray[Any] | Callable[[Item], Any]
     ) -> Sequence[Any] | npt.NDArray[Any]:
         if callable(group):
             return [group(item) for item in self]
         if isinstance(group, str):
-            if group not in ITEM_FIELDS:
-                raise DataError(f"an item has no field {group!r}; it has {', '.join(ITEM_FIELDS)}")
-            labels: list[Any] = self.table[group].to_pylist()
-            return labels
-        if len(group) != len(self):
-            raise DataError(f"{len(group):,} group labels for {len(self):,} items; give one for each")
+            return self._column(group)
         return group
 
     def _take_rows(
@@ -559,20 +619,70 @@ class ItemDataset(Sequence[Item]):
     @overload
     def __getitem__(self, index: int) -> Item: ...
     @overload
-    def __getitem__(self, index: slice) -> ItemDataset: ...
-    def __getitem__(self, index: int | slice) -> Item | ItemDataset:
+    def __getitem__(self, index: slice | Iterable[int] | Iterable[bool]) -> ItemDataset: ...
+    @overload
+    def __getitem__(self, index: Literal["price", "weight"]) -> npt.NDArray[np.float64]: ...
+    @overload
+    def __getitem__(self, index: str) -> list[str | None] | npt.NDArray[np.float64]: ...
+    def __getitem__(
+        self, index: int | slice | str | Iterable[int] | Iterable[bool]
+    ) -> Item | ItemDataset | list[str | None] | npt.NDArray[np.float64]:
+        """Return an item by its position, a column by its name, or the set of a slice, positions or a mask.
+
+        Numbers come as an array, `nan` where an item has none; texts as a list, None where an item has none.
+
+        Raises:
+            IndexError: There is no item at the position.
+            DataError: There is no such column, or as of `take`.
+        """
         if isinstance(index, slice):
             start, stop, step = index.indices(len(self))
             if step == 1:
-                table = self.table.slice(start, max(0, stop - start))
-                return self._with_table(table, self.history)
+                return self._slice(start, max(0, stop - start))
             import numpy as np
 
             return self._take_rows(np.arange(start, stop, step))
-        at = index + len(self) if index < 0 else index
+        if isinstance(index, str):
+            return self._column(index)
+        row = read_whole(index)
+        if row is None:
+            return self.take(index)  # type: ignore[arg-type]
+        at = row + len(self) if row < 0 else row
         if not 0 <= at < len(self):
-            raise IndexError(f"item {index} of {len(self)}")
+            raise IndexError(f"item {row} of {len(self)}")
         return next(_build_items(self.table.slice(at, 1)))
+
+    def __add__(self, other: object) -> ItemDataset:
+        """Put another set behind this one, as `concat` does."""
+        return ItemDataset.concat(self, other) if isinstance(other, ItemDataset) else NotImplemented
+
+    def __eq__(self, other: object) -> bool:
+        """Whether another set holds equal items in the same order and currency, which stand for as many.
+
+        Where they come from (`history`, `skipped`) does not count.
+        """
+        if not isinstance(other, ItemDataset):
+            return NotImplemented
+        if self is other:
+            return True
+        same = self.table.select(_COMPARED).equals(other.table.select(_COMPARED))
+        return same and self.currency == other.currency
+
+    def __hash__(self) -> int:
+        # Equal sets have equal ends; to look at every item would take as long as to compare them.
+        ends = [self[0], self[-1]] if len(self) else []
+        return hash((len(self), *ends))
+
+    def _slice(self, start: int, count: int) -> ItemDataset:
+        return self._with_table(self.table.slice(start, count), self.history)
+
+    def _column(self, name: str) -> list[str | None] | npt.NDArray[np.float64]:
+        if name not in ITEM_FIELDS:
+            raise DataError(f"an item has no field {name!r}; it has {', '.join(ITEM_FIELDS)}")
+        if name in {"price", "weight"}:
+            return tables.numbers_of(self.table, name)
+        column: list[str | None] = self.table[name].to_pylist()
+        return column
 
     def __iter__(self) -> Iterator[Item]:
         for start in range(0, len(self), _BATCH):

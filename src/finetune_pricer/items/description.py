@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from .._escape import escape_line
 from .._format import format_money
-from .item import TEXT_FIELDS
-from .tables import numbers_of
+from .item import ITEM_FIELDS, build_items
+from .tables import BATCH, numbers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -92,12 +92,10 @@ def describe(
 ) -> Description:
     """Describe a table of items, of whose source so many rows could not be items, and their history."""
     import numpy as np
-    import pyarrow.compute as pc
 
     prices = numbers_of(table, "price")
     known = prices[~np.isnan(prices)]
-    text = pc.coalesce(*(_blank_to_null(table[name]) for name in TEXT_FIELDS))
-    lengths = pc.utf8_length(text).to_numpy() if table.num_rows else np.zeros(0)
+    lengths = np.fromiter(_lengths_of(table), dtype=np.float64, count=table.num_rows)
     counts = {
         entry["values"] or "": entry["counts"] for entry in table["category"].value_counts().to_pylist()
     }
@@ -114,10 +112,10 @@ def describe(
     )
 
 
-def _blank_to_null(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    import pyarrow.compute as pc
-
-    return pc.if_else(pc.equal(pc.utf8_trim_whitespace(column), ""), None, column)
+def _lengths_of(table: pa.Table) -> Iterator[int]:
+    for start in range(0, table.num_rows, BATCH):
+        part = table.slice(start, BATCH)
+        yield from (len(item.text) for item in build_items(part[name].to_pylist() for name in ITEM_FIELDS))
 
 
 def _quantiles_of(values: npt.NDArray[np.float64]) -> dict[str, float]:

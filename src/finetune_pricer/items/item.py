@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import InvalidItem, PricerError
 from ..prices import parse_amount
+from .text import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 ITEM_FIELDS = ("title", "category", "price", "summary", "full", "weight", "id")
 TEXT_FIELDS = ("summary", "full", "title")
-"""Where an item's text is looked for: the first of these that is not blank."""
+"""An item has a text where one of these is not blank."""
 ID_FIELDS = ("title", "category", "summary", "full", "weight")
 """What the id of an item without one is made of."""
 NO_PRICE = frozenset({"", "null", "none", "nan", "na", "n/a", "-"})
@@ -25,15 +26,15 @@ NO_PRICE = frozenset({"", "null", "none", "nan", "na", "n/a", "-"})
 # A dataclass and not a pydantic model, so that hundreds of thousands of them are made quickly.
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One product, with its price or without.
+    r"""One product, with its price or without.
 
     Attributes:
         title: The product's name.
         category: The kind of product.
         price: Dollars (or another currency's unit), finite and at least 0; None when nobody knows it.
             Text such as `"$1,299.00"` is read by `parse_amount`: one amount, no range.
-        summary: The text to price the product by, if there is one.
-        full: The whole listing.
+        summary: The description to price the product by, if there is one.
+        full: The whole listing; the description of an item without a summary.
         weight: The weight as the source gives it, in the source's unit.
         id: Text; numbers are converted. Without one, a hash of everything but the price.
 
@@ -43,7 +44,7 @@ class Item:
     Examples:
         >>> lamp = Item(title="Brass lamp", summary="A brass desk lamp with a switch.", price=59.9)
         >>> lamp.text
-        'A brass desk lamp with a switch.'
+        'Brass lamp\nA brass desk lamp with a switch.'
         >>> Item(title="Brass lamp").price is None
         True
     """
@@ -70,19 +71,19 @@ class Item:
                 object.__setattr__(self, field, read(getattr(self, field)))
             except ValueError as error:
                 raise InvalidItem(f"{name}: {field}: {error}") from error
-        if not self.text:
+        if not any(text and not text.isspace() for text in (self.summary, self.full, self.title)):
             raise InvalidItem(f"{name} has no text: give a summary, a full text or a title")
         if not self.id:
             object.__setattr__(self, "id", content_id(asdict(self)))
 
     @property
     def text(self) -> str:
-        """What the item is priced by: the summary, else the full listing, else the title."""
-        for field in TEXT_FIELDS:
-            text: str | None = getattr(self, field)
-            if text and not text.isspace():
-                return text
-        return ""
+        """What a model sees of the item, by default: its title above its description.
+
+        The description is the summary, else the full listing. Where its first line holds the title already,
+        the title is not said twice. `ChatFormatter(fields=)` shows other fields.
+        """
+        return write_text(self)
 
     @property
     def label(self) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from .._methods.duplicates import group_ids
+from .._numbers import read_number, read_whole
 from ..errors import DataError
 
 if TYPE_CHECKING:
@@ -15,6 +17,20 @@ if TYPE_CHECKING:
 
 PRICE_STRATA = 10
 """Into how many parts the range of log prices is cut."""
+
+
+def make_draw(seed: object) -> np.random.Generator:
+    """Return a generator of random numbers.
+
+    Raises:
+        DataError: The seed is no whole number of at least 0.
+    """
+    import numpy as np
+
+    number = read_whole(seed)
+    if number is None or number < 0:
+        raise DataError(f"seed must be a whole number of at least 0, not {seed!r}")
+    return np.random.default_rng(number)
 
 
 def price_strata(prices: npt.NDArray[np.float64]) -> Ints:
@@ -36,7 +52,7 @@ def sample_evenly(strata: Ints, n: int, seed: int) -> tuple[Ints, npt.NDArray[np
     """
     import numpy as np
 
-    draw = np.random.default_rng(seed)
+    draw = make_draw(seed)
     order = draw.permutation(len(strata))
     sizes = np.bincount(strata, minlength=1)
     quota = _even_quota(sizes, n, draw)
@@ -74,7 +90,7 @@ def split_rows(groups: Ints, sizes: tuple[int, int], seed: int) -> tuple[Ints, I
     """
     import numpy as np
 
-    draw = np.random.default_rng(seed)
+    draw = make_draw(seed)
     order = draw.permutation(len(groups))
     in_random_order = group_ids(groups[order])
     members = np.bincount(in_random_order, minlength=1)
@@ -92,16 +108,57 @@ def split_rows(groups: Ints, sizes: tuple[int, int], seed: int) -> tuple[Ints, I
     return train, validation, test
 
 
-def count_of(name: str, asked: float, rows: int) -> int:
+def find_rows(asked: object, count: int) -> Ints:
+    """Return the positions among `count` rows that a list of positions, or a mask of truth values, names.
+
+    Raises:
+        DataError: There is no row at a position, a mask is not as long as there are rows, or it is neither.
+    """
+    import numpy as np
+
+    # A set and a dictionary have no order that anybody chose.
+    if isinstance(asked, str | bytes | dict | set | frozenset) or not isinstance(asked, Iterable):
+        raise DataError(f"rows are positions or a mask, not a {type(asked).__name__}; such as [0, 3]")
+    cells = asked.tolist() if hasattr(asked, "tolist") else list(asked)
+    cells = [cell.as_py() if hasattr(cell, "as_py") else cell for cell in cells]
+    truths = [isinstance(cell, bool | np.bool_) for cell in cells]
+    if cells and all(truths):
+        if len(cells) != count:
+            raise DataError(f"a mask of {len(cells):,} truth values for {count:,} items; give one for each")
+        return np.flatnonzero(np.array(cells, dtype=bool))
+    return np.array([_find_row(cell, count) for cell in cells], dtype=np.int64)
+
+
+def _find_row(asked: object, count: int) -> int:
+    row = read_whole(asked)
+    if row is None:
+        raise DataError(f"{asked!r} is no position; give whole numbers, or a truth value for each item")
+    if not -count <= row < count:
+        raise DataError(f"there is no item at position {row:,}: there are {count:,}, counted from 0")
+    return row % count
+
+
+def count_of(name: str, asked: object, rows: int) -> int:
     """Turn a share below 1, or a count, into a count.
 
     Raises:
-        DataError: It is negative, not whole, or more than there is.
+        DataError: It is no number, negative, not whole, or more than there is; or it is a share above 0 of so
+            few items that none would be left.
     """
-    share = isinstance(asked, float) and asked < 1
-    count = round(asked * rows) if share else int(asked)
-    if asked < 0 or (not share and count != asked) or count > rows:
+    whole, number = read_whole(asked), read_number(asked)
+    if whole is None and number is not None and 0 <= number < 1:
+        count = round(number * rows)
+        if number and not count:
+            raise DataError(
+                f"{name}={asked!r} of {rows:,} items is not one item; give a count, or a larger share"
+            )
+        return count
+    if whole is None and number is not None and number.is_integer() and number != 1:
+        whole = int(number)
+    if whole is None or not 0 <= whole <= rows:
+        # 1.0 may mean all items, or one.
+        hint = f"; write 1 for one item, or {rows} for all" if number == 1 and whole is None else ""
         raise DataError(
-            f"{name}={asked!r} is neither a share from 0 to below 1 nor a count up to {rows:,} items"
+            f"{name}={asked!r} is neither a share from 0 to below 1 nor a count up to {rows:,} items{hint}"
         )
-    return count
+    return whole

@@ -6,18 +6,20 @@ from functools import cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from .._csv_file import write_csv
 from .._files import replacing
 from .item import ITEM_FIELDS
 from .spool import Spool
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
 
+    from .._csv_file import Formulas
     from .item import Item
 
 BATCH = 10_000
@@ -109,3 +111,47 @@ def is_text(kind: pa.DataType) -> bool:
 
     types = pa.types
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def write_rows_as_csv(table: pa.Table, path: str | os.PathLike[str], formulas: Formulas) -> None:
+    """Write a table as CSV, in batches; prices so that no reader takes their point for a thousands sign."""
+    names = _written_columns(table)
+    price = names.index("price")
+    rows = ([*row[:price], _write_amount(row[price]), *row[price + 1 :]] for row in _rows_of(table, names))
+    write_csv(path, names, rows, formulas=formulas)
+
+
+def write_jsonl(table: pa.Table, path: str | os.PathLike[str]) -> None:
+    """Write a table as JSON objects, one a line, in batches."""
+    import orjson
+
+    names = _written_columns(table)
+    with replacing(path) as file:
+        for row in _rows_of(table, names):
+            file.write(orjson.dumps(dict(zip(names, row, strict=True)), option=orjson.OPT_APPEND_NEWLINE))
+
+
+def _written_columns(table: pa.Table) -> list[str]:
+    drawn = table[STANDS_FOR].null_count < table.num_rows
+    return [*ITEM_FIELDS, *([STANDS_FOR] if drawn else [])]
+
+
+def _rows_of(table: pa.Table, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    for start in range(0, table.num_rows, BATCH):
+        part = table.slice(start, BATCH)
+        yield from zip(*(part[name].to_pylist() for name in names), strict=True)
+
+
+def _write_amount(price: float | None) -> str | None:
+    """Return a price with all its digits: `0.1`, `1000000000000000000000000.0`, `1.2990`.
+
+    Three decimals would be taken for thousands where a comma is the decimal mark.
+    """
+    if price is None:
+        return None
+    text = repr(price)
+    if "e" in text:
+        import numpy as np
+
+        text = np.format_float_positional(price, trim="0")
+    return f"{text}0" if len(text) - text.index(".") == 4 else text

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 from collections.abc import Sized
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, get_args
 
 from .._format import agree_on_currency
+from .._numbers import read_number, read_whole
 from .._service.account import owner_of, service_of
 from .._service.requests import is_async, note_process, without_retries
 from ..chat import ChatFormatter
@@ -73,12 +75,12 @@ class BasePredictor(Generic[Client]):
             raise DataError("Predictor takes an openai.OpenAI, aio.AsyncPredictor an openai.AsyncOpenAI")
         if decoding not in get_args(Decoding):
             raise DataError(f"decoding must be one of {', '.join(get_args(Decoding))}, not {decoding!r}")
-        if not 1 <= samples <= _MOST_SAMPLES:
-            raise DataError(f"samples must be 1 to {_MOST_SAMPLES}, not {samples}")
-        if concurrency is not None and concurrency < 1:
-            raise DataError(f"concurrency must be at least 1, not {concurrency}")
-        _above_zero(highest=highest, requests_per_minute=requests_per_minute)
-        _above_zero(tokens_per_minute=tokens_per_minute)
+        samples = _read_count("samples", samples, f"1 to {_MOST_SAMPLES}", _MOST_SAMPLES)
+        if concurrency is not None:
+            concurrency = _read_count("concurrency", concurrency, "at least 1", sys.maxsize)
+        highest = _above_zero("highest", highest)
+        requests_per_minute = _above_zero("requests_per_minute", requests_per_minute)
+        tokens_per_minute = _above_zero("tokens_per_minute", tokens_per_minute)
         service = provider_of(client, provider)
         note_process(client)
         self._client: Client = client
@@ -198,7 +200,15 @@ def check_calibration_items(
     return found
 
 
-def _above_zero(**settings: float | None) -> None:
-    for name, value in settings.items():
-        if value is not None and not 0 < value < math.inf:
-            raise DataError(f"{name} must be a number above 0, not {value!r}")
+def _read_count(name: str, value: object, which: str, most: int) -> int:
+    count = read_whole(value)
+    if count is None or not 1 <= count <= most:
+        raise DataError(f"{name} must be {which}, not {value!r}")
+    return count
+
+
+def _above_zero(name: str, value: object) -> float | None:
+    number = None if value is None else read_number(value)
+    if value is not None and (number is None or not 0 < number < math.inf):
+        raise DataError(f"{name} must be a number above 0, not {value!r}")
+    return number

@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from .._format import format_dollars
+from .._numbers import read_number
 from ..errors import DataError, OverBudget, ServiceError, ServiceUnavailable
 from ..providers.pricing import TokenPricing, find_pricing
 from .parameters import LIMITS
@@ -39,7 +40,8 @@ class Budget:
     """
 
     def __init__(self, dollars: float, model: str, pricing: TokenPricing | None) -> None:
-        if not 0 <= dollars < float("inf"):
+        limit = read_number(dollars)
+        if limit is None or not 0 <= limit < float("inf"):
             raise DataError(f"budget must be a number of dollars of at least 0, not {dollars!r}")
         known = pricing or TokenPricing()
         if known.input is None or known.output is None:
@@ -48,7 +50,7 @@ class Budget:
                 "pricing=TokenPricing(input=<dollars per million tokens>, output=<the same>), or leave out "
                 "budget="
             )
-        self.dollars = float(dollars)
+        self.dollars = limit
         self._model, self._pricing = model, known
         self._asked, self._answered = known.input / _MILLION, known.output / _MILLION
         self._in_batches: set[str] = set()  # questions that a batch was sent with

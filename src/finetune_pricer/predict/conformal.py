@@ -16,6 +16,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from .._numbers import read_number
 from ..errors import DataError
 from ..items import Item, require_price
 
@@ -64,7 +65,7 @@ class Ranges:
             DataError: `coverage` or `by` is out of range, or there are too few predictions with a price.
             InvalidItem: An item has no price.
         """
-        check_settings(coverage, by, len(items))
+        coverage = check_settings(coverage, by, len(items))
         truths = [require_price(item, "calibrating", row) for row, item in enumerate(items, start=1)]
         priced = [
             (prediction, prediction.price, item.category, truth)
@@ -101,13 +102,19 @@ class Ranges:
         return "with a distribution" if prediction.distribution is not None else "without one"
 
 
-def check_settings(coverage: float, by: By | None, count: int) -> None:
-    """Raise `DataError` if so many items can give no ranges of this kind, whatever is predicted for them."""
-    if not 0 < coverage < 1:
+def check_settings(coverage: float, by: By | None, count: int) -> float:
+    """Return the coverage, of whatever type of number, as a float.
+
+    Raises:
+        DataError: So many items can give no ranges of this kind, whatever is predicted for them.
+    """
+    share = read_number(coverage)
+    if share is None or not 0 < share < 1:
         raise DataError(f"coverage must be between 0 and 1, such as 0.9, not {coverage!r}")
     if by not in {None, "category", "price"}:
         raise DataError(f"by must be 'category', 'price' or None, not {by!r}")
-    _require_enough(coverage, count, count)
+    _require_enough(share, count, count)
+    return share
 
 
 def _require_enough(coverage: float, count: int, of: int) -> None:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import codecs
-import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, overload
 
-from .._escape import escape_formula
-from .._files import replacing
-from ..errors import DataError
+from .._csv_file import write_csv
 
 if TYPE_CHECKING:
     import os
 
     import pandas as pd
 
+    from .._csv_file import Formulas
     from .decoding import Distribution
 
 
@@ -72,7 +69,7 @@ class Predictions(Sequence[Prediction]):
 
         return pd.DataFrame([_row(prediction) for prediction in self], columns=_COLUMNS)
 
-    def to_csv(self, path: str | os.PathLike[str], *, formulas: Literal["keep", "escape"] = "keep") -> None:
+    def to_csv(self, path: str | os.PathLike[str], *, formulas: Formulas = "keep") -> None:
         r"""Write the columns of `to_frame` to a CSV file in UTF-8; a missing price is an empty cell.
 
         Half a character (a lone surrogate), which UTF-8 does not have, is written as `\ud83d`.
@@ -87,13 +84,7 @@ class Predictions(Sequence[Prediction]):
             DataError: `formulas` is something else.
             FileAccessError: The path cannot be written; what stood there stays.
         """
-        if formulas not in {"keep", "escape"}:
-            raise DataError(f"formulas is 'keep' or 'escape', not {formulas!r}")
-        rows = map(_row, self)
-        with replacing(path) as file:
-            writer = csv.DictWriter(codecs.getwriter("utf-8")(file, "backslashreplace"), _COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows if formulas == "keep" else map(_escape_formulas, rows))
+        write_csv(path, _COLUMNS, (_row(prediction).values() for prediction in self), formulas=formulas)
 
     @overload
     def __getitem__(self, index: int) -> Prediction: ...
@@ -123,7 +114,3 @@ def _row(prediction: Prediction) -> dict[str, Any]:
     return {
         name: getattr(prediction.usage if name.endswith("_tokens") else prediction, name) for name in _COLUMNS
     }
-
-
-def _escape_formulas(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: escape_formula(cell) if isinstance(cell, str) else cell for name, cell in row.items()}

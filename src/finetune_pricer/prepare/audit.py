@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 from .._escape import escape_line
 from .._format import agree_on_currency, format_money, mark_of
 from .._methods.duplicates import Shingles, connected_groups, near_pairs, words_of
-from ..items import ItemDataset, ItemSplits
+from ..errors import InvalidItem
+from ..items import SHOWN_FIELDS, ItemDataset, ItemSplits, check_fields, lacks_title, require_text
+from ..items.markup import has_markup
 from .leakage import count_expected_by_chance, find_numbers, find_own_price, rows_with_own_price
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
+    from ..items import Item
+
     Prices = npt.NDArray[np.float64]
 
 Split = Literal["train", "validation", "test"]
@@ -30,8 +34,12 @@ Kind = Literal[
     "own price in text",
     "conflicting prices",
     "duplicate",
+    "price of another magnitude",
+    "price of 0",
     "near-duplicate across splits",
     "near-duplicate",
+    "title not in description",
+    "markup in text",
     "short text",
     "long text",
     "outlying price",
@@ -46,6 +54,7 @@ _SHOWN = 3  # findings of a kind that the report spells out
 _LONG = 8_000  # characters; what stands behind them is rarely about the product
 _SHORT = 2  # words
 _FAR = 4 * 1.4826  # four robust standard deviations, in median absolute deviations
+_MAGNITUDE = 9.99  # ten but for rounding: how many times a twin's price is no matter of size or colour
 _ENOUGH = 20  # items of a category; in a smaller one nothing is called an outlier
 
 
@@ -202,8 +211,11 @@ def audit(
     test: ItemDataset | None = None,
     similarity: float | None = 0.6,
     currency: str | None = None,
+    fields: Sequence[str] = SHOWN_FIELDS,
 ) -> AuditReport:
     """Look for what spoils training and evaluation: duplicates, leaks, prices in texts, odd rows.
+
+    Only what a model sees of an item is looked at, so that a price in a field that is not shown is no leak.
 
     Args:
         train: What a model is to learn from.
@@ -212,11 +224,13 @@ def audit(
         similarity: The share of common word triples from which on texts are near-duplicates; None leaves
             near-duplicates out.
         currency: Of the prices; None takes the items'.
+        fields: What a model sees of an item, as `ChatFormatter(fields=)` names it.
 
     Raises:
         DataError: The items' prices are in another currency, or in several.
         MissingExtra: Near-duplicates need the extra `audit`.
-        DataError: The similarity is out of range.
+        InvalidItem: An item has none of the fields; the message names its row.
+        DataError: The similarity is out of range, or `fields` names what is no text.
 
     Examples:
         >>> from finetune_pricer import Item, ItemDataset
@@ -240,15 +254,17 @@ def audit(
     )
     none = ItemDataset.from_items([], currency=currency)
     splits = ItemSplits(train, none if validation is None else validation, none if test is None else test)
-    auditor = _Auditor(splits, currency)
+    auditor = _Auditor(splits, currency, check_fields(fields))
+    pairs = [] if similarity is None else auditor.find_near_pairs(similarity)
     findings = [
         *auditor.find_duplicates(),
         *auditor.check_texts(),
+        *auditor.check_forms(),
         *auditor.check_prices(),
         *auditor.check_categories(),
+        *auditor.check_magnitudes([(first, second) for first, second, _ in pairs]),
+        *(auditor.near_duplicate(*pair) for pair in pairs),
     ]
-    pairs = [] if similarity is None else auditor.find_near_pairs(similarity)
-    findings += [auditor.near_duplicate(*pair) for pair in pairs]
     return AuditReport(
         splits=splits,
         findings=tuple(sorted(findings, key=lambda finding: KINDS.index(finding.kind))),
@@ -265,15 +281,20 @@ class _Auditor:
     which is removed.
     """
 
-    def __init__(self, splits: ItemSplits, currency: str) -> None:
+    def __init__(self, splits: ItemSplits, currency: str, fields: tuple[str, ...]) -> None:
         self._splits = splits
         self._currency = currency
+        self._fields = fields
         self._sizes = [len(items) for items in reversed(splits)]
         self._ends = list(accumulate(self._sizes))
         items = ItemDataset.concat(*reversed(splits))
         self._prices = items.prices
-        self._texts = [item.text for item in items]
         self._ids: list[str] = items.table["id"].to_pylist()
+        self._texts, self._untitled = list[str](), dict[int, str]()
+        for row, item in enumerate(items):
+            self._texts.append(self._text_of(item, row))
+            if lacks_title(item, fields):
+                self._untitled[row] = item.title or ""
         self._categories: list[str | None] = items.table["category"].to_pylist()
         self._words = [words_of(text) for text in self._texts]
         self._numbers = find_numbers(self._texts)
@@ -282,6 +303,13 @@ class _Auditor:
         first_rows: dict[str, int] = {}
         self._first_rows = [first_rows.setdefault(key, row) for row, key in enumerate(keys)]
         """For each row the first one with the same words."""
+
+    def _text_of(self, item: Item, row: int) -> str:
+        try:
+            return require_text(item, self._fields)
+        except InvalidItem as error:
+            place = self._place(row)
+            raise error.with_message(f"{place.split} row {place.row:,}: {error}") from None
 
     def find_duplicates(self) -> Iterator[Finding]:
         """Yield texts that are the same but for case, spacing and punctuation."""
@@ -321,8 +349,48 @@ class _Auditor:
             if len(text) > _LONG:
                 yield Finding(kind="long text", place=self._place(row), detail=f"{len(text):,} characters")
 
+    def check_forms(self) -> Iterator[Finding]:
+        """Yield texts that hold markup, and descriptions that do not name the product."""
+        shown = "title" in self._fields
+        what = "stands above the description" if shown else "is not shown; name 'title' among the fields"
+        for row, title in self._untitled.items():
+            detail = f"{title.strip()[:60]!r} {what}"
+            yield Finding(kind="title not in description", place=self._place(row), detail=detail)
+        for row, text in enumerate(self._texts):
+            if has_markup(text):
+                yield Finding(kind="markup in text", place=self._place(row))
+
+    def check_magnitudes(self, near: Iterable[tuple[int, int]]) -> Iterator[Finding]:
+        """Yield prices at least ten times those of the item's twins, or at most a tenth of them.
+
+        Twins are duplicates and near-duplicates. Of two items alone nobody knows which price is wrong: the
+        pair is one finding. Of more, each is compared with the median of them all.
+        """
+        told = set[frozenset[int]]()
+        for members, twins in _list_twins(self._first_rows, near, self._prices):
+            prices = self._prices[twins]
+            middle = float(sorted(prices.tolist())[len(twins) // 2])
+            by_distance = [twins[at] for at in abs(prices - middle).argsort(kind="stable").tolist()]
+            for row in reversed(members):
+                other = next(each for each in by_distance if each != row)
+                pair = frozenset({row, other})
+                if len(twins) == 2 and pair in told:
+                    continue
+                told.add(pair)
+                one, base = float(self._prices[row]), middle if len(twins) > 2 else float(self._prices[other])
+                times = max(one / base, base / one)
+                if times >= _MAGNITUDE:
+                    whose = "its twin's price" if len(twins) == 2 else f"the median of {len(twins):,} twins"
+                    of = f"{times:,.0f} times"
+                    detail = f"{of} {whose}" if one > base else f"{whose} is {of} this one"
+                    kind: Kind = "price of another magnitude"
+                    yield Finding(kind=kind, place=self._place(row), other=self._place(other), detail=detail)
+
     def check_prices(self) -> Iterator[Finding]:
-        """Yield prices far from those of their category, and prices that equal a number in their text."""
+        """Yield prices of 0, far from those of their category, or equal to a number in their text."""
+        for row in (self._prices == 0).nonzero()[0].tolist():
+            detail = "many exports write 0 where the price is not known"
+            yield Finding(kind="price of 0", place=self._place(row), detail=detail)
         for row, median in _find_outliers(self._prices, self._categories):
             detail = (
                 f"the median of {self._categories[row] or 'all'} is {format_money(median, self._currency)}"
@@ -366,6 +434,28 @@ class _Auditor:
             price=None if math.isnan(price) else price,
             currency=self._currency,
         )
+
+
+def _list_twins(
+    first_rows: Sequence[int], near: Iterable[tuple[int, int]], prices: Prices
+) -> Iterator[tuple[list[int], list[int]]]:
+    """Yield the rows of one text, and these with the rows of nearly the same texts, the last texts first.
+
+    Rows without a price, or with one of 0, are left out, and what then has no twin.
+    """
+    rows_of: dict[int, list[int]] = {}
+    for row, first in enumerate(first_rows):
+        if prices[row] > 0:
+            rows_of.setdefault(first, []).append(row)
+    near_to: dict[int, list[int]] = {}
+    for one, other in near:
+        near_to.setdefault(one, []).append(other)
+        near_to.setdefault(other, []).append(one)
+    for first in sorted(rows_of, reverse=True):
+        others = (rows_of.get(other, []) for other in near_to.get(first, []))
+        twins = [*rows_of[first], *chain.from_iterable(others)]
+        if len(twins) > 1:
+            yield rows_of[first], twins
 
 
 def _find_outliers(prices: Prices, categories: Sequence[str | None]) -> Iterator[tuple[int, float]]:

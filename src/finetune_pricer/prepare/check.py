@@ -7,7 +7,7 @@ import hashlib
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .._chat_protocol import text_of
 from .._escape import escape_line
@@ -16,7 +16,7 @@ from .._format import agree_on_currency
 from ..errors import FileAccessError, TrainingFileError
 from ..providers.lookup import get_provider
 from .jsonl import TrainingFile
-from .rules import ISSUES, Level, Messages, Occurrence, check_line, fix_line
+from .rules import ISSUES, Level, Occurrence, check_line, fix_line, key_of
 
 if TYPE_CHECKING:
     import os
@@ -229,7 +229,7 @@ class _FileScan:
         self._currency = currency
         self._places: dict[str, _Places] = {}
         self._lines = array("Q")  # numbers of the lines whose messages could be read,
-        self._hashes = array("q")  # and a hash of these messages
+        self._hashes = array("q")  # and a hash of what they say
         self._system: str | None = None
 
     def check(self, number: int, line: bytes) -> None:
@@ -239,13 +239,11 @@ class _FileScan:
             if self._service.file_encoding == "utf-8-sig" and not marked:
                 self._note(Occurrence("mark", "", "missing"))
             line = line.removeprefix(codecs.BOM_UTF8)
-        import orjson
-
-        messages, found = check_line(line, self._service, self._currency)
-        if messages is not None:
-            self._check_system(number, messages)
+        row, found = check_line(line, self._service, self._currency)
+        if row is not None:
+            self._check_system(number, row["messages"])
             self._lines.append(number)
-            self._hashes.append(hash(orjson.dumps(messages)))
+            self._hashes.append(key_of(row))
         if not found:
             self.examples += 1
             return
@@ -253,7 +251,7 @@ class _FileScan:
             self._note(occurrence, number)
         self.examples += not _has_error(found) and found != [Occurrence("blank")]
 
-    def _check_system(self, number: int, messages: Messages) -> None:
+    def _check_system(self, number: int, messages: list[dict[str, Any]]) -> None:
         system = text_of(messages[0]) if messages[0]["role"] == "system" else None
         if not self._lines:
             self._system = system
@@ -269,7 +267,7 @@ class _FileScan:
             self._note(Occurrence("large", "", f"{size:,} of {largest:,} bytes"))
 
     def find_duplicates(self) -> tuple[int, ...]:
-        """Return the numbers of the lines whose messages repeat those of an earlier line."""
+        """Return the numbers of the lines that say what an earlier line says."""
         import numpy as np
 
         hashes = np.array(self._hashes, dtype=np.int64)

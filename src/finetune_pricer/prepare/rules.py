@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from .._chat_protocol import LINE_KEYS, MESSAGE_KEYS, ROLES, SPECIAL_TOKEN, text_of
+from .._chat_protocol import CALLS, LINE_KEYS, MESSAGE_KEYS, ROLES, SPECIAL_TOKEN, text_of
 from ..errors import PriceNotFound
 from ..prices import parse_price
 from .jsonl import find_special_token
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from ..providers import Provider
 
 Level = Literal["error", "warning"]
-Messages = list[dict[str, Any]]
+Line = dict[str, Any]
+"""A line of a training file: the messages, and what stands beside them."""
 
 _WEIGHTS = {True: 1, False: 0, "0": 0, "1": 1}
 
@@ -45,7 +46,11 @@ ISSUES = {
     "key": Issue(level="error", what="unknown key", fix="remove the key"),
     "message": Issue(level="error", what="is not an object", fix='write {"role": ..., "content": ...}'),
     "role": Issue(level="error", what="unknown role", fix="use system, developer, user, assistant or tool"),
-    "content": Issue(level="error", what="is not text", fix="give a string, or a list of text parts"),
+    "content": Issue(
+        level="error",
+        what="is not text",
+        fix="give a string, or a list of text parts, and of images from the user",
+    ),
     "last": Issue(
         level="error", what="the last message is not the assistant's", fix="end with the reply to learn"
     ),
@@ -84,8 +89,8 @@ class Occurrence(NamedTuple):
     detail: str = ""
 
 
-def check_line(line: bytes, service: Provider, currency: str) -> tuple[Messages | None, list[Occurrence]]:
-    """Return a line's messages, or None where they cannot be told apart, and everything wrong with it."""
+def check_line(line: bytes, service: Provider, currency: str) -> tuple[Line | None, list[Occurrence]]:
+    """Return what a line holds, or None where its messages cannot be told apart, and all that is wrong."""
     import orjson
 
     found: list[Occurrence] = []
@@ -106,11 +111,30 @@ def check_line(line: bytes, service: Provider, currency: str) -> tuple[Messages 
     if len(found) > before and any(each.code in {"message", "role", "content"} for each in found):
         return None, found
     _check_reply(len(messages) - 1, messages[-1], currency, found)
-    # A token has at least one byte, so most lines need no counting.
+    # A token has at least one byte, so most lines need no counting. Of images nobody knows the tokens.
     most = service.max_example_tokens
-    if len(line) > most and (tokens := tokens_of(messages)) > most:
+    if len(line) > most and (tokens := tokens_of([_text_only(message) for message in messages])) > most:
         found.append(Occurrence("long", "messages", f"{tokens:,} of {most:,}"))
-    return messages, found
+    return row, found
+
+
+def key_of(row: Line) -> int:
+    """Return a hash that is the same for lines that say the same, in whatever order of their keys."""
+    import orjson
+
+    if any(isinstance(message.get("content"), list) for message in row["messages"]):
+        row = row | {"messages": [_join_parts(message) for message in row["messages"]]}
+    return hash(orjson.dumps(row, option=orjson.OPT_SORT_KEYS))
+
+
+def _join_parts(message: dict[str, Any]) -> dict[str, Any]:
+    content = message.get("content")
+    is_text = isinstance(content, list) and all(part.get("type") == "text" for part in content)
+    return message | {"content": text_of(message)} if is_text else message
+
+
+def _text_only(message: dict[str, Any]) -> dict[str, Any]:
+    return message | {"content": text_of(message)}
 
 
 def _explain_unreadable(line: bytes, reason: str) -> Occurrence:
@@ -134,10 +158,13 @@ def _check_message(place: int, message: Any, found: list[Occurrence]) -> None:
         found.append(Occurrence("role", f"messages[{place}].role", repr(role)[:40]))
     if isinstance(content, str):
         text = content
-    elif _is_parts(content) or (content is None and role == "assistant" and "tool_calls" in message):
+    elif content is None and role == "assistant" and any(call in message for call in CALLS):
+        text = ""
+    elif (wrong := _find_wrong_part(content, role)) is None:
         text = text_of(message)
     else:
-        found.append(Occurrence("content", f"messages[{place}].content", type(content).__name__))
+        at, what = wrong
+        found.append(Occurrence("content", f"messages[{place}].content{at}", what))
         return
     if "<|" in text and (token := find_special_token(text)):
         found.append(Occurrence("special", f"messages[{place}].content", token))
@@ -149,11 +176,20 @@ def _check_keys(place: int, message: dict[str, Any], found: list[Occurrence]) ->
         found.append(Occurrence("weight", f"messages[{place}].weight", repr(message["weight"])[:40]))
 
 
-def _is_parts(content: Any) -> bool:
-    return isinstance(content, list) and all(
-        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
-        for part in content
-    )
+def _find_wrong_part(content: Any, role: Any) -> tuple[str, str] | None:
+    """Return where in a content something is no text, nor an image that a user shows, and what; or None."""
+    if not isinstance(content, list):
+        return "", type(content).__name__
+    if not content:
+        return "", "an empty list"
+    for place, part in enumerate(content):
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind == "text" and isinstance(part.get("text"), str):
+            continue
+        image = part.get("image_url") if kind == "image_url" and role == "user" else None
+        if not isinstance(image, dict) or not isinstance(image.get("url"), str):
+            return f"[{place}]", f"a part of the type {str(kind)[:40]!r}"
+    return None
 
 
 def _check_reply(place: int, message: dict[str, Any], currency: str, found: list[Occurrence]) -> None:
@@ -162,7 +198,10 @@ def _check_reply(place: int, message: dict[str, Any], currency: str, found: list
         return
     text = text_of(message)
     if not text.strip():
-        found.append(Occurrence("empty", f"messages[{place}].content"))
+        if any(message.get(call) for call in CALLS):  # which a service learns as well as any text
+            found.append(Occurrence("price", f"messages[{place}]", "it calls a function"))
+        else:
+            found.append(Occurrence("empty", f"messages[{place}].content"))
         return
     try:
         parse_price(text, currency)
@@ -204,9 +243,14 @@ def _fix_message(message: dict[str, Any]) -> dict[str, Any]:
     content = fixed.get("content")
     if isinstance(content, str):
         fixed["content"] = _break_up_special_tokens(content)
-    elif isinstance(content, list) and _is_parts(content):
-        fixed["content"] = [part | {"text": _break_up_special_tokens(part["text"])} for part in content]
+    elif isinstance(content, list):
+        fixed["content"] = [_fix_part(part) for part in content]
     return fixed
+
+
+def _fix_part(part: Any) -> Any:
+    is_text = isinstance(part, dict) and isinstance(part.get("text"), str)
+    return part | {"text": _break_up_special_tokens(part["text"])} if is_text else part
 
 
 def _break_up_special_tokens(text: str) -> str:

@@ -23,6 +23,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .._numbers import read_whole
 from ..errors import DataError
 from ..items import Item, ItemDataset, ItemSplits
 
@@ -124,13 +125,25 @@ class MadeUpCatalogue:
             raise DataError(f"noise must be finite and at least 0, not {self.noise!r}")
 
     def splits(self, train: int = 2000, validation: int = 200, test: int = 200) -> ItemSplits:
-        """Make that many products for each split; no product is in two of them."""
-        starts = (0, train, train + validation)
-        sizes = (train, validation, test)
+        """Make that many products for each split; no product is in two of them.
+
+        Raises:
+            DataError: A number is negative, or not whole.
+        """
+        sizes = [
+            _read_count(name, size)
+            for name, size in (("train", train), ("validation", validation), ("test", test))
+        ]
+        starts = (0, sizes[0], sizes[0] + sizes[1])
         return ItemSplits(*(self.items(size, start=start) for start, size in zip(starts, sizes, strict=True)))
 
     def items(self, count: int, *, start: int = 0) -> ItemDataset:
-        """Make `count` products, from number `start` on."""
+        """Make `count` products, from number `start` on.
+
+        Raises:
+            DataError: A number is negative, or not whole.
+        """
+        count, start = _read_count("count", count), _read_count("start", start)
         return ItemDataset.from_items(self._item(number) for number in range(start, start + count))
 
     def middle_price(self, item: Item) -> float:
@@ -190,3 +203,10 @@ class MadeUpCatalogue:
             "shape": draw.choice(_SHAPES),
         }
         return words, middle, math.exp(self.noise * draw.gauss(0, 1))
+
+
+def _read_count(name: str, asked: object) -> int:
+    count = read_whole(asked)
+    if count is None or count < 0:
+        raise DataError(f"{name} must be a whole number of at least 0, not {asked!r}")
+    return count

@@ -6,30 +6,34 @@ tokens of an epoch = sum over examples of ( per_example + sum over messages of (
 
 The 3 are the tokens that open, divide and close a message; `role` and `content` are counted by the encoding.
 The gpt-4o and gpt-4.1 families are billed by `o200k_base`. Other families have encodings of their own: for
-them the count is near, and says `exact=False`.
+them the count is near, and says `exact=False`. So it is of examples with calls of tools, or names, which each
+service writes into the prompt in its own way. Of an image nobody knows here how many tokens it has.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 import warnings
 from collections import deque
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .._chat_protocol import text_of
-from ..errors import FileAccessError, TrainingFileError
+from .._chat_protocol import CALLS, text_of
+from ..errors import DataError, FileAccessError, TrainingFileError
 from .jsonl import TrainingFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+    from collections.abc import Callable, Container, Iterator, Sequence, Sized
 
-    Example = Sequence[Mapping[str, Any]]
+    Messages = Sequence[Mapping[str, Any]]
+    Example = Messages | Mapping[str, Any]
     CountText = Callable[[str], int]
 
 ENCODING = "o200k_base"
@@ -46,6 +50,8 @@ _BYTES_PER_TOKEN = 4
 # What any chat template puts around a message, its role included, and around an example, such as a system
 # message of its own; at most.
 _AROUND_MESSAGE, _AROUND_EXAMPLE = 16, 64
+
+_UNBILLED = frozenset({"role", "content", "weight"})  # counted by the formula, or no text
 
 _MAX_COUNTS = 100
 _counts: dict[tuple[str, str], TokenCount] = {}
@@ -95,22 +101,26 @@ def count_tokens(
     A `TrainingFile` is counted once: its count is kept by the file's hash.
 
     Args:
-        training: What `JsonlWriter.write` returned, the path of a JSONL file, or lists of messages.
+        training: What `JsonlWriter.write` returned, the path of a JSONL file, or examples: lists of messages,
+            or rows that have them under `messages`.
         model: The base model; the count is exact only for models of the same encoding. None asks for the
             encoding's own count.
         per_example: Tokens that a service adds to each example; no service documents any.
 
     Raises:
         FileAccessError: The file cannot be read.
-        TrainingFileError: A line is no chat example; `check_jsonl` names all that are wrong.
+        TrainingFileError: A line is no chat example, or holds an image, whose tokens cannot be counted here;
+            `check_jsonl` names all that are wrong.
+        DataError: What was handed in is no training data at all.
     """
     count_text, counted_by = token_counter()
     if isinstance(training, TrainingFile):
         count = _count_file(training, count_text, counted_by)
     elif isinstance(training, str | os.PathLike):
-        count = _count_examples(_read_examples(Path(training)), count_text, counted_by)
+        path = Path(training)
+        count = _count_examples(_read_examples(path), count_text, counted_by, _name_lines(path))
     else:
-        count = _count_examples(iter(training), count_text, counted_by)
+        count = _count_examples(_number(training), count_text, counted_by, "example {:,}".format)
     return replace(
         count,
         billed=count.billed + per_example * count.examples,
@@ -125,7 +135,8 @@ def _count_file(training: TrainingFile, count_text: CountText, counted_by: str) 
     if (count := _counts.get(key)) is not None:
         return count
     digest = hashlib.sha256()
-    count = _count_examples(_read_examples(training.path, digest), count_text, counted_by)
+    examples = _read_examples(training.path, digest)
+    count = _count_examples(examples, count_text, counted_by, _name_lines(training.path))
     # A file that is no longer the one that was written is counted as it is, and its count is not kept.
     if digest.hexdigest() == training.sha256:
         if len(_counts) >= _MAX_COUNTS:
@@ -134,26 +145,53 @@ def _count_file(training: TrainingFile, count_text: CountText, counted_by: str) 
     return count
 
 
-def _count_examples(examples: Iterator[Example], count_text: CountText, counted_by: str) -> TokenCount:
-    billed = prompts = replies = longest = longest_line = line = most = 0
-    for counts in _map_in_threads(lambda batch: [_count(each, count_text) for each in batch], examples):
-        for before, role, reply, size in counts:
-            line += 1
-            most += _AROUND_EXAMPLE + size
-            whole = before + PER_MESSAGE + role + reply
+class _Numbered(NamedTuple):
+    """An example, and its line or its place among others, counted from 1."""
+
+    number: int
+    example: Example | bytes
+    """Bytes are a line that was not read yet."""
+
+
+class _Counts(NamedTuple):
+    """Tokens of one example, in the parts in which they are billed."""
+
+    number: int
+    before: int
+    """Before the reply's role."""
+    role: int
+    reply: int
+    size: int
+    """Bytes of all texts, and what a chat template puts around messages, at most."""
+    is_sure: bool
+    """Whether the formula of the bill says all; of calls and names it does not."""
+
+
+def _count_examples(
+    examples: Iterator[_Numbered], count_text: CountText, counted_by: str, name: Callable[[int], str]
+) -> TokenCount:
+    """Count; errors call an example what `name` makes of its number."""
+    billed = prompts = replies = longest = longest_line = count = most = 0
+    is_sure = True
+    for batch in _map_in_threads(lambda part: [_count(each, count_text, name) for each in part], examples):
+        for each in batch:
+            count += 1
+            most += _AROUND_EXAMPLE + each.size
+            whole = each.before + PER_MESSAGE + each.role + each.reply
             billed += whole
-            prompts += before + REPLY_OPENS
-            replies += reply
+            prompts += each.before + REPLY_OPENS
+            replies += each.reply
+            is_sure = is_sure and each.is_sure
             if whole > longest:
-                longest, longest_line = whole, line
+                longest, longest_line = whole, each.number
     return TokenCount(
-        examples=line,
+        examples=count,
         billed=billed,
         prompts=prompts,
         replies=replies,
         longest=longest,
         longest_line=longest_line,
-        exact=counted_by != "estimate",
+        exact=is_sure and counted_by != "estimate",
         counted_by=counted_by,
         most=most,
     )
@@ -225,54 +263,134 @@ def _estimate(text: str) -> int:
     return -(-len(text.encode()) // _BYTES_PER_TOKEN)
 
 
-def _count(example: Example, count_text: CountText) -> tuple[int, int, int, int]:
-    """Return the tokens before the reply's role, those of the role and of the reply's text; and the bytes."""
-    before = role = reply = size = 0
-    for message in example:
+class _NoExampleError(Exception):
+    """Something is no chat example, and why."""
+
+
+def _name_lines(path: Path) -> Callable[[int], str]:
+    return lambda number: f"line {number:,} of {str(path)!r}"
+
+
+def _count(numbered: _Numbered, count_text: CountText, name: Callable[[int], str]) -> _Counts:
+    try:
+        messages, beside = _read_example(numbered.example)
+        return _count_messages(messages, count_text, numbered.number, beside)
+    except _NoExampleError as error:
+        raise TrainingFileError(f"{name(numbered.number)} is no chat example: {error}") from error
+
+
+def _count_messages(messages: Messages, count_text: CountText, number: int = 1, beside: str = "") -> _Counts:
+    """Count an example; `beside` is what stands beside the messages, such as the tools that may be called.
+
+    Raises:
+        _NoExampleError: A message is none, or its content is no text.
+    """
+    before, role, reply, size = (
+        (count_text(beside) if beside else 0),
+        0,
+        0,
+        len(beside.encode("utf-8", "replace")),
+    )
+    is_sure = not beside
+    for place, message in enumerate(messages):
+        text = _read_text(message, place)
         before += role + reply + PER_MESSAGE
         role = count_text(message["role"])
-        content = message.get("content")
-        text = content if isinstance(content, str) else text_of(message)
         reply = count_text(text)
         size += _AROUND_MESSAGE + (len(text) if text.isascii() else len(text.encode("utf-8", "replace")))
-    return before - PER_MESSAGE, role, reply, size
+        plain = len(message) == 2 and "content" in message
+        if not plain and (more := _write_rest(message, _UNBILLED)):
+            reply += count_text(more)
+            size += len(more.encode("utf-8", "replace"))
+            is_sure = False
+    return _Counts(number, before - PER_MESSAGE, role, reply, size, is_sure)
 
 
-def tokens_of(example: Example) -> int:
+def _read_text(message: Mapping[str, Any], place: int) -> str:
+    if not isinstance(message, Mapping):
+        raise _NoExampleError(f"messages[{place}] is not an object but {type(message).__name__}")
+    role, content = message.get("role"), message.get("content")
+    if not isinstance(role, str):
+        raise _NoExampleError(f"messages[{place}].role is not text")
+    if isinstance(content, str):
+        return content
+    if content is None and role == "assistant" and any(call in message for call in CALLS):
+        return ""
+    if not isinstance(content, list):
+        raise _NoExampleError(f"messages[{place}].content is not text but {type(content).__name__}")
+    for part in content:
+        kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+        if kind != "text" or not isinstance(part.get("text"), str):
+            raise _NoExampleError(
+                f"messages[{place}].content has a part of the type {str(kind)[:40]!r}, whose tokens nobody "
+                "can count here"
+            )
+    return text_of(message)
+
+
+def _write_rest(fields: Mapping[str, Any], without: Container[str]) -> str:
+    """Return the fields that are not counted already, as JSON; an empty text where there are none."""
+    rest = {name: value for name, value in fields.items() if value and name not in without}
+    return json.dumps(rest, default=str, ensure_ascii=False, skipkeys=True) if rest else ""
+
+
+def tokens_of(messages: Messages) -> int:
     """Count the tokens of one example, as they are billed."""
-    before, role, reply, _ = _count(example, token_counter()[0])
-    return before + PER_MESSAGE + role + reply
+    counts = _count_messages(messages, token_counter()[0])
+    return counts.before + PER_MESSAGE + counts.role + counts.reply
 
 
-def _read_examples(path: Path, digest: hashlib._Hash | None = None) -> Iterator[Example]:
-    """Yield the messages of each line; all bytes that are read go into `digest`."""
+def _number(training: Iterable[Example]) -> Iterator[_Numbered]:
+    if not isinstance(training, Iterable) or isinstance(training, Mapping):
+        raise DataError(
+            f"tokens are counted of a training file, its path or a list of examples, not of a "
+            f"{type(training).__name__}"
+        )
+    return (_Numbered(number, example) for number, example in enumerate(training, start=1))
+
+
+def _read_examples(path: Path, digest: hashlib._Hash | None = None) -> Iterator[_Numbered]:
+    """Yield the numbered lines that are not blank; all bytes that are read go into `digest`."""
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if digest is not None:
                     digest.update(line)
                 if not line.isspace():
-                    yield _read_example(line, number, path)
+                    yield _Numbered(number, line)
     except OSError as error:
         raise FileAccessError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
 
 
-def _read_example(line: bytes, number: int, path: Path) -> Example:
+def _read_example(example: Example | bytes) -> tuple[Messages, str]:
+    """Return the messages, and what stands beside them as text.
+
+    Raises:
+        _NoExampleError: There are none.
+    """
     import orjson
 
-    try:
-        messages: Example = orjson.loads(line.removeprefix(b"\xef\xbb\xbf"))["messages"]
-        messages[-1]["role"]
-    except (orjson.JSONDecodeError, KeyError, TypeError, IndexError) as error:
-        raise TrainingFileError(
-            f"line {number:,} of {str(path)!r} is no chat example; check_jsonl says why"
-        ) from error
-    return messages
+    row: Any = example
+    if isinstance(example, bytes):
+        try:
+            row = orjson.loads(example.removeprefix(b"\xef\xbb\xbf"))
+        except orjson.JSONDecodeError as error:
+            raise _NoExampleError(f"it is no JSON ({error.msg})") from error
+    messages, beside = row, ""
+    if isinstance(row, Mapping):
+        if "messages" not in row and "role" in row:
+            raise _NoExampleError("it is one message; an example is a list of messages")
+        messages, beside = row.get("messages"), _write_rest(row, ("messages",)) if len(row) > 1 else ""
+    elif isinstance(example, bytes):
+        raise _NoExampleError('it is not {"messages": [...]}')
+    if not isinstance(messages, list | tuple) or not messages:
+        raise _NoExampleError("it has no list of messages")
+    return messages, beside
 
 
 def _map_in_threads(
-    work: Callable[[list[Example]], list[tuple[int, int, int, int]]], examples: Iterator[Example]
-) -> Iterator[list[tuple[int, int, int, int]]]:
+    work: Callable[[list[_Numbered]], list[_Counts]], examples: Iterator[_Numbered]
+) -> Iterator[list[_Counts]]:
     """Yield the work's result for each batch of examples, in order."""
     threads = min(4, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool:
@@ -286,8 +404,8 @@ def _map_in_threads(
             yield waiting.popleft().result()
 
 
-def _batches(examples: Iterator[Example]) -> Iterator[list[Example]]:
-    batch: list[Example] = []
+def _batches(examples: Iterator[_Numbered]) -> Iterator[list[_Numbered]]:
+    batch: list[_Numbered] = []
     for example in examples:
         batch.append(example)
         if len(batch) == _BATCH:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
+from .._numbers import read_number
 from ..errors import DataError
 
 if TYPE_CHECKING:
@@ -56,12 +57,13 @@ class TokenPricing:
     def __post_init__(self) -> None:
         for name in (*_PER_TOKEN, "hosting_per_hour"):
             amount = getattr(self, name)
-            if amount is not None and not (_is_number(amount) and 0 <= amount < math.inf):
+            if amount is None:
+                continue
+            dollars = read_number(amount)
+            if dollars is None or not 0 <= dollars < math.inf:
                 raise DataError(f"{name} must be a number of dollars of at least 0, not {amount!r}")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+            if type(amount) not in {int, float}:
+                object.__setattr__(self, name, dollars)
 
 
 # Training, input, output, and by batch: input, output. Second-hand where the source says so; hand in a price

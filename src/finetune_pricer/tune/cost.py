@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .._format import format_dollars
+from .._numbers import read_number, read_whole
 from ..errors import DataError, OverBudget
 from ..prepare.jsonl import TrainingFile
 from ..prepare.tokens import TokenCount, count_tokens
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
-    Training = TrainingFile | TokenCount | str | os.PathLike[str] | Iterable[Sequence[Mapping[str, Any]]]
+    Example = Sequence[Mapping[str, Any]] | Mapping[str, Any]
+    Training = TrainingFile | TokenCount | str | os.PathLike[str] | Iterable[Example]
 
 _MILLION = 1_000_000
 
@@ -99,7 +101,8 @@ def estimate_cost(
     """Work out what a fine-tuning job costs, and what asking the tuned model costs afterwards.
 
     Args:
-        training: What `JsonlWriter.write` returned, a path, lists of messages, or a `TokenCount` of them.
+        training: What `JsonlWriter.write` returned, a path, examples (lists of messages, or rows that have
+            them under `messages`), or a `TokenCount` of them.
         model: The base model.
         epochs: Passes over the examples; an `"auto"` that the service chooses cannot be worked out.
         validation: Examples whose loss is measured meanwhile. Few services bill them.
@@ -110,25 +113,17 @@ def estimate_cost(
         price: A price of your own: dollars per million trained tokens, or a whole `TokenPricing`.
 
     Raises:
-        DataError: A number is out of range.
+        DataError: A number is out of range, or is none.
         FileAccessError: A file cannot be read.
-        TrainingFileError: A line is no chat example.
+        TrainingFileError: A line is no chat example, or holds an image, whose tokens nobody can count here.
     """
-    for name, value, least in (
-        ("epochs", epochs, 1),
-        ("predictions", predictions, 0),
-        ("samples", samples, 1),
-    ):
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise DataError(f"{name} must be a number of at least {least} to work out a cost, not {value!r}")
+    epochs, predictions = _read_count("epochs", epochs, 1), _read_count("predictions", predictions, 0)
+    samples = _read_count("samples", samples, 1)
+    own = None if price is None else _read_pricing(price)
     tokens = _count(training, model)
     watching = None if validation is None else _count(validation, model)
     watched = None if watching is None else watching.billed
-    row = (
-        TokenPricing(train=price)
-        if isinstance(price, int | float)
-        else price or find_pricing(provider, model)
-    )
+    row = own or find_pricing(provider, model)
     known = row or TokenPricing()
     billed = tokens.billed * epochs
     validated = (watched or 0) * epochs if known.bills_validation else 0
@@ -153,6 +148,21 @@ def estimate_cost(
     )
 
 
+def _read_count(name: str, value: object, least: int) -> int:
+    count = read_whole(value)
+    if count is None or count < least:
+        raise DataError(f"{name} must be a number of at least {least} to work out a cost, not {value!r}")
+    return count
+
+
+def _read_pricing(price: object) -> TokenPricing:
+    if isinstance(price, TokenPricing):
+        return price
+    if read_number(price) is None:
+        raise DataError(f"price is dollars per million trained tokens, or a TokenPricing, not {price!r}")
+    return TokenPricing(train=price)  # type: ignore[arg-type]
+
+
 def require_within_budget(estimate: CostEstimate, budget: float) -> None:
     """Make sure that a job costs no more than a budget in dollars.
 
@@ -162,7 +172,7 @@ def require_within_budget(estimate: CostEstimate, budget: float) -> None:
         OverBudget: It costs more, or may; the message and `over` say by how much.
         DataError: The budget is no amount, or the price of training is not known.
     """
-    require_amount(budget)
+    budget = require_amount(budget)
     cost = estimate.training_at_most
     if estimate.training is None or cost is None:
         where = f" at {estimate.provider!r}" if estimate.provider else ""
@@ -187,14 +197,16 @@ def require_within_budget(estimate: CostEstimate, budget: float) -> None:
         )
 
 
-def require_amount(budget: float) -> None:
-    """Make sure that a budget is an amount.
+def require_amount(budget: float) -> float:
+    """Return a budget in dollars, of whatever type of number, as a float.
 
     Raises:
-        DataError: It is not.
+        DataError: It is no amount.
     """
-    if not budget >= 0:
+    dollars = read_number(budget)
+    if dollars is None or not dollars >= 0:
         raise DataError(f"budget must be a number of dollars of at least 0, not {budget!r}")
+    return dollars
 
 
 def explain_over_budget(cost: float, budget: float, costs: str = "costs ") -> str:

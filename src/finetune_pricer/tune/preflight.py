@@ -83,7 +83,7 @@ def check_budget(spec: JobSpec, budget: float) -> None:
         DataError: Its cost cannot be worked out: the epochs or the price are not known, or a file lies only
             at the service.
     """
-    require_amount(budget)
+    budget = require_amount(budget)
     if spec.provider.estimate_path is not None and not _is_countable(spec):
         return
     if not isinstance(spec.epochs, int):

@@ -58,10 +58,11 @@ from ..errors import (
 )
 from ..prepare.jsonl import TrainingFile
 from ..providers.lookup import provider_of
+from .cost import require_amount
 from .journal import Journal
 from .preflight import check_estimate, name_alternatives, name_model, preflight
 from .queries import ask_job, next_jobs
-from .spec import SPEC_KEY, TOKEN_KEY
+from .spec import SPEC_KEY, TOKEN_KEY, explain_same_file
 from .upload import (
     UPLOAD_TIMEOUT,
     FileCopy,
@@ -136,6 +137,8 @@ def buy_job(
     account: Account, spec: JobSpec, *, again: bool, force: bool, budget: float | None
 ) -> Flow[JobRecord]:
     """Return the job of this spec: the one that exists, unless `again`, else a new one."""
+    spec.require_validation_of_its_own()
+    budget = None if budget is None else require_amount(budget)
     for file in dict.fromkeys(spec.local_files):
         yield Work(file.verify)
     spec = yield from name_model(spec)
@@ -160,6 +163,8 @@ def _buy_new_job(account: Account, spec: JobSpec, *, again: bool, budget: float 
     for file in spec.local_files:
         files += [(yield from buy_file(account, FileCopy(file, spec.provider)))]
     ids = _FileIds.of(spec, {bought.sha256: bought.file.id for bought in files})
+    if ids.training == ids.validation:
+        raise explain_same_file(f"file {ids.training!r}")
     send, find = partial(_send_job, spec, ids), partial(_find_lost_job, account, spec)
     if budget is not None:
         try:

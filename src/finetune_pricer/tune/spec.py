@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from .._numbers import read_number, read_whole, to_plain
 from ..errors import DataError, NotSupported
 from ..prepare.jsonl import TrainingFile
 
@@ -107,6 +109,22 @@ class JobSpec:
             suffix=suffix,
             provider=provider,
         )
+
+    def require_validation_of_its_own(self) -> None:
+        """Make sure that the validation file is another one than the training file.
+
+        Raises:
+            DataError: They are one file, or of one content: its loss would look good whatever is learned.
+        """
+        training, validation = self.training, self.validation
+        if validation is None:
+            return
+        if isinstance(training, TrainingFile) and isinstance(validation, TrainingFile):
+            same_path = os.path.realpath(training.path) == os.path.realpath(validation.path)
+            if same_path or training.sha256 == validation.sha256:
+                raise explain_same_file(repr(str(validation.path)))
+        elif _content_of(training) == _content_of(validation):
+            raise explain_same_file(f"file {validation.id!r}")  # type: ignore[union-attr]
 
     @property
     def epochs(self) -> Whole | None:
@@ -253,6 +271,14 @@ class JobSpec:
         return all(_is_same(a, b) for a, b in pairs if _is_set(a) and _is_set(b))
 
 
+def explain_same_file(name: str) -> DataError:
+    """Return the error for a validation file that is the training file."""
+    return DataError(
+        f"validation is the training file ({name}), so its loss would look good whatever is learned: write "
+        "other items, such as items.split(test=0).validation, or leave validation= out"
+    )
+
+
 def _read_file(given: GivenFile) -> TrainingFile | UploadedFile:
     """Return a file as it was written here, or as the service names it: by its id, or by an object of it.
 
@@ -350,26 +376,29 @@ def _name_as_service(given: Mapping[str, Any], provider: Provider) -> dict[str, 
 def _check_whole(name: str, value: Whole | None) -> Whole | None:
     if value in (None, "auto", "recommended"):
         return value
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    count = read_whole(value)
+    if count is None or count < 1:
         raise DataError(f"{name} must be at least 1 or 'auto', not {value!r}")
-    return value
+    return count
 
 
 def _check_seed(seed: int | None) -> int | None:
     if seed is None:
         return None
-    is_number = isinstance(seed, int | float) and not isinstance(seed, bool)
-    if not is_number or not 0 <= seed < 2**31 or seed != int(seed):
+    number = read_number(seed)
+    if number is None or not 0 <= number < 2**31 or not number.is_integer():
         raise DataError(f"seed must be a whole number from 0 to {2**31 - 1}, not {seed!r}")
-    return int(seed)
+    return int(number)
 
 
 def _check_factor(value: Factor | None) -> Factor | None:
     if value in (None, "auto", "recommended"):
         return value
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
+    number = read_number(value)
+    if number is None or not 0 < number < float("inf"):
         raise DataError(f"learning_rate_multiplier must be above 0 or 'auto', not {value!r}")
-    return value
+    factor: float = to_plain(value)
+    return factor
 
 
 def _check_suffix(suffix: str | None, provider: Provider) -> None:
