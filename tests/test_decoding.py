@@ -86,6 +86,16 @@ def test_a_three_digit_token_that_might_well_have_gone_on_is_no_evidence() -> No
     assert seen("$", ("119", likely), (".", {".": 0.95, "9": 0.05}), "99") is not None
 
 
+@pytest.mark.parametrize(("like", "group"), [("1.199,99 \u20ac", "."), ("1 199,99 \u20ac", " ")])
+def test_thousands_are_told_by_the_forms_own_sign(like: str, group: str) -> None:
+    tokens = [("1", {"1": 0.6, "2": 0.3, "899": 0.1}), group, "199", ",", "99", " \u20ac"]
+    made = choice(*tokens)  # type: ignore[arg-type]
+    price = parse_price(made["message"]["content"], "EUR")
+    found = distribution_from_logprobs(made, price, PriceForm.like(like))
+    assert found is not None
+    assert found.prices == (899.5, 1199.99, 2500)
+
+
 def test_grouped_thousands_are_told_by_their_comma() -> None:
     found = seen("$", ("1", {"1": 0.6, "2": 0.3, "899": 0.1}), ",", "199", ".", "99", like="$1,199.99")
     assert found is not None

@@ -348,6 +348,18 @@ def test_a_cell_is_read_by_the_sign_of_its_column(text: str, decimal: str, price
     assert read(lambda text, currency: parse_amount(text, currency, decimal=decimal), text, "USD") == price  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("currency", ["usd", "$", "", "US dollars", "XXX"])
+def test_what_is_no_currency_is_said_to_be_none(currency: str) -> None:
+    for how in (parse_price, parse_amount, lambda *given: list(marked_prices(*given))):
+        with pytest.raises(DataError, match="currency must be an ISO code"):
+            how("$20", currency)
+
+
+def test_another_decimal_sign_is_refused() -> None:
+    with pytest.raises(DataError, match="decimal must be"):
+        parse_amount("12", decimal=";")  # type: ignore[arg-type]
+
+
 # The short way for plain texts
 
 

@@ -64,6 +64,7 @@ _UNITS = frozenset(
 _MARKUP = str.maketrans({"\\": None, "*": " ", "`": " ", "_": " "})
 _LOOK_BACK = 32  # characters before an amount in which "was" and "list price" are looked for
 _LONGEST = 10_000  # characters; a longer text is no reply with a price
+_DECIMALS: tuple[Decimal, ...] = (".", ",")
 _FAR_APART = 100  # from $5 to $8,000 is no range that anybody means: its first end lacks its thousands
 
 
@@ -170,6 +171,7 @@ def parse_price(text: str, currency: str = "USD") -> float:
 
     Raises:
         PriceNotFound: The text holds no price in this currency; `error.text` is the text.
+        DataError: The currency is no ISO code.
 
     Examples:
         >>> parse_price("Pack of 2: **$1,299.00**")
@@ -179,6 +181,7 @@ def parse_price(text: str, currency: str = "USD") -> float:
     """
     if (price := _read_plain(text, currency)) is not None:
         return price
+    _require_currency(currency)
     if len(text) > _LONGEST:
         raise PriceNotFound(
             f"a text of {len(text):,} characters is not read as a price", text=text[:_LONGEST]
@@ -189,6 +192,11 @@ def parse_price(text: str, currency: str = "USD") -> float:
         if found is not None and (price := _price_in_object(found, currency, text)) is not None:
             return price
     return _choose_price(_strip_markup(plain, text), currency, text)
+
+
+def _require_currency(currency: str) -> None:
+    if currency not in CODES:
+        raise DataError(f"currency must be an ISO code such as 'USD' or 'EUR', not {currency!r}")
 
 
 @cache
@@ -607,6 +615,7 @@ def parse_amount(text: str, currency: str = "USD", *, decimal: Decimal | None = 
 
     Raises:
         PriceNotFound: The text is not one amount in this currency; `error.text` is the text.
+        DataError: The currency is no ISO code, or `decimal` is another sign.
 
     Examples:
         >>> parse_amount("$1,299.00")
@@ -614,8 +623,11 @@ def parse_amount(text: str, currency: str = "USD", *, decimal: Decimal | None = 
         >>> parse_amount("1.299", "EUR"), parse_amount("1.299", "EUR", decimal=".")
         (1299.0, 1.299)
     """
+    if decimal is not None and decimal not in _DECIMALS:
+        raise DataError(f"decimal must be '.', ',' or None, not {decimal!r}")
     if (price := _read_plain(text, currency, decimal)) is not None:
         return price
+    _require_currency(currency)
     if len(text) > _LONGEST:
         raise PriceNotFound(
             f"a text of {len(text):,} characters is not read as a price", text=text[:_LONGEST]
@@ -700,9 +712,6 @@ def find_decimal_mark(texts: Iterable[str], currency: str = "USD") -> Decimal | 
     return next(iter(shown), None)
 
 
-_DECIMALS: tuple[Decimal, ...] = (".", ",")
-
-
 def _decimal_mark_of(text: str, currency: str) -> Decimal | None:
     """Return the decimal sign that one cell shows beyond doubt."""
     if "." not in text and "," not in text:
@@ -734,6 +743,7 @@ def marked_prices(text: str, currency: str = "USD") -> Iterator[tuple[float, str
 
     A text of any length is read whole: this looks for prices in descriptions, not for the price in a reply.
     """
+    _require_currency(currency)
     plain = simplify(text).translate(_MARKUP)
     if not _own_mark_pattern(currency).search(plain):  # true of most descriptions, and found far sooner
         return
