@@ -4,8 +4,9 @@
 item          one product, checked when it is made
 spool         rows in memory or in a mapped file, whichever fits
 tables        tables of items: made, put together, taken from, written
+cells         cells of foreign columns as texts and numbers, exactly
 ingest        foreign rows -> rows of items, with every bad row named
-file_formats  files -> foreign rows
+file_formats  files -> foreign rows, by way of `formats/`, a kind of file each
 sampling      which rows to draw, and how to split
 description   what a set looks like
 hub           the Hugging Face Hub: load, push, log in
