@@ -5,12 +5,13 @@ item          one product, checked when it is made
 text          what a model sees of it
 spool         rows in memory or in a mapped file, whichever fits
 tables        tables of items: made, put together, taken from, written
+cells         cells of foreign columns as texts and numbers, exactly
 cell_rules    what is said of foreign cells: currency, decimals, zeros, markup
 price_column  a column of foreign prices, decided as a whole
 markup        HTML in texts
 ingest        foreign rows -> rows of items, with every bad row named
 foreign_rows  records, frames and Arrow tables -> foreign rows
-file_formats  files -> foreign rows
+file_formats  files -> foreign rows, by way of `formats/`, a kind of file each
 sampling      which rows to draw, and how to split
 description   what a set looks like
 hub           the Hugging Face Hub: load, push, log in
