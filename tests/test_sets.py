@@ -141,7 +141,6 @@ CHOICES: list[tuple[object, list[str] | str]] = [
     ((2, 0, 2), ["2", "0", "2"]),
     ([-1, 0], ["2", "0"]),
     (range(2), ["0", "1"]),
-    ((n for n in (1, 2)), ["1", "2"]),
     (np.array([2, 1]), ["2", "1"]),
     (np.array([2, 1], dtype=np.uint8), ["2", "1"]),
     (pd.Series([2, 1], index=[7, 8]), ["2", "1"]),
@@ -179,8 +178,6 @@ CHOICES: list[tuple[object, list[str] | str]] = [
 def test_positions_and_masks_choose_items_or_are_refused(
     how: Callable[..., ItemDataset], rows: Any, found: list[str] | str
 ) -> None:
-    if hasattr(rows, "gi_frame"):
-        rows = (1, 2)  # a generator is used up by the first of the two ways
     if isinstance(found, list):
         assert ids(how(lamps(3), rows)) == found
     else:
