@@ -223,10 +223,10 @@ NO_AMOUNTS = {
     ],
     "nothing beside it": [
         *("approx 5", "~5", "5*", "(5)", "+5", "5+", "5-", "<5", "from $5", "$5 and up", "up to $5"),
-        *("$5 each", "$5/mo", "5 USD/kg", "Price: $5", "MSRP $50", "10..20"),
+        *("$5 each", "$5/mo", "5 USD/kg", "Price: $5", "MSRP $50"),
         *("$5 EUR", "5k", "'5'"),
     ],
-    "no price in": ["½", "-5", "$-5", "5%", "NaN", "$", "N/A", "free", "2½"],
+    "no price in": ["½", "-5", "$-5", "5%", "NaN", "$", "N/A", "free", "2½", "10..20"],
     "grouped in no known way": ["1.5.2", "1,2345", "1.137.99", "12.34.56"],
     "may change it": ["$0.99 cents", "5 m", "$20²"],
     "stops in the middle": ["5,5", "$1,", "1,2,3", "5,000,00"],

@@ -34,6 +34,8 @@ NUMBERS: Table = {
     ("$1,13,99", "USD"): None,
     ("1.137,99.00", "EUR"): None,
     ("1'13'799", "CHF"): None,
+    ("$1..5", "USD"): None,
+    ("1,,5", "USD"): None,
     # a letter that is no scale
     ("$30 K9 dog vest", "USD"): 30,
     ("$25 m3 of storage", "USD"): 25,
@@ -136,6 +138,9 @@ CURRENCIES: Table = {
     # words
     ("19.99 US dollars", "USD"): 19.99,
     ("19.99 U.S. dollars", "USD"): 19.99,
+    ("20 us dollars", "USD"): 20,
+    ("20 us dollars", "CAD"): None,
+    ("It cost us $20", "CAD"): 20,
     ("Price (USD): 25", "USD"): 25,
     ("Price (EUR): 25", "USD"): None,
     ("USD: 25", "USD"): 25,
@@ -272,7 +277,7 @@ def test_a_cell_says_the_same_or_is_refused(text: str, currency: str, price: flo
 
 
 BESIDE = re.compile(
-    r"vest|storage|Cups|rug|record|answer|\\|[Pp]rice|SET|try|Ryzen|iPhone|Pack|30$|about|\u4fa1"
+    r"vest|storage|Cups|rug|record|answer|\\|[Pp]rice|SET|try|Ryzen|iPhone|Pack|30$|about|cost us|\u4fa1"
 )
 
 

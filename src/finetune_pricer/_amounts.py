@@ -217,7 +217,7 @@ def _rest_pattern() -> re.Pattern[str]:
     return re.compile(
         rf"""(?P<share>[ ]?(?:[%\u2030]|percent\b|pct\b))
         |(?P<word>[^\W\d_]{{3,}}(?![0-9]))
-        |(?P<unclear>[\w{BLOT}]|:[0-9])""",
+        |(?P<unclear>[\w{BLOT}]|:[0-9]|[.,]{{2}}[0-9])""",
         re.IGNORECASE | re.VERBOSE,
     )
 
@@ -403,7 +403,7 @@ def _second_mark_before(text: str, first: _Mark) -> _Mark | None:
     if text[end - 1 : end] == "C" and end < first.start and text[: end - 1].rpartition("\n")[2].strip() == "":
         return _Mark(("CAD",), end - 1, end, "C")
     for name, codes in NATIONS.items():
-        if text[max(0, end - len(name)) : end].lower() == name:
+        if name != "us" and text[max(0, end - len(name)) : end].lower() == name:
             return _Mark(codes, end - len(name), end, name)
     if (mark := _mark_ending_at(text, end)) and mark.name.upper() not in WORDLIKE and mark.name.isalpha():
         return mark

@@ -254,6 +254,7 @@ WORDS: dict[str, tuple[str, ...]] = {
 }
 NATIONS: dict[str, tuple[str, ...]] = {
     "u.s.": ("USD",),
+    "us": ("USD",),
     "american": ("USD",),
     "canadian": ("CAD",),
     "australian": ("AUD",),
