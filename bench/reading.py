@@ -23,7 +23,7 @@ import pyarrow.parquet
 from finetune_pricer import ItemDataset
 from finetune_pricer.items.tables import item_schema
 
-ROUNDS = 1
+ROUNDS = 5
 AT_MOST = {"csv": 5.0, "jsonl": 4.0, "parquet": 2.5}
 READERS: dict[str, Callable[[Path], pa.Table]] = {
     "csv": pyarrow.csv.read_csv,

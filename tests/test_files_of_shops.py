@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import sys
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -674,6 +675,45 @@ def test_a_workbook_unpacks_as_far_as_the_setting_says(monkeypatch: pytest.Monke
     path = save("shop.xlsx", workbook({"S": [["title", "price"], *([["x" * 1000, 1]] * 50)]}))
     monkeypatch.setenv("FINETUNE_PRICER_UNPACKED_BYTES", "20000")
     with pytest.raises(InvalidRows, match="unpacks to more than 20,000 bytes"):
+        ItemDataset.from_file(path)
+
+
+OFFICE = "http://schemas.openxmlformats.org"
+MAIN, LINK = f"{OFFICE}/spreadsheetml/2006/main", f"{OFFICE}/officeDocument/2006/relationships"
+LINKS = f'<Relationships xmlns="{OFFICE}/package/2006/relationships">%s</Relationships>'
+
+
+def shared_text(text: str, rows: int) -> bytes:
+    """A workbook that holds a text once, to which its cells point."""
+    link = f'<Relationship Id="r%d" Type="{LINK}/%s" Target="%s"/>'
+    cells = "".join('<row><c t="s"><v>2</v></c><c><v>5</v></c></row>' for _ in range(rows))
+    cells = '<row><c t="s"><v>0</v></c><c t="s"><v>1</v></c></row>' + cells
+    texts = "".join(f"<si><t>{each}</t></si>" for each in ("title", "price", text))
+    parts = {
+        "[Content_Types].xml": f'<Types xmlns="{OFFICE}/package/2006/content-types"/>',
+        "_rels/.rels": LINKS % (link % (1, "officeDocument", "xl/workbook.xml")),
+        "xl/workbook.xml": f'<workbook xmlns="{MAIN}" xmlns:r="{LINK}"><sheets>'
+        '<sheet name="S" sheetId="1" r:id="r1"/></sheets></workbook>',
+        "xl/_rels/workbook.xml.rels": LINKS
+        % (
+            link % (1, "worksheet", "worksheets/sheet1.xml")
+            + link % (2, "sharedStrings", "sharedStrings.xml")
+        ),
+        "xl/sharedStrings.xml": f'<sst xmlns="{MAIN}">{texts}</sst>',
+        "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{MAIN}"><sheetData>{cells}</sheetData></worksheet>',
+    }
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return sink.getvalue()
+
+
+def test_a_text_to_which_many_cells_point_is_counted_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save("shop.xlsx", shared_text("x" * 1000, 100))
+    assert len(ItemDataset.from_file(path)) == 100
+    monkeypatch.setenv("FINETUNE_PRICER_UNPACKED_BYTES", "50000")
+    with pytest.raises(InvalidRows, match="unpacks to more than 50,000 bytes"):
         ItemDataset.from_file(path)
 
 
