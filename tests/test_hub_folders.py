@@ -84,11 +84,11 @@ def test_an_empty_split_is_an_empty_set(tmp_path: Path, ending: str) -> None:
 
 def test_rows_of_several_files_are_numbered_through(tmp_path: Path) -> None:
     (tmp_path / "shop").mkdir()
-    for number, content in enumerate(["a,1\nb\n", "c,x\nd,4\n"]):
+    for number, content in enumerate(["a,1\nb\n", "c,x\nd,4\ne\n"]):
         (tmp_path / "shop" / f"train-0000{number}-of-00002.csv").write_text(f"title,price\n{content}")
     items = ItemDataset.from_hub(str(tmp_path / "shop"), split="train", on_error="skip")
     assert [item.title for item in items] == ["a", "d"]
-    assert [problem.row for problem in items.skipped] == [2, 3]
+    assert [problem.row for problem in items.skipped] == [2, 3, 5]
 
 
 def test_the_courses_prompts_are_told_from_its_items(tmp_path: Path) -> None:
