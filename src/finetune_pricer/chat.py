@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ._escape import escape_text
 from ._format import mark_of, require_currency
 from .errors import DataError, InvalidItem, PriceNotFound
-from .items import SHOWN_FIELDS, Item, check_fields, require_price, require_text
+from .items import SHOWN_FIELDS, Item, check_fields, require_item_text, require_price
 from .prices import PriceForm, parse_price
 from .providers.lookup import get_provider
 
@@ -146,7 +146,7 @@ class ChatFormatter:
             return "\n".join(
                 [f"the text, {len(item):,} characters:", _indent(item), "what is asked:", *asked]
             )
-        text = require_text(item, tuple(self.fields))
+        text = require_item_text(item, tuple(self.fields))
         head = f"the item's text ({', '.join(self.fields)}), {len(text):,} characters:"
         learned = []
         if item.price is not None:
@@ -207,7 +207,7 @@ class ChatFormatter:
 
     def _question(self, item: Item | str) -> Message:
         if not isinstance(item, str):
-            text = require_text(item, tuple(self.fields))
+            text = require_item_text(item, tuple(self.fields))
         elif (text := item).isspace() or not text:
             raise InvalidItem("an empty text cannot be priced; give a title or a description")
         return {"role": "user", "content": self._lead + text}

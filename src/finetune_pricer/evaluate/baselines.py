@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ..chat import ChatFormatter
 from ..errors import EvaluationError, MissingExtra
-from ..items import SHOWN_FIELDS, Item, check_fields, require_price, require_text
+from ..items import SHOWN_FIELDS, Item, check_fields, require_item_text, require_price
 from ..predict.conformal import By, Ranges
 from ..predict.prediction import Prediction, Predictions
 from ..predict.predictor import Predictor
@@ -418,7 +418,7 @@ def _choose_examples(train: ItemDataset, count: int, seed: int) -> list[Item]:
 
 
 def _texts_of(items: Iterable[Item], fields: tuple[str, ...]) -> list[str]:
-    return [require_text(item, fields, row) for row, item in enumerate(items, start=1)]
+    return [require_item_text(item, fields, row) for row, item in enumerate(items, start=1)]
 
 
 def _to_item(item: Item | str) -> Item:

@@ -27,7 +27,7 @@ from ..errors import (
     NotFound,
     RequestRejected,
 )
-from ..items import require_text
+from ..items import require_item_text
 from ..predict.answer_store import AnswerStore
 from ..predict.budget import Budget
 from ..predict.predictor import Predictor
@@ -571,7 +571,7 @@ class Sweep:
 def _hash_items(items: Iterable[Item], fields: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
     for row, item in enumerate(items, start=1):
-        digest.update(f"{item.id}\x1f{item.price}\x1f{require_text(item, fields, row)}\x1e".encode())
+        digest.update(f"{item.id}\x1f{item.price}\x1f{require_item_text(item, fields, row)}\x1e".encode())
     return digest.hexdigest()
 
 

@@ -29,6 +29,6 @@ from .splits import ItemSplits
 from .text import SHOWN_FIELDS as SHOWN_FIELDS
 from .text import check_fields as check_fields
 from .text import lacks_title as lacks_title
-from .text import require_text as require_text
+from .text import require_item_text as require_item_text
 
 __all__ = ["Description", "Item", "ItemDataset", "ItemSplits", "login"]

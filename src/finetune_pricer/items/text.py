@@ -104,7 +104,7 @@ def holds_title(description: str, title: str) -> bool:
     return f" {' '.join(words)} " in f" {' '.join(words_of(first))} "
 
 
-def require_text(item: HasText, fields: tuple[str, ...] = SHOWN_FIELDS, row: int | None = None) -> str:
+def require_item_text(item: HasText, fields: tuple[str, ...] = SHOWN_FIELDS, row: int | None = None) -> str:
     """Return an item's text.
 
     Raises:

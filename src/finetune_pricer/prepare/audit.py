@@ -13,7 +13,7 @@ from .._escape import escape_line
 from .._format import agree_on_currency, format_money, mark_of
 from .._methods.duplicates import Shingles, connected_groups, near_pairs, words_of
 from ..errors import InvalidItem
-from ..items import SHOWN_FIELDS, ItemDataset, ItemSplits, check_fields, lacks_title, require_text
+from ..items import SHOWN_FIELDS, ItemDataset, ItemSplits, check_fields, lacks_title, require_item_text
 from ..items.markup import has_markup
 from .leakage import count_expected_by_chance, find_numbers, find_own_price, rows_with_own_price
 
@@ -306,7 +306,7 @@ class _Auditor:
 
     def _text_of(self, item: Item, row: int) -> str:
         try:
-            return require_text(item, self._fields)
+            return require_item_text(item, self._fields)
         except InvalidItem as error:
             place = self._place(row)
             raise error.with_message(f"{place.split} row {place.row:,}: {error}") from None
