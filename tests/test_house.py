@@ -29,6 +29,7 @@ FLOW = [
     {"errors"},
     {
         "_chat_protocol",
+        "_display",
         "_environment",
         "_files",
         "_format",
@@ -65,7 +66,6 @@ FACADES = {
     ("evaluate.evaluation", "evaluate.report.html"),
     ("evaluate.evaluation", "evaluate.report.markdown"),
     ("evaluate.forecast", "evaluate.report.figures"),
-    ("evaluate.forecast", "evaluate.report.html"),
     ("evaluate.leaderboard", "evaluate.report.html"),
     ("evaluate.leaderboard", "evaluate.report.markdown"),
     ("evaluate.sweep", "evaluate.report.markdown"),

@@ -263,7 +263,7 @@ def test_predictions_become_a_frame() -> None:
     frame = MADE.to_frame()
     assert list(frame["item_id"]) == ["a", "b", "c"]
     assert frame["price"].isna().tolist() == [False, True, False]
-    assert {"text", "low", "high", "prompt_tokens", "completion_tokens", "error"} <= set(frame.columns)
+    assert {"reply", "low", "high", "prompt_tokens", "completion_tokens", "error"} <= set(frame.columns)
     assert list(Predictions([]).to_frame().columns) == list(frame.columns)
 
 
@@ -273,7 +273,7 @@ def test_predictions_become_a_csv_in_which_a_missing_price_is_an_empty_cell(tmp_
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["price"] for row in rows] == ["5.0", "", "7.0"]
-    assert rows[1]["text"] == 'say "é",\nno'
+    assert rows[1]["reply"] == 'say "é",\nno'
     assert list(rows[0]) == list(MADE.to_frame().columns)
 
 

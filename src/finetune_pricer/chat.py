@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ._display import ShortRepr
 from .errors import DataError, InvalidItem, PriceNotFound
 from .items import Item, require_price
 from .prices import PriceForm, parse_price
@@ -23,8 +24,8 @@ COURSE = "Estimate the price of this product. Respond with the price, no explana
 """The instruction of the course "LLM Engineering", from which this library grew."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChatFormatter:
+@dataclass(frozen=True, slots=True, repr=False)
+class ChatFormatter(ShortRepr):
     r"""How an item is asked about, and how a price is answered.
 
     The prompt is written in one place: `example` is `prompt` with the answer, so a model is asked exactly as

@@ -113,6 +113,9 @@ class Baseline(ABC):
     def prices(self, items: Sequence[Item]) -> Sequence[float]:
         """Return one price per item, in dollars."""
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.name}>"
+
     def __call__(self, item: Item | str) -> float:
         """Return just the price in dollars."""
         return float(self.prices([_to_item(item)])[0])

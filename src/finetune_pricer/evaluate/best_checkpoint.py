@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .._display import PrintsAsPage, ShortRepr
 from ..errors import DataError, EvaluationError, NotSupported
 from .evaluation import best_first
 from .evaluator import Evaluator
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from .evaluation import Evaluation
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointScore:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class CheckpointScore(ShortRepr):
     """A checkpoint, and how wrong it is."""
 
     checkpoint: JobCheckpoint
@@ -33,8 +34,8 @@ class CheckpointScore:
     """The answers of the checkpoint, where no reply held a price."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BestCheckpoint:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class BestCheckpoint(PrintsAsPage):
     """The best checkpoint, and all checkpoints that it was compared with. `str()` is a line for each."""
 
     best: CheckpointScore

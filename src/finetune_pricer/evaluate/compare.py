@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from .._display import PrintsAsPage
 from .._escape import escape_line
 from .._format import format_dollars
 from ..errors import EvaluationError
@@ -25,8 +26,8 @@ _LEVEL = 0.05
 _POWER = 2.802
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Comparison(PrintsAsPage):
     """How two models differ on the items that both have scored. `str()` is a sentence for everybody.
 
     >>> from finetune_pricer import Evaluator, Item, compare

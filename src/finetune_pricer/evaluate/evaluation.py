@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._display import PrintsAsPage
 from .._files import replacing
 from ..errors import EvaluationError, FileAccessError
 from .measurement import (
@@ -33,8 +34,8 @@ _FORMAT = 1
 _SLICE_ROUNDS = 1000
 
 
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Evaluation(PrintsAsPage):
     """How wrong a pricing function was on some items. `str()` is one line.
 
     What could not be scored is counted in `unscored` and enters no metric.

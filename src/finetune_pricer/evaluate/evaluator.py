@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
+from .._display import ShortRepr
 from .._progress import track
 from ..errors import EvaluationError, PriceNotFound, ServiceError
 from ..items import Item, ItemDataset, require_price
@@ -44,8 +45,8 @@ class PricesMany(Protocol):
         """Return one prediction per item, in their order."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Evaluator:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Evaluator(ShortRepr):
     """Scores predictors, functions, and predictions made elsewhere.
 
     Args:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .._display import PrintsAsPage
 from .._format import format_dollars
 from .._methods.resampling import resamples
 from ..errors import EvaluationError
@@ -58,8 +59,8 @@ class Point(NamedTuple):
     evaluation: Evaluation
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rung:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Rung(PrintsAsPage):
     """Whether to train on more examples. `str()` is the advice in words."""
 
     size: int
@@ -102,8 +103,8 @@ class Rung:
         return " ".join([*sentences, *self.caveats])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Forecast(PrintsAsPage):
     """What evaluations at several training sizes say of other sizes. `str()` is a few lines.
 
     >>> from finetune_pricer import Evaluator, Item, forecast
@@ -210,11 +211,6 @@ class Forecast:
                 f"(80% band {band.low:,.2f} to {band.high:,.2f}){price}"
             )
         return "\n".join([*lines, *(f"BEWARE: {caveat}" for caveat in self.caveats)])
-
-    def _repr_html_(self) -> str:
-        from .report.html import render_text
-
-        return render_text(str(self))
 
     def _require_near(self, size: int) -> None:
         if not 1 <= size <= _FURTHEST * self.largest:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
+from .._display import PrintsAsPage
 from .._escape import escape_line
 from .._format import format_dollars
 from ..errors import EvaluationError
@@ -43,7 +44,7 @@ class Standing:
     for that line."""
 
 
-class Leaderboard:
+class Leaderboard(PrintsAsPage):
     """Ranks evaluations of the same items by MAE. Models that these items do not tell apart share a rank.
 
     Args:

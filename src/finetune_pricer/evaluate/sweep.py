@@ -13,6 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._display import PrintsAsPage, ShortRepr
 from .._files import replacing
 from .._format import format_dollars
 from ..chat import ChatFormatter
@@ -54,8 +55,8 @@ _log = logging.getLogger("finetune_pricer")
 _HEAD = ("training examples", "model", "settings", "MAE", "95 % interval", "n", "unscored", "cost")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Trial(ShortRepr):
     """One job of a sweep, before it runs."""
 
     size: int
@@ -96,8 +97,8 @@ CostOf = Callable[["TrainingFile", Trial], float | None]
 """From a training file and its trial to what training costs in dollars; None when unknown."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedJob:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class PlannedJob(ShortRepr):
     """One job of a sweep, what it costs, and whether it is done."""
 
     trial: Trial
@@ -119,8 +120,8 @@ class PlannedJob:
         return None if training is None else training + (self.questions or 0.0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SweepPlan:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class SweepPlan(PrintsAsPage):
     """What a sweep would do. `str()` is a table."""
 
     jobs: tuple[PlannedJob, ...]
@@ -146,8 +147,8 @@ class SweepPlan:
         return f"{table}\nto pay in all: {_format_cost(self.dollars)}{limit}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Outcome(ShortRepr):
     """One job of a sweep after it ran: its evaluation, or why there is none."""
 
     trial: Trial
@@ -161,8 +162,8 @@ class Outcome:
     """Why there is no evaluation."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SweepResult:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class SweepResult(PrintsAsPage):
     """All that a sweep found. `str()` is the table of sizes, models, errors and costs."""
 
     outcomes: tuple[Outcome, ...]
@@ -210,8 +211,8 @@ class SweepResult:
         return self.to_markdown()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sweep:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Sweep(ShortRepr):
     """Trains and evaluates every combination of the listed settings, one after the other.
 
     Everything is kept in `folder`, every answer as it comes: a sweep that was killed goes on where it

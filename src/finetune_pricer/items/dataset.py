@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
+from .._display import FIRST, render_first
 from .._methods.duplicates import group_ids
 from ..errors import DataError, RowProblem
 from . import hub, tables
@@ -353,6 +354,10 @@ class ItemDataset(Sequence[Item]):
     def __repr__(self) -> str:
         skipped = self._rows_skipped()
         return f"ItemDataset({len(self):,} items" + (f", {skipped:,} rows skipped)" if skipped else ")")
+
+    def _repr_html_(self) -> str:
+        rows = [(item.title, item.category, item.price, item.text) for item in self[:FIRST]]
+        return render_first(("title", "category", "price", "text"), rows, repr(self))
 
     def _rows_skipped(self) -> int:
         return len({problem.row for problem in self.skipped})

@@ -7,6 +7,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from .._display import ShortRepr
 from ..errors import InvalidItem, PricerError
 from ..prices import parse_amount
 
@@ -21,8 +22,8 @@ ID_FIELDS = ("title", "category", "summary", "full", "weight")
 
 
 # A dataclass and not a pydantic model, so that hundreds of thousands of them are made quickly.
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Item(ShortRepr):
     """One product, with its price or without.
 
     Attributes:

@@ -8,6 +8,7 @@ from collections.abc import Sized
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, get_args
 
+from .._display import shorten
 from .._service.account import owner_of, service_of
 from .._service.requests import is_async, note_process, without_retries
 from ..chat import ChatFormatter
@@ -125,7 +126,7 @@ class BasePredictor(Generic[Client]):
             raise budget.problem
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.model!r}, decoding={self._dialogue.decoding!r})"
+        return f"{type(self).__name__}({shorten(self.model)}, decoding={self._dialogue.decoding!r})"
 
     @property
     def _max_in_flight(self) -> int:

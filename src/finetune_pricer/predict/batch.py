@@ -61,6 +61,7 @@ _MOST_LOOKS = 20
 _FEW_LOOKS = 8  # where the service does not say how many results there are, or deletes them after a while
 _ROOM_LOOKS = 5  # before questions that there was no room for are sent again, if nothing of ours ends
 _ROOM_TRIES = 5
+_FEW_IDS = 3  # that a `repr` names
 _CATALOGUE = 50  # questions of which one is asked before a batch of them is bought
 
 
@@ -187,7 +188,9 @@ class BaseBatch:
         return Predictions(self._replay()[0])
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(self.ids)})"
+        named = ", ".join(self.ids[:_FEW_IDS])
+        more = len(self.ids) - _FEW_IDS
+        return f"{type(self).__name__}({named}{f' and {more:,} more' if more > 0 else ''})"
 
     def _replay(self) -> tuple[list[Prediction], dict[str, PendingQuestion]]:
         """Return predictions as far as there are answers, and the open questions by key."""

@@ -16,6 +16,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from .._display import ShortRepr
 from ..errors import DataError
 from ..items import Item, require_price
 
@@ -32,8 +33,8 @@ _BANDS = 4
 _OTHERS = "others"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ranges:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Ranges(ShortRepr):
     """How wide a price range must be, learned from predictions whose true prices are known."""
 
     coverage: float

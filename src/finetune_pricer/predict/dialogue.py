@@ -348,6 +348,7 @@ class Dialogue:
             distribution=distribution,
             usage=usage,
             error=error if price is None else None,
+            currency=self.formatter.currency,
         )
 
     def read_reply(self, choice: Choice) -> Reply:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Literal, get_args
 
+from .._display import PrintsAsPage, ShortRepr
 from .._escape import escape_line
 from .._format import format_dollars
 from .._methods.duplicates import Shingles, connected_groups, near_pairs, words_of
@@ -49,8 +50,8 @@ _FAR = 4 * 1.4826  # four robust standard deviations, in median absolute deviati
 _ENOUGH = 20  # items of a category; in a smaller one nothing is called an outlier
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Place(ShortRepr):
     """Where an item stands."""
 
     split: Split
@@ -65,8 +66,8 @@ class Place:
         return f"{self.split} row {self.row:,} (id {self.id[:24]!r}, {price})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Finding(ShortRepr):
     """One thing that the audit found."""
 
     kind: Kind
@@ -86,8 +87,8 @@ class Finding:
         return " ".join(parts) + (f": {detail}" if detail and parts else detail)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditReport:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class AuditReport(PrintsAsPage):
     """What `audit` found; `str()` of it is worth reading before paying for a job."""
 
     splits: ItemSplits

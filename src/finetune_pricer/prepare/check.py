@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._chat_protocol import text_of
+from .._display import PrintsAsPage, ShortRepr
 from .._escape import escape_line
 from .._files import replacing
 from ..errors import FileAccessError, TrainingFileError
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 _SHOWN = 5  # lines that a problem names
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JsonlProblem:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class JsonlProblem(ShortRepr):
     """One kind of issue in a file: where it occurs first, and how often."""
 
     code: str
@@ -55,8 +56,8 @@ class JsonlProblem:
         return escape_line(f"{self.level}: {where}{at}: {self.what}{more}; {self.fix}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JsonlReport:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class JsonlReport(PrintsAsPage):
     """What `check_jsonl` found in a file; `str()` of it names every problem."""
 
     path: Path
@@ -133,8 +134,8 @@ class JsonlReport:
         return "\n".join([head, *(f"  {problem}" for problem in self.problems)])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Correction:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Correction(ShortRepr):
     """What `JsonlReport.write_corrected` did."""
 
     report: JsonlReport

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._chat_protocol import text_of
+from .._display import PrintsAsPage
 from ..errors import FileAccessError, TrainingFileError
 from .jsonl import TrainingFile
 
@@ -52,8 +53,8 @@ _counts: dict[tuple[str, str], TokenCount] = {}
 """Counts of the training files that were counted last, by the file's hash and the library that counted."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenCount:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class TokenCount(PrintsAsPage):
     """How many tokens a training file has."""
 
     examples: int

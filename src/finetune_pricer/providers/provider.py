@@ -9,13 +9,14 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from .._display import ShortModelRepr
 from ..errors import DataError
 
 SETTINGS = ("epochs", "batch_size", "learning_rate_multiplier")
 """The settings that every service has, by our names."""
 
 
-class _Fact(BaseModel):
+class _Fact(ShortModelRepr, BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from .._display import PrintsAsPage
 from .._format import format_dollars
 from ..errors import DataError, OverBudget
 from ..prepare.jsonl import TrainingFile
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 _MILLION = 1_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CostEstimate:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class CostEstimate(PrintsAsPage):
     """Dollars and tokens of a job; None is a price that nobody knows, and never means free."""
 
     model: str

@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote, urlsplit
 
+from .._display import PrintsAsPage
 from .._environment import read_settings
 from .._escape import escape_text
 from .._service.account import service_of
@@ -57,8 +58,8 @@ _DEAD = frozenset({"error", "failed", "deleted", "deleting", "expired"})
 _MOST_SILENT = 12
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deployment:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Deployment(PrintsAsPage):
     """A model that answers, or the steps after which it will."""
 
     name: str

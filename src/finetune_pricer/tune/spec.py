@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from .._display import ShortRepr
 from ..errors import DataError, NotSupported
 from ..prepare.jsonl import TrainingFile
 
@@ -36,8 +37,8 @@ _FILE_ENDS = (".jsonl", ".json", ".gz")
 _HOW_TO_GIVE_A_PATH = "a file on this machine becomes a training file by check_jsonl(path).training_file()"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobSpec:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class JobSpec(ShortRepr):
     """Everything that decides what a job will make, checked against what its service takes."""
 
     training: TrainingFile | UploadedFile
