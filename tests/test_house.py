@@ -28,6 +28,7 @@ FLOW = [
     {"_escape"},
     {"errors"},
     {
+        "_arguments",
         "_chat_protocol",
         "_display",
         "_environment",

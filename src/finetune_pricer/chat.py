@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ._arguments import require_text
 from ._display import ShortRepr
 from .errors import DataError, InvalidItem, PriceNotFound
-from .items import Item, require_price
+from .items import Item, require_item, require_items, require_price
 from .prices import PriceForm, parse_price
 from .providers.lookup import get_provider
 
@@ -67,6 +68,7 @@ class ChatFormatter(ShortRepr):
 
     def __post_init__(self) -> None:
         put = partial(object.__setattr__, self)
+        self._require_kinds()
         put("shots", tuple(self.shots))
         for shot in self.shots:
             require_price(shot, "a solved example")
@@ -84,6 +86,7 @@ class ChatFormatter(ShortRepr):
         Raises:
             InvalidItem: The text is empty.
         """
+        require_item(item, or_text=True)
         if not self._before:
             return [self._question(item)]
         return [*(message.copy() for message in self._before), self._question(item)]
@@ -94,6 +97,7 @@ class ChatFormatter(ShortRepr):
         Raises:
             InvalidItem: The item has no price.
         """
+        require_item(item)
         messages = self.prompt(item)
         answer = self._answer(item)
         if self.think_block:
@@ -118,6 +122,7 @@ class ChatFormatter(ShortRepr):
             >>> ChatFormatter().for_base("Qwen/Qwen3-8B", "nebius").example(Item(title="Mug", price=7))[-1]
             {'role': 'assistant', 'content': '<think>\n\n</think>\n\n$7.00'}
         """
+        require_text("model", model)
         known = get_provider(provider).thinking_of(model)
         return replace(self, think_block=known.empty_block if known else "")
 
@@ -127,6 +132,7 @@ class ChatFormatter(ShortRepr):
         Raises:
             PriceNotFound: The reply holds no price.
         """
+        require_text("reply", reply)
         return parse_price(reply, self.currency)
 
     @property
@@ -137,6 +143,14 @@ class ChatFormatter(ShortRepr):
         if self.think_block:
             parts.append(self.think_block)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+    def _require_kinds(self) -> None:
+        require_text("instruction", self.instruction)
+        require_text("system", self.system, or_none=True)
+        require_text("reply", self.reply, "show a price in the form of the replies, such as '$19.99'")
+        require_text("currency", self.currency, "give an ISO code, such as 'USD'")
+        require_text("think_block", self.think_block)
+        require_items(self.shots, "shots")
 
     def _require_readable(self) -> None:
         # Noticed here, and not when a model that was paid for answers in a form that cannot be read.

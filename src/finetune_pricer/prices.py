@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from ._arguments import require_number, require_text
 from .errors import DataError, PriceNotFound
 
 if TYPE_CHECKING:
@@ -112,6 +113,8 @@ def format_price(price: float, like: str = "$19.99") -> str:
         >>> format_price(1199.5), format_price(1199.5, "$1,199.99"), format_price(1199.5, "20")
         ('$1199.50', '$1,199.50', '1200')
     """
+    require_number("price", price, low=0)
+    require_text("like", like)
     if not math.isfinite(price) or price < 0:
         raise DataError(f"a price must be a finite number of at least 0, not {price!r}")
     return PriceForm.like(like).write(price)
@@ -179,6 +182,8 @@ def parse_price(text: str, currency: str = "USD") -> float:
         >>> parse_price("Pack of 2: **$1,299.00**")
         1299.0
     """
+    require_text("text", text)
+    require_text("currency", currency)
     if len(text) > _LONGEST:
         raise PriceNotFound(
             f"a text of {len(text):,} characters is not read as a price", text=text[:_LONGEST]
@@ -219,6 +224,8 @@ def parse_amount(text: str, currency: str = "USD") -> float:
         >>> parse_amount("$1,299.00")
         1299.0
     """
+    require_text("text", text)
+    require_text("currency", currency)
     price = parse_price(text, currency)  # refuses what holds no price, and says why
     plain = text.translate(_PLAIN).strip()
     match = _number_pattern().fullmatch(plain.removesuffix("."))

@@ -16,9 +16,10 @@ from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from .._arguments import require_client, require_formatter, require_text, require_whole
 from ..chat import ChatFormatter
 from ..errors import EvaluationError, MissingExtra
-from ..items import Item
+from ..items import Item, require_item, require_items, require_set
 from ..predict.prediction import Prediction, Predictions
 from ..predict.predictor import Predictor
 from ..providers.lookup import SOON, provider_of
@@ -54,6 +55,7 @@ class FittingData:
     def __init__(self, train: ItemDataset) -> None:
         import numpy as np
 
+        require_items(train, "train")
         self.items = [item for item in train if item.price is not None]
         if not self.items:
             raise EvaluationError("the training items of a baseline have no prices; hand in priced items")
@@ -126,6 +128,7 @@ class Baseline(ABC):
 
     def predict_many(self, items: Iterable[Item | str]) -> Predictions:
         """Price many items at once; the order is kept."""
+        require_items(items, or_text=True)
         priced = [_to_item(item) for item in items]
         prices = self.prices(priced) if priced else []
         return Predictions(
@@ -335,6 +338,13 @@ def prompting_baselines(
     Raises:
         EvaluationError: There are fewer priced items than examples, or no examples are asked for.
     """
+    require_client(client, model)
+    require_text("model", model)
+    require_set(train, "train")
+    if formatter is not None:
+        require_formatter(formatter)
+    require_whole("shots", shots)
+    require_whole("seed", seed)
     warn_of_end(provider_of(client), model, datetime.now(UTC).date())
     plain = formatter or ChatFormatter()
     solved = replace(plain, shots=_choose_examples(train, shots, seed))
@@ -374,6 +384,7 @@ def _choose_examples(train: ItemDataset, count: int, seed: int) -> list[Item]:
 
 
 def _to_item(item: Item | str) -> Item:
+    require_item(item, or_text=True)
     return Item(title=item) if isinstance(item, str) else item
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .._arguments import refuse, require_formatter, require_text
 from .._display import PrintsAsPage, ShortRepr
 from ..errors import DataError, EvaluationError, NotSupported
+from ..items import require_items
 from .evaluation import best_first
 from .evaluator import Evaluator
 from .metrics import METRICS
@@ -112,6 +114,12 @@ def best_checkpoint(
     >>> [score.checkpoint.step for score in found.scores], found.model.startswith("ft:pricer-base")
     ([8, 16, 24], True)
     """
+    if not all(hasattr(job, each) for each in ("checkpoints", "predictor")) or isinstance(job, type):
+        raise refuse("job", "a FineTuneJob", job, "FineTuneJob.attach(client, id) finds one")
+    require_items(items)
+    require_text("by", by)
+    if formatter is not None:
+        require_formatter(formatter)
     if by not in METRICS or METRICS[by].of_ranges:
         choices = ", ".join(name for name, info in METRICS.items() if not info.of_ranges)
         raise DataError(f"no metric {by!r} tells checkpoints apart; choose one of {choices}")

@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from .._arguments import require_flag, require_whole
 from .._display import PrintsAsPage
 from .._escape import escape_line
 from .._format import format_dollars
 from ..errors import EvaluationError
-from .evaluation import best_first
+from .evaluation import best_first, require_evaluation
 from .measurement import Metric
 from .paired import adjust, align, measure_differences
 
@@ -152,6 +153,11 @@ def compare(
         EvaluationError: They were not evaluated on the same items, or have none in common.
     """
     evaluations = (a, b, *more)
+    for number, one in enumerate(evaluations, start=1):
+        require_evaluation(one, f"argument {number}")
+    require_flag("allow_different", allow_different)
+    require_whole("rounds", rounds, low=1)
+    require_whole("seed", seed, low=0)
     differences = measure_differences(
         align(evaluations, allow_different=allow_different),
         [(0, other) for other in range(1, len(evaluations))],

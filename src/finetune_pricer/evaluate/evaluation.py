@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._arguments import require_file, require_kind, require_whole
 from .._display import PrintsAsPage
 from .._files import replacing
 from ..errors import EvaluationError, FileAccessError
@@ -24,7 +26,6 @@ from .measurement import (
 from .metrics import METRICS
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Mapping, Sequence
 
     import pandas as pd
@@ -169,6 +170,7 @@ class Evaluation(PrintsAsPage):
 
     def worst(self, count: int = 10) -> tuple[ScoredRecord, ...]:
         """Return the records with the largest errors, the worst first."""
+        require_whole("count", count, low=0)
         return tuple(sorted(self.scored, key=lambda record: -abs(record.error))[:count])
 
     def to_frame(self) -> pd.DataFrame:
@@ -206,6 +208,7 @@ class Evaluation(PrintsAsPage):
         """
         import orjson
 
+        require_file("path", path)
         try:
             text = Path(path).read_bytes()
         except OSError as error:
@@ -272,6 +275,18 @@ class Evaluation(PrintsAsPage):
         from .report.figures import draw
 
         return draw(self, kind, log=log)
+
+
+def require_evaluation(value: object, name: str) -> None:
+    """Make sure that a thing is an evaluation.
+
+    Raises:
+        WrongArgument: It is something else.
+    """
+    hint = "Evaluator().evaluate(predictor, items) makes one"
+    if isinstance(value, str | os.PathLike):
+        hint = "Evaluation.load(path) reads one that was saved"
+    require_kind(name, value, Evaluation, "an Evaluation", hint)
 
 
 def best_first(evaluations: Iterable[Evaluation], by: str = "mae") -> list[Evaluation]:

@@ -15,11 +15,12 @@ from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
+from .._arguments import refuse, require_function, require_many, require_number, require_text, require_whole
 from .._display import ShortRepr
 from .._progress import track
 from ..errors import EvaluationError, PriceNotFound, ServiceError
-from ..items import Item, ItemDataset, require_price
-from ..predict.prediction import Prediction
+from ..items import Item, ItemDataset, require_item, require_items, require_price, require_set
+from ..predict.prediction import Prediction, Predictions
 from ..prices import parse_price
 from .baselines import Baseline, fit_baselines
 from .evaluation import Evaluation
@@ -78,6 +79,19 @@ class Evaluator(ShortRepr):
     rounds: int = 2000
     workers: int = _WORKERS
 
+    def __post_init__(self) -> None:
+        require_whole("size", self.size, or_none=True)
+        require_whole("seed", self.seed)
+        if self.baselines is not None:
+            require_set(self.baselines, "baselines")
+        require_many("beside", self.beside, "a list of predictors or functions")
+        for model in self.beside:
+            _require_model("a model in beside", model)
+        if self.dollars_per_million is not None:
+            _check_dollars(self.dollars_per_million)
+        require_whole("rounds", self.rounds, low=1)
+        require_whole("workers", self.workers)
+
     def evaluate(
         self,
         predictor: Predictor | PricingFunction,
@@ -101,6 +115,8 @@ class Evaluator(ShortRepr):
                 answers); or the weights do not fit.
             ServiceError: The model does not exist or the key is refused.
         """
+        _require_model("predictor", predictor)
+        require_text("name", name, or_none=True)
         sample = self._draw(_Sample.of(items, weights))
         _require_priced(sample.items)
         self._rivals.fit()  # before anything is paid for: they may refuse their items
@@ -128,6 +144,11 @@ class Evaluator(ShortRepr):
             EvaluationError: There are more or fewer predictions than items, a prediction is another item's,
                 or none could be scored.
         """
+        if isinstance(items, Predictions):
+            raise refuse("items", "items", items, "the items come first: score(items, predictions)")
+        _require_sequence(items, "items")
+        _require_sequence(predictions, "predictions")
+        require_text("name", name)
         if len(items) != len(predictions):
             raise EvaluationError(
                 f"{len(items):,} items but {len(predictions):,} predictions; give one for each"
@@ -226,6 +247,8 @@ class _Sample(NamedTuple):
     @classmethod
     def of(cls, items: Sequence[Item], weights: Sequence[float] | None) -> _Sample:
         """Return all items; refuse weights that do not fit, and an empty sequence."""
+        require_items(items)
+        _require_sequence(items, "items")
         checked = _check_weights(items, weights)
         if not len(items):
             raise EvaluationError("there are no items to evaluate; hand in at least one")
@@ -285,16 +308,39 @@ def hash_rows(rows: Iterable[tuple[Any, ...]]) -> str:
     return digest.hexdigest()[:16]
 
 
+def _require_model(name: str, model: object) -> None:
+    hint = "FineTuneJob.predictor(formatter) or Predictor(client, model) makes one"
+    if not isinstance(model, PricesMany) or isinstance(model, type):
+        require_function(name, model, "a predictor, or a function from an item to a price", hint)
+
+
+def _check_dollars(dollars: object) -> None:
+    if not isinstance(dollars, list | tuple) or len(dollars) != 2:
+        raise refuse("dollars_per_million", "two amounts, for tokens read and written", dollars)
+    for amount in dollars:
+        require_number("dollars for a million tokens", amount, low=0)
+
+
+def _require_sequence(values: object, name: str) -> None:
+    require_many(name, values, f"a sequence of {name}")
+    if not hasattr(values, "__len__") or not hasattr(values, "__getitem__"):
+        raise refuse(name, f"a sequence of {name}", values, f"list({name}) makes one")
+
+
 def _require_priced(items: Iterable[Item]) -> None:
     for row, item in enumerate(items, start=1):
+        require_item(item, row)
         require_price(item, "evaluating", row)
 
 
 def _check_weights(items: Sequence[Item], weights: Sequence[float] | None) -> Sequence[float]:
     if weights is None:
         return [1.0] * len(items)
+    _require_sequence(weights, "weights")
     if len(weights) != len(items):
         raise EvaluationError(f"{len(items):,} items but {len(weights):,} weights; give one for each")
+    for row, weight in enumerate(weights, start=1):
+        require_number(f"row {row}: a weight", weight)
     numbers = [float(weight) for weight in weights]
     for row, weight in enumerate(numbers, start=1):
         if not (math.isfinite(weight) and weight >= 0):

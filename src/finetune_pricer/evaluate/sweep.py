@@ -13,6 +13,17 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._arguments import (
+    require_client,
+    require_formatter,
+    require_function,
+    require_kind,
+    require_many,
+    require_number,
+    require_path,
+    require_text,
+    require_whole,
+)
 from .._display import PrintsAsPage, ShortRepr
 from .._files import replacing
 from .._format import format_dollars
@@ -27,6 +38,7 @@ from ..errors import (
     NotFound,
     RequestRejected,
 )
+from ..items import require_set
 from ..predict.answer_store import AnswerStore
 from ..predict.budget import Budget
 from ..predict.predictor import Predictor
@@ -283,6 +295,7 @@ class Sweep(ShortRepr):
     seed: int = 42
 
     def __post_init__(self) -> None:
+        self._require_kinds()
         if not self.trials():
             raise DataError("a sweep over an empty list has no jobs; leave the parameter out instead")
         for size in self.sizes:
@@ -290,6 +303,35 @@ class Sweep(ShortRepr):
                 raise DataError(
                     f"cannot train on {size:,} of {len(self.train):,} items; choose a size that fits"
                 )
+
+    def _require_kinds(self) -> None:
+        for client in self.clients.values() if isinstance(self.clients, Mapping) else [self.clients]:
+            require_client(client)
+        for name, items in (("train", self.train), ("test", self.test), ("validation", self.validation)):
+            if items is not None or name != "validation":
+                require_set(items, name)
+        require_path("folder", self.folder)
+        self._require_lists()
+        if self.cost_of is not None:
+            require_function("cost_of", self.cost_of, "a function of a training file and a trial")
+        require_number("budget", self.budget, low=0, or_none=True)
+        require_kind("evaluator", self.evaluator, Evaluator, "an Evaluator")
+        require_whole("seed", self.seed, low=0)
+
+    def _require_lists(self) -> None:
+        lists = ("sizes", "models", "epochs", "batch_sizes", "learning_rate_multipliers", "formatters")
+        for name in lists:
+            require_many(name, getattr(self, name), "a list")
+        for size in self.sizes:
+            require_whole("a size", size)
+        for model in self.models:
+            require_text("a model", model)
+        for count in (*self.epochs, *self.batch_sizes):
+            require_whole("one of epochs and batch_sizes", count, low=1, or_none=True)
+        for factor in self.learning_rate_multipliers:
+            require_number("a learning rate multiplier", factor, above=0, or_none=True)
+        for formatter in self.formatters:
+            require_formatter(formatter, "a formatter")
 
     def trials(self) -> tuple[Trial, ...]:
         """Return every combination, the smallest sizes first."""

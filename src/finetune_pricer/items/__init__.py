@@ -18,7 +18,11 @@ from .dataset import ItemDataset
 from .description import Description
 from .hub import login
 from .item import Item
+from .item import require_item as require_item
+from .item import require_items as require_items
 from .item import require_price as require_price
+from .item import require_questions as require_questions
+from .item import require_set as require_set
 from .splits import ItemSplits
 
 __all__ = ["Description", "Item", "ItemDataset", "ItemSplits", "login"]

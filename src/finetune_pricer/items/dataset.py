@@ -7,6 +7,19 @@ from dataclasses import replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
+from .._arguments import (
+    refuse,
+    require_choice,
+    require_file,
+    require_flag,
+    require_function,
+    require_many,
+    require_mapping,
+    require_number,
+    require_path,
+    require_text,
+    require_whole,
+)
 from .._display import FIRST, render_first
 from .._methods.duplicates import group_ids
 from ..errors import DataError, RowProblem
@@ -14,7 +27,7 @@ from . import hub, tables
 from .description import Description, describe
 from .file_formats import read_file
 from .ingest import IngestResult, OnError, ingest, read_frame
-from .item import ITEM_FIELDS, Item, build_items, require_price
+from .item import ITEM_FIELDS, Item, build_items, require_items, require_price, require_set
 from .sampling import count_of, price_strata, sample_evenly, split_rows
 from .splits import ItemSplits
 
@@ -58,6 +71,10 @@ class ItemDataset(Sequence[Item]):
     def __init__(
         self, table: pa.Table, *, history: Iterable[str] = (), skipped: Iterable[RowProblem] = ()
     ) -> None:
+        if not hasattr(table, "num_rows") or isinstance(table, type):
+            raise refuse("table", "an Arrow table", table, "from_items, from_file and from_hub make a set")
+        require_many("history", history, "sentences")
+        require_many("skipped", skipped, "rows")
         self.table = table
         self.history = tuple(history)
         self.skipped = tuple(skipped)
@@ -65,6 +82,7 @@ class ItemDataset(Sequence[Item]):
     @classmethod
     def from_items(cls, items: Iterable[Item]) -> ItemDataset:
         """Make a set of items, from a list or from a generator."""
+        require_items(items)
         return cls(tables.from_items(items), history=("made in Python",))
 
     @classmethod
@@ -85,6 +103,9 @@ class ItemDataset(Sequence[Item]):
         Raises:
             DataError: There is not one prediction for each item, or one is another item's.
         """
+        require_items(items)
+        require_many("predictions", predictions, "predictions")
+        require_text("model", model)
         seen = list[bool]()
         table = tables.from_items(_label(items, predictions, seen))
         done = f"priced by {model!r}, and not known to be true: {sum(seen):,} of {len(seen):,} items"
@@ -119,6 +140,12 @@ class ItemDataset(Sequence[Item]):
             HubError: It cannot be loaded, or a split or column is missing.
             InvalidRows: Rows cannot be items; all of them are listed.
         """
+        require_path("name", name, "give a Hub id such as 'owner/name', or a folder")
+        require_text("token", token, or_none=True)
+        require_text("revision", revision, or_none=True)
+        _check_columns(columns)
+        require_choice("on_error", on_error, ("raise", "skip"))
+        require_flag("streaming", streaming)
         results = hub.load_splits(
             str(name),
             token=token,
@@ -151,6 +178,10 @@ class ItemDataset(Sequence[Item]):
             FileAccessError: The file cannot be read.
             InvalidRows: A column is missing, or rows cannot be items; all of them are listed.
         """
+        require_file("path", path, "ItemDataset.from_hub(path) loads a folder of splits")
+        _check_columns(columns)
+        require_flag("priced", priced)
+        require_choice("on_error", on_error, ("raise", "skip"))
         source = read_file(path, columns)
         return cls._from_result(ingest(source, columns=columns, priced=priced, on_error=on_error))
 
@@ -168,6 +199,10 @@ class ItemDataset(Sequence[Item]):
         Raises:
             InvalidRows: A column is missing, or rows cannot be items; all of them are listed.
         """
+        require_frame(frame)
+        _check_columns(columns)
+        require_flag("priced", priced)
+        require_choice("on_error", on_error, ("raise", "skip"))
         source = read_frame(frame)
         return cls._from_result(ingest(source, columns=columns, priced=priced, on_error=on_error))
 
@@ -178,6 +213,8 @@ class ItemDataset(Sequence[Item]):
     @classmethod
     def concat(cls, *sets: ItemDataset) -> ItemDataset:
         """Put sets one behind the other."""
+        for number, items in enumerate(sets, start=1):
+            require_set(items, f"set {number}")
         history = dict.fromkeys(line for items in sets for line in items.history)
         skipped = [problem for items in sets for problem in items.skipped]
         return cls(tables.concat([items.table for items in sets]), history=history, skipped=skipped)
@@ -202,6 +239,7 @@ class ItemDataset(Sequence[Item]):
         """Keep the items for which `keep(item)` is true."""
         import numpy as np
 
+        require_function("keep", keep, "a function of an item")
         kept = np.fromiter((bool(keep(item)) for item in self), dtype=bool, count=len(self))
         return self._take_rows(np.flatnonzero(kept), f"filtered: {int(kept.sum()):,} of {len(self):,} kept")
 
@@ -215,6 +253,7 @@ class ItemDataset(Sequence[Item]):
         """Put the items into random order; the same seed gives the same order."""
         import numpy as np
 
+        require_whole("seed", seed, low=0)
         return self._take_rows(np.random.default_rng(seed).permutation(len(self)), f"shuffled, seed {seed}")
 
     def sample(
@@ -232,6 +271,9 @@ class ItemDataset(Sequence[Item]):
         Raises:
             DataError: There are fewer than `n`, or an item has no price and `by="price"`.
         """
+        require_number("n", n, low=0)
+        require_choice("by", by, (None, "price", "category"))
+        require_whole("seed", seed, low=0)
         rows, stands_for = sample_evenly(self._strata(by), count_of("n", int(n), len(self)), seed)
         how = f" evenly by {by}" if by else ""
         done = f"{len(rows):,} of {len(self):,} drawn{how}, seed {seed}"
@@ -260,6 +302,7 @@ class ItemDataset(Sequence[Item]):
         """
         import numpy as np
 
+        require_whole("seed", seed, low=0)
         sizes = (count_of("validation", validation, len(self)), count_of("test", test, len(self)))
         if sum(sizes) > len(self):
             raise DataError(f"validation and test take {sum(sizes):,} of {len(self):,} items")
@@ -303,6 +346,8 @@ class ItemDataset(Sequence[Item]):
     def _labels(
         self, group: str | Sequence[Any] | npt.NDArray[Any] | Callable[[Item], Any]
     ) -> Sequence[Any] | npt.NDArray[Any]:
+        if isinstance(group, type) or not (callable(group) or hasattr(group, "__len__")):
+            raise refuse("group", "a field's name, a function of an item, or a label for each item", group)
         if callable(group):
             return [group(item) for item in self]
         if isinstance(group, str):
@@ -361,6 +406,26 @@ class ItemDataset(Sequence[Item]):
 
     def _rows_skipped(self) -> int:
         return len({problem.row for problem in self.skipped})
+
+
+def _check_columns(columns: object) -> None:
+    if columns is not None:
+        require_mapping("columns", columns, "foreign names and ours, as {'theirs': 'ours'}")
+        for ours in columns.values():  # type: ignore[attr-defined]
+            require_text("a field in columns", ours)
+
+
+def require_frame(frame: object) -> None:
+    """Make sure that a thing is a pandas frame.
+
+    Raises:
+        WrongArgument: It is something else.
+    """
+    if not hasattr(frame, "iloc") or not hasattr(frame, "columns"):
+        hint = "from_file reads a file, and from_items takes items"
+        if hasattr(frame, "to_pandas"):
+            hint = "its .to_pandas() gives one"
+        raise refuse("frame", "a pandas.DataFrame", frame, hint)
 
 
 class Answered(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .._arguments import require_number
 from .._methods.duplicates import group_ids
 from ..errors import DataError
 
@@ -98,6 +99,7 @@ def count_of(name: str, asked: float, rows: int) -> int:
     Raises:
         DataError: It is negative, not whole, or more than there is.
     """
+    require_number(name, asked, low=0)
     share = isinstance(asked, float) and asked < 1
     count = round(asked * rows) if share else int(asked)
     if asked < 0 or (not share and count != asked) or count > rows:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from .._arguments import require_flag, require_text
 from . import hub
+from .item import require_set
 
 if TYPE_CHECKING:
     from .dataset import ItemDataset
@@ -42,9 +44,15 @@ class ItemSplits(NamedTuple):
         Raises:
             HubError: The Hub refuses, or does not answer.
         """
+        require_text("repo", repo, "give a name such as 'owner/name'")
+        require_flag("private", private)
+        require_text("token", token, or_none=True)
+        require_text("licence", licence, or_none=True)
         return hub.push(self._for_hub(), repo, private=private, token=token, licence=licence)
 
     def _for_hub(self) -> dict[str, hub.HubSplit]:
+        for name, items in self._asdict().items():
+            require_set(items, name)
         return {
             name: hub.HubSplit(items.table, items.history, str(items.describe()))
             for name, items in self._asdict().items()

@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from .._files import replacing
-from .item import ITEM_FIELDS
+from .item import ITEM_FIELDS, require_item
 from .spool import Spool
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def from_items(items: Iterable[Item]) -> pa.Table:
     """Put items into a table."""
     with Spool(item_schema()) as spool:
         rows: list[tuple[Any, ...]] = []
-        for item in items:
+        for row, item in enumerate(items, start=1):
+            require_item(item, row)
             rows.append(_fields_of(item))
             if len(rows) == BATCH:
                 spool.write(_from_rows(rows))

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sized
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, get_args
 
+from .._arguments import (
+    require_choice,
+    require_client,
+    require_formatter,
+    require_mapping,
+    require_number,
+    require_path,
+    require_text,
+    require_whole,
+)
 from .._display import shorten
 from .._service.account import owner_of, service_of
-from .._service.requests import is_async, note_process, without_retries
+from .._service.requests import note_process, without_retries
 from ..chat import ChatFormatter
 from ..errors import DataError, FileAccessError
-from ..items import Item, require_price
+from ..items import Item, require_item, require_items, require_price, require_questions
 from ..providers.lookup import provider_of
 from .answer_store import AnswerStore
 from .budget import make_budget
@@ -65,20 +74,25 @@ class BasePredictor(Generic[Client]):
         pricing: TokenPricing | None = None,
         answer_parameters: Mapping[str, Any] | None = None,
     ) -> None:
+        require_client(client, model, awaits=self._awaits)
+        require_number("budget", budget, low=0, or_none=True)
+        hint = "job.fine_tuned_model is the model of a job" if hasattr(model, "fine_tuned_model") else ""
+        require_text("model", model, hint, or_none=True)
         if not model:
             raise DataError(
                 "a predictor needs a model; job.fine_tuned_model is None until job.wait() has returned"
             )
-        if is_async(client) is not self._awaits:
-            raise DataError("Predictor takes an openai.OpenAI, aio.AsyncPredictor an openai.AsyncOpenAI")
-        if decoding not in get_args(Decoding):
-            raise DataError(f"decoding must be one of {', '.join(get_args(Decoding))}, not {decoding!r}")
-        if not 1 <= samples <= _MOST_SAMPLES:
-            raise DataError(f"samples must be 1 to {_MOST_SAMPLES}, not {samples}")
-        if concurrency is not None and concurrency < 1:
-            raise DataError(f"concurrency must be at least 1, not {concurrency}")
-        _above_zero(highest=highest, requests_per_minute=requests_per_minute)
-        _above_zero(tokens_per_minute=tokens_per_minute)
+        if formatter is not None:
+            require_formatter(formatter)
+        require_choice("decoding", decoding, get_args(Decoding))
+        require_whole("samples", samples, low=1, high=_MOST_SAMPLES)
+        require_whole("concurrency", concurrency, low=1, or_none=True)
+        require_number("highest", highest, above=0, or_none=True)
+        require_number("requests_per_minute", requests_per_minute, above=0, or_none=True)
+        require_number("tokens_per_minute", tokens_per_minute, above=0, or_none=True)
+        require_path("store", store, or_none=True)
+        if answer_parameters is not None:
+            require_mapping("answer_parameters", answer_parameters, "parameters of a request by their names")
         service = provider_of(client, provider)
         note_process(client)
         self._client: Client = client
@@ -133,6 +147,7 @@ class BasePredictor(Generic[Client]):
         return self.concurrency or MAX_IN_FLIGHT
 
     def _make_engine(self, items: object = ()) -> Engine:
+        require_questions(items)
         rate_limit = RateLimit(most=self.concurrency, **self._limits)
         is_catalogue = not isinstance(items, Sized) or len(items) > FEW
         return Engine(self._dialogue, rate_limit, asks_one_first=is_catalogue)
@@ -177,14 +192,10 @@ def check_calibration_items(items: Iterable[Item], coverage: float, by: By | Non
         InvalidItem: An item has no price.
         DataError: A setting is out of range, or there are too few items for it.
     """
+    require_items(items)
     found = list(items)
     for row, item in enumerate(found, start=1):
+        require_item(item, row)
         require_price(item, "calibrating", row)
     check_settings(coverage, by, len(found))
     return found
-
-
-def _above_zero(**settings: float | None) -> None:
-    for name, value in settings.items():
-        if value is not None and not 0 < value < math.inf:
-            raise DataError(f"{name} must be a number above 0, not {value!r}")

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .._arguments import require_flag
 from .._progress import progress_bar
 from .._service.flow import Flow, Work, ask, poll, run
 from .._service.requests import cancel_batch, create_batch_file, get_file_content
@@ -29,6 +30,7 @@ from ..errors import (
     ServiceError,
     ServiceUnavailable,
 )
+from ..items import require_questions
 from ..tune.journal import BATCH, Journal
 from ..tune.queries import ask_file
 from .answer_store import StoredAnswer
@@ -163,6 +165,8 @@ class BaseBatch:
     ) -> None:
         if not dialogue.provider.batch_api:
             raise NotSupported(f"{dialogue.provider.name!r} has no Batch API; ask with predict_many")
+        require_questions(items)
+        require_flag("again", again)
         self._client: Any = client
         self._dialogue = dialogue
         self._items = list(items)

@@ -16,6 +16,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from .._arguments import require_choice, require_number
 from .._display import ShortRepr
 from ..errors import DataError
 from ..items import Item, require_price
@@ -104,8 +105,10 @@ class Ranges(ShortRepr):
 
 def check_settings(coverage: float, by: By | None, count: int) -> None:
     """Raise `DataError` if so many items can give no ranges of this kind, whatever is predicted for them."""
+    require_number("coverage", coverage)
     if not 0 < coverage < 1:
         raise DataError(f"coverage must be between 0 and 1, such as 0.9, not {coverage!r}")
+    require_choice("by", by, (None, "category", "price"))
     if by not in {None, "category", "price"}:
         raise DataError(f"by must be 'category', 'price' or None, not {by!r}")
     _require_enough(coverage, count, count)

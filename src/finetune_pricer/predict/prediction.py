@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from .._arguments import require_kind, require_many
 from .._display import FIRST, ShortRepr, render_first
 from .._escape import escape_formula, escape_line
 from .._files import replacing
@@ -100,7 +101,10 @@ class Predictions(Sequence[Prediction]):
     """Predictions in the order of their items, which `item_id` names; the items themselves are not held."""
 
     def __init__(self, predictions: Iterable[Prediction]) -> None:
+        require_many("predictions", predictions, "predictions")
         self._predictions = tuple(predictions)
+        for prediction in self._predictions:
+            require_kind("a prediction", prediction, Prediction, "a Prediction")
 
     def to_frame(self) -> pd.DataFrame:
         """Return a frame with one row per prediction, and one column per field but the distribution.
@@ -126,7 +130,7 @@ class Predictions(Sequence[Prediction]):
             DataError: `formulas` is something else.
             FileAccessError: The path cannot be written; what stood there stays.
         """
-        if formulas not in {"keep", "escape"}:
+        if not isinstance(formulas, str) or formulas not in {"keep", "escape"}:
             raise DataError(f"formulas is 'keep' or 'escape', not {formulas!r}")
         rows = map(_row, self)
         with replacing(path) as file:

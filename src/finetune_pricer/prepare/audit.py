@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Literal, get_args
 
+from .._arguments import require_choice, require_number, require_text
 from .._display import PrintsAsPage, ShortRepr
 from .._escape import escape_line
 from .._format import format_dollars
 from .._methods.duplicates import Shingles, connected_groups, near_pairs, words_of
-from ..items import ItemDataset, ItemSplits
+from ..items import ItemDataset, ItemSplits, require_set
 from .leakage import count_expected_by_chance, find_numbers, find_own_price, rows_with_own_price
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ class AuditReport(PrintsAsPage):
 
         For `ItemDataset.split(group=)`, and for intervals that must not count near-duplicates as independent.
         """
+        require_choice("split", split, ItemSplits._fields)
         index = ItemSplits._fields.index(split)
         start = sum(map(len, self.splits[:index]))
         return self.labels[start : start + len(self.splits[index])]
@@ -226,6 +228,12 @@ def audit(
         >>> [len(items) for items in report.clean()]
         [0, 0, 1]
     """
+    require_set(train, "train")
+    for name, items in (("validation", validation), ("test", test)):
+        if items is not None:
+            require_set(items, name)
+    require_number("similarity", similarity, low=0, high=1, or_none=True)
+    require_text("currency", currency)
     none = ItemDataset.from_items([])
     splits = ItemSplits(train, none if validation is None else validation, none if test is None else test)
     auditor = _Auditor(splits, currency)

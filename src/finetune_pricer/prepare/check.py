@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._arguments import require_file, require_text
 from .._chat_protocol import text_of
 from .._display import PrintsAsPage, ShortRepr
 from .._escape import escape_line
@@ -180,6 +181,8 @@ def check_jsonl(
         >>> [(problem.code, problem.lines, problem.fix) for problem in report.problems]
         [('last', (21,), 'end with the reply to learn')]
     """
+    require_file("path", path)
+    require_text("currency", currency)
     service = get_provider(provider)
     source, digest, size = Path(path), hashlib.sha256(), 0
     scan = _FileScan(service, currency)

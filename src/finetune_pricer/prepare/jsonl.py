@@ -9,10 +9,12 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Literal
 
+from .._arguments import require_choice, require_formatter, require_path
 from .._chat_protocol import SPECIAL_TOKEN
 from .._files import replacing
 from ..chat import ChatFormatter
-from ..errors import DataError, FileAccessError, InvalidItem, TrainingFileError
+from ..errors import FileAccessError, InvalidItem, TrainingFileError
+from ..items import require_items
 
 if TYPE_CHECKING:
     import os
@@ -73,8 +75,8 @@ class JsonlWriter:
     encoding: Literal["utf-8", "utf-8-sig"] = field(default="utf-8", kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.encoding not in {"utf-8", "utf-8-sig"}:
-            raise DataError(f"encoding is 'utf-8' or 'utf-8-sig', not {self.encoding!r}")
+        require_formatter(self.formatter)
+        require_choice("encoding", self.encoding, ("utf-8", "utf-8-sig"))
 
     def write(self, items: Iterable[Item], path: str | os.PathLike[str]) -> TrainingFile:
         """Write one example per item; memory does not grow with their number.
@@ -93,6 +95,8 @@ class JsonlWriter:
             TrainingFileError: There are no items.
             FileAccessError: The path cannot be written.
         """
+        require_items(items)
+        require_path("path", path)
         self._require_writable_formatter()
         digest, size, row = hashlib.sha256(), 0, 0
         # Not durable: every upload compares the hash first.

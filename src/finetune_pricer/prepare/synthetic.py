@@ -23,8 +23,9 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .._arguments import require_number, require_whole
 from ..errors import DataError
-from ..items import Item, ItemDataset, ItemSplits
+from ..items import Item, ItemDataset, ItemSplits, require_item, require_items
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -120,17 +121,21 @@ class MadeUpCatalogue:
     noise: float = 0.2
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.noise) or self.noise < 0:
-            raise DataError(f"noise must be finite and at least 0, not {self.noise!r}")
+        require_whole("seed", self.seed)
+        require_number("noise", self.noise, low=0)
 
     def splits(self, train: int = 2000, validation: int = 200, test: int = 200) -> ItemSplits:
         """Make that many products for each split; no product is in two of them."""
+        for name, size in (("train", train), ("validation", validation), ("test", test)):
+            require_whole(name, size, low=0)
         starts = (0, train, train + validation)
         sizes = (train, validation, test)
         return ItemSplits(*(self.items(size, start=start) for start, size in zip(starts, sizes, strict=True)))
 
     def items(self, count: int, *, start: int = 0) -> ItemDataset:
         """Make `count` products, from number `start` on."""
+        require_whole("count", count, low=0)
+        require_whole("start", start, low=0)
         return ItemDataset.from_items(self._item(number) for number in range(start, start + count))
 
     def middle_price(self, item: Item) -> float:
@@ -139,6 +144,7 @@ class MadeUpCatalogue:
         Raises:
             DataError: The item is not of this catalogue.
         """
+        require_item(item)
         number = item.id.removeprefix("made-up-")
         if not number.isdecimal() or self._item(int(number)).text != item.text:
             raise DataError(f"item {item.id!r} is not of this made-up catalogue")
@@ -150,6 +156,7 @@ class MadeUpCatalogue:
         Raises:
             DataError: An item is not of this catalogue, or there is none.
         """
+        require_items(items)
         floor = math.exp(self.noise**2 / 2) * math.erf(self.noise / math.sqrt(2))
         middles = [self.middle_price(item) for item in items]
         if not middles:

@@ -12,6 +12,7 @@ them the count is near, and says `exact=False`.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import tempfile
 import warnings
@@ -22,6 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._arguments import describe, refuse, require_file, require_many, require_text, require_whole
 from .._chat_protocol import text_of
 from .._display import PrintsAsPage
 from ..errors import FileAccessError, TrainingFileError
@@ -105,13 +107,16 @@ def count_tokens(
         FileAccessError: The file cannot be read.
         TrainingFileError: A line is no chat example; `check_jsonl` names all that are wrong.
     """
+    _check_training(training)
+    require_text("model", model, or_none=True)
+    require_whole("per_example", per_example, low=0)
     count_text, counted_by = token_counter()
     if isinstance(training, TrainingFile):
         count = _count_file(training, count_text, counted_by)
     elif isinstance(training, str | os.PathLike):
         count = _count_examples(_read_examples(Path(training)), count_text, counted_by)
     else:
-        count = _count_examples(iter(training), count_text, counted_by)
+        count = _count_examples(map(_check_example, training, itertools.count(1)), count_text, counted_by)
     return replace(
         count,
         billed=count.billed + per_example * count.examples,
@@ -119,6 +124,36 @@ def count_tokens(
         longest=count.longest + per_example if count.examples else 0,
         exact=count.exact and (model is None or has_this_encoding(model)),
     )
+
+
+def _check_training(training: object) -> None:
+    """Make sure that a thing can be examples: a training file, a path, or lists of messages."""
+    wanted = "what JsonlWriter.write returned, a path, or lists of messages"
+    if isinstance(training, TrainingFile):
+        return
+    if hasattr(training, "training_file"):
+        raise refuse("training", wanted, training, "its .training_file() is one")
+    if hasattr(training, "table") or hasattr(training, "push_to_hub"):
+        raise refuse("training", wanted, training, "JsonlWriter().write(items, path) writes it")
+    if isinstance(training, str | os.PathLike):
+        require_file("training", training)
+    else:
+        require_many("training", training, wanted, "JsonlWriter().write(items, path) writes items")
+
+
+def _check_example(example: Any, number: int) -> Example:
+    try:
+        text_of(example[-1])
+        is_one = all(isinstance(message["role"], str) for message in example)
+    except (TypeError, KeyError, IndexError, AttributeError):
+        is_one = False
+    if not is_one:
+        raise TrainingFileError(
+            f"example {number:,} is no list of chat messages, each with a role and a content, but "
+            f"{describe(example)}; JsonlWriter().write(items, path) writes items"
+        )
+    checked: Example = example
+    return checked
 
 
 def _count_file(training: TrainingFile, count_text: CountText, counted_by: str) -> TokenCount:

@@ -7,8 +7,9 @@ from datetime import date  # noqa: TC003 - pydantic reads it
 from fnmatch import fnmatchcase
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from .._arguments import explain_invalid
 from .._display import ShortModelRepr
 from ..errors import DataError
 
@@ -18,6 +19,12 @@ SETTINGS = ("epochs", "batch_size", "learning_rate_multiplier")
 
 class _Fact(ShortModelRepr, BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __init__(self, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise explain_invalid(type(self).__name__, error, known=type(self).model_fields) from None
 
 
 class _DatedFact(_Fact):

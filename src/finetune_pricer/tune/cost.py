@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from .._arguments import require_number, require_text
 from .._display import PrintsAsPage
 from .._format import format_dollars
 from ..errors import DataError, OverBudget
@@ -115,6 +116,10 @@ def estimate_cost(
         FileAccessError: A file cannot be read.
         TrainingFileError: A line is no chat example.
     """
+    require_text("model", model)
+    require_text("provider", provider, or_none=True)
+    if price is not None and not isinstance(price, TokenPricing):
+        require_number("price", price, low=0)
     for name, value, least in (
         ("epochs", epochs, 1),
         ("predictions", predictions, 0),
@@ -194,7 +199,7 @@ def require_amount(budget: float) -> None:
     Raises:
         DataError: It is not.
     """
-    if not budget >= 0:
+    if not isinstance(budget, int | float) or isinstance(budget, bool) or not budget >= 0:
         raise DataError(f"budget must be a number of dollars of at least 0, not {budget!r}")
 
 
