@@ -123,7 +123,7 @@ TABLE: dict[str, tuple[Callable[[Hands], Any], str]] = {
     "an async client": (lambda h: Predictor(h.aclient, "m"), "openai.OpenAI, not an AsyncOpenAI"),
     "an async client for a job": (
         lambda h: FineTuneJob.attach(h.aclient, "x"),
-        "finetune_pricer.aio is for async",
+        "AsyncFineTuneJob of finetune_pricer.aio",
     ),
     "a plain client for async code": (
         lambda h: aio.AsyncPredictor(h.client, "m"),
@@ -131,7 +131,7 @@ TABLE: dict[str, tuple[Callable[[Hands], Any], str]] = {
     ),
     "a plain client for an async job": (
         lambda h: asyncio.run(aio.AsyncFineTuneJob.attach(h.client, "x")),
-        r"aconnect\(\) makes the other kind",
+        r"aconnect\(\) makes one; Predictor and",
     ),
     "a provider for a client": (lambda h: upload(provider_of(h.client), h.file), "not a Provider"),
     "a predictor for a client": (lambda h: deployments(h.predictor), "not a Predictor"),
@@ -272,7 +272,7 @@ TABLE: dict[str, tuple[Callable[[Hands], Any], str]] = {
     "a number for a repository": (lambda h: ItemDataset.from_hub(3), "owner/name"),
     "a list to join": (lambda h: ItemDataset.concat(SET, ITEMS), "set 2 must be an ItemDataset"),
     "a price for a filter": (lambda h: SET.filter(5), "keep must be a function of an item, not 5"),
-    "a text for a sample": (lambda h: SET.sample("5"), "n must be a number of at least 0, not the text '5'"),
+    "a text for a sample": (lambda h: SET.sample("5"), "n must be a number, not the text '5'"),
     "a text for a share": (lambda h: SET.split(test="10%"), "test must be a number"),
     "a text for a seed": (lambda h: SET.shuffle("42"), "seed must be a whole number of at least 0"),
     "a negative seed": (lambda h: SET.shuffle(-1), "seed must be a whole number of at least 0, not -1"),
@@ -335,7 +335,10 @@ TABLE: dict[str, tuple[Callable[[Hands], Any], str]] = {
         lambda h: h.predictor.calibrate(ITEMS, coverage="90%"),
         "coverage must be a number",
     ),
-    "an unknown decoding": (lambda h: Predictor(h.client, "m", decoding="best"), "one of 'auto', 'greedy'"),
+    "an unknown decoding": (
+        lambda h: Predictor(h.client, "m", decoding="best"),
+        "'median' or 'mean'",
+    ),
     "a text for samples": (
         lambda h: Predictor(h.client, "m", samples="3"),
         "samples must be a whole number from 1 to",
@@ -420,7 +423,6 @@ TABLE: dict[str, tuple[Callable[[Hands], Any], str]] = {
     # What pydantic would say in five lines.
     "an unknown fact of a provider": (lambda h: Provider(nme="x"), "has no field 'nme'; it has|lacks 'name'"),
     "a provider without a name": (lambda h: Provider(), "Provider lacks 'name'"),
-    "a record without an id": (lambda h: JobRecord(), "JobRecord lacks 'id'"),
     # Prices.
     "a number to read": (lambda h: parse_price(5.0), "text must be a text, not 5.0"),
     "nothing to read": (lambda h: parse_amount(None), "text must be a text, not None"),

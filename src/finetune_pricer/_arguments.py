@@ -45,9 +45,11 @@ def describe(value: object) -> str:
     return f"{article} {name}"
 
 
-def refuse(name: str, wanted: str, value: object, hint: str = "") -> WrongArgument:
+def refuse(
+    name: str, wanted: str, value: object, hint: str = "", kind: type[WrongArgument] = WrongArgument
+) -> WrongArgument:
     """Return the error: `name must be wanted, not what it is; hint`."""
-    return WrongArgument(f"{name} must be {wanted}, not {describe(value)}{f'; {hint}' if hint else ''}")
+    return kind(f"{name} must be {wanted}, not {describe(value)}{f'; {hint}' if hint else ''}")
 
 
 def require_kind(name: str, value: object, kinds: Any, wanted: str, hint: str = "") -> None:
@@ -146,7 +148,8 @@ def require_flag(name: str, value: object) -> None:
 def require_choice(name: str, value: object, choices: Collection[object]) -> None:
     """Make sure that a value is one of a few."""
     if not isinstance(value, str | None) or value not in choices:
-        raise refuse(name, f"one of {', '.join(map(repr, choices))}", value)
+        *others, last = map(repr, choices)
+        raise refuse(name, f"{', '.join(others)} or {last}", value)
 
 
 def require_function(name: str, value: object, wanted: str, hint: str = "") -> None:
@@ -201,10 +204,10 @@ def require_client(client: object, *beside: object, awaits: bool | None = False)
         raise refuse("client", f"an {wanted}", client, hint)
     if awaits is not None and _is_async(client) is not awaits:
         other = (
-            "connect() makes the other kind; finetune_pricer.aio is for async clients"
-            if not awaits
-            else "aconnect() makes the other kind; what is not in finetune_pricer.aio takes a plain client"
+            "connect() makes one; AsyncPredictor and AsyncFineTuneJob of finetune_pricer.aio take this one"
         )
+        if awaits:
+            other = "aconnect() makes one; Predictor and FineTuneJob take this one"
         raise refuse("client", f"an {wanted}", client, other)
 
 

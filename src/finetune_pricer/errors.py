@@ -5,6 +5,7 @@ PricerError
 ├── DataError(ValueError)                 fix your data
 │   ├── WrongArgument(TypeError)          hand in something else: the message says what
 │   ├── InvalidItem                       one product cannot be an item
+│   │   └── NotAnItem(WrongArgument)          ... nor was it meant to be: a text, a dictionary
 │   ├── InvalidRows                       rows of a table or file cannot be items
 │   ├── PriceNotFound                     a text holds no price
 │   └── TrainingFileError                 a training file is not what it should be
@@ -77,6 +78,10 @@ class WrongArgument(DataError, TypeError):
 
 class InvalidItem(DataError):
     """One product cannot be an item, or lacks what this step needs (a price, a text)."""
+
+
+class NotAnItem(InvalidItem, WrongArgument):
+    """Something else than an item stands where one is wanted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -340,7 +340,8 @@ def _check_weights(items: Sequence[Item], weights: Sequence[float] | None) -> Se
     if len(weights) != len(items):
         raise EvaluationError(f"{len(items):,} items but {len(weights):,} weights; give one for each")
     for row, weight in enumerate(weights, start=1):
-        require_number(f"row {row}: a weight", weight)
+        if isinstance(weight, str | bytes) or not hasattr(weight, "__float__"):
+            raise refuse(f"row {row}: a weight", "a number", weight)
     numbers = [float(weight) for weight in weights]
     for row, weight in enumerate(numbers, start=1):
         if not (math.isfinite(weight) and weight >= 0):

@@ -73,8 +73,9 @@ class ItemDataset(Sequence[Item]):
     ) -> None:
         if not hasattr(table, "num_rows") or isinstance(table, type):
             raise refuse("table", "an Arrow table", table, "from_items, from_file and from_hub make a set")
-        require_many("history", history, "sentences")
-        require_many("skipped", skipped, "rows")
+        for name, many in (("history", history), ("skipped", skipped)):
+            if isinstance(many, str | type) or not hasattr(many, "__iter__"):
+                raise refuse(name, "a list", many)
         self.table = table
         self.history = tuple(history)
         self.skipped = tuple(skipped)
@@ -271,8 +272,9 @@ class ItemDataset(Sequence[Item]):
         Raises:
             DataError: There are fewer than `n`, or an item has no price and `by="price"`.
         """
-        require_number("n", n, low=0)
-        require_choice("by", by, (None, "price", "category"))
+        require_number("n", n)
+        if by is not None:
+            require_choice("by", by, ("price", "category"))
         require_whole("seed", seed, low=0)
         rows, stands_for = sample_evenly(self._strata(by), count_of("n", int(n), len(self)), seed)
         how = f" evenly by {by}" if by else ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._arguments import refuse, require_many
 from .._display import ShortRepr
-from ..errors import InvalidItem, PricerError
+from ..errors import InvalidItem, NotAnItem, PricerError
 from ..prices import parse_amount
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def require_item(item: object, row: int | None = None, *, or_text: bool = False)
     """Make sure that a thing is an item, or with `or_text` a text.
 
     Raises:
-        WrongArgument: It is something else; the message names its row.
+        NotAnItem: It is something else; the message names its row.
     """
     if isinstance(item, Item) or (or_text and isinstance(item, str)):
         return
@@ -128,7 +128,7 @@ def require_item(item: object, row: int | None = None, *, or_text: bool = False)
         hint = "Item(**fields) makes one of a dictionary"
     elif isinstance(item, str):
         hint = "Item(summary=text) makes one of a text"
-    raise refuse(name, "an Item or a text" if or_text else "an Item", item, hint)
+    raise refuse(name, "an Item or a text" if or_text else "an Item", item, hint, NotAnItem)
 
 
 def require_items(items: object, name: str = "items", *, or_text: bool = False) -> None:
@@ -159,6 +159,8 @@ def require_items(items: object, name: str = "items", *, or_text: bool = False) 
 
 def require_questions(items: object) -> None:
     """Make sure that a thing holds items or texts to ask about.
+
+    A text would be asked about letter by letter, a frame by the names of its columns; each is paid for.
 
     One that is neither, among others, is its own row's problem: the others are asked about all the same. A
     list of nothing else is a wrong call.

@@ -99,7 +99,7 @@ def count_of(name: str, asked: float, rows: int) -> int:
     Raises:
         DataError: It is negative, not whole, or more than there is.
     """
-    require_number(name, asked, low=0)
+    require_number(name, asked)
     share = isinstance(asked, float) and asked < 1
     count = round(asked * rows) if share else int(asked)
     if asked < 0 or (not share and count != asked) or count > rows:

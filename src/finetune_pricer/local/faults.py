@@ -15,6 +15,10 @@ from ..errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pydantic._internal._model_construction import ModelMetaclass as _ModelMeta
+else:
+    _ModelMeta = type(BaseModel)
+
 Rate = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -26,17 +30,17 @@ def as_whole(value: Any) -> Any:
 _WHOLE = BeforeValidator(as_whole)
 
 
-class _Refusing(BaseModel):
-    """A model that says in one line, and by an error of ours, what is wrong with its fields."""
+class _Refusing(_ModelMeta):
+    """Says in one line, and by an error of ours, what is wrong with the fields that somebody hands in."""
 
-    def __init__(self, **fields: Any) -> None:
+    def __call__(self, *values: Any, **fields: Any) -> Any:
         try:
-            super().__init__(**fields)
+            return super().__call__(*values, **fields)
         except ValidationError as error:
             raise _explain(error) from None
 
 
-class Faults(_Refusing):
+class Faults(BaseModel, metaclass=_Refusing):
     """What goes wrong; nothing does unless it is named. Frozen: `LocalServer.faults` takes another one.
 
     Hand it in as `LocalServer(faults=...)`, set `server.faults`, or send its fields to `POST /local/faults`.

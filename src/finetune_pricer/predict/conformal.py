@@ -108,7 +108,7 @@ def check_settings(coverage: float, by: By | None, count: int) -> None:
     require_number("coverage", coverage)
     if not 0 < coverage < 1:
         raise DataError(f"coverage must be between 0 and 1, such as 0.9, not {coverage!r}")
-    require_choice("by", by, (None, "category", "price"))
+    require_choice("by", by, ("category", "price", None))
     if by not in {None, "category", "price"}:
         raise DataError(f"by must be 'category', 'price' or None, not {by!r}")
     _require_enough(coverage, count, count)

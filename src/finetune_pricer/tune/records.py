@@ -23,7 +23,6 @@ from pydantic import (
     model_validator,
 )
 
-from .._arguments import explain_invalid
 from .._display import ShortModelRepr
 from .._escape import escape_line
 from ..errors import ServiceUnavailable
@@ -41,12 +40,6 @@ class ServiceRecord(ShortModelRepr, BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", coerce_numbers_to_str=True)
 
     noun: ClassVar[str] = "thing"
-
-    def __init__(self, **fields: Any) -> None:
-        try:
-            super().__init__(**fields)
-        except ValidationError as error:
-            raise explain_invalid(type(self).__name__, error, known=type(self).model_fields) from None
 
     @field_validator("*", mode="wrap")
     @classmethod
