@@ -116,17 +116,7 @@ def estimate_cost(
         FileAccessError: A file cannot be read.
         TrainingFileError: A line is no chat example.
     """
-    require_text("model", model)
-    require_text("provider", provider, or_none=True)
-    if price is not None and not isinstance(price, TokenPricing):
-        require_number("price", price, low=0)
-    for name, value, least in (
-        ("epochs", epochs, 1),
-        ("predictions", predictions, 0),
-        ("samples", samples, 1),
-    ):
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise DataError(f"{name} must be a number of at least {least} to work out a cost, not {value!r}")
+    _require_kinds(model, provider, price, epochs=epochs, predictions=predictions, samples=samples)
     tokens = _count(training, model)
     watching = None if validation is None else _count(validation, model)
     watched = None if watching is None else watching.billed
@@ -157,6 +147,22 @@ def estimate_cost(
         price=row,
         recommended=_find_recommended(training, tokens, provider),
     )
+
+
+def _require_kinds(
+    model: object, provider: object, price: object, *, epochs: int, predictions: int, samples: int
+) -> None:
+    require_text("model", model)
+    require_text("provider", provider, or_none=True)
+    if price is not None and not isinstance(price, TokenPricing):
+        require_number("price", price, low=0)
+    for name, value, least in (
+        ("epochs", epochs, 1),
+        ("predictions", predictions, 0),
+        ("samples", samples, 1),
+    ):
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise DataError(f"{name} must be a number of at least {least} to work out a cost, not {value!r}")
 
 
 def require_within_budget(estimate: CostEstimate, budget: float) -> None:
