@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ]
     print("\nProducts without a price:")
     for item, prediction in zip(unpriced, predictor.predict_many(unpriced), strict=True):
-        print(f"  {prediction.text}  {item.text if isinstance(item, Item) else item}")
+        print(f"  {prediction}  {item.text if isinstance(item, Item) else item}")
 
 
 def read_options(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -72,12 +72,12 @@ def test_a_client_of_the_other_kind_is_refused_before_anything_is_sent(
     server: LocalServer, training: TrainingFile, ask: Any
 ) -> None:
     client = openai.AsyncOpenAI(**server.client_options)
-    with pytest.raises(DataError, match=r"takes an openai\.OpenAI; this is AsyncOpenAI"):
+    with pytest.raises(DataError, match=r"openai\.OpenAI(, not an|; this is) AsyncOpenAI"):
         ask(client, training)
 
 
 def test_an_async_job_refuses_a_sync_client(server: LocalServer) -> None:
-    with server.client() as client, pytest.raises(DataError, match="this is OpenAI"):
+    with server.client() as client, pytest.raises(DataError, match="not an OpenAI"):
         asyncio.run(AsyncFineTuneJob.attach(client, "ftjob-1"))  # type: ignore[arg-type]
 
 

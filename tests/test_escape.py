@@ -135,7 +135,7 @@ def test_a_csv_for_people_holds_no_formula_and_one_for_programs_holds_what_was_s
     assert [row["item_id"] for row in rows_of(tmp_path / "programs.csv")] == FORMULAS
     for row in rows_of(tmp_path / "people.csv"):
         assert [row["price"], row["low"]] == ["5.0", "-1.5"]
-        assert not any(FORMULA.match(row[name]) for name in ("item_id", "text", "error"))
+        assert not any(FORMULA.match(row[name]) for name in ("item_id", "reply", "error"))
 
 
 def test_another_word_for_formulas_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_another_word_for_formulas_is_refused_and_nothing_is_written(tmp_path: P
 
 def test_half_a_character_in_a_reply_does_not_cost_the_file(tmp_path: Path) -> None:
     Predictions([Prediction(item_id="a", price=5.0, text="$5 \ud83d")]).to_csv(tmp_path / "a.csv")
-    assert rows_of(tmp_path / "a.csv")[0]["text"] == "$5 \\ud83d"
+    assert rows_of(tmp_path / "a.csv")[0]["reply"] == "$5 \\ud83d"
 
 
 # What is printed.

@@ -335,5 +335,5 @@ def test_a_path_is_no_checked_file_and_the_error_says_how_it_becomes_one(client:
     for path in ("train.jsonl", "jsonl/train", Path("train.jsonl"), ""):
         with pytest.raises(DataError, match=r"check_jsonl\(path\)"):
             FineTuneJob.create(client, path, model="base")  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="not a int"):
+    with pytest.raises(DataError, match="not 7"):
         FineTuneJob.create(client, UploadedFile(id="file-9"), validation=7, model="base")  # type: ignore[arg-type]

@@ -76,5 +76,5 @@ def test_a_foreign_item_has_no_rule() -> None:
 
 @pytest.mark.parametrize("noise", [-0.1, float("nan"), float("inf")])
 def test_noise_that_is_none_is_refused(noise: float) -> None:
-    with pytest.raises(DataError, match="noise must be finite and at least 0"):
+    with pytest.raises(DataError, match="noise must be a number of at least 0"):
         MadeUpCatalogue(noise=noise)

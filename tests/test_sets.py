@@ -173,7 +173,7 @@ CHOICES: list[tuple[object, list[str] | str]] = [
 ]
 
 
-@pytest.mark.parametrize(("rows", "found"), CHOICES, ids=repr)
+@pytest.mark.parametrize(("rows", "found"), CHOICES)
 @pytest.mark.parametrize("how", [ItemDataset.take, ItemDataset.__getitem__], ids=["take", "[]"])
 def test_positions_and_masks_choose_items_or_are_refused(
     how: Callable[..., ItemDataset], rows: Any, found: list[str] | str

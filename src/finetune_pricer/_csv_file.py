@@ -39,7 +39,7 @@ def write_csv(
         DataError: `formulas` is something else.
         FileAccessError: The path cannot be written; what stood there stays.
     """
-    if formulas not in {"keep", "escape"}:
+    if not isinstance(formulas, str) or formulas not in {"keep", "escape"}:
         raise DataError(f"formulas is 'keep' or 'escape', not {formulas!r}")
     with replacing(path) as file:
         writer = csv.writer(codecs.getwriter("utf-8")(file, "backslashreplace"))

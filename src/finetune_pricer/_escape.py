@@ -19,6 +19,7 @@ _CONTROLS = {
 }
 _CONTROLS_IN_TEXT = {code: shown for code, shown in _CONTROLS.items() if chr(code) not in "\n\t"}
 _MARKUP = {ord(sign): f"\\{sign}" for sign in "\\`*_[]#~"} | {ord(sign): f"&#{ord(sign)};" for sign in "<>|"}
+_HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})
 _ENTITY = r"&(?=#?\w+;)"
 _BLOCK = r"^(?:(\d+)(?=[.)])|(?=[-+=]))"  # what begins a list, or underlines a heading
 # The signs with which a formula begins, in full width too. A semicolon or a tab begins a cell where a
@@ -34,6 +35,12 @@ def escape_line(text: str) -> str:
 def escape_text(text: str) -> str:
     """Return text of one line or several: the same, but line breaks and tabs stay."""
     return text if text.isprintable() else _show_halves(text.translate(_CONTROLS_IN_TEXT))
+
+
+def escape_html(text: str) -> str:
+    """Return text of one line or several that HTML shows as it is, without what terminals obey."""
+    # As `html.escape` has it, whose module brings a table of two thousand entities.
+    return escape_text(text).translate(_HTML)
 
 
 def escape_markdown(text: str) -> str:

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from ._arguments import require_path
 from .errors import FileAccessError
 
 if sys.platform != "win32":
@@ -50,6 +51,7 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator
     Raises:
         FileAccessError: The folder or file cannot be written.
     """
+    require_path("path", path)
     target = Path(path)
     try:
         stream = _open_stream(target)

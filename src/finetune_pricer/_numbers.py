@@ -12,7 +12,7 @@ def read_whole(value: Any) -> int | None:
 
     A float is none, even 3.0: where it comes from, 2.9999999 may come next.
     """
-    if _is_truth_value(value):
+    if is_truth_value(value):
         return None
     try:
         return operator.index(value)
@@ -23,7 +23,7 @@ def read_whole(value: Any) -> int | None:
 def read_number(value: Any) -> float | None:
     """Return a number as a float, infinite where it is too large for one; None where the value is none."""
     # A text has no `__float__`, so that "0.5" is none, though Python could read it.
-    if _is_truth_value(value) or not hasattr(type(value), "__float__"):
+    if is_truth_value(value) or not hasattr(type(value), "__float__"):
         return None
     try:
         return float(value)
@@ -42,5 +42,6 @@ def to_plain(value: Any) -> Any:
     return value if number is None else number
 
 
-def _is_truth_value(value: Any) -> bool:
+def is_truth_value(value: Any) -> bool:
+    """Whether a value is True or False."""
     return type(value).__name__ in {"bool", "bool_"}  # Python's and numpy's

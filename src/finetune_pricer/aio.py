@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Sized
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from ._arguments import require_client
 from ._progress import progress_bar
 from ._service.account import service_of
 from ._service.flow import LONGEST_PAUSE, arun, astream
@@ -26,7 +27,7 @@ from .providers.lookup import provider_of
 from .tune._base import BaseJob, get_job_by_id, list_newest_jobs
 from .tune.deployment import DEPLOY_TIMEOUT, list_deployments
 from .tune.journal import Journal
-from .tune.purchase import buy_job, find_job
+from .tune.purchase import buy_job, find_job, require_purchase
 from .tune.spec import JobSpec
 
 if TYPE_CHECKING:
@@ -52,12 +53,15 @@ async def deployments(
     client: AsyncOpenAI, *, provider: str | Provider | None = None
 ) -> builtins.list[Deployment]:
     """Do as `finetune_pricer.tune.deployments` does."""
+    require_client(client, awaits=True)
     known = provider_of(client, provider)
     return await arun(client, list_deployments(known, service=service_of(client)), asyncio.sleep)
 
 
 class AsyncFineTuneJob(BaseJob):
     """A fine-tuning job, as `FineTuneJob` has it, for an `openai.AsyncOpenAI` client."""
+
+    _awaits = True
 
     def __init__(self, client: AsyncOpenAI, record: JobRecord, provider: Provider | None = None) -> None:
         super().__init__(client, record, provider)
@@ -86,6 +90,8 @@ class AsyncFineTuneJob(BaseJob):
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
     ) -> AsyncFineTuneJob:
         """Do as `FineTuneJob.create` does."""
+        require_client(client, training, model, awaits=True)
+        require_purchase(budget=budget, again=again, force=force)
         spec = JobSpec.make(
             training,
             validation,
@@ -108,6 +114,7 @@ class AsyncFineTuneJob(BaseJob):
         cls, client: AsyncOpenAI, job_id: str, *, provider: str | Provider | None = None
     ) -> AsyncFineTuneJob:
         """Do as `FineTuneJob.attach` does."""
+        require_client(client, job_id, awaits=True)
         record = await arun(client, get_job_by_id(job_id), asyncio.sleep)
         return cls(client, record, provider_of(client, provider))
 
@@ -129,6 +136,7 @@ class AsyncFineTuneJob(BaseJob):
         journal: str | os.PathLike[str] | None = None,
     ) -> AsyncFineTuneJob:
         """Do as `FineTuneJob.find` does."""
+        require_client(client, training, model, awaits=True)
         spec = JobSpec.make(
             training,
             validation,
@@ -151,6 +159,7 @@ class AsyncFineTuneJob(BaseJob):
         cls, client: AsyncOpenAI, *, limit: int = 20, provider: str | Provider | None = None
     ) -> builtins.list[AsyncFineTuneJob]:
         """Do as `FineTuneJob.list` does."""
+        require_client(client, awaits=True)
         known = provider_of(client, provider)
         return [
             cls(client, record, known)

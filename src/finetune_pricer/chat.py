@@ -9,10 +9,20 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ._arguments import require_text
+from ._display import ShortRepr
 from ._escape import escape_text
 from ._format import mark_of, require_currency
 from .errors import DataError, InvalidItem, PriceNotFound
-from .items import SHOWN_FIELDS, Item, check_fields, require_item_text, require_price
+from .items import (
+    SHOWN_FIELDS,
+    Item,
+    check_fields,
+    require_item,
+    require_item_text,
+    require_items,
+    require_price,
+)
 from .prices import PriceForm, parse_price
 from .providers.lookup import get_provider
 
@@ -32,8 +42,8 @@ class _Unsaid(str):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ChatFormatter:
+@dataclass(frozen=True, slots=True, repr=False)
+class ChatFormatter(ShortRepr):
     r"""How an item is asked about, and how a price is answered.
 
     The prompt is written in one place: `example` is `prompt` with the answer, so a model is asked exactly as
@@ -81,6 +91,7 @@ class ChatFormatter:
 
     def __post_init__(self) -> None:
         put = partial(object.__setattr__, self)
+        self._require_kinds()
         put("fields", check_fields(self.fields))
         put("shots", tuple(self.shots))
         require_currency(self.currency)
@@ -103,6 +114,7 @@ class ChatFormatter:
         Raises:
             InvalidItem: The text is empty, or the item has none of the fields.
         """
+        require_item(item, or_text=True)
         if not self._before:
             return [self._question(item)]
         return [*(message.copy() for message in self._before), self._question(item)]
@@ -113,6 +125,7 @@ class ChatFormatter:
         Raises:
             InvalidItem: The item has no price, or none of the fields.
         """
+        require_item(item)
         messages = self.prompt(item)
         answer = self._answer(item)
         if self.think_block:
@@ -170,6 +183,7 @@ class ChatFormatter:
             >>> ChatFormatter().for_base("Qwen/Qwen3-8B", "nebius").example(Item(title="Mug", price=7))[-1]
             {'role': 'assistant', 'content': '<think>\n\n</think>\n\n$7.00'}
         """
+        require_text("model", model)
         known = get_provider(provider).thinking_of(model)
         return replace(self, think_block=known.empty_block if known else "")
 
@@ -179,6 +193,7 @@ class ChatFormatter:
         Raises:
             PriceNotFound: The reply holds no price.
         """
+        require_text("reply", reply)
         return parse_price(reply, self.currency)
 
     @property
@@ -191,6 +206,14 @@ class ChatFormatter:
         if self.fields != SHOWN_FIELDS:
             parts.append({"fields": self.fields})
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+    def _require_kinds(self) -> None:
+        require_text("instruction", self.instruction)
+        require_text("system", self.system, or_none=True)
+        require_text("reply", self.reply, "show a price in the form of the replies, such as '$19.99'")
+        require_text("currency", self.currency, "give an ISO code, such as 'USD'")
+        require_text("think_block", self.think_block)
+        require_items(self.shots, "shots")
 
     def _require_readable(self) -> None:
         # Noticed here, and not when a model that was paid for answers in a form that cannot be read.

@@ -3,7 +3,9 @@
 ```text
 PricerError
 ├── DataError(ValueError)                 fix your data
+│   ├── WrongArgument(TypeError)          hand in something else: the message says what
 │   ├── InvalidItem                       one product cannot be an item
+│   │   └── NotAnItem(WrongArgument)          ... nor was it meant to be: a text, a dictionary
 │   ├── InvalidRows                       rows of a table or file cannot be items
 │   ├── PriceNotFound                     a text holds no price
 │   └── TrainingFileError                 a training file is not what it should be
@@ -12,6 +14,7 @@ PricerError
 ├── MissingExtra(ImportError)             install an optional part
 ├── NotSupported(NotImplementedError)     this service or package cannot do that
 ├── FileAccessError(OSError)              a path cannot be read or written
+│   └── MissingFile(FileNotFoundError)        there is no file at that path
 ├── HubError(OSError)                     a data set cannot be loaded from the Hub or a folder
 ├── ServiceError                          what a service answered
 │   ├── ServiceUnavailable(ConnectionError)   try later
@@ -69,8 +72,16 @@ class DataError(PricerError, ValueError):
     """Something in the caller's data is wrong; the message says what and where."""
 
 
+class WrongArgument(DataError, TypeError):
+    """What was handed in is not what this call takes; nothing was asked and nothing was written."""
+
+
 class InvalidItem(DataError):
     """One product cannot be an item, or lacks what this step needs (a price, a text)."""
+
+
+class NotAnItem(InvalidItem, WrongArgument):
+    """Something else than an item stands where one is wanted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +160,10 @@ class NotSupported(PricerError, NotImplementedError):
 
 class FileAccessError(PricerError, OSError):
     """A path cannot be read or written; what stood there before is unchanged."""
+
+
+class MissingFile(FileAccessError, FileNotFoundError):
+    """There is no file at a path."""
 
 
 class HubError(PricerError, OSError):

@@ -39,6 +39,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ._amounts import BLOT, CUT, LENGTHS, UNCLEAR, Amount, Decimal, codes_of, find_amounts, marks_in, simplify
+from ._arguments import require_number, require_text
 from ._currencies import CASED, CODES, DOLLARS, SPACE_GROUPS, SYMBOLS, THREE_DECIMALS, WORDS
 from .errors import DataError, PriceNotFound
 
@@ -86,6 +87,8 @@ def format_price(price: float, like: str = "$19.99") -> str:
         >>> format_price(1199.5, "1.199,99 €")
         '1.199,50 €'
     """
+    require_number("price", price, low=0)
+    require_text("like", like)
     if not math.isfinite(price) or price < 0:
         raise DataError(f"a price must be a finite number of at least 0, not {price!r}")
     return PriceForm.like(like).write(price)
@@ -179,6 +182,8 @@ def parse_price(text: str, currency: str = "USD") -> float:
         >>> parse_price("20-30 USD"), parse_price('{"price": 19.99}')
         (25.0, 19.99)
     """
+    require_text("text", text)
+    require_text("currency", currency)
     if (price := _read_plain(text, currency)) is not None:
         return price
     _require_currency(currency)
@@ -623,6 +628,8 @@ def parse_amount(text: str, currency: str = "USD", *, decimal: Decimal | None = 
         >>> parse_amount("1.299", "EUR"), parse_amount("1.299", "EUR", decimal=".")
         (1299.0, 1.299)
     """
+    require_text("text", text)
+    require_text("currency", currency)
     if decimal is not None and decimal not in _DECIMALS:
         raise DataError(f"decimal must be '.', ',' or None, not {decimal!r}")
     if (price := _read_plain(text, currency, decimal)) is not None:

@@ -17,9 +17,19 @@ from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from .._arguments import require_client, require_formatter, require_text, require_whole
 from ..chat import ChatFormatter
 from ..errors import EvaluationError, MissingExtra
-from ..items import SHOWN_FIELDS, Item, check_fields, require_item_text, require_price
+from ..items import (
+    SHOWN_FIELDS,
+    Item,
+    check_fields,
+    require_item,
+    require_item_text,
+    require_items,
+    require_price,
+    require_set,
+)
 from ..predict.conformal import By, Ranges
 from ..predict.prediction import Prediction, Predictions
 from ..predict.predictor import Predictor
@@ -56,6 +66,7 @@ class FittingData:
     def __init__(self, train: ItemDataset, fields: Sequence[str] = SHOWN_FIELDS) -> None:
         import numpy as np
 
+        require_items(train, "train")
         self.currency: str = getattr(train, "currency", "USD")
         zero_is = getattr(train, "zero_is", None)
         self.items = [item for item in train if item.price is not None]
@@ -138,6 +149,9 @@ class Baseline(ABC):
     def prices(self, items: Sequence[Item]) -> Sequence[float]:
         """Return one price per item, in the currency of the training items."""
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.name}>"
+
     def __call__(self, item: Item | str) -> float:
         """Return just the price."""
         return float(self.prices([_to_item(item)])[0])
@@ -148,6 +162,7 @@ class Baseline(ABC):
 
     def predict_many(self, items: Iterable[Item | str]) -> Predictions:
         """Price many items at once; the order is kept."""
+        require_items(items, or_text=True)
         priced = [_to_item(item) for item in items]
         prices = self.prices(priced) if priced else []
         return Predictions(
@@ -379,6 +394,13 @@ def prompting_baselines(
     Raises:
         EvaluationError: There are fewer priced items than examples, or no examples are asked for.
     """
+    require_client(client, model)
+    require_text("model", model)
+    require_set(train, "train")
+    if formatter is not None:
+        require_formatter(formatter)
+    require_whole("shots", shots)
+    require_whole("seed", seed)
     warn_of_end(provider_of(client), model, datetime.now(UTC).date())
     plain = formatter or ChatFormatter()
     solved = replace(plain, shots=_choose_examples(train, shots, seed))
@@ -422,6 +444,7 @@ def _texts_of(items: Iterable[Item], fields: tuple[str, ...]) -> list[str]:
 
 
 def _to_item(item: Item | str) -> Item:
+    require_item(item, or_text=True)
     return Item(title=item) if isinstance(item, str) else item
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .._arguments import refuse, require_formatter, require_text
+from .._display import PrintsAsPage, ShortRepr
 from ..errors import DataError, EvaluationError, NotSupported
+from ..items import require_items
 from .evaluation import best_first
 from .evaluator import Evaluator
 from .metrics import METRICS
@@ -22,8 +25,8 @@ if TYPE_CHECKING:
     from .evaluation import Evaluation
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointScore:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class CheckpointScore(ShortRepr):
     """A checkpoint, and how wrong it is."""
 
     checkpoint: JobCheckpoint
@@ -33,8 +36,8 @@ class CheckpointScore:
     """The answers of the checkpoint, where no reply held a price."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BestCheckpoint:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class BestCheckpoint(PrintsAsPage):
     """The best checkpoint, and all checkpoints that it was compared with. `str()` is a line for each."""
 
     best: CheckpointScore
@@ -111,6 +114,12 @@ def best_checkpoint(
     >>> [score.checkpoint.step for score in found.scores], found.model.startswith("ft:pricer-base")
     ([8, 16, 24], True)
     """
+    if not all(hasattr(job, each) for each in ("checkpoints", "predictor")) or isinstance(job, type):
+        raise refuse("job", "a FineTuneJob", job, "FineTuneJob.attach(client, id) finds one")
+    require_items(items)
+    require_text("by", by)
+    if formatter is not None:
+        require_formatter(formatter)
     if by not in METRICS or METRICS[by].of_ranges:
         choices = ", ".join(name for name, info in METRICS.items() if not info.of_ranges)
         raise DataError(f"no metric {by!r} tells checkpoints apart; choose one of {choices}")

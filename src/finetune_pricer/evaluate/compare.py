@@ -6,10 +6,12 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from .._arguments import require_flag, require_whole
+from .._display import PrintsAsPage
 from .._escape import escape_line
 from .._format import format_money
 from ..errors import EvaluationError
-from .evaluation import best_first
+from .evaluation import best_first, require_evaluation
 from .measurement import Metric
 from .paired import adjust, align, measure_differences
 
@@ -25,8 +27,8 @@ _LEVEL = 0.05
 _POWER = 2.802
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Comparison(PrintsAsPage):
     """How two models differ on the items that both have scored. `str()` is a sentence for everybody.
 
     >>> from finetune_pricer import Evaluator, Item, compare
@@ -154,6 +156,11 @@ def compare(
         EvaluationError: They were not evaluated on the same items, or have none in common.
     """
     evaluations = (a, b, *more)
+    for number, one in enumerate(evaluations, start=1):
+        require_evaluation(one, f"argument {number}")
+    require_flag("allow_different", allow_different)
+    require_whole("rounds", rounds, low=1)
+    require_whole("seed", seed, low=0)
     differences = measure_differences(
         align(evaluations, allow_different=allow_different),
         [(0, other) for other in range(1, len(evaluations))],

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._arguments import require_file, require_kind, require_whole
+from .._display import PrintsAsPage
 from .._files import replacing
 from .._format import mark_of
 from ..errors import EvaluationError, FileAccessError
@@ -24,7 +27,6 @@ from .measurement import (
 from .metrics import METRICS
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Mapping, Sequence
 
     import pandas as pd
@@ -36,8 +38,8 @@ _FORMAT = 1
 _SLICE_ROUNDS = 1000
 
 
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Evaluation(PrintsAsPage):
     """How wrong a pricing function was on some items. `str()` is one line.
 
     What could not be scored is counted in `unscored` and enters no metric.
@@ -176,6 +178,7 @@ class Evaluation:
 
     def worst(self, count: int = 10) -> tuple[ScoredRecord, ...]:
         """Return the records with the largest errors, the worst first."""
+        require_whole("count", count, low=0)
         return tuple(sorted(self.scored, key=lambda record: -abs(record.error))[:count])
 
     def to_frame(self) -> pd.DataFrame:
@@ -213,6 +216,7 @@ class Evaluation:
         """
         import orjson
 
+        require_file("path", path)
         try:
             text = Path(path).read_bytes()
         except OSError as error:
@@ -284,6 +288,18 @@ class Evaluation:
         from .report.figures import draw
 
         return draw(self, kind, log=log)
+
+
+def require_evaluation(value: object, name: str) -> None:
+    """Make sure that a thing is an evaluation.
+
+    Raises:
+        WrongArgument: It is something else.
+    """
+    hint = "Evaluator().evaluate(predictor, items) makes one"
+    if isinstance(value, str | os.PathLike):
+        hint = "Evaluation.load(path) reads one that was saved"
+    require_kind(name, value, Evaluation, "an Evaluation", hint)
 
 
 def best_first(evaluations: Iterable[Evaluation], by: str = "mae") -> list[Evaluation]:

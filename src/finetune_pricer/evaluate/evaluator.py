@@ -15,13 +15,15 @@ from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
+from .._arguments import refuse, require_function, require_many, require_number, require_text, require_whole
+from .._display import ShortRepr
 from .._format import agree_on_currency, require_currency
 from .._numbers import read_whole
 from .._progress import track
 from ..chat import ChatFormatter
 from ..errors import EvaluationError, PriceNotFound, ServiceError
-from ..items import SHOWN_FIELDS, Item, ItemDataset, require_price
-from ..predict.prediction import Prediction
+from ..items import SHOWN_FIELDS, Item, ItemDataset, require_item, require_price, require_set
+from ..predict.prediction import Prediction, Predictions
 from ..prices import parse_price
 from .baselines import Baseline, fit_baselines
 from .evaluation import Evaluation
@@ -49,8 +51,8 @@ class PricesMany(Protocol):
         """Return one prediction per item, in their order."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Evaluator:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Evaluator(ShortRepr):
     """Scores predictors, functions, and predictions made elsewhere.
 
     Args:
@@ -88,6 +90,17 @@ class Evaluator:
     def __post_init__(self) -> None:
         if self.currency is not None:
             require_currency(self.currency)
+        require_whole("size", self.size, or_none=True)
+        require_whole("seed", self.seed)
+        if self.baselines is not None:
+            require_set(self.baselines, "baselines")
+        require_many("beside", self.beside, "a list of predictors or functions")
+        for model in self.beside:
+            _require_model("a model in beside", model)
+        if self.dollars_per_million is not None:
+            _check_dollars(self.dollars_per_million)
+        require_whole("rounds", self.rounds, low=1)
+        require_whole("workers", self.workers)
 
     def evaluate(
         self,
@@ -113,6 +126,8 @@ class Evaluator:
                 answers); or the weights do not fit.
             ServiceError: The model does not exist or the key is refused.
         """
+        _require_model("predictor", predictor)
+        require_text("name", name, or_none=True)
         sample = self._draw(self._sample(items, weights, predictor))
         sample.require_prices()
         fields = _shown_fields(predictor)
@@ -142,6 +157,11 @@ class Evaluator:
             EvaluationError: There are more or fewer predictions than items, a prediction is another item's,
                 or none could be scored.
         """
+        if isinstance(items, Predictions):
+            raise refuse("items", "items", items, "the items come first: score(items, predictions)")
+        _require_sequence(items, "items")
+        _require_sequence(predictions, "predictions")
+        require_text("name", name)
         if len(items) != len(predictions):
             raise EvaluationError(
                 f"{len(items):,} items but {len(predictions):,} predictions; give one for each"
@@ -163,6 +183,8 @@ class Evaluator:
         self, items: Sequence[Item], weights: Sequence[float] | None, predictor: object = None
     ) -> _Sample:
         """Return all items; refuse weights that do not fit, no items at all, and different currencies."""
+        require_items(items)
+        _require_sequence(items, "items")
         checked = _check_weights(items, weights)
         if not len(items):
             raise EvaluationError("there are no items to evaluate; hand in at least one")
@@ -267,6 +289,7 @@ class _Sample(NamedTuple):
     def require_prices(self) -> None:
         """Refuse an item without a price to compare with, and tell of prices of 0 that nobody explained."""
         for row, item in enumerate(self.items, start=1):
+            require_item(item, row)
             require_price(item, "evaluating", row)
         if self.zeros:
             _log.warning("%s", self.zeros)
@@ -348,11 +371,34 @@ def hash_rows(rows: Iterable[tuple[Any, ...]]) -> str:
     return digest.hexdigest()[:16]
 
 
+def _require_model(name: str, model: object) -> None:
+    hint = "FineTuneJob.predictor(formatter) or Predictor(client, model) makes one"
+    if not isinstance(model, PricesMany) or isinstance(model, type):
+        require_function(name, model, "a predictor, or a function from an item to a price", hint)
+
+
+def _check_dollars(dollars: object) -> None:
+    if not isinstance(dollars, list | tuple) or len(dollars) != 2:
+        raise refuse("dollars_per_million", "two amounts, for tokens read and written", dollars)
+    for amount in dollars:
+        require_number("dollars for a million tokens", amount, low=0)
+
+
+def _require_sequence(values: object, name: str) -> None:
+    require_many(name, values, f"a sequence of {name}")
+    if not hasattr(values, "__len__") or not hasattr(values, "__getitem__"):
+        raise refuse(name, f"a sequence of {name}", values, f"list({name}) makes one")
+
+
 def _check_weights(items: Sequence[Item], weights: Sequence[float] | None) -> Sequence[float]:
     if weights is None:
         return [1.0] * len(items)
+    _require_sequence(weights, "weights")
     if len(weights) != len(items):
         raise EvaluationError(f"{len(items):,} items but {len(weights):,} weights; give one for each")
+    for row, weight in enumerate(weights, start=1):
+        if isinstance(weight, str | bytes) or not hasattr(weight, "__float__"):
+            raise refuse(f"row {row}: a weight", "a number", weight)
     numbers = [float(weight) for weight in weights]
     for row, weight in enumerate(numbers, start=1):
         if not (math.isfinite(weight) and weight >= 0):

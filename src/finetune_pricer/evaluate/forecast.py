@@ -7,10 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .._arguments import refuse, require_many, require_number, require_whole
+from .._display import PrintsAsPage
 from .._format import format_dollars, format_money
 from .._methods.resampling import resamples
 from ..errors import EvaluationError
 from .compare import compare
+from .evaluation import require_evaluation
 from .learning_curves import FittedForm, fit_all
 from .paired import align
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 _FEWEST = 3
+_POINTS = "training sizes and their evaluations, as {100: evaluation, ...}"
 _FURTHEST = 10  # times the largest size: the forms agree on nothing beyond it
 _FAR = 3  # times the largest size: a forecast beyond it carries a caveat
 _DRAWN = 4  # times the largest size: how far a figure goes by default
@@ -58,8 +62,8 @@ class Point(NamedTuple):
     evaluation: Evaluation
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rung:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Rung(PrintsAsPage):
     """Whether to train on more examples. `str()` is the advice in words."""
 
     size: int
@@ -107,8 +111,8 @@ class Rung:
         return format_money(amount, self.currency, 2)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Forecast(PrintsAsPage):
     """What evaluations at several training sizes say of other sizes. `str()` is a few lines.
 
     >>> from finetune_pricer import Evaluator, Item, forecast
@@ -222,12 +226,8 @@ class Forecast:
             )
         return "\n".join([*lines, *(f"BEWARE: {caveat}" for caveat in self.caveats)])
 
-    def _repr_html_(self) -> str:
-        from .report.html import render_text
-
-        return render_text(str(self))
-
     def _require_near(self, size: int) -> None:
+        require_number("size", size)
         if not 1 <= size <= _FURTHEST * self.largest:
             raise EvaluationError(
                 f"points up to {self.largest:,} examples say nothing about {size:,}; ask for at most "
@@ -264,6 +264,14 @@ def forecast(
         MissingExtra: scipy is not installed.
     """
     pairs = points.items() if isinstance(points, Mapping) else points
+    require_many("points", pairs, _POINTS)
+    pairs = [_check_point(pair) for pair in pairs]
+    require_number("dollars_per_example", dollars_per_example, low=0, or_none=True)
+    if zero_shot is not None:
+        require_evaluation(zero_shot, "zero_shot")
+    require_number("training_noise", training_noise, low=0)
+    require_whole("rounds", rounds, low=1)
+    require_whole("seed", seed, low=0)
     by_size = sorted((Point(*pair) for pair in pairs), key=lambda point: point.size)
     kept, dropped = _drop_no_better_than(zero_shot, by_size)
     if (left := len({one.size for one in kept})) < _FEWEST:
@@ -293,6 +301,15 @@ def forecast(
             "not show that more data helps."
         )
     return replace(without_caveats, caveats=(*caveats, *_general_caveats(without_caveats)))
+
+
+def _check_point(pair: Any) -> tuple[int, Evaluation]:
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
+        raise refuse("a point", "a training size and an evaluation", pair)
+    size, evaluation = pair
+    require_whole("a training size", size)
+    require_evaluation(evaluation, f"what stands at size {size}")
+    return size, evaluation
 
 
 def _general_caveats(curve: Forecast) -> Iterable[str]:

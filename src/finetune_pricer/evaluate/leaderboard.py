@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
+from .._arguments import require_flag, require_many, require_whole
+from .._display import PrintsAsPage
 from .._escape import escape_line
 from .._format import format_dollars, format_money
 from ..errors import EvaluationError
-from .evaluation import best_first
+from .evaluation import best_first, require_evaluation
 from .paired import adjust, align, measure_differences
 from .report.format import Table, format_interval
 
@@ -43,7 +45,7 @@ class Standing:
     for that line."""
 
 
-class Leaderboard:
+class Leaderboard(PrintsAsPage):
     """Ranks evaluations of the same items by MAE. Models that these items do not tell apart share a rank.
 
     Args:
@@ -80,7 +82,13 @@ class Leaderboard:
         rounds: int = _ROUNDS,
         seed: int = 42,
     ) -> None:
+        require_many("evaluations", evaluations, "a list of evaluations")
         rivals = tuple(evaluations)
+        for number, one in enumerate(rivals, start=1):
+            require_evaluation(one, f"evaluation {number}")
+        require_flag("allow_different", allow_different)
+        require_whole("rounds", rounds, low=1)
+        require_whole("seed", seed, low=0)
         if not rivals:
             raise EvaluationError(
                 "a leaderboard needs an evaluation, and there is none; hand in at least one"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .._display import ShortRepr
 from ..errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ class Form(NamedTuple):
     """From the errors to parameters from which to start fitting."""
 
 
-@dataclass(frozen=True, slots=True)
-class FittedForm:
+@dataclass(frozen=True, slots=True, repr=False)
+class FittedForm(ShortRepr):
     """A form fitted to the points (first row) and to each resample of them."""
 
     form: Form

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, overload
 
+from .._display import ShortRepr
 from .._format import format_money
 from .._methods.resampling import weighted_intervals
 from ..errors import EvaluationError
@@ -23,9 +24,19 @@ if TYPE_CHECKING:
 _OF_SLICES = ("mae", "median_ape", "bias")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Metric:
-    """A number with its 95 % interval and how many items it was taken from. `float(metric)` is its value."""
+    """A number with its 95 % interval and how many items it was taken from.
+
+    It counts as its value: it formats, rounds, compares, sorts and computes as that number, with other
+    metrics and with plain numbers. `str()` shows the interval too.
+
+    >>> mae = Metric(value=67.754, low=53.6, high=82.4, n=200)
+    >>> print(mae)
+    67.75 (95% CI 53.60 to 82.40)
+    >>> f"{mae:.1f}", round(mae), mae < 100, mae - 7.754
+    ('67.8', 68, True, 60.0)
+    """
 
     value: float
     low: float
@@ -36,13 +47,80 @@ class Metric:
     def __float__(self) -> float:
         return self.value
 
+    def __int__(self) -> int:
+        return int(self.value)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec) if spec else str(self)
+
+    @overload
+    def __round__(self, ndigits: None = None) -> int: ...
+    @overload
+    def __round__(self, ndigits: int) -> float: ...
+    def __round__(self, ndigits: int | None = None) -> float:
+        return round(self.value, ndigits)
+
+    # By its value alone, with numbers and metrics alike: what is equal must have one hash, and be equal to
+    # whatever either of the two is equal to.
+    def __eq__(self, other: object) -> bool:
+        return self.value == (other.value if isinstance(other, Metric) else other)
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def __lt__(self, other: Metric | float) -> bool:
+        return self.value < _value_of(other)
+
+    def __le__(self, other: Metric | float) -> bool:
+        return self.value <= _value_of(other)
+
+    def __gt__(self, other: Metric | float) -> bool:
+        return self.value > _value_of(other)
+
+    def __ge__(self, other: Metric | float) -> bool:
+        return self.value >= _value_of(other)
+
+    def __add__(self, other: Metric | float) -> float:
+        return self.value + _value_of(other)
+
+    def __radd__(self, other: float) -> float:
+        return other + self.value
+
+    def __sub__(self, other: Metric | float) -> float:
+        return self.value - _value_of(other)
+
+    def __rsub__(self, other: float) -> float:
+        return other - self.value
+
+    def __mul__(self, other: Metric | float) -> float:
+        return self.value * _value_of(other)
+
+    def __rmul__(self, other: float) -> float:
+        return other * self.value
+
+    def __truediv__(self, other: Metric | float) -> float:
+        return self.value / _value_of(other)
+
+    def __rtruediv__(self, other: float) -> float:
+        return other / self.value
+
+    def __neg__(self) -> float:
+        return -self.value
+
+    def __abs__(self) -> float:
+        return abs(self.value)
+
     def __str__(self) -> str:
         interval = "unknown" if math.isnan(self.low) else f"{self.low:,.2f} to {self.high:,.2f}"
         return f"{self.value:,.2f} (95% CI {interval})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+def _value_of(number: Metric | float) -> float:
+    return number.value if isinstance(number, Metric) else number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Record(ShortRepr):
     """One item's true price and the price that was predicted for it."""
 
     item_id: str
@@ -69,7 +147,7 @@ class Record:
         return None if self.price is None else self.price - self.truth
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ScoredRecord(Record):
     """A record that has a price, and so an error."""
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+from .._display import NamedValues
 from .._format import mark_of
 from .._methods.resampling import weighted_intervals
 from ..errors import EvaluationError
@@ -330,34 +331,40 @@ class MetricInfo(NamedTuple):
         return {"low": value, "high": -value, "zero": abs(value)}[self.best]
 
 
-METRICS: dict[str, MetricInfo] = {
-    "mae": MetricInfo("MAE", "$", mean_absolute_error, in_card=True),
-    "median_absolute_error": MetricInfo("median absolute error", "$", median_absolute_error, in_card=True),
-    "rmse": MetricInfo("RMSE", "$", root_mean_squared_error, in_card=True),
-    "mse": MetricInfo("MSE ($²)", "", mean_squared_error),
-    "rmsle": MetricInfo("RMSLE", "", root_mean_squared_log_error, in_card=True),
-    "mape": MetricInfo("MAPE", "%", mean_absolute_percentage_error),
-    "smape": MetricInfo("sMAPE", "%", symmetric_mean_absolute_percentage_error),
-    "median_ape": MetricInfo("median absolute % error", "%", median_absolute_percentage_error, in_card=True),
-    "r2": MetricInfo("r²", "%", r2, "high", in_card=True),
-    "bias": MetricInfo("bias", "$", bias, "zero"),
-    "within_10": MetricInfo("within 10 %", "%", partial(share_within, share=0.1), "high"),
-    "within_20": MetricInfo("within 20 %", "%", partial(share_within, share=0.2), "high", in_card=True),
-    "within_40": MetricInfo("within 40 %", "%", partial(share_within, share=0.4), "high"),
-    "green": MetricInfo("green: within $40 or 20 %", "%", green_share, "high"),
-    # Neither many nor few orange guesses are good in themselves; perfect prices have none.
-    "orange": MetricInfo("orange: within $80 or 40 %", "%", orange_share),
-    "red": MetricInfo("red: further off", "%", red_share),
-    "coverage": MetricInfo(
-        "price range covers",
-        "%",
-        _coverage_of_open_ranges,
-        "high",
-        columns=("truth", "low", "high"),
-        open_ends=True,
-    ),
-    "width": MetricInfo("price range, mean width", "$", mean_width, columns=("low", "high")),
-}
+METRICS: dict[str, MetricInfo] = NamedValues(
+    {
+        "mae": MetricInfo("MAE", "$", mean_absolute_error, in_card=True),
+        "median_absolute_error": MetricInfo(
+            "median absolute error", "$", median_absolute_error, in_card=True
+        ),
+        "rmse": MetricInfo("RMSE", "$", root_mean_squared_error, in_card=True),
+        "mse": MetricInfo("MSE ($²)", "", mean_squared_error),
+        "rmsle": MetricInfo("RMSLE", "", root_mean_squared_log_error, in_card=True),
+        "mape": MetricInfo("MAPE", "%", mean_absolute_percentage_error),
+        "smape": MetricInfo("sMAPE", "%", symmetric_mean_absolute_percentage_error),
+        "median_ape": MetricInfo(
+            "median absolute % error", "%", median_absolute_percentage_error, in_card=True
+        ),
+        "r2": MetricInfo("r²", "%", r2, "high", in_card=True),
+        "bias": MetricInfo("bias", "$", bias, "zero"),
+        "within_10": MetricInfo("within 10 %", "%", partial(share_within, share=0.1), "high"),
+        "within_20": MetricInfo("within 20 %", "%", partial(share_within, share=0.2), "high", in_card=True),
+        "within_40": MetricInfo("within 40 %", "%", partial(share_within, share=0.4), "high"),
+        "green": MetricInfo("green: within $40 or 20 %", "%", green_share, "high"),
+        # Neither many nor few orange guesses are good in themselves; perfect prices have none.
+        "orange": MetricInfo("orange: within $80 or 40 %", "%", orange_share),
+        "red": MetricInfo("red: further off", "%", red_share),
+        "coverage": MetricInfo(
+            "price range covers",
+            "%",
+            _coverage_of_open_ranges,
+            "high",
+            columns=("truth", "low", "high"),
+            open_ends=True,
+        ),
+        "width": MetricInfo("price range, mean width", "$", mean_width, columns=("low", "high")),
+    }
+)
 """Every metric of an `Evaluation`, by the name of its field, in the order of tables."""
 
 

@@ -13,6 +13,18 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._arguments import (
+    require_client,
+    require_formatter,
+    require_function,
+    require_kind,
+    require_many,
+    require_number,
+    require_path,
+    require_text,
+    require_whole,
+)
+from .._display import PrintsAsPage, ShortRepr
 from .._files import replacing
 from .._format import format_dollars, format_money
 from .._numbers import read_whole, to_plain
@@ -27,7 +39,7 @@ from ..errors import (
     NotFound,
     RequestRejected,
 )
-from ..items import require_item_text
+from ..items import require_item_text, require_set
 from ..predict.answer_store import AnswerStore
 from ..predict.budget import Budget
 from ..predict.predictor import Predictor
@@ -56,8 +68,8 @@ _log = logging.getLogger("finetune_pricer")
 _HEAD = ("training examples", "model", "settings", "MAE", "95 % interval", "n", "unscored", "cost")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Trial(ShortRepr):
     """One job of a sweep, before it runs."""
 
     size: int
@@ -98,8 +110,8 @@ CostOf = Callable[["TrainingFile", Trial], float | None]
 """From a training file and its trial to what training costs in dollars; None when unknown."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedJob:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class PlannedJob(ShortRepr):
     """One job of a sweep, what it costs, and whether it is done."""
 
     trial: Trial
@@ -121,8 +133,8 @@ class PlannedJob:
         return None if training is None else training + (self.questions or 0.0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SweepPlan:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class SweepPlan(PrintsAsPage):
     """What a sweep would do. `str()` is a table."""
 
     jobs: tuple[PlannedJob, ...]
@@ -148,8 +160,8 @@ class SweepPlan:
         return f"{table}\nto pay in all: {_format_cost(self.dollars)}{limit}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Outcome(ShortRepr):
     """One job of a sweep after it ran: its evaluation, or why there is none."""
 
     trial: Trial
@@ -163,8 +175,8 @@ class Outcome:
     """Why there is no evaluation."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SweepResult:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class SweepResult(PrintsAsPage):
     """All that a sweep found. `str()` is the table of sizes, models, errors and costs."""
 
     outcomes: tuple[Outcome, ...]
@@ -212,8 +224,8 @@ class SweepResult:
         return self.to_markdown()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sweep:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Sweep(ShortRepr):
     """Trains and evaluates every combination of the listed settings, one after the other.
 
     Everything is kept in `folder`, every answer as it comes: a sweep that was killed goes on where it
@@ -284,6 +296,7 @@ class Sweep:
     seed: int = 42
 
     def __post_init__(self) -> None:
+        self._require_kinds()
         if not self.trials():
             raise DataError("a sweep over an empty list has no jobs; leave the parameter out instead")
         for size in self.sizes:
@@ -296,6 +309,35 @@ class Sweep:
             object.__setattr__(self, name, tuple(map(to_plain, getattr(self, name))))
         if self.budget is not None:
             object.__setattr__(self, "budget", require_amount(self.budget))
+
+    def _require_kinds(self) -> None:
+        for client in self.clients.values() if isinstance(self.clients, Mapping) else [self.clients]:
+            require_client(client)
+        for name, items in (("train", self.train), ("test", self.test), ("validation", self.validation)):
+            if items is not None or name != "validation":
+                require_set(items, name)
+        require_path("folder", self.folder)
+        self._require_lists()
+        if self.cost_of is not None:
+            require_function("cost_of", self.cost_of, "a function of a training file and a trial")
+        require_number("budget", self.budget, low=0, or_none=True)
+        require_kind("evaluator", self.evaluator, Evaluator, "an Evaluator")
+        require_whole("seed", self.seed, low=0)
+
+    def _require_lists(self) -> None:
+        lists = ("sizes", "models", "epochs", "batch_sizes", "learning_rate_multipliers", "formatters")
+        for name in lists:
+            require_many(name, getattr(self, name), "a list")
+        for size in self.sizes:
+            require_whole("a size", size)
+        for model in self.models:
+            require_text("a model", model)
+        for count in (*self.epochs, *self.batch_sizes):
+            require_whole("one of epochs and batch_sizes", count, low=1, or_none=True)
+        for factor in self.learning_rate_multipliers:
+            require_number("a learning rate multiplier", factor, above=0, or_none=True)
+        for formatter in self.formatters:
+            require_formatter(formatter, "a formatter")
 
     def trials(self) -> tuple[Trial, ...]:
         """Return every combination, the smallest sizes first."""

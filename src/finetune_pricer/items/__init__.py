@@ -24,7 +24,11 @@ from .dataset import ItemDataset
 from .description import Description
 from .hub import login
 from .item import Item
+from .item import require_item as require_item
+from .item import require_items as require_items
 from .item import require_price as require_price
+from .item import require_questions as require_questions
+from .item import require_set as require_set
 from .splits import ItemSplits
 from .text import SHOWN_FIELDS as SHOWN_FIELDS
 from .text import check_fields as check_fields

@@ -8,6 +8,19 @@ from dataclasses import replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
+from .._arguments import (
+    refuse,
+    require_choice,
+    require_file,
+    require_flag,
+    require_function,
+    require_many,
+    require_mapping,
+    require_path,
+    require_text,
+    require_whole,
+)
+from .._display import FIRST, render_first
 from .._format import require_currency
 from .._methods.duplicates import group_ids
 from .._numbers import read_whole
@@ -18,7 +31,7 @@ from .description import MADE_HERE, Description, describe
 from .file_formats import read_file
 from .foreign_rows import read_arrow, read_frame, read_records
 from .ingest import IngestResult, OnError, ingest
-from .item import ITEM_FIELDS, Item, build_items, require_price
+from .item import ITEM_FIELDS, Item, build_items, require_items, require_price, require_set
 from .sampling import count_of, find_rows, make_draw, price_strata, sample_evenly, split_rows
 from .splits import ItemSplits
 
@@ -84,6 +97,11 @@ class ItemDataset(Sequence[Item]):
         currency: str = "USD",
         zero_is: ZeroIs | None = None,
     ) -> None:
+        if not hasattr(table, "num_rows") or isinstance(table, type):
+            raise refuse("table", "an Arrow table", table, "from_items, from_file and from_hub make a set")
+        for name, many in (("history", history), ("skipped", skipped)):
+            if isinstance(many, str | type) or not hasattr(many, "__iter__"):
+                raise refuse(name, "a list", many)
         self.table = table
         self.history = tuple(history)
         self.skipped = tuple(skipped)
@@ -101,6 +119,7 @@ class ItemDataset(Sequence[Item]):
             currency: ISO code of their prices' currency.
             zero_is: `"price"` where a price of 0 is one; `"unknown"` takes such prices out.
         """
+        require_items(items)
         rules = CellRules(currency=currency, zero_is=zero_is)
         if zero_is == "unknown":
             items = (replace(item, price=None) if item.price == 0 else item for item in items)
@@ -129,6 +148,9 @@ class ItemDataset(Sequence[Item]):
         Raises:
             DataError: There is not one prediction for each item, or one is another item's.
         """
+        require_items(items)
+        require_many("predictions", predictions, "predictions")
+        require_text("model", model)
         seen = list[bool]()
         table = tables.from_items(_label(items, predictions, seen))
         done = f"priced by {model!r}, and not known to be true: {sum(seen):,} of {len(seen):,} items"
@@ -210,6 +232,12 @@ class ItemDataset(Sequence[Item]):
             HubError: It cannot be loaded, or a split or column is missing.
             InvalidRows: Rows cannot be items; all of them are listed.
         """
+        require_path("name", name, "give a Hub id such as 'owner/name', or a folder")
+        require_text("token", token, or_none=True)
+        require_text("revision", revision, or_none=True)
+        _check_columns(columns)
+        require_choice("on_error", on_error, ("raise", "skip"))
+        require_flag("streaming", streaming)
         results = hub.load_splits(
             str(name),
             split=split,
@@ -273,6 +301,10 @@ class ItemDataset(Sequence[Item]):
             MissingExtra: An `.xlsx` is to be read, and python-calamine is not installed.
             DataError: A delimiter or an encoding was given that is none.
         """
+        require_file("path", path, "ItemDataset.from_hub(path) loads a folder of splits")
+        _check_columns(columns)
+        require_flag("priced", priced)
+        require_choice("on_error", on_error, ("raise", "skip"))
         rules = CellRules(currency=currency, decimal=decimal, zero_is=zero_is, html=html)
         source = read_file(path, columns, encoding=encoding, delimiter=delimiter, priced=priced)
         return cls._from_result(
@@ -308,6 +340,10 @@ class ItemDataset(Sequence[Item]):
             DataError: It is no pandas frame.
             InvalidRows: A column is missing, or rows cannot be items; all of them are listed.
         """
+        require_frame(frame)
+        _check_columns(columns)
+        require_flag("priced", priced)
+        require_choice("on_error", on_error, ("raise", "skip"))
         rules = CellRules(currency=currency, decimal=decimal, zero_is=zero_is, html=html)
         source = read_frame(frame, columns)
         return cls._from_result(
@@ -343,6 +379,9 @@ class ItemDataset(Sequence[Item]):
             DataError: It does not speak Arrow.
             InvalidRows: A column is missing, or rows cannot be items; all of them are listed.
         """
+        _check_columns(columns)
+        require_flag("priced", priced)
+        require_choice("on_error", on_error, ("raise", "skip"))
         rules = CellRules(currency=currency, decimal=decimal, zero_is=zero_is, html=html)
         source = read_arrow(table, columns)
         return cls._from_result(
@@ -378,6 +417,9 @@ class ItemDataset(Sequence[Item]):
             DataError: They are no rows.
             InvalidRows: A column is missing, or rows cannot be items; all of them are listed.
         """
+        _check_columns(columns)
+        require_flag("priced", priced)
+        require_choice("on_error", on_error, ("raise", "skip"))
         rules = CellRules(currency=currency, decimal=decimal, zero_is=zero_is, html=html)
         source = read_records(records, columns)
         return cls._from_result(
@@ -401,6 +443,8 @@ class ItemDataset(Sequence[Item]):
         Raises:
             DataError: Their prices are in different currencies.
         """
+        for number, items in enumerate(sets, start=1):
+            require_set(items, f"set {number}")
         if len(currencies := {items.currency: None for items in sets}) > 1:
             raise DataError(
                 f"prices in {' and '.join(currencies)} cannot stand in one set; convert them, and read them "
@@ -436,6 +480,7 @@ class ItemDataset(Sequence[Item]):
         """Keep the items for which `keep(item)` is true."""
         import numpy as np
 
+        require_function("keep", keep, "a function of an item")
         kept = np.fromiter((bool(keep(item)) for item in self), dtype=bool, count=len(self))
         return self._take_rows(np.flatnonzero(kept), f"filtered: {int(kept.sum()):,} of {len(self):,} kept")
 
@@ -502,6 +547,7 @@ class ItemDataset(Sequence[Item]):
         """
         import numpy as np
 
+        require_whole("seed", seed, low=0)
         sizes = (count_of("validation", validation, len(self)), count_of("test", test, len(self)))
         if sum(sizes) > len(self):
             raise DataError(f"validation and test take {sum(sizes):,} of {len(self):,} items")
@@ -589,6 +635,8 @@ class ItemDataset(Sequence[Item]):
     def _labels(
         self, group: str | Sequence[Any] | npt.NDArray[Any] | Callable[[Item], Any]
     ) -> Sequence[Any] | npt.NDArray[Any]:
+        if isinstance(group, type) or not (callable(group) or hasattr(group, "__len__")):
+            raise refuse("group", "a field's name, a function of an item, or a label for each item", group)
         if callable(group):
             return [group(item) for item in self]
         if isinstance(group, str):
@@ -692,8 +740,32 @@ class ItemDataset(Sequence[Item]):
         skipped = self._rows_skipped()
         return f"ItemDataset({len(self):,} items" + (f", {skipped:,} rows skipped)" if skipped else ")")
 
+    def _repr_html_(self) -> str:
+        rows = [(item.title, item.category, item.price, item.text) for item in self[:FIRST]]
+        return render_first(("title", "category", "price", "text"), rows, repr(self))
+
     def _rows_skipped(self) -> int:
         return len({problem.row for problem in self.skipped})
+
+
+def _check_columns(columns: object) -> None:
+    if columns is not None:
+        require_mapping("columns", columns, "foreign names and ours, as {'theirs': 'ours'}")
+        for ours in columns.values():  # type: ignore[attr-defined]
+            require_text("a field in columns", ours)
+
+
+def require_frame(frame: object) -> None:
+    """Make sure that a thing is a pandas frame.
+
+    Raises:
+        WrongArgument: It is something else.
+    """
+    if not hasattr(frame, "iloc") or not hasattr(frame, "columns"):
+        hint = "from_file reads a file, and from_items takes items"
+        if hasattr(frame, "to_pandas"):
+            hint = "its .to_pandas() gives one"
+        raise refuse("frame", "a pandas.DataFrame", frame, hint)
 
 
 class Answered(Protocol):

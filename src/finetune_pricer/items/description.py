@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .._display import PrintsAsPage
 from .._escape import escape_line
 from .._format import format_money
 from .item import ITEM_FIELDS, build_items
@@ -25,8 +26,8 @@ _WIDTH = 40  # characters of the longest bar
 _SHOWN = 8  # categories that are spelled out
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Description:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Description(PrintsAsPage):
     """What a set of items looks like; `str()` of it is a page of text."""
 
     n: int

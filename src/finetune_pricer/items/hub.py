@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .._arguments import require_flag, require_text
 from .._environment import read_settings
 from .._escape import escape_markdown, escape_paragraph, escape_text
 from .._files import temporary_folder
@@ -255,6 +256,8 @@ def login(token: str | None = None, *, add_to_git_credential: bool = False) -> N
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError
 
+    require_text("token", token, or_none=True)
+    require_flag("add_to_git_credential", add_to_git_credential)
     try:
         huggingface_hub.login(
             token or read_settings().get("HF_TOKEN"), add_to_git_credential=add_to_git_credential

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import InvalidItem, PricerError
+from .._arguments import refuse, require_many
+from .._display import ShortRepr
+from ..errors import InvalidItem, NotAnItem, PricerError
 from ..prices import parse_amount
 from .text import write_text
 
@@ -24,8 +27,8 @@ NO_PRICE = frozenset({"", "null", "none", "nan", "na", "n/a", "-"})
 
 
 # A dataclass and not a pydantic model, so that hundreds of thousands of them are made quickly.
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Item(ShortRepr):
     r"""One product, with its price or without.
 
     Attributes:
@@ -59,7 +62,7 @@ class Item:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "id", _read_id(self.id))
-        name = f"item {(self.id or str(self.title or ''))[:60]!r}"
+        name = f"item {(self.id or (self.title if isinstance(self.title, str) else ''))[:60]!r}"
         for field in ("title", "category", "summary", "full"):
             value = getattr(self, field)
             if value is not None and not isinstance(value, str):
@@ -118,6 +121,76 @@ def read_price(value: Any, currency: str = "USD", decimal: Literal[".", ","] | N
     if not math.isfinite(price) or price < 0:
         raise ValueError(f"a price must be a finite number of at least 0, not {price!r}")
     return price
+
+
+def require_item(item: object, row: int | None = None, *, or_text: bool = False) -> None:
+    """Make sure that a thing is an item, or with `or_text` a text.
+
+    Raises:
+        NotAnItem: It is something else; the message names its row.
+    """
+    if isinstance(item, Item) or (or_text and isinstance(item, str)):
+        return
+    name = "an item" if row is None else f"row {row}: an item"
+    hint = "Item(title=..., summary=...) makes one"
+    if isinstance(item, dict):
+        hint = "Item(**fields) makes one of a dictionary"
+    elif isinstance(item, str):
+        hint = "Item(summary=text) makes one of a text"
+    raise refuse(name, "an Item or a text" if or_text else "an Item", item, hint, NotAnItem)
+
+
+def require_items(items: object, name: str = "items", *, or_text: bool = False) -> None:
+    """Make sure that a thing holds many items, as far as that shows before they are gone through.
+
+    Of a list or a tuple each element is looked at; of anything else whoever goes through it looks at each.
+
+    Raises:
+        WrongArgument: It is no such thing: a frame, a path, one item, all splits together.
+    """
+    wanted = "items or texts" if or_text else "items"
+    hint = "ItemDataset.from_file, from_hub, from_pandas and from_items make them"
+    if hasattr(items, "iloc"):
+        hint = "ItemDataset.from_pandas(frame) makes them of a frame"
+    elif isinstance(items, str | os.PathLike):
+        hint = "ItemDataset.from_file(path) makes them of a file, and [text] is a list of one text"
+    elif isinstance(items, Item):
+        hint = "[item] is a list of one"
+    elif hasattr(items, "push_to_hub") and hasattr(items, "_fields"):
+        raise refuse(name, wanted, items, "choose one of its splits: .train, .validation or .test")
+    if isinstance(items, Item | os.PathLike):
+        raise refuse(name, wanted, items, hint)
+    require_many(name, items, wanted, hint)
+    if isinstance(items, list | tuple):
+        for row, item in enumerate(items, start=1):
+            require_item(item, row, or_text=or_text)
+
+
+def require_questions(items: object) -> None:
+    """Make sure that a thing holds items or texts to ask about.
+
+    A text would be asked about letter by letter, a frame by the names of its columns; each is paid for.
+
+    One that is neither, among others, is its own row's problem: the others are asked about all the same. A
+    list of nothing else is a wrong call.
+
+    Raises:
+        WrongArgument: It is no such thing.
+    """
+    if not isinstance(items, list | tuple) or not any(isinstance(item, Item | str) for item in items):
+        require_items(items, or_text=True)
+
+
+def require_set(items: object, name: str) -> None:
+    """Make sure that a thing is an `ItemDataset`.
+
+    Raises:
+        WrongArgument: It is something else, such as a list of items.
+    """
+    # By what it has: the class stands in a file that imports this one.
+    if not hasattr(items, "table") or not hasattr(items, "history") or isinstance(items, type):
+        require_items(items, name)
+        raise refuse(name, "an ItemDataset", items, "ItemDataset.from_items(items) makes one")
 
 
 def require_price(

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from .._arguments import require_flag, require_text
 from ..errors import DataError
 from . import hub
 from .cell_rules import write_notes
+from .item import require_set
 
 if TYPE_CHECKING:
     from .dataset import ItemDataset
@@ -45,9 +47,15 @@ class ItemSplits(NamedTuple):
         Raises:
             HubError: The Hub refuses, or does not answer.
         """
+        require_text("repo", repo, "give a name such as 'owner/name'")
+        require_flag("private", private)
+        require_text("token", token, or_none=True)
+        require_text("licence", licence, or_none=True)
         return hub.push(self._for_hub(), repo, private=private, token=token, licence=licence)
 
     def _for_hub(self) -> dict[str, hub.HubSplit]:
+        for name, items in self._asdict().items():
+            require_set(items, name)
         if len(currencies := {items.currency: None for items in self}) > 1:
             raise DataError(
                 f"prices in {' and '.join(currencies)} cannot stand in one data set; convert them"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._csv_file import write_csv
 from .._files import replacing
-from .item import ITEM_FIELDS
+from .item import ITEM_FIELDS, require_item
 from .spool import Spool
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ def from_items(items: Iterable[Item]) -> pa.Table:
     """Put items into a table."""
     with Spool(item_schema()) as spool:
         rows: list[tuple[Any, ...]] = []
-        for item in items:
+        for row, item in enumerate(items, start=1):
+            require_item(item, row)
             rows.append(_fields_of(item))
             if len(rows) == BATCH:
                 spool.write(_from_rows(rows))

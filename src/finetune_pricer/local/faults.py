@@ -15,6 +15,10 @@ from ..errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pydantic._internal._model_construction import ModelMetaclass as _ModelMeta
+else:
+    _ModelMeta = type(BaseModel)
+
 Rate = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -26,7 +30,17 @@ def as_whole(value: Any) -> Any:
 _WHOLE = BeforeValidator(as_whole)
 
 
-class Faults(BaseModel):
+class _Refusing(_ModelMeta):
+    """Says in one line, and by an error of ours, what is wrong with the fields that somebody hands in."""
+
+    def __call__(self, *values: Any, **fields: Any) -> Any:
+        try:
+            return super().__call__(*values, **fields)
+        except ValidationError as error:
+            raise _explain(error) from None
+
+
+class Faults(BaseModel, metaclass=_Refusing):
     """What goes wrong; nothing does unless it is named. Frozen: `LocalServer.faults` takes another one.
 
     Hand it in as `LocalServer(faults=...)`, set `server.faults`, or send its fields to `POST /local/faults`.
@@ -110,9 +124,15 @@ def faults_from(fields: dict[str, Any]) -> Faults:
     except orjson.JSONEncodeError as error:
         raise DataError(f"faults: {error}") from error
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DataError(f"faults: {where}: {first['msg']}") from error
+        raise _explain(error) from error
+
+
+def _explain(error: ValidationError) -> DataError:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        return DataError(f"faults: there is no {where!r}; there are {', '.join(Faults.model_fields)}")
+    return DataError(f"faults: {where}: {first['msg']}")
 
 
 class FaultInjector:

@@ -9,13 +9,24 @@ from collections.abc import Sized
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, get_args
 
+from .._arguments import (
+    require_choice,
+    require_client,
+    require_formatter,
+    require_mapping,
+    require_number,
+    require_path,
+    require_text,
+    require_whole,
+)
+from .._display import shorten
 from .._format import agree_on_currency
 from .._numbers import read_number, read_whole
 from .._service.account import owner_of, service_of
-from .._service.requests import is_async, note_process, without_retries
+from .._service.requests import note_process, without_retries
 from ..chat import ChatFormatter
 from ..errors import DataError, FileAccessError
-from ..items import Item, require_price
+from ..items import Item, require_item, require_items, require_price, require_questions
 from ..providers.lookup import provider_of
 from .answer_store import AnswerStore
 from .budget import make_budget
@@ -67,14 +78,25 @@ class BasePredictor(Generic[Client]):
         pricing: TokenPricing | None = None,
         answer_parameters: Mapping[str, Any] | None = None,
     ) -> None:
+        require_client(client, model, awaits=self._awaits)
+        require_number("budget", budget, low=0, or_none=True)
+        hint = "job.fine_tuned_model is the model of a job" if hasattr(model, "fine_tuned_model") else ""
+        require_text("model", model, hint, or_none=True)
         if not model:
             raise DataError(
                 "a predictor needs a model; job.fine_tuned_model is None until job.wait() has returned"
             )
-        if is_async(client) is not self._awaits:
-            raise DataError("Predictor takes an openai.OpenAI, aio.AsyncPredictor an openai.AsyncOpenAI")
-        if decoding not in get_args(Decoding):
-            raise DataError(f"decoding must be one of {', '.join(get_args(Decoding))}, not {decoding!r}")
+        if formatter is not None:
+            require_formatter(formatter)
+        require_choice("decoding", decoding, get_args(Decoding))
+        require_whole("samples", samples, low=1, high=_MOST_SAMPLES)
+        require_whole("concurrency", concurrency, low=1, or_none=True)
+        require_number("highest", highest, above=0, or_none=True)
+        require_number("requests_per_minute", requests_per_minute, above=0, or_none=True)
+        require_number("tokens_per_minute", tokens_per_minute, above=0, or_none=True)
+        require_path("store", store, or_none=True)
+        if answer_parameters is not None:
+            require_mapping("answer_parameters", answer_parameters, "parameters of a request by their names")
         samples = _read_count("samples", samples, f"1 to {_MOST_SAMPLES}", _MOST_SAMPLES)
         if concurrency is not None:
             concurrency = _read_count("concurrency", concurrency, "at least 1", sys.maxsize)
@@ -128,13 +150,14 @@ class BasePredictor(Generic[Client]):
             raise budget.problem
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.model!r}, decoding={self._dialogue.decoding!r})"
+        return f"{type(self).__name__}({shorten(self.model)}, decoding={self._dialogue.decoding!r})"
 
     @property
     def _max_in_flight(self) -> int:
         return self.concurrency or MAX_IN_FLIGHT
 
     def _make_engine(self, items: object = ()) -> Engine:
+        require_questions(items)
         require_currency_of(items, self.formatter)
         rate_limit = RateLimit(most=self.concurrency, **self._limits)
         is_catalogue = not isinstance(items, Sized) or len(items) > FEW
@@ -192,9 +215,11 @@ def check_calibration_items(
         DataError: A setting is out of range, or there are too few items for it, or their prices are in
             another currency than the formatter's.
     """
+    require_items(items)
     require_currency_of(items, formatter)
     zero_is, found = getattr(items, "zero_is", None), list(items)
     for row, item in enumerate(found, start=1):
+        require_item(item, row)
         require_price(item, "calibrating", row, zero_is)
     check_settings(coverage, by, len(found))
     return found

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .._arguments import require_path
 from .._sqlite import open_database, open_to_read
 from ..errors import FileAccessError
 from .completion import read_first_text, read_usage
@@ -142,6 +143,7 @@ class AnswerStore:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        require_path("path", path)
         self._path = path
         # In a list, for the finalizer, which must not hold the store itself.
         self._connections = [_Connection(path)]

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .._arguments import require_flag
 from .._format import agree_on_currency
 from .._progress import progress_bar
 from .._service.flow import Flow, Work, ask, poll, run
@@ -30,6 +31,7 @@ from ..errors import (
     ServiceError,
     ServiceUnavailable,
 )
+from ..items import require_questions
 from ..tune.journal import BATCH, Journal
 from ..tune.queries import ask_file
 from .answer_store import StoredAnswer
@@ -62,6 +64,7 @@ _MOST_LOOKS = 20
 _FEW_LOOKS = 8  # where the service does not say how many results there are, or deletes them after a while
 _ROOM_LOOKS = 5  # before questions that there was no room for are sent again, if nothing of ours ends
 _ROOM_TRIES = 5
+_FEW_IDS = 3  # that a `repr` names
 _CATALOGUE = 50  # questions of which one is asked before a batch of them is bought
 
 
@@ -163,6 +166,8 @@ class BaseBatch:
     ) -> None:
         if not dialogue.provider.batch_api:
             raise NotSupported(f"{dialogue.provider.name!r} has no Batch API; ask with predict_many")
+        require_questions(items)
+        require_flag("again", again)
         self._client: Any = client
         self._dialogue = dialogue
         said = {"the items": getattr(items, "currency", None), "the formatter": dialogue.formatter.currency}
@@ -190,7 +195,9 @@ class BaseBatch:
         return Predictions(self._replay()[0])
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(self.ids)})"
+        named = ", ".join(self.ids[:_FEW_IDS])
+        more = len(self.ids) - _FEW_IDS
+        return f"{type(self).__name__}({named}{f' and {more:,} more' if more > 0 else ''})"
 
     def _replay(self) -> tuple[list[Prediction], dict[str, PendingQuestion]]:
         """Return predictions as far as there are answers, and the open questions by key."""

@@ -16,6 +16,8 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from .._arguments import require_choice, require_number
+from .._display import ShortRepr
 from .._numbers import read_number
 from ..errors import DataError
 from ..items import Item, require_price
@@ -33,8 +35,8 @@ _BANDS = 4
 _OTHERS = "others"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ranges:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Ranges(ShortRepr):
     """How wide a price range must be, learned from predictions whose true prices are known."""
 
     coverage: float
@@ -108,9 +110,11 @@ def check_settings(coverage: float, by: By | None, count: int) -> float:
     Raises:
         DataError: So many items can give no ranges of this kind, whatever is predicted for them.
     """
+    require_number("coverage", coverage)
     share = read_number(coverage)
     if share is None or not 0 < share < 1:
         raise DataError(f"coverage must be between 0 and 1, such as 0.9, not {coverage!r}")
+    require_choice("by", by, ("category", "price", None))
     if by not in {None, "category", "price"}:
         raise DataError(f"by must be 'category', 'price' or None, not {by!r}")
     _require_enough(share, count, count)

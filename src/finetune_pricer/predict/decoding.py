@@ -29,6 +29,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from .._display import ShortRepr
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -46,8 +48,8 @@ _DOLLAR_TOKEN = re.compile(r"(?P<mark>[^\w.,-]*)(?P<digits>0|[1-9]\d{0,2})")
 _SEVERAL_DIGITS = re.compile(r"\d\d")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Distribution:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Distribution(ShortRepr):
     """What a model holds possible for one item: prices in ascending order, and their probabilities."""
 
     prices: tuple[float, ...]

@@ -17,8 +17,8 @@ from .._chat_protocol import SPECIAL_TOKEN, text_of
 from .._lazy import compile_late
 from .._service.flow import Flow, Pause, ask
 from .._service.requests import ask_model
-from ..errors import InvalidItem, PriceNotFound, ServiceError, ServiceUnavailable
-from ..items import Item
+from ..errors import PriceNotFound, ServiceError, ServiceUnavailable
+from ..items import Item, require_item
 from ..prices import PriceForm
 from . import leases
 from .answer_store import StoredAnswer
@@ -348,6 +348,7 @@ class Dialogue:
             distribution=distribution,
             usage=usage,
             error=error if price is None else None,
+            currency=self.formatter.currency,
         )
 
     def read_reply(self, choice: Choice) -> Reply:
@@ -542,6 +543,5 @@ def id_of(item: Item | str) -> str:
     """
     if isinstance(item, Item):
         return item.id
-    if not isinstance(item, str):
-        raise InvalidItem(f"an Item or a text is wanted, not {type(item).__name__}")
+    require_item(item, or_text=True)
     return Item(title=item).id if item.strip() else ""

@@ -6,7 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, overload
 
+from .._arguments import require_kind, require_many
 from .._csv_file import write_csv
+from .._display import FIRST, ShortRepr, render_first
+from .._escape import escape_line
+from .._format import format_dollars
+from ..errors import PricerError
+from ..prices import parse_price
 
 if TYPE_CHECKING:
     import os
@@ -15,6 +21,8 @@ if TYPE_CHECKING:
 
     from .._csv_file import Formulas
     from .decoding import Distribution
+
+_MOST_REPLY = 60  # characters of a reply that are printed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +39,13 @@ class Usage:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction:
-    """A model's answer about one item: its price, and how sure it is."""
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Prediction(ShortRepr):
+    """A model's answer about one item: its price, and how sure it is. `str()` is one line.
+
+    >>> print(Prediction(item_id="a", price=756.5, text="$680.56", decoding="median"))
+    $756.50 (median; the reply was $680.56)
+    """
 
     item_id: str
     price: float | None
@@ -48,23 +60,56 @@ class Prediction:
     decoding: str = "greedy"
     """How the price was taken from the model: `greedy` is its most likely reply, `median` and `mean` those of
     `distribution`."""
-    distribution: Distribution | None = None
+    distribution: Distribution | None = field(default=None, repr=False)
     """The prices that the model holds possible, with their probabilities; None where it did not show them."""
     usage: Usage = field(default_factory=Usage)
     latency: float = 0.0
     """Seconds from question to answer."""
     error: str | None = None
     """Why there is no price."""
+    currency: str = "USD"
+    """ISO code of the currency of `price`, `low` and `high`."""
+
+    def __str__(self) -> str:
+        if self.price is None:
+            return escape_line(f"no price ({self.error or 'the model named none'})")
+        price = self._write(self.price)
+        notes = [self.decoding]
+        if self.low is not None and self.high is not None:
+            notes.append(f"{self._write(self.low)} to {self._write(self.high)}")
+        if self._reply_differs:
+            notes.append(f"the reply was {' '.join((self.text or '').split())[:_MOST_REPLY]}")
+        return escape_line(f"{price} ({'; '.join(notes)})")
+
+    @property
+    def _reply_differs(self) -> bool:
+        """Whether the reply names another price, when both are written."""
+        if self.text is None or self.price is None:
+            return False
+        try:
+            said = parse_price(self.text, self.currency)
+        except PricerError:
+            return True
+        return self._write(said) != self._write(self.price)
+
+    def _write(self, amount: float) -> str:
+        return format_dollars(amount, 2) if self.currency == "USD" else f"{amount:,.2f} {self.currency}"
 
 
 class Predictions(Sequence[Prediction]):
     """Predictions in the order of their items, which `item_id` names; the items themselves are not held."""
 
     def __init__(self, predictions: Iterable[Prediction]) -> None:
+        require_many("predictions", predictions, "predictions")
         self._predictions = tuple(predictions)
+        for prediction in self._predictions:
+            require_kind("a prediction", prediction, Prediction, "a Prediction")
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a frame with one row per prediction, and one column per field but the distribution."""
+        """Return a frame with one row per prediction, and one column per field but the distribution.
+
+        The reply, which is `Prediction.text`, stands in the column `reply`.
+        """
         import pandas as pd
 
         return pd.DataFrame([_row(prediction) for prediction in self], columns=_COLUMNS)
@@ -101,16 +146,27 @@ class Predictions(Sequence[Prediction]):
         unpriced = sum(prediction.price is None for prediction in self)
         return f"Predictions({len(self):,} items, {unpriced:,} without a price)"
 
+    def _repr_html_(self) -> str:
+        head = ("item", "price", "low", "high", "decoding", "reply", "error")
+        rows = [(p.item_id, p.price, p.low, p.high, p.decoding, p.text, p.error) for p in self[:FIRST]]
+        return render_first(head, rows, repr(self))
 
+
+_SHOWN_AS = {"usage": ["prompt_tokens", "completion_tokens"], "text": ["reply"]}
+_LEFT_OUT = {"distribution", "currency"}
 _COLUMNS = [
     name
     for entry in fields(Prediction)
-    if entry.name != "distribution"
-    for name in (["prompt_tokens", "completion_tokens"] if entry.name == "usage" else [entry.name])
+    if entry.name not in _LEFT_OUT
+    for name in _SHOWN_AS.get(entry.name, [entry.name])
 ]
 
 
 def _row(prediction: Prediction) -> dict[str, Any]:
-    return {
-        name: getattr(prediction.usage if name.endswith("_tokens") else prediction, name) for name in _COLUMNS
-    }
+    return {name: _read_cell(prediction, name) for name in _COLUMNS}
+
+
+def _read_cell(prediction: Prediction, column: str) -> Any:
+    if column == "reply":
+        return prediction.text
+    return getattr(prediction.usage if column.endswith("_tokens") else prediction, column)

@@ -41,22 +41,13 @@ Send = Callable[[Sending], "Reply"]
 AsyncSend = Callable[[Sending], Awaitable["Reply"]]
 
 
-def _require_many(items: Iterable[Item | str]) -> Iterator[Item | str]:
-    # A text would be asked about letter by letter, a frame by the names of its columns; each is paid for.
-    if isinstance(items, str):
-        raise DataError("many items are wanted, not one text; use predict() for that")
-    if hasattr(items, "columns"):
-        raise DataError("a frame is no sequence of items; use ItemDataset.from_pandas(frame, priced=False)")
-    return iter(items)
-
-
 class _OrderedOutput:
     """Items on their way into the engine, and their predictions in the items' order."""
 
     def __init__(self, engine: Engine, items: Iterable[Item | str], workers: int) -> None:
         self._engine = engine
         self._ahead = _AHEAD * workers
-        self._items = _require_many(items)
+        self._items = iter(items)
         self._waiting: dict[int, Prediction] = {}
         self._taken = self._given = 0
         self._more = True

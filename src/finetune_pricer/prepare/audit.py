@@ -9,11 +9,21 @@ from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Literal, get_args
 
+from .._arguments import require_choice, require_number, require_text
+from .._display import PrintsAsPage, ShortRepr
 from .._escape import escape_line
 from .._format import agree_on_currency, format_money, mark_of
 from .._methods.duplicates import Shingles, connected_groups, near_pairs, words_of
 from ..errors import InvalidItem
-from ..items import SHOWN_FIELDS, ItemDataset, ItemSplits, check_fields, lacks_title, require_item_text
+from ..items import (
+    SHOWN_FIELDS,
+    ItemDataset,
+    ItemSplits,
+    check_fields,
+    lacks_title,
+    require_item_text,
+    require_set,
+)
 from ..items.markup import has_markup
 from .leakage import count_expected_by_chance, find_numbers, find_own_price, rows_with_own_price
 
@@ -58,8 +68,8 @@ _MAGNITUDE = 9.99  # ten but for rounding: how many times a twin's price is no m
 _ENOUGH = 20  # items of a category; in a smaller one nothing is called an outlier
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Place(ShortRepr):
     """Where an item stands."""
 
     split: Split
@@ -76,8 +86,8 @@ class Place:
         return f"{self.split} row {self.row:,} (id {self.id[:24]!r}, {price})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Finding(ShortRepr):
     """One thing that the audit found."""
 
     kind: Kind
@@ -97,8 +107,8 @@ class Finding:
         return " ".join(parts) + (f": {detail}" if detail and parts else detail)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditReport:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class AuditReport(PrintsAsPage):
     """What `audit` found; `str()` of it is worth reading before paying for a job."""
 
     splits: ItemSplits
@@ -125,6 +135,7 @@ class AuditReport:
 
         For `ItemDataset.split(group=)`, and for intervals that must not count near-duplicates as independent.
         """
+        require_choice("split", split, ItemSplits._fields)
         index = ItemSplits._fields.index(split)
         start = sum(map(len, self.splits[:index]))
         return self.labels[start : start + len(self.splits[index])]
@@ -248,6 +259,12 @@ def audit(
         >>> [len(items) for items in report.clean()]
         [0, 0, 1]
     """
+    require_set(train, "train")
+    for name, items in (("validation", validation), ("test", test)):
+        if items is not None:
+            require_set(items, name)
+    require_number("similarity", similarity, low=0, high=1, or_none=True)
+    require_text("currency", currency, or_none=True)
     said = {"the training items": train, "the validation items": validation, "the test items": test}
     currency = agree_on_currency(
         {who: getattr(items, "currency", None) for who, items in said.items()} | {"currency=": currency}

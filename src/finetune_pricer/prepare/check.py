@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._arguments import require_file, require_text
 from .._chat_protocol import text_of
+from .._display import PrintsAsPage, ShortRepr
 from .._escape import escape_line
 from .._files import replacing
 from .._format import agree_on_currency
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
 _SHOWN = 5  # lines that a problem names
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JsonlProblem:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class JsonlProblem(ShortRepr):
     """One kind of issue in a file: where it occurs first, and how often."""
 
     code: str
@@ -56,8 +58,8 @@ class JsonlProblem:
         return escape_line(f"{self.level}: {where}{at}: {self.what}{more}; {self.fix}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JsonlReport:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class JsonlReport(PrintsAsPage):
     """What `check_jsonl` found in a file; `str()` of it names every problem."""
 
     path: Path
@@ -140,8 +142,8 @@ class JsonlReport:
         return "\n".join([head, *(f"  {problem}" for problem in self.problems)])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Correction:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Correction(ShortRepr):
     """What `JsonlReport.write_corrected` did."""
 
     report: JsonlReport
@@ -190,6 +192,8 @@ def check_jsonl(
         >>> [(problem.code, problem.lines, problem.fix) for problem in report.problems]
         [('last', (21,), 'end with the reply to learn')]
     """
+    require_file("path", path)
+    require_text("currency", currency)
     service = get_provider(provider)
     said: dict[str, str | None] = {"currency=": currency}
     if isinstance(path, TrainingFile):

@@ -9,12 +9,13 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Literal
 
+from .._arguments import require_choice, require_formatter, require_path
 from .._chat_protocol import SPECIAL_TOKEN
 from .._files import replacing
 from .._format import agree_on_currency
 from ..chat import ChatFormatter
-from ..errors import DataError, FileAccessError, InvalidItem, TrainingFileError
-from ..items import require_price
+from ..errors import FileAccessError, InvalidItem, TrainingFileError
+from ..items import require_items, require_price
 
 if TYPE_CHECKING:
     import os
@@ -77,8 +78,8 @@ class JsonlWriter:
     encoding: Literal["utf-8", "utf-8-sig"] = field(default="utf-8", kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.encoding not in {"utf-8", "utf-8-sig"}:
-            raise DataError(f"encoding is 'utf-8' or 'utf-8-sig', not {self.encoding!r}")
+        require_formatter(self.formatter)
+        require_choice("encoding", self.encoding, ("utf-8", "utf-8-sig"))
 
     def write(self, items: Iterable[Item], path: str | os.PathLike[str]) -> TrainingFile:
         """Write one example per item; memory does not grow with their number.
@@ -99,6 +100,8 @@ class JsonlWriter:
             TrainingFileError: There are no items.
             FileAccessError: The path cannot be written.
         """
+        require_items(items)
+        require_path("path", path)
         self._require_writable_formatter()
         said = {"the items": getattr(items, "currency", None), "the formatter": self.formatter.currency}
         currency, zero_is = agree_on_currency(said), getattr(items, "zero_is", None)

@@ -23,9 +23,10 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .._arguments import require_number, require_whole
 from .._numbers import read_whole
 from ..errors import DataError
-from ..items import Item, ItemDataset, ItemSplits
+from ..items import Item, ItemDataset, ItemSplits, require_item, require_items
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -121,8 +122,8 @@ class MadeUpCatalogue:
     noise: float = 0.2
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.noise) or self.noise < 0:
-            raise DataError(f"noise must be finite and at least 0, not {self.noise!r}")
+        require_whole("seed", self.seed)
+        require_number("noise", self.noise, low=0)
 
     def splits(self, train: int = 2000, validation: int = 200, test: int = 200) -> ItemSplits:
         """Make that many products for each split; no product is in two of them.
@@ -152,6 +153,7 @@ class MadeUpCatalogue:
         Raises:
             DataError: The item is not of this catalogue.
         """
+        require_item(item)
         number = item.id.removeprefix("made-up-")
         if not number.isdecimal() or self._item(int(number)).text != item.text:
             raise DataError(f"item {item.id!r} is not of this made-up catalogue")
@@ -163,6 +165,7 @@ class MadeUpCatalogue:
         Raises:
             DataError: An item is not of this catalogue, or there is none.
         """
+        require_items(items)
         floor = math.exp(self.noise**2 / 2) * math.erf(self.noise / math.sqrt(2))
         middles = [self.middle_price(item) for item in items]
         if not middles:

@@ -25,7 +25,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .._arguments import refuse, require_file, require_many, require_text, require_whole
 from .._chat_protocol import CALLS, text_of
+from .._display import PrintsAsPage
 from ..errors import DataError, FileAccessError, TrainingFileError
 from .jsonl import TrainingFile
 
@@ -58,8 +60,8 @@ _counts: dict[tuple[str, str], TokenCount] = {}
 """Counts of the training files that were counted last, by the file's hash and the library that counted."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenCount:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class TokenCount(PrintsAsPage):
     """How many tokens a training file has."""
 
     examples: int
@@ -113,6 +115,9 @@ def count_tokens(
             `check_jsonl` names all that are wrong.
         DataError: What was handed in is no training data at all.
     """
+    _check_training(training)
+    require_text("model", model, or_none=True)
+    require_whole("per_example", per_example, low=0)
     count_text, counted_by = token_counter()
     if isinstance(training, TrainingFile):
         count = _count_file(training, count_text, counted_by)
@@ -128,6 +133,21 @@ def count_tokens(
         longest=count.longest + per_example if count.examples else 0,
         exact=count.exact and (model is None or has_this_encoding(model)),
     )
+
+
+def _check_training(training: object) -> None:
+    """Make sure that a thing can be examples: a training file, a path, or lists of messages."""
+    wanted = "what JsonlWriter.write returned, a path, or lists of messages"
+    if isinstance(training, TrainingFile):
+        return
+    if hasattr(training, "training_file"):
+        raise refuse("training", wanted, training, "its .training_file() is one")
+    if hasattr(training, "table") or hasattr(training, "push_to_hub"):
+        raise refuse("training", wanted, training, "JsonlWriter().write(items, path) writes it")
+    if isinstance(training, str | os.PathLike):
+        require_file("training", training)
+    else:
+        require_many("training", training, wanted, "JsonlWriter().write(items, path) writes items")
 
 
 def _count_file(training: TrainingFile, count_text: CountText, counted_by: str) -> TokenCount:

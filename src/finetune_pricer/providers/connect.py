@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from .._arguments import require_flag, require_path, require_text
 from .._environment import Settings, read_settings
 from ..errors import NotConfigured
 from .lookup import get_provider, get_providers, remember_provider
@@ -87,6 +88,9 @@ def _choose(
     name: str | None, folder: str | os.PathLike[str] | None, *, dotenv_wins: bool
 ) -> tuple[str, dict[str, Any]]:
     """Return the name of the service that is asked for or configured, and what its client is made with."""
+    require_text("name", name, or_none=True)
+    require_path("dir", folder, or_none=True)
+    require_flag("dotenv_wins", dotenv_wins)
     settings = read_settings(dotenv_wins=dotenv_wins)
     chosen = name or settings.get("FINETUNE_PRICER_PROVIDER") or _find_configured(settings)
     if chosen == "local":

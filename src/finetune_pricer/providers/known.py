@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .._display import NamedValues
 from .provider import OPEN_MODELS, Provider
 
 if TYPE_CHECKING:
@@ -387,8 +388,8 @@ PROTOCOL = Provider(
 )
 """The protocol as OpenAI documents it: what a file is held against where no service is named."""
 
-PROVIDERS: Mapping[str, Provider] = {
-    profile["name"]: Provider.model_validate(profile)
+PROVIDERS: Mapping[str, Provider] = NamedValues(
+    (profile["name"], Provider.model_validate(profile))
     for profile in (_OPENAI, _AZURE, _NEBIUS, _CRUSOE, _LOCAL)
-}
+)
 """The services that we know, by name."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
+from .._arguments import require_client, require_kind
 from ..errors import NotConfigured
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ def get_provider(known: str | Provider | None) -> Provider:
     if known is None:
         return PROTOCOL
     if not isinstance(known, str):
+        from .provider import Provider
+
+        require_kind("provider", known, Provider, "a provider's name or a Provider")
         return known
     providers = get_providers()
     if known not in providers:
@@ -69,6 +73,7 @@ def provider_of(client: OpenAI | AsyncOpenAI, known: str | Provider | None = Non
 
     if known is not None:
         return get_provider(known)
+    require_client(client, awaits=None)
     if (made := _PROVIDERS_OF_CLIENTS.get(client)) is not None:
         return made
     host = urlsplit(str(client.base_url)).hostname or ""

@@ -5,17 +5,38 @@ from __future__ import annotations
 from collections.abc import Mapping  # noqa: TC003 - pydantic reads it
 from datetime import date  # noqa: TC003 - pydantic reads it
 from fnmatch import fnmatchcase
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from .._arguments import explain_invalid
+from .._display import ShortModelRepr
 from ..errors import DataError
+
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass as _ModelMeta
+else:
+    _ModelMeta = type(BaseModel)
 
 SETTINGS = ("epochs", "batch_size", "learning_rate_multiplier")
 """The settings that every service has, by our names."""
 
 
-class _Fact(BaseModel):
+class _Refusing(_ModelMeta):
+    """Says in one line, and by an error of ours, what is wrong with the fields that somebody hands in.
+
+    Here and not in an `__init__` of the models: pydantic would call that for what it validates itself, too.
+    """
+
+    def __call__(self, *values: Any, **fields: Any) -> Any:
+        try:
+            return super().__call__(*values, **fields)
+        except ValidationError as error:
+            known: Mapping[str, Any] = vars(self)["__pydantic_fields__"]
+            raise explain_invalid(self.__name__, error, known=known) from None
+
+
+class _Fact(ShortModelRepr, BaseModel, metaclass=_Refusing):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 

@@ -7,8 +7,17 @@ import time
 import warnings
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+from .._arguments import (
+    refuse,
+    require_client,
+    require_formatter,
+    require_number,
+    require_path,
+    require_text,
+    require_whole,
+)
 from .._progress import somebody_looks
 from .._service.account import service_of
 from .._service.flow import Flow, Pages, ask, poll
@@ -89,7 +98,14 @@ class ResultFile:
 class BaseJob:
     """A job as it was when it was last looked at, and a flow for everything that can be done with it."""
 
+    _awaits: ClassVar[bool] = False
+
     def __init__(self, client: Client, record: JobRecord, provider: str | Provider | None = None) -> None:
+        require_client(client, record, awaits=self._awaits)
+        if not hasattr(record, "fine_tuned_model"):
+            raise refuse(
+                "record", "a JobRecord", record, f"{type(self).__name__}.attach(client, id) finds a job"
+            )
         self.record = record
         """Everything that the service says about it."""
         self.provider = provider_of(client, provider)
@@ -159,6 +175,8 @@ class BaseJob:
 
     def _check_formatter(self, formatter: ChatFormatter | None) -> ChatFormatter:
         """Return the formatter to ask with; warn where another one wrote the training file."""
+        if formatter is not None:
+            require_formatter(formatter)
         formatter = formatter or ChatFormatter()
         # Two formatters can have written the same bytes, which are the same job: either of them is right.
         trained = {self.record.metadata.get(FORMATTER_KEY), self._written_by} - {None}
@@ -179,6 +197,7 @@ class BaseJob:
         Raises:
             JobError: The job has not succeeded, or its model does not answer yet.
         """
+        require_text("model", model, or_none=True)
         if model:
             return model
         if self._state != "succeeded":
@@ -214,6 +233,8 @@ class BaseJob:
         return self.is_final
 
     def _wait_flow(self, timeout: float | None, longest_pause: float) -> Flow[None]:
+        require_number("timeout", timeout, low=0, or_none=True)
+        require_number("poll", longest_pause, above=0)
         if not self.is_final:
             with _show_progress(self.id) as show:
                 yield from poll(
@@ -273,6 +294,7 @@ class BaseJob:
         _log.warning("stopped waiting: %s", message)
 
     def _stream_events_flow(self, after: str | None) -> Flow[None]:
+        require_text("after", after, "give the id of an event", or_none=True)
         return stream_events(
             self.id, look=self._is_final_flow, in_order=self.provider.events_in_order, after=after
         )
@@ -281,6 +303,8 @@ class BaseJob:
         return read_events(self.id, in_order=self.provider.events_in_order)
 
     def _deploy_flow(self, account: Account, name: str | None, timeout: float | None) -> Flow[Deployment]:
+        require_text("name", name, or_none=True)
+        require_number("timeout", timeout, low=0, or_none=True)
         if self._state != "succeeded":
             yield from self._refresh_flow()
         if self._state != "succeeded":
@@ -299,6 +323,7 @@ class BaseJob:
         return self._deployment
 
     def _undeploy_flow(self, name: str | None) -> Flow[None]:
+        require_text("name", name, or_none=True)
         yield from undeploy(self.record, self.provider, service=self._service, name=name)
         self._deployment = None
 
@@ -316,8 +341,7 @@ class BaseJob:
         )
 
     def _require_deployable(self, max_hours: float) -> None:
-        if not 0 < max_hours < float("inf"):
-            raise DataError(f"max_hours must be a number above 0, not {max_hours!r}")
+        require_number("max_hours", max_hours, above=0)
         if self.provider.serving.how == "by_hand":
             raise NotSupported(
                 f"{self.provider.name!r} deploys through a control plane of its own: print(job.deploy()) "
@@ -419,11 +443,15 @@ class BaseJob:
         return found
 
     def _fetch_spec_flow(self, folder: str | os.PathLike[str]) -> Flow[JobSpec]:
+        require_path("folder", folder)
         return fetch_spec(self.record, self.provider, folder)
 
     def _download_flow(
         self, path: str | os.PathLike[str], checkpoint: JobCheckpoint | None
     ) -> Flow[list[Path]]:
+        require_path("path", path)
+        if checkpoint is not None and not hasattr(checkpoint, "step"):
+            raise refuse("checkpoint", "one of job.checkpoints()", checkpoint)
         return download_weights(self.record, self.provider, path, checkpoint)
 
     def _delete_flow(self, *, files: bool, model: bool) -> Flow[list[str]]:
@@ -454,6 +482,7 @@ def get_job_by_id(job_id: str) -> Flow[JobRecord]:
         DataError: The id is empty.
         NotFound: The service has no such job.
     """
+    require_text("job_id", job_id, "job.id is a job's own" if hasattr(job_id, "id") else "")
     if not job_id:
         raise DataError("job_id is empty; FineTuneJob.list(client) gives the newest jobs")
     return (yield from ask_job(get_job(job_id)))
@@ -461,6 +490,7 @@ def get_job_by_id(job_id: str) -> Flow[JobRecord]:
 
 def list_newest_jobs(limit: int) -> Flow[list[JobRecord]]:
     """Return the newest jobs of whatever spec, newest first, at most `limit`."""
+    require_whole("limit", limit, low=1)
     pages, jobs = Pages(partial(list_jobs, limit=min(limit, 100))), list["JobRecord"]()
     while len(jobs) < limit and (page := (yield from next_jobs(pages))):
         jobs += page

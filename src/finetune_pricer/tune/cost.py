@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from .._arguments import require_number, require_text
+from .._display import PrintsAsPage
 from .._format import format_dollars
 from .._numbers import read_number, read_whole
 from ..errors import DataError, OverBudget
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
 _MILLION = 1_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CostEstimate:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class CostEstimate(PrintsAsPage):
     """Dollars and tokens of a job; None is a price that nobody knows, and never means free."""
 
     model: str
@@ -117,6 +119,8 @@ def estimate_cost(
         FileAccessError: A file cannot be read.
         TrainingFileError: A line is no chat example, or holds an image, whose tokens nobody can count here.
     """
+    require_text("model", model)
+    require_text("provider", provider, or_none=True)
     epochs, predictions = _read_count("epochs", epochs, 1), _read_count("predictions", predictions, 0)
     samples = _read_count("samples", samples, 1)
     own = None if price is None else _read_pricing(price)
@@ -158,6 +162,7 @@ def _read_count(name: str, value: object, least: int) -> int:
 def _read_pricing(price: object) -> TokenPricing:
     if isinstance(price, TokenPricing):
         return price
+    require_number("price", price, low=0)
     if read_number(price) is None:
         raise DataError(f"price is dollars per million trained tokens, or a TokenPricing, not {price!r}")
     return TokenPricing(train=price)  # type: ignore[arg-type]

@@ -19,6 +19,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote, urlsplit
 
+from .._arguments import require_client
+from .._display import PrintsAsPage
 from .._environment import read_settings
 from .._escape import escape_text
 from .._service.account import service_of
@@ -57,8 +59,8 @@ _DEAD = frozenset({"error", "failed", "deleted", "deleting", "expired"})
 _MOST_SILENT = 12
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deployment:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Deployment(PrintsAsPage):
     """A model that answers, or the steps after which it will."""
 
     name: str
@@ -449,6 +451,7 @@ def deployments(client: OpenAI, *, provider: str | Provider | None = None) -> li
         DataError: The client is not at the service's own address, and its key would go there.
         ServiceError: The service refuses or does not answer.
     """
+    require_client(client)
     known = provider_of(client, provider)
     return run(client, list_deployments(known, service=service_of(client)), time.sleep)
 

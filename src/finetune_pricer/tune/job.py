@@ -9,6 +9,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from .._arguments import require_client
 from .._service.flow import LONGEST_PAUSE, run, stream
 from ..chat import ChatFormatter
 from ..errors import PricerError
@@ -16,7 +17,7 @@ from ..providers.lookup import provider_of
 from ._base import BaseJob, get_job_by_id, list_newest_jobs
 from .deployment import DEPLOY_TIMEOUT
 from .journal import Journal
-from .purchase import buy_job, find_job
+from .purchase import buy_job, find_job, require_purchase
 from .spec import JobSpec
 
 if TYPE_CHECKING:
@@ -125,6 +126,8 @@ class FineTuneJob(BaseJob):
             FileAccessError: The journal cannot be read or written; the message names what was bought, if
                 anything was.
         """
+        require_client(client, training, model)
+        require_purchase(budget=budget, again=again, force=force)
         spec = JobSpec.make(
             training,
             validation,
@@ -151,6 +154,7 @@ class FineTuneJob(BaseJob):
             NotFound: The service has no such job.
             ServiceError: The service refuses or does not answer.
         """
+        require_client(client, job_id)
         return cls(client, run(client, get_job_by_id(job_id), time.sleep), provider_of(client, provider))
 
     @classmethod
@@ -176,6 +180,7 @@ class FineTuneJob(BaseJob):
             NotFound: There is none.
             ServiceError: The service refuses or does not answer.
         """
+        require_client(client, training, model)
         spec = JobSpec.make(
             training,
             validation,
@@ -202,6 +207,7 @@ class FineTuneJob(BaseJob):
         Raises:
             ServiceError: The service refuses or does not answer.
         """
+        require_client(client)
         known = provider_of(client, provider)
         return [cls(client, record, known) for record in run(client, list_newest_jobs(limit), time.sleep)]
 

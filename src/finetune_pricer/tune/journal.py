@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from .._arguments import require_path
 from .._environment import find_state_folder
 from .._service.account import account_of, service_of
 from .._service.flow import Pause
@@ -96,6 +97,7 @@ class Journal:
     """One SQLite file, shared by all processes of a user; `close` it, or use it in a `with` statement."""
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        require_path("journal", path, or_none=True)
         self.path = Path(path) if path is not None else find_state_folder() / _NAME
         was_there = self.path.exists()
         try:

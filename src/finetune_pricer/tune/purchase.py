@@ -31,6 +31,7 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
+from .._arguments import require_client, require_flag, require_kind, require_number
 from .._service.error_mapping import may_have_been_taken
 from .._service.flow import (
     Flow,
@@ -123,6 +124,10 @@ def upload(
             goes on with the same file.
         ServiceError: The service refuses the file.
     """
+    require_client(client, training_file)
+    hint = "check_jsonl(path).training_file() makes one of a file, JsonlWriter().write(items, path) of items"
+    require_kind("training_file", training_file, TrainingFile, "what JsonlWriter.write returned", hint)
+    require_number("timeout", timeout, low=0)
     copy = FileCopy(training_file, provider_of(client, provider))
     with Journal(journal) as ledger:
         return run(client, _upload(ledger.for_client(client), copy, timeout), sleep)
@@ -131,6 +136,17 @@ def upload(
 def _upload(account: Account, copy: FileCopy, timeout: float) -> Flow[UploadedFile]:
     yield Work(copy.file.verify)
     return (yield from buy_file(account, copy, timeout)).file
+
+
+def require_purchase(*, budget: object, again: object, force: object) -> None:
+    """Make sure, before anything is asked, that what decides about money is what it looks like.
+
+    Raises:
+        WrongArgument: Such as `again="no"`, which would count as yes.
+    """
+    require_number("budget", budget, low=0, or_none=True)
+    require_flag("again", again)
+    require_flag("force", force)
 
 
 def buy_job(

@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from .._display import ShortModelRepr
 from .._escape import escape_line
 from ..errors import ServiceUnavailable
 from .job_metrics import JobMetric, read_metric
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from ..providers.provider import Provider
 
 
-class ServiceRecord(BaseModel):
+class ServiceRecord(ShortModelRepr, BaseModel):
     """An object as a service sent it: what cannot be read counts as absent, but for the id."""
 
     model_config = ConfigDict(frozen=True, extra="allow", coerce_numbers_to_str=True)

@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from .._arguments import refuse, require_text
+from .._display import ShortRepr
 from .._numbers import read_number, read_whole, to_plain
 from ..errors import DataError, NotSupported
 from ..prepare.jsonl import TrainingFile
@@ -38,8 +40,8 @@ _FILE_ENDS = (".jsonl", ".json", ".gz")
 _HOW_TO_GIVE_A_PATH = "a file on this machine becomes a training file by check_jsonl(path).training_file()"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobSpec:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class JobSpec(ShortRepr):
     """Everything that decides what a job will make, checked against what its service takes."""
 
     training: TrainingFile | UploadedFile
@@ -80,6 +82,8 @@ class JobSpec:
             DataError: A file or a setting is not what it should be, or out of the service's range.
             NotSupported: The method is another one than `supervised`.
         """
+        require_text("model", model, "name a base model that the service can tune")
+        require_text("method", method)
         if method != "supervised":
             raise NotSupported(
                 f"method {method!r}: this library trains by supervised examples only; preference and "
@@ -296,10 +300,15 @@ def _read_file(given: GivenFile) -> TrainingFile | UploadedFile:
     # What `client.files.create` and `client.files.retrieve` of the openai client return.
     if getattr(given, "object", None) == "file" and isinstance(given.id, str) and given.id:
         return UploadedFile(id=given.id, filename=given.filename)
-    raise DataError(
-        "a job takes what JsonlWriter.write or upload returned, a file's id at the service, or the service's "
-        f"file object, not a {type(given).__name__}; {_HOW_TO_GIVE_A_PATH}"
+    hint = _HOW_TO_GIVE_A_PATH
+    if hasattr(given, "training_file"):
+        hint = "its .training_file() is one"
+    elif hasattr(given, "table") or isinstance(given, list | tuple):
+        hint = "JsonlWriter().write(items, path) writes items"
+    wanted = (
+        "what JsonlWriter.write or upload returned, a file's id at the service, or the service's file object"
     )
+    raise refuse("a training file", wanted, given, hint)
 
 
 def read_nested_hyperparameters(extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -374,7 +383,7 @@ def _name_as_service(given: Mapping[str, Any], provider: Provider) -> dict[str, 
 
 
 def _check_whole(name: str, value: Whole | None) -> Whole | None:
-    if value in (None, "auto", "recommended"):
+    if isinstance(value, str | None) and value in (None, "auto", "recommended"):
         return value
     count = read_whole(value)
     if count is None or count < 1:
@@ -392,7 +401,7 @@ def _check_seed(seed: int | None) -> int | None:
 
 
 def _check_factor(value: Factor | None) -> Factor | None:
-    if value in (None, "auto", "recommended"):
+    if isinstance(value, str | None) and value in (None, "auto", "recommended"):
         return value
     number = read_number(value)
     if number is None or not 0 < number < float("inf"):
@@ -404,6 +413,7 @@ def _check_factor(value: Factor | None) -> Factor | None:
 def _check_suffix(suffix: str | None, provider: Provider) -> None:
     if suffix is None:
         return
+    require_text("suffix", suffix)
     at, most = f"at {provider.name!r}", provider.suffix_max
     if most is None:
         raise DataError(f"there are no suffixes {at}; leave it out")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..._display import render_text
 from ..._files import replacing
 from ..._format import format_money
 from ...errors import MissingExtra
@@ -99,11 +100,6 @@ def render_evaluations(models: Sequence[Evaluation]) -> str:
 def render_table(table: Table, *, note: str, text: str) -> str:
     """Return a part of a page for notebooks: a table and a note; `text` says the same without Jinja2."""
     return _render_part(text, table=table, note=note)
-
-
-def render_text(text: str) -> str:
-    """Return a part of a page for notebooks: text as it stands, line for line."""
-    return f"<pre>{escape(text)}</pre>"
 
 
 def render_sentences(sentences: Iterable[str]) -> str:
