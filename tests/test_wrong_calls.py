@@ -406,7 +406,7 @@ TABLE: dict[str, tuple[Callable[[Hands], Any], str]] = {
     "floats as predictions": (lambda h: Predictions([5.0]), "a prediction must be a Prediction, not 5.0"),
     # Files, tokens and costs.
     "no path to check": (lambda h: check_jsonl(None), "path must be a path, not None"),
-    "a training file to check": (lambda h: check_jsonl(h.file), "path must be a path, not a TrainingFile"),
+    "items to check": (lambda h: check_jsonl(SET), "path must be a path, not an ItemDataset"),
     "items to count": (lambda h: count_tokens(SET), r"JsonlWriter\(\).write\(items, path\)"),
     "a report to count": (lambda h: count_tokens(check_jsonl(h.file.path)), r"its .training_file\(\)"),
     "a number to count": (lambda h: count_tokens(3), "lists of messages, not 3"),

@@ -22,7 +22,7 @@ from .._numbers import read_whole
 from .._progress import track
 from ..chat import ChatFormatter
 from ..errors import EvaluationError, PriceNotFound, ServiceError
-from ..items import SHOWN_FIELDS, Item, ItemDataset, require_item, require_price, require_set
+from ..items import SHOWN_FIELDS, Item, ItemDataset, require_item, require_items, require_price, require_set
 from ..predict.prediction import Prediction, Predictions
 from ..prices import parse_price
 from .baselines import Baseline, fit_baselines

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from .._arguments import require_number
 from .._methods.duplicates import group_ids
 from .._numbers import read_number, read_whole
 from ..errors import DataError
@@ -146,6 +147,8 @@ def count_of(name: str, asked: object, rows: int) -> int:
             few items that none would be left.
     """
     whole, number = read_whole(asked), read_number(asked)
+    if number is None:
+        require_number(name, asked)
     if whole is None and number is not None and 0 <= number < 1:
         count = round(number * rows)
         if number and not count:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
-import sys
 from collections.abc import Sized
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, get_args
@@ -21,7 +19,7 @@ from .._arguments import (
 )
 from .._display import shorten
 from .._format import agree_on_currency
-from .._numbers import read_number, read_whole
+from .._numbers import to_plain
 from .._service.account import owner_of, service_of
 from .._service.requests import note_process, without_retries
 from ..chat import ChatFormatter
@@ -97,19 +95,15 @@ class BasePredictor(Generic[Client]):
         require_path("store", store, or_none=True)
         if answer_parameters is not None:
             require_mapping("answer_parameters", answer_parameters, "parameters of a request by their names")
-        samples = _read_count("samples", samples, f"1 to {_MOST_SAMPLES}", _MOST_SAMPLES)
-        if concurrency is not None:
-            concurrency = _read_count("concurrency", concurrency, "at least 1", sys.maxsize)
-        highest = _above_zero("highest", highest)
-        requests_per_minute = _above_zero("requests_per_minute", requests_per_minute)
-        tokens_per_minute = _above_zero("tokens_per_minute", tokens_per_minute)
+        samples, concurrency, highest = map(to_plain, (samples, concurrency, highest))
         service = provider_of(client, provider)
         note_process(client)
         self._client: Client = client
         self.model = model
         self.formatter = formatter or ChatFormatter()
         self.concurrency = concurrency
-        self._limits = {"requests_per_minute": requests_per_minute, "tokens_per_minute": tokens_per_minute}
+        limits = {"requests_per_minute": requests_per_minute, "tokens_per_minute": tokens_per_minute}
+        self._limits = {name: to_plain(limit) for name, limit in limits.items()}
         self._dialogue = Dialogue(
             model=model,
             provider=service,
@@ -223,17 +217,3 @@ def check_calibration_items(
         require_price(item, "calibrating", row, zero_is)
     check_settings(coverage, by, len(found))
     return found
-
-
-def _read_count(name: str, value: object, which: str, most: int) -> int:
-    count = read_whole(value)
-    if count is None or not 1 <= count <= most:
-        raise DataError(f"{name} must be {which}, not {value!r}")
-    return count
-
-
-def _above_zero(name: str, value: object) -> float | None:
-    number = None if value is None else read_number(value)
-    if value is not None and (number is None or not 0 < number < math.inf):
-        raise DataError(f"{name} must be a number above 0, not {value!r}")
-    return number

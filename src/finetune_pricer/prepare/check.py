@@ -192,8 +192,9 @@ def check_jsonl(
         >>> [(problem.code, problem.lines, problem.fix) for problem in report.problems]
         [('last', (21,), 'end with the reply to learn')]
     """
-    require_file("path", path)
-    require_text("currency", currency)
+    if not isinstance(path, TrainingFile):
+        require_file("path", path)
+    require_text("currency", currency, or_none=True)
     service = get_provider(provider)
     said: dict[str, str | None] = {"currency=": currency}
     if isinstance(path, TrainingFile):
