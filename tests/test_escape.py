@@ -247,3 +247,22 @@ def test_the_card_of_a_data_set_keeps_what_strangers_wrote_in_its_place(tmp_path
     assert not fence
     assert len([line for line in outside if line.startswith("#")]) == 4
     assert not any("<" in line or CONTROL.search(line) for line in outside)
+
+
+def test_titles_stand_beside_the_prices_of_the_items_they_belong_to(tmp_path: Path) -> None:
+    items = [Item(id="a", title="=a lamp", price=1), Item(id="b", summary="a mat")]
+    found = Predictions(Prediction(item_id=item.id, price=5.0) for item in items)
+    found.to_csv(tmp_path / "priced.csv", items=items, formulas="escape")
+    with (tmp_path / "priced.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["item_id"], row["title"], row["price"]) for row in rows] == [
+        ("a", "'=a lamp", "5.0"),
+        ("b", "", "5.0"),
+    ]
+    for others, words in (
+        (items[:1], "1 items for 2 predictions"),
+        (items[::-1], "row 1: the prediction is of"),
+    ):
+        with pytest.raises(DataError, match=words):
+            found.to_csv(tmp_path / "priced.csv", items=others)
+    assert len((tmp_path / "priced.csv").read_text().splitlines()) == 3

@@ -57,7 +57,12 @@ def test_the_report_says_all_that_was_found(tmp_path: Path) -> None:
 
 
 def test_the_report_says_what_became_of_each_row_of_a_file(tmp_path: Path) -> None:
-    rows = [["Lamp", "12"], [NASTY, "call us"], *([f"Mug {n}", f"{n}.50"] for n in range(10)), ["Rug", ""]]
+    rows = [
+        ["Lamp", "12"],
+        ["Mat", "<b>call us</b>"],
+        *([f"Mug {n}", f"{n}.50"] for n in range(10)),
+        ["Rug", ""],
+    ]
     lines = (f'"{title}","{price}"' for title, price in [("title", "price"), *rows])
     (tmp_path / "shop.csv").write_text("\n".join(lines))
     items = ItemDataset.from_file(tmp_path / "shop.csv", on_error="skip")
@@ -68,8 +73,9 @@ def test_the_report_says_what_became_of_each_row_of_a_file(tmp_path: Path) -> No
     assert "13 rows read from" in page
     assert [problem.row for problem in items.skipped] == [2, 13]
     for problem in items.skipped:
-        assert f'<td class="text">{problem.row}</td>' in page
+        assert f'<td class="text">{problem.row} (line {problem.line})</td>' in page
         assert problem.reason in unescape(page)
+    assert "<b>call us" not in page
 
 
 def test_a_report_shows_a_thousand_rows_that_were_left_out_and_counts_the_others() -> None:

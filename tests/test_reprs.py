@@ -272,7 +272,7 @@ PRINTED = {
         "decoding": "median",
     },
     "$5.00 (fitted)": {"price": 5.0, "decoding": "fitted"},
-    "12.50 EUR (mean; the reply was 13 €)": {
+    "€12.50 (mean; the reply was 13 €)": {
         "price": 12.5,
         "text": "13 €",
         "decoding": "mean",

@@ -115,6 +115,8 @@ class Baseline(ABC):
     """What tables call it."""
     fields: tuple[str, ...] = SHOWN_FIELDS
     """What it sees of an item, as `ChatFormatter(fields=)` names it."""
+    currency: str = "USD"
+    """ISO code of its prices' currency, which is that of the items that it was fitted to."""
     ranges: Ranges | None = None
     """How wide its price ranges are; None before `calibrate`."""
 
@@ -137,7 +139,7 @@ class Baseline(ABC):
     def fit_to(cls, data: FittingData) -> Self:
         """Learn from items that several baselines share; it sees the same fields of others."""
         fitted = cls.learn(data)
-        fitted.fields = data.fields
+        fitted.fields, fitted.currency = data.fields, data.currency
         return fitted
 
     @classmethod
@@ -166,8 +168,7 @@ class Baseline(ABC):
         priced = [_to_item(item) for item in items]
         prices = self.prices(priced) if priced else []
         return Predictions(
-            self._with_range(Prediction(item_id=item.id, price=float(price), decoding="fitted"), item)
-            for item, price in zip(priced, prices, strict=True)
+            self._to_prediction(item, float(price)) for item, price in zip(priced, prices, strict=True)
         )
 
     def calibrate(self, items: Iterable[Item], *, coverage: float = 0.9, by: By | None = None) -> Self:
@@ -189,8 +190,9 @@ class Baseline(ABC):
         calibrated.ranges = Ranges.learn(self.predict_many(known), known, coverage=coverage, by=by)
         return calibrated
 
-    def _with_range(self, prediction: Prediction, item: Item) -> Prediction:
-        return prediction if self.ranges is None else self.ranges.around(prediction, item.category)
+    def _to_prediction(self, item: Item, price: float) -> Prediction:
+        found = Prediction(item_id=item.id, price=price, decoding="fitted", currency=self.currency)
+        return found if self.ranges is None else self.ranges.around(found, item.category)
 
 
 class MedianBaseline(Baseline):

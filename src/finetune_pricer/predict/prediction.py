@@ -10,8 +10,9 @@ from .._arguments import require_kind, require_many
 from .._csv_file import write_csv
 from .._display import FIRST, ShortRepr, render_first
 from .._escape import escape_line
-from .._format import format_dollars
-from ..errors import PricerError
+from .._format import format_money
+from ..errors import DataError, PricerError
+from ..items import Item, require_questions
 from ..prices import parse_price
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Prediction(ShortRepr):
         return self._write(said) != self._write(self.price)
 
     def _write(self, amount: float) -> str:
-        return format_dollars(amount, 2) if self.currency == "USD" else f"{amount:,.2f} {self.currency}"
+        return format_money(amount, self.currency, 2)
 
 
 class Predictions(Sequence[Prediction]):
@@ -114,22 +115,51 @@ class Predictions(Sequence[Prediction]):
 
         return pd.DataFrame([_row(prediction) for prediction in self], columns=_COLUMNS)
 
-    def to_csv(self, path: str | os.PathLike[str], *, formulas: Formulas = "keep") -> None:
+    def to_csv(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        items: Sequence[Item | str] | None = None,
+        formulas: Formulas = "keep",
+    ) -> None:
         r"""Write the columns of `to_frame` to a CSV file in UTF-8; a missing price is an empty cell.
 
         Half a character (a lone surrogate), which UTF-8 does not have, is written as `\ud83d`.
 
         Args:
             path: Where to write.
+            items: What was priced, in the same order: their titles then stand in a column of their own.
             formulas: `"keep"` writes each text as it is, for programs. Ids, replies and words of a service
                 may begin with `=`, `+`, `-` or `@`, which a spreadsheet runs as a formula: `"escape"` puts a
                 `'` before them, for people.
 
         Raises:
-            DataError: `formulas` is something else.
+            DataError: `formulas` is something else, or the items are others than those that were priced.
             FileAccessError: The path cannot be written; what stood there stays.
         """
-        write_csv(path, _COLUMNS, (_row(prediction).values() for prediction in self), formulas=formulas)
+        rows = ([*_row(prediction).values()] for prediction in self)
+        if items is None:
+            write_csv(path, _COLUMNS, rows, formulas=formulas)
+            return
+        columns = [_COLUMNS[0], "title", *_COLUMNS[1:]]
+        titles = self._titles_of(items)
+        named = ([row[0], title, *row[1:]] for row, title in zip(rows, titles, strict=True))
+        write_csv(path, columns, named, formulas=formulas)
+
+    def _titles_of(self, items: Sequence[Item | str]) -> list[str | None]:
+        require_questions(items)
+        known = [Item(title=item) if isinstance(item, str) else item for item in items]
+        if len(known) != len(self):
+            raise DataError(
+                f"{len(known):,} items for {len(self):,} predictions; hand in those that were priced"
+            )
+        for row, (item, prediction) in enumerate(zip(known, self, strict=True), start=1):
+            if item.id != prediction.item_id:
+                raise DataError(
+                    f"row {row}: the prediction is of item {prediction.item_id!r}, not of {item.id!r}; hand "
+                    "in the items in the order in which they were priced"
+                )
+        return [item.title for item in known]
 
     @overload
     def __getitem__(self, index: int) -> Prediction: ...

@@ -13,6 +13,7 @@ from .format import Table, format_interval, format_number
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from ...errors import RowProblem
     from ...items import ItemDataset
     from ..compare import Comparison
     from ..evaluation import Evaluation
@@ -229,7 +230,11 @@ def difference_table(pairs: Iterable[Comparison]) -> Table:
 
 def left_out_table(items: ItemDataset) -> Table:
     """Return one line per row of a file that could not be an item: where it stands, and what is wrong."""
-    rows = [(f"{each.row:,}", each.field, each.value, each.reason) for each in items.skipped[:_LEFT_OUT]]
+    rows = [(_name_place(each), each.field, each.value, each.reason) for each in items.skipped[:_LEFT_OUT]]
     if (more := len(items.skipped) - _LEFT_OUT) > 0:
         rows.append(("...", "", "", f"and {more:,} more, in `skipped`"))
     return Table(("row", "column", "what stood there", "what is wrong"), rows, text_columns=4)
+
+
+def _name_place(problem: RowProblem) -> str:
+    return f"{problem.row:,}" + ("" if problem.line is None else f" (line {problem.line:,})")

@@ -85,7 +85,9 @@ class Utf8File(io.RawIOBase):
         known = self.encoding
         if known in {None, "utf-8"}:
             return None
-        return f"{known}, with {self._slips:,} characters in UTF-8" if self._slips else known
+        if not self._slips:
+            return known
+        return f"{known}, with {self._slips:,} character{'s' if self._slips > 1 else ''} in UTF-8"
 
     def _read_piece(self) -> bytes:
         piece = self._file.read(_PIECE)
