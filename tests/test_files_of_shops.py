@@ -541,6 +541,7 @@ def test_a_mark_that_contradicts_the_encoding_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["shop.parquet", "shop.xlsx"])
 def test_settings_of_text_files_are_refused_for_others(name: str) -> None:
+    Path(name).touch()
     with pytest.raises(DataError, match="leave encoding= out"):
         ItemDataset.from_file(name, encoding="utf-8")
     with pytest.raises(DataError, match="leave delimiter= out"):

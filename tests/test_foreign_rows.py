@@ -101,9 +101,9 @@ def test_what_stands_in_a_text_column_becomes_its_text(cell: Any, text: str | No
     ("cell", "words"),
     [
         (["a", "b"], "category = .*holds a list, not text"),
-        ({"a": 1}, "holds a dict, not text"),
+        ({"a": 1}, "holds an object, not text"),
         (np.array([1, 2]), "holds a ndarray, not text"),
-        (b"abc", "holds bytes, not text"),
+        (b"\xff", "is not UTF-8"),
         ("\ud800", "half a character"),
         (10**5000, "thousands of digits"),
     ],
@@ -204,8 +204,14 @@ def test_no_rows_are_an_empty_set() -> None:
             "from_records takes rows, .*not int",
         ),
         (lambda: ItemDataset.from_records(FRAME), "not DataFrame; from_pandas and from_arrow take tables"),
-        (lambda: ItemDataset.from_pandas([{}]), "from_pandas takes a pandas frame, not list; .*from_records"),
-        (lambda: ItemDataset.from_pandas(pl.DataFrame()), "not DataFrame; from_arrow takes tables of polars"),
+        (
+            lambda: ItemDataset.from_pandas([{}]),
+            "a pandas.DataFrame, not a list of dict; .*from_records takes dicts",
+        ),
+        (
+            lambda: ItemDataset.from_pandas(pl.DataFrame()),
+            "not a DataFrame; from_arrow takes tables of polars",
+        ),
         (
             lambda: ItemDataset.from_arrow([{}]),
             "Arrow C stream protocol .*not list; from_records takes dicts",

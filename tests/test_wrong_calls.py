@@ -254,7 +254,7 @@ TABLE: dict[str, tuple[Callable[[Hands], Any], str]] = {
     ),
     "an Arrow table for a frame": (
         lambda h: ItemDataset.from_pandas(pa.table({"a": [1]})),
-        r"its .to_pandas\(\)",
+        "from_arrow takes tables of polars",
     ),
     "items for a frame": (lambda h: ItemDataset.from_pandas(ITEMS), "a pandas.DataFrame, not a list of Item"),
     "a path for a frame": (lambda h: ItemDataset.from_pandas("shop.csv"), "from_file reads a file"),

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+
+from .item import is_unicode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,15 +28,45 @@ def write_number(value: float) -> str:
 
 def write_cell(value: Any) -> str | None:
     """Return what a cell holds as text, None where it holds nothing; `ValueError` says why it is no text."""
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, list | dict | tuple):
-        if not value:
-            return None
-        raise ValueError(f"holds {'an object' if isinstance(value, dict) else 'a list'}, not text")
+    value = unwrap_cell(value)
+    if value is None:
+        return None
     if isinstance(value, float):
-        return None if math.isnan(value) else write_number(value)
-    return value.decode() if isinstance(value, bytes) else str(value)
+        return write_number(value)
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, bytes | bytearray | memoryview):
+        return _decode(bytes(value))
+    if hasattr(value, "__iter__") and not isinstance(value, str):
+        if hasattr(value, "__len__") and not len(value):
+            return None
+        kind = "an object" if isinstance(value, Mapping) else f"a {type(value).__name__}"
+        raise ValueError(f"holds {kind}, not text; map another column to it, or join its texts")
+    try:
+        text = str(value)
+    except ValueError:  # Python writes out no number of so many digits
+        raise ValueError("a number of thousands of digits is no text") from None
+    if not is_unicode(text):
+        raise ValueError("holds half a character (a lone surrogate)")
+    return text
+
+
+def unwrap_cell(value: Any) -> Any:
+    """Return a cell as Python has it: numpy's numbers as numbers, and what means nothing as None."""
+    if type(value).__module__ == "numpy" and not getattr(value, "shape", True):
+        value = value.item()
+    if type(value).__name__ in {"NAType", "NaTType"}:
+        return None
+    if isinstance(value, float | Decimal) and value != value:  # noqa: PLR0124 - only nan is not itself
+        return None
+    return value
+
+
+def _decode(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise ValueError("is not UTF-8") from None
 
 
 def mixed_column(values: Sequence[Any]) -> pa.Array:
@@ -104,7 +138,7 @@ def read_texts(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, dict[int, str]
             texts.append(write_cell(_simplify(scalar.as_py())))
         except (ValueError, pa.ArrowInvalid) as error:
             texts.append(None)
-            reasons[row] = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+            reasons[row] = str(error)
     return pa.chunked_array([pa.array(texts, pa.string())]), reasons
 
 
@@ -155,7 +189,7 @@ def read_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
         if numbers.null_count == column.null_count:
             return numbers
     cells = unmix(column) if is_mixed(kind) else [scalar.as_py() for scalar in column]
-    return pa.chunked_array([pa.array([_read_number(cell) for cell in cells], pa.float64())])
+    return pa.chunked_array([pa.array([read_number(cell) for cell in cells], pa.float64())])
 
 
 def _only_finite(numbers: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -164,7 +198,8 @@ def _only_finite(numbers: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(pc.is_finite(numbers), numbers, None)
 
 
-def _read_number(cell: Any) -> float | None:
+def read_number(cell: Any) -> float | None:
+    """Return a finite number, None where a cell holds none."""
     # Nothing is computed from a weight, so a weight that is no number is no reason to refuse the row.
     try:
         number = float(cell)

@@ -762,9 +762,9 @@ def require_frame(frame: object) -> None:
         WrongArgument: It is something else.
     """
     if not hasattr(frame, "iloc") or not hasattr(frame, "columns"):
-        hint = "from_file reads a file, and from_items takes items"
-        if hasattr(frame, "to_pandas"):
-            hint = "its .to_pandas() gives one"
+        hint = "from_file reads a file, from_items takes items, and from_records takes dicts"
+        if hasattr(frame, "__arrow_c_stream__"):
+            hint = "from_arrow takes tables of polars, duckdb and pyarrow"
         raise refuse("frame", "a pandas.DataFrame", frame, hint)
 
 

@@ -8,14 +8,12 @@ row's problem.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping
-from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, RowProblem
-from .cells import mixed_column
+from .cells import mixed_column, read_number, unwrap_cell, write_cell
 from .ingest import Source
 from .item import ITEM_FIELDS, is_unicode, read_price
 from .tables import BATCH, STANDS_FOR, is_text
@@ -64,16 +62,7 @@ def read_records(records: Iterable[Mapping[str, Any]], columns: Mapping[str, str
 
 
 def read_frame(frame: pd.DataFrame, columns: Mapping[str, str] | None) -> Source:
-    """Return a frame's rows in batches.
-
-    Raises:
-        DataError: It is no pandas frame.
-    """
-    if not hasattr(frame, "iloc") or not hasattr(frame, "columns"):
-        raise DataError(
-            f"from_pandas takes a pandas frame, not {type(frame).__name__}; from_arrow takes tables of "
-            "polars, duckdb and pyarrow, and from_records takes dicts"
-        )
+    """Return a frame's rows in batches."""
     unreadable: list[RowProblem] = []
     roles = Roles(columns)
 
@@ -227,34 +216,8 @@ def _read_cells(
     return found
 
 
-def write_cell(cell: Any) -> str | None:
-    """Return a cell as text, numbers as they are written by hand; `ValueError` says why it is none."""
-    cell = _plain(cell)
-    if cell is None:
-        return None
-    if isinstance(cell, float):
-        return f"{cell:.0f}" if cell.is_integer() else repr(cell)
-    if isinstance(cell, Decimal):
-        return f"{cell:f}"
-    if isinstance(cell, bytes | bytearray | memoryview):
-        raise ValueError("holds bytes, not text")  # noqa: TRY004 - of a row, not of the caller
-    if hasattr(cell, "__iter__") and not isinstance(cell, str):
-        if hasattr(cell, "__len__") and not len(cell):
-            return None
-        raise ValueError(
-            f"holds a {type(cell).__name__}, not text; map another column to it, or join its texts"
-        )
-    try:
-        text = str(cell)
-    except ValueError:  # Python writes out no number of so many digits
-        raise ValueError("a number of thousands of digits is no text") from None
-    if not is_unicode(text):
-        raise ValueError("holds half a character (a lone surrogate)")
-    return text
-
-
 def _read_price_cell(cell: Any) -> str | float | None:
-    cell = _plain(cell)
+    cell = unwrap_cell(cell)
     if not isinstance(cell, str):
         return read_price(cell)
     if not is_unicode(cell):
@@ -262,31 +225,11 @@ def _read_price_cell(cell: Any) -> str | float | None:
     return cell
 
 
-def _read_weight(cell: Any) -> float | None:
-    # Nothing is computed from a weight, so a weight that is no number is no reason to refuse the row.
-    try:
-        number = float(cell)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
-
-
 _READERS: dict[str, Callable[[Any], Any]] = {
     "price": _read_price_cell,
-    "weight": _read_weight,
-    STANDS_FOR: _read_weight,
+    "weight": read_number,
+    STANDS_FOR: read_number,
 }
-
-
-def _plain(cell: Any) -> Any:
-    """Return a cell as Python has it: numpy's numbers as numbers, and what means nothing as None."""
-    if type(cell).__module__ == "numpy" and not getattr(cell, "shape", True):
-        cell = cell.item()
-    if type(cell).__name__ in {"NAType", "NaTType"}:
-        return None
-    if isinstance(cell, float | Decimal) and cell != cell:  # noqa: PLR0124 - only nan is not itself
-        return None
-    return cell
 
 
 def _show(cell: Any) -> str:
