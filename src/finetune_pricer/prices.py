@@ -630,7 +630,7 @@ def parse_amount(text: str, currency: str = "USD", *, decimal: Decimal | None = 
     """
     require_text("text", text)
     require_text("currency", currency)
-    if decimal is not None and decimal not in _DECIMALS:
+    if decimal is not None and (not isinstance(decimal, str) or decimal not in _DECIMALS):
         raise DataError(f"decimal must be '.', ',' or None, not {decimal!r}")
     if (price := _read_plain(text, currency, decimal)) is not None:
         return price

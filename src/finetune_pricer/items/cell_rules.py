@@ -42,7 +42,8 @@ class CellRules:
             require_currency(self.currency)
         for name, known in (("decimal", DecimalMark), ("zero_is", ZeroIs), ("html", Html)):
             value, values = getattr(self, name), get_args(known)
-            if value not in values and (value is not None or name == "html"):
+            known_one = isinstance(value, str) and value in values
+            if not known_one and (value is not None or name == "html"):
                 raise DataError(f"{name} is {' or '.join(map(repr, values))}, not {value!r}")
 
     def with_notes(self, source: str, metadata: Mapping[bytes, bytes]) -> CellRules:

@@ -121,7 +121,7 @@ class ItemDataset(Sequence[Item]):
         """
         require_items(items)
         rules = CellRules(currency=currency, zero_is=zero_is)
-        if zero_is == "unknown":
+        if rules.zero_is == "unknown":
             items = (replace(item, price=None) if item.price == 0 else item for item in items)
         return cls(
             tables.from_items(items),
@@ -517,6 +517,8 @@ class ItemDataset(Sequence[Item]):
             DataError: There are fewer than `n`, or a share of so few is no item.
             InvalidItem: An item has no price, and `by="price"`.
         """
+        if by is not None:
+            require_choice("by", by, ("price", "category"))
         rows, stands_for = sample_evenly(self._strata(by), count_of("n", n, len(self)), seed)
         how = f" evenly by {by}" if by else ""
         done = f"{len(rows):,} of {len(self):,} drawn{how}, seed {seed}"

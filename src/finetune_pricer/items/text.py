@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Protocol
 
+from .._arguments import require_many
 from .._lazy import compile_late
 from .._methods.duplicates import words_of
 from ..errors import DataError, InvalidItem
@@ -124,8 +125,9 @@ def check_fields(fields: Iterable[str]) -> tuple[str, ...]:
     """
     if isinstance(fields, str):
         raise DataError(f"fields are several: fields=({fields!r},)")
+    require_many("fields", fields, "names of fields, such as ('title', 'summary')")
     names = tuple(fields)
-    if unknown := [name for name in names if name not in _CHOICE]:
+    if unknown := [name for name in names if not isinstance(name, str) or name not in _CHOICE]:
         raise DataError(f"an item's text cannot show {unknown[0]!r}; it shows some of {_quote(_CHOICE)}")
     if not names or len(set(names)) < len(names):
         raise DataError(f"fields must name at least one of {_quote(_CHOICE)}, and each once, not {names!r}")
