@@ -52,11 +52,11 @@ SAMPLES: list[tuple[object, int, int | str]] = [
     (float("nan"), 50, "n=nan is neither"),
     (float("inf"), 50, "n=inf is neither"),
     (10**400, 50, "is neither"),
-    (True, 50, "n=True is neither"),
-    (np.True_, 50, "is neither"),
-    ("5", 50, "n='5' is neither"),
-    (None, 50, "n=None is neither"),
-    ([5], 50, r"n=\[5\] is neither"),
+    (True, 50, "n must be a number, not True"),
+    (np.True_, 50, "n must be a number"),
+    ("5", 50, "n must be a number, not the text '5'"),
+    (None, 50, "n must be a number, not None"),
+    ([5], 50, "n must be a number, not a list of int"),
 ]
 
 
@@ -85,7 +85,7 @@ SPLITS: list[tuple[int, dict[str, Any], list[int] | str]] = [
     (20, {"validation": -0.1}, "validation=-0.1 is neither"),
     (20, {"validation": 1.0}, "write 1 for one item, or 20 for all"),
     (20, {"test": float("nan")}, "test=nan is neither"),
-    (20, {"test": "2"}, "test='2' is neither"),
+    (20, {"test": "2"}, "test must be a number, not the text '2'"),
     (20, {"validation": 0, "test": 2, "group": [n // 2 for n in range(20)]}, [18, 0, 2]),
 ]
 
