@@ -186,3 +186,20 @@ def test_an_evaluation_on_prices_of_0_tells_their_rows(caplog: pytest.LogCapture
     assert re.search(told, caplog.text)
     explained = Evaluator(rounds=20).score(zeros(zero_is="price"), [1.0] * 40)
     assert "prices of 0" not in explained.manifest
+
+
+def test_items_of_which_nobody_named_the_currency_are_in_whichever_somebody_names(tmp_path: Path) -> None:
+    items = ItemDataset.from_items([Item(title="Fan Rs. 1,299/- only", price=1299)] * 2)
+    assert items.currency == "USD"
+    assert not audit(items, currency="INR").ok
+    rupees = ChatFormatter(currency="INR")
+    assert JsonlWriter(rupees).write(items, tmp_path / "train.jsonl").currency == "INR"
+
+    items.to_parquet(tmp_path / "items.parquet")
+    again = ItemDataset.from_file(tmp_path / "items.parquet")
+    assert JsonlWriter(rupees).write(again[:1] + items, tmp_path / "train.jsonl").currency == "INR"
+
+    dollars = ItemDataset.from_items(items, currency="USD")
+    assert dollars == items
+    with pytest.raises(DataError, match="in USD and those of currency= in INR"):
+        audit(items + dollars, currency="INR")

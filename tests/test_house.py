@@ -34,6 +34,7 @@ FLOW = [
         "_csv_file",
         "_arguments",
         "_display",
+        "_reasoning",
         "_environment",
         "_files",
         "_format",

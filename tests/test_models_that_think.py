@@ -13,10 +13,10 @@ import respx
 
 from batch_service import Batches
 from finetune_pricer import ChatFormatter, Item, Predictor
+from finetune_pricer._reasoning import cut_reasoning
 from finetune_pricer.aio import AsyncPredictor
 from finetune_pricer.errors import DataError, RequestRejected
 from finetune_pricer.predict import Prediction
-from finetune_pricer.predict.dialogue import cut_reasoning
 from finetune_pricer.providers import PROVIDERS
 
 BASE_URL = "https://service.test/v1"

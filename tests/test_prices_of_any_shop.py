@@ -584,3 +584,26 @@ def test_a_price_written_in_any_form_is_read_to_the_cent(price: float, form: tup
 )
 def test_a_price_in_a_description_is_found_in_every_spelling(text: str, currency: str, price: float) -> None:
     assert pytest.approx(price) in [value for value, _ in marked_prices(text, currency)]
+
+
+@pytest.mark.parametrize(
+    ("text", "price"),
+    [
+        ("<think>Similar lamps cost $30 to $60.</think>\n\n$20", 20.0),
+        ("<thinking>$5?</thinking>20 USD", 20.0),
+        ("It may be $30 or so.</think>$20", 20.0),
+        ("[THINK]$30[/THINK]$20", 20.0),
+        ("&lt;think&gt;$30&lt;/think&gt; 20", 20.0),
+        ("$20 <think>Was it $30?</think>", 20.0),
+        (f"<think>{'$30 or more. ' * 2_000}</think>$20", 20.0),
+        ("<think>Similar lamps cost $30 to", None),
+        ("<think>$30</think>", None),
+        ("price < $30: $20", 30.0),
+    ],
+)
+def test_what_a_model_thinks_is_not_its_price(text: str, price: float | None) -> None:
+    if price is not None:
+        assert parse_price(text) == price
+        return
+    with pytest.raises(PriceNotFound):
+        parse_price(text)

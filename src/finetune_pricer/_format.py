@@ -45,6 +45,16 @@ def require_currency(currency: object) -> str:
     raise DataError(f"currency is an ISO code of three capitals such as 'EUR', not {currency!r}")
 
 
+class Unnamed(str):
+    """The currency of prices of which nobody has named one: it agrees with any that somebody names."""
+
+    __slots__ = ()
+
+
+UNNAMED = Unnamed("USD")
+"""What prices are taken to be in where nobody says it."""
+
+
 def agree_on_currency(said: Mapping[str, str | None]) -> str:
     """Return the one currency that everybody names who names one; USD where nobody does.
 
@@ -54,14 +64,15 @@ def agree_on_currency(said: Mapping[str, str | None]) -> str:
     Raises:
         DataError: Two name different ones.
     """
-    named = {who: currency for who, currency in said.items() if currency is not None}
+    known = {who: currency for who, currency in said.items() if currency is not None}
+    named = {who: currency for who, currency in known.items() if not isinstance(currency, Unnamed)}
     for (one, first), (other, second) in pairwise(named.items()):
         if first != second:
             raise DataError(
                 f"the prices of {one} are in {first} and those of {other} in {second}; nothing is converted: "
                 "give both the same currency="
             )
-    return next(iter(named.values()), "USD")
+    return next(iter(named.values()), UNNAMED)
 
 
 def mark_of(currency: str) -> str:

@@ -41,6 +41,8 @@ from typing import TYPE_CHECKING, Any
 from ._amounts import BLOT, CUT, LENGTHS, UNCLEAR, Amount, Decimal, codes_of, find_amounts, marks_in, simplify
 from ._arguments import require_number, require_text
 from ._currencies import CASED, CODES, DOLLARS, SPACE_GROUPS, SYMBOLS, THREE_DECIMALS, WORDS
+from ._numbers import read_number
+from ._reasoning import cut_reasoning
 from .errors import DataError, PriceNotFound
 
 if TYPE_CHECKING:
@@ -87,7 +89,8 @@ def format_price(price: float, like: str = "$19.99") -> str:
         >>> format_price(1199.5, "1.199,99 €")
         '1.199,50 €'
     """
-    require_number("price", price, low=0)
+    if read_number(price) is None:
+        require_number("price", price, low=0)
     require_text("like", like)
     if not math.isfinite(price) or price < 0:
         raise DataError(f"a price must be a finite number of at least 0, not {price!r}")
@@ -187,16 +190,27 @@ def parse_price(text: str, currency: str = "USD") -> float:
     if (price := _read_plain(text, currency)) is not None:
         return price
     _require_currency(currency)
-    if len(text) > _LONGEST:
+    said = _cut_reasoning(text)
+    if len(said) > _LONGEST:
         raise PriceNotFound(
-            f"a text of {len(text):,} characters is not read as a price", text=text[:_LONGEST]
+            f"a text of {len(said):,} characters is not read as a price", text=text[:_LONGEST]
         )
-    plain = simplify(text)
+    plain = simplify(said)
     if "{" in plain:
         found = _find_object(plain)
         if found is not None and (price := _price_in_object(found, currency, text)) is not None:
             return price
     return _choose_price(_strip_markup(plain, text), currency, text)
+
+
+def _cut_reasoning(text: str) -> str:
+    """Return what a model says in a text, without what it thinks."""
+    if not any(sign in text for sign in "<[&\u25c1"):
+        return text
+    reply = cut_reasoning(text, is_cut=False)
+    if reply.is_unfinished or reply.text is None:
+        raise PriceNotFound(f"the text ends in its reasoning: {_quote(text)}", text=text[:_LONGEST])
+    return reply.text
 
 
 def _require_currency(currency: str) -> None:

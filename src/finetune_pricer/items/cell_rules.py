@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from .._format import require_currency
+from .._format import Unnamed, require_currency
 from ..errors import DataError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class CellRules:
         """
         if _CURRENCY not in metadata:
             return self
-        currency = metadata[_CURRENCY].decode()
+        currency = metadata[_CURRENCY].decode() or self.currency
         if self.currency not in {None, currency}:
             raise DataError(
                 f"the prices of {source} are in {currency}, as it says itself, and not in {self.currency}; "
@@ -67,5 +67,5 @@ class CellRules:
 
 def write_notes(currency: str, zero_is: ZeroIs | None) -> dict[bytes, bytes]:
     """Return what a Parquet file says of its prices, as `CellRules.with_notes` reads it."""
-    notes = {_CURRENCY: currency.encode()}
+    notes = {_CURRENCY: b"" if isinstance(currency, Unnamed) else currency.encode()}
     return notes if zero_is is None else notes | {_ZERO_IS: zero_is.encode()}

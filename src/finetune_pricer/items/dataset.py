@@ -21,7 +21,7 @@ from .._arguments import (
     require_whole,
 )
 from .._display import FIRST, render_first
-from .._format import require_currency
+from .._format import UNNAMED, Unnamed, require_currency
 from .._methods.duplicates import group_ids
 from .._numbers import read_whole
 from ..errors import DataError, RowProblem
@@ -94,7 +94,7 @@ class ItemDataset(Sequence[Item]):
         *,
         history: Iterable[str] = (),
         skipped: Iterable[RowProblem] = (),
-        currency: str = "USD",
+        currency: str | None = None,
         zero_is: ZeroIs | None = None,
     ) -> None:
         if not hasattr(table, "num_rows") or isinstance(table, type):
@@ -105,18 +105,19 @@ class ItemDataset(Sequence[Item]):
         self.table = table
         self.history = tuple(history)
         self.skipped = tuple(skipped)
-        self.currency = require_currency(currency)
+        self.currency = UNNAMED if currency is None else require_currency(currency)
         self.zero_is = zero_is
 
     @classmethod
     def from_items(
-        cls, items: Iterable[Item], *, currency: str = "USD", zero_is: ZeroIs | None = None
+        cls, items: Iterable[Item], *, currency: str | None = None, zero_is: ZeroIs | None = None
     ) -> ItemDataset:
         """Make a set of items, from a list or from a generator.
 
         Args:
             items: One product each.
-            currency: ISO code of their prices' currency.
+            currency: ISO code of their prices' currency. Without one it is that of whoever names one, such as
+                a formatter, else USD.
             zero_is: `"price"` where a price of 0 is one; `"unknown"` takes such prices out.
         """
         require_items(items)
@@ -445,10 +446,11 @@ class ItemDataset(Sequence[Item]):
         """
         for number, items in enumerate(sets, start=1):
             require_set(items, f"set {number}")
-        if len(currencies := {items.currency: None for items in sets}) > 1:
+        currencies = {str(one.currency) for one in sets if not isinstance(one.currency, Unnamed)}
+        if len(currencies) > 1:
             raise DataError(
-                f"prices in {' and '.join(currencies)} cannot stand in one set; convert them, and read them "
-                "with one currency="
+                f"prices in {' and '.join(sorted(currencies))} cannot stand in one set; convert them, and read "
+                "them with one currency="
             )
         history = dict.fromkeys(line for items in sets for line in items.history)
         skipped = [problem for items in sets for problem in items.skipped]
@@ -456,7 +458,7 @@ class ItemDataset(Sequence[Item]):
             tables.concat([items.table for items in sets]),
             history=history,
             skipped=skipped,
-            currency=next(iter(currencies), "USD"),
+            currency=next(iter(currencies), None),
             zero_is=next(iter(said)) if len(said := {items.zero_is for items in sets}) == 1 else None,
         )
 

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
+from .._format import UNNAMED
 from ..errors import DataError, InvalidRows, RowProblem
 from .cell_rules import CellRules
 from .cells import read_numbers, read_texts
@@ -105,7 +106,7 @@ def ingest(
             table=check.prices.write(spool.table(), mark),
             history=(*_write_history(source, total, problems), *check.history(mark)),
             skipped=tuple(problems),
-            currency=check.rules.currency or "USD",
+            currency=check.rules.currency or UNNAMED,
             zero_is=check.rules.zero_is,
         )
 
