@@ -449,8 +449,8 @@ class ItemDataset(Sequence[Item]):
         currencies = {str(one.currency) for one in sets if not isinstance(one.currency, Unnamed)}
         if len(currencies) > 1:
             raise DataError(
-                f"prices in {' and '.join(sorted(currencies))} cannot stand in one set; convert them, and read "
-                "them with one currency="
+                f"prices in {' and '.join(sorted(currencies))} cannot stand in one set; convert them, and "
+                "read them with one currency="
             )
         history = dict.fromkeys(line for items in sets for line in items.history)
         skipped = [problem for items in sets for problem in items.skipped]
