@@ -118,7 +118,7 @@ def test_things_that_are_no_items_strike_only_themselves(client: openai.OpenAI, 
     batches.finish()
     found = run.wait()
     assert [each.price for each in found] == [5, None, None, None]
-    assert "an Item or a text is wanted" in (found[1].error or "")
+    assert "an item must be an Item or a text" in (found[1].error or "")
 
 
 def test_who_waits_sees_how_many_questions_are_done(

@@ -36,7 +36,7 @@ def test_the_first_example_beats_the_median_and_prices_what_has_no_price() -> No
     output = run_first("--train", "1000", "--test", "100")
     model, median, *_, best = maes(output)
     assert best < model < 0.7 * median
-    assert len(re.findall(r"^  \$\d+\.\d\d  ", output, re.MULTILINE)) == 2
+    assert len(re.findall(r"^  \$\d+\.\d\d \(median", output, re.MULTILINE)) == 2
     assert "plotly" in Path("report.html").read_text()
 
 

@@ -180,7 +180,7 @@ def test_pauses_grow_to_what_was_asked_and_no_further(
         job(client, "running").wait(timeout=120, poll=5, sleep=naps.append)
     assert max(naps) <= 5.2
     assert len(naps) > 20
-    with pytest.raises(DataError, match="poll must be above 0"):
+    with pytest.raises(DataError, match="poll must be a number above 0"):
         job(client, "running").wait(poll=0)
 
 

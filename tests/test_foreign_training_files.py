@@ -149,9 +149,9 @@ def test_what_cannot_be_counted_is_named_with_its_line_or_place(
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (5, "not of a int"),
-        (None, "not of a NoneType"),
-        ({"messages": [user("a"), ANSWER]}, "not of a dict"),
+        (5, "lists of messages, not 5"),
+        (None, "lists of messages, not None"),
+        ({"messages": [user("a"), ANSWER]}, "lists of messages, not a dict"),
         (
             [user("a"), ANSWER],
             "example 1 is .*: it is one message; an example is a list of messages",

@@ -282,5 +282,5 @@ def test_answers_of_other_items_are_refused_by_their_row(predictions: list[Predi
     with pytest.raises(DataError, match=words):
         ItemDataset.from_predictions(items, predictions, model="m")
     texts: Any = ["a lamp"]
-    with pytest.raises(DataError, match="a label needs an Item, not a str"):
+    with pytest.raises(DataError, match="row 1: an item must be an Item, not the text"):
         ItemDataset.from_predictions(texts, predictions, model="m")

@@ -34,8 +34,8 @@ class Metric:
     >>> mae = Metric(value=67.754, low=53.6, high=82.4, n=200)
     >>> print(mae)
     67.75 (95% CI 53.60 to 82.40)
-    >>> f"{mae:.1f}", round(mae), mae < 100, mae - 7.754
-    ('67.8', 68, True, 60.0)
+    >>> f"{mae:.1f}", round(mae), mae < 100, mae * 2
+    ('67.8', 68, True, 135.508)
     """
 
     value: float

@@ -319,7 +319,8 @@ def _write_card(splits: Mapping[str, HubSplit], *, title: str, licence: str | No
 
     files = [{"split": name, "path": f"data/{name}-*.parquet"} for name in splits]
     notes = next((split.notes for split in splits.values()), {})
-    said: dict[str, Any] = {_CARD_KEY: {key.decode(): value.decode() for key, value in notes.items()}}
+    told = {key.decode(): value.decode() for key, value in notes.items() if value}
+    said: dict[str, Any] = {_CARD_KEY: told} if told else {}
     head = DatasetCardData(license=licence, configs=[{"config_name": "default", "data_files": files}], **said)
     body = [f"# {escape_markdown(title.partition('/')[2] or title)}", ""]
     body += [
