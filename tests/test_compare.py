@@ -98,7 +98,7 @@ def test_items_that_one_has_not_scored_are_left_out_and_counted() -> None:
     items = [Item(id=str(at), title="thing", price=10.0) for at in range(10)]
     a = Evaluator().score(items, [11.0] * 10, name="a")
     b = Evaluator().score(items, [None, None, *[13.0] * 8], name="b")
-    found = compare(a, b)
+    found = compare(a, b, unscored="skip")
     assert (found.n, found.left_out, found.difference.value) == (8, 2, -2.0)
     assert "2 items were left out" in str(found)
 

@@ -122,6 +122,7 @@ def test_each_slice_is_resampled_once_for_a_report(
         resampled.append(b"".join(column.tobytes() for column in functions["mae"].args))
         return weighted_intervals(functions, weights, **options)
 
+    assert evaluation.mae_filled  # it is measured once, when it is asked for
     monkeypatch.setattr(measurement, "weighted_intervals", note)
     evaluation.to_html(tmp_path / "report.html")
     slices = len(evaluation.by_price_band()) + len(evaluation.by_category())

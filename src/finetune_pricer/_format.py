@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _CENT = 0.01
+_TENTH = 0.0995
 
 
 def format_dollars(amount: float | None, decimals: int | None = None) -> str:
@@ -18,3 +19,8 @@ def format_dollars(amount: float | None, decimals: int | None = None) -> str:
         decimals = 4 if 0 < abs(amount) < _CENT else 2
     sign = "-" if amount < 0 else ""
     return f"{sign}${abs(amount):,.{decimals}f}"
+
+
+def format_share(share: float) -> str:
+    """Return a share as a percentage, a small one with two digits: `25%`, `4.8%`, `0.12%`."""
+    return f"{share:.0%}" if share >= _TENTH else f"{100 * share:.2g}%"

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 from .._escape import escape_line
 from .._format import format_dollars
 from ..errors import EvaluationError
-from .evaluation import best_first
 from .measurement import Metric
 from .paired import adjust, align, measure_differences
+from .report.format import format_p
+from .unscored import best_first, enter
 
 if TYPE_CHECKING:
     import os
 
     from .evaluation import Evaluation
     from .paired import Difference
+    from .unscored import Unscored
 
 _ROUNDS = 10_000
 _LEVEL = 0.05
@@ -27,7 +29,7 @@ _POWER = 2.802
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """How two models differ on the items that both have scored. `str()` is a sentence for everybody.
+    """How two models differ on the same items. `str()` is a sentence for everybody.
 
     >>> from finetune_pricer import Evaluator, Item, compare
     >>> items = [Item(title=f"Lamp {number}", price=10.0 * number) for number in range(1, 41)]
@@ -54,13 +56,15 @@ class Comparison:
     spread: float
     """Standard deviation of the items' differences, dollars."""
     left_out: int = 0
-    """Items that only one of the two has scored."""
+    """Items that only one of the two has scored, and that were left out for that."""
+    filled: int = 0
+    """Items where the training median stood in for a price that one of the two did not give."""
     further: tuple[Comparison, ...] = ()
     """`a` against each further model, where more than two were compared."""
 
     @property
     def n(self) -> int:
-        """How many items both have scored."""
+        """How many items were compared."""
         return self.difference.n
 
     @property
@@ -91,6 +95,8 @@ class Comparison:
         """What the comparison says, for someone who never heard of a p-value."""
         gap, metric = abs(self.difference.value), self.difference
         left_out = f" {self.left_out:,} items were left out." if self.left_out else ""
+        if self.filled:
+            left_out += f" On {self.filled:,} items the training median stands in for a missing price."
         if math.isnan(metric.low):
             return f"One item cannot tell {self.a.name} from {self.b.name}.{left_out}"
         if (better := self.better) is not None:
@@ -131,28 +137,34 @@ def compare(
     b: Evaluation,
     *more: Evaluation,
     allow_different: bool = False,
+    unscored: Unscored = "fill",
     rounds: int = _ROUNDS,
     seed: int = 42,
 ) -> Comparison:
     """Compare `a` with `b`, and with more, item by item.
 
-    Two items are the same where their ids and true prices are. Items that only one model has scored are left
-    out and counted. With more than two models the p-values are adjusted for their number (Holm).
+    Two items are the same where their ids and true prices are. Where a model gave no price, the median of the
+    training items stands in for it. With more than two models the p-values are adjusted for their number
+    (Holm).
 
     Args:
         a: An evaluation.
         b: Another evaluation, of the same items.
         more: Further evaluations, compared with `a`; `further` holds those comparisons.
         allow_different: Compare on the items in common where the sets differ.
+        unscored: What an item without a price counts: `"fill"` puts the training median in its place, which
+            an evaluation knows by `Evaluator(baselines=train)`; `"skip"` leaves out the items that only one
+            model has scored, so that silence may be an advantage.
         rounds: Resamples of the interval, and tosses of the test.
         seed: Seed of both.
 
     Raises:
-        EvaluationError: They were not evaluated on the same items, or have none in common.
+        EvaluationError: They were not evaluated on the same items, or have none in common; or an item is
+            unscored and no training median is known.
     """
     evaluations = (a, b, *more)
     differences = measure_differences(
-        align(evaluations, allow_different=allow_different),
+        align(evaluations, allow_different=allow_different, unscored=unscored),
         [(0, other) for other in range(1, len(evaluations))],
         names=[one.name for one in evaluations],
         rounds=rounds,
@@ -175,10 +187,13 @@ def compare_with_baselines(evaluation: Evaluation) -> tuple[Comparison, ...]:
 
 def state_verdicts(evaluation: Evaluation) -> list[str]:
     """Return a sentence on the best of a model's baselines, and one on those that it does not beat."""
-    comparisons = compare_with_baselines(evaluation)
+    try:
+        comparisons = compare_with_baselines(evaluation)
+    except EvaluationError as error:  # a report of a silent model is still a report
+        return [f"Not compared: {error}."]
     if not comparisons:
         return ["No baseline stands beside it: whether a simpler method would do is not known."]
-    best = best_first(evaluation.baselines)[0]
+    best = best_first(enter(evaluation.baselines, "fill"))[0].evaluation
     sentences = [one.sentence for one in comparisons if one.b is best]
     unbeaten = [one.b.name for one in comparisons if one.better is not evaluation]
     if unbeaten:
@@ -198,8 +213,10 @@ def _to_comparison(a: Evaluation, b: Evaluation, difference: Difference, p_value
         win_rate=difference.win_rate,
         spread=difference.spread,
         left_out=difference.left_out,
+        filled=difference.filled,
     )
 
 
 def _p(value: float) -> str:
-    return "<0.001" if value < 0.001 else f"={value:.3f}"
+    said = format_p(value)
+    return said if said.startswith("<") else f"={said}"

@@ -10,29 +10,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._files import replacing
+from .._format import format_dollars, format_share
 from ..errors import EvaluationError, FileAccessError
 from .measurement import (
     Metric,
     Record,
     ScoredRecord,
     Slice,
+    measure_one,
     select_scored,
     slice_by_category,
     slice_by_price_band,
 )
 from .metrics import METRICS
+from .unscored import fill
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
 
     from ..items import ItemDataset
 
-_MANY_UNSCORED = 0.05
 _FORMAT = 1
 _SLICE_ROUNDS = 1000
+_FILLED_ROUNDS = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +109,9 @@ class Evaluation:
     """What it takes to repeat it: versions, model, a hash of the items, a hash of the prompt, dates."""
     baselines: tuple[Evaluation, ...] = ()
     """Simpler methods, evaluated on the same items."""
+    training_median: float | None = None
+    """Dollars that stand in for a missing price where models are compared, ranked or chosen: the median of
+    the training items; None where the evaluator was not given any (`baselines=`)."""
 
     @property
     def n(self) -> int:
@@ -144,10 +150,34 @@ class Evaluation:
         return {name: metric for name in METRICS if (metric := getattr(self, name)) is not None}
 
     @property
+    def share_unscored(self) -> float:
+        """Share of the items that were not scored, 0 to 1."""
+        return self.unscored / len(self.records)
+
+    @cached_property
+    def mae_filled(self) -> Metric | None:
+        """Mean absolute error of all items, dollars, with the training median in the place of missing prices.
+
+        Where models are compared, ranked or chosen, this is the number. It is `mae` where nothing is
+        unscored, and None where no training median is known.
+        """
+        if not self.unscored:
+            return self.mae
+        if self.training_median is None:
+            return None
+        records = fill(self.records, self.training_median)
+        return measure_one(records, "mae", seed=self.seed, rounds=_FILLED_ROUNDS)
+
+    @property
     def warning(self) -> str | None:
-        """A sentence when so many items are unscored that the metrics may describe the easy ones only."""
-        share = self.unscored / len(self.records)
-        return f"{share:.0%} of the items are unscored" if share > _MANY_UNSCORED else None
+        """A sentence when items are unscored, as the metrics may describe the easy ones only."""
+        if not self.unscored:
+            return None
+        warning = f"{format_share(self.share_unscored)} of the items are unscored"
+        if self.training_median is None or self.mae_filled is None:
+            return warning
+        median = format_dollars(self.training_median, 2)
+        return f"{warning}; with the training median {median} in their place MAE ${self.mae_filled}"
 
     def __str__(self) -> str:
         weighted = ", weighted" if self.is_weighted else ""
@@ -278,13 +308,6 @@ class Evaluation:
         from .report.figures import draw
 
         return draw(self, kind, log=log)
-
-
-def best_first(evaluations: Iterable[Evaluation], by: str = "mae") -> list[Evaluation]:
-    """Return the evaluations whose metric of that name has a value, the best value first."""
-    values = [(one.metrics[by].value, one) for one in evaluations if by in one.metrics]
-    known = [(value, one) for value, one in values if not math.isnan(value)]
-    return [one for _, one in sorted(known, key=lambda pair: METRICS[by].sort_key(pair[0]))]
 
 
 def _to_plain(evaluation: Evaluation) -> dict[str, Any]:

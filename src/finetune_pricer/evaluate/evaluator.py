@@ -20,7 +20,7 @@ from ..errors import EvaluationError, PriceNotFound, ServiceError
 from ..items import Item, ItemDataset, require_price
 from ..predict.prediction import Prediction
 from ..prices import parse_price
-from .baselines import Baseline, fit_baselines
+from .baselines import Baseline, MedianBaseline, fit_baselines
 from .evaluation import Evaluation
 from .measurement import Record, measure
 
@@ -51,7 +51,8 @@ class Evaluator:
     Args:
         size: How many items to draw; None takes all.
         seed: Seed of the drawing and of the intervals.
-        baselines: Training items; simple methods fitted on them are scored beside every model.
+        baselines: Training items; simple methods fitted on them are scored beside every model, and their
+            median price stands in for missing prices where models are compared, ranked or chosen.
         beside: Further predictors or functions to score beside every model on the same items, such as
             those of `prompting_baselines`. They are asked once per set of items. One that cannot be asked, or
             returns no price, is left out, and the manifest says why.
@@ -196,6 +197,7 @@ class Evaluator:
             prompt_tokens=read,
             completion_tokens=written,
             dollars=self._cost_of(read, written),
+            training_median=self._training_median,
             manifest=_describe(name, records, answers, sample, self.seed),
             **metrics,
         )
@@ -208,6 +210,11 @@ class Evaluator:
     def _with_baselines(self, evaluation: Evaluation, sample: _Sample) -> Evaluation:
         baselines, left_out = self._rivals.evaluate(sample)
         return replace(evaluation, baselines=baselines, manifest={**evaluation.manifest, **left_out})
+
+    @cached_property
+    def _training_median(self) -> float | None:
+        medians = [one.price for one in self._rivals.fit() if isinstance(one, MedianBaseline)]
+        return medians[0] if medians else None
 
     @cached_property
     def _rivals(self) -> _Rivals:

@@ -124,6 +124,19 @@ def measure(records: Sequence[Record], *, seed: int, rounds: int) -> dict[str, M
     return metrics
 
 
+def measure_value(records: Iterable[Record], name: str) -> float:
+    """Return the value of one metric without its interval; `nan` where no record has what it is made of."""
+    columns = _Columns.read(records, METRICS[name].columns)
+    if not columns.weights.any():
+        return float("nan")
+    return float(METRICS[name].function(*columns.values, columns.weights))
+
+
+def measure_one(records: Sequence[Record], name: str, *, seed: int, rounds: int) -> Metric | None:
+    """Return one metric with its interval; None where no record has what it is made of."""
+    return _measure(records, (name,), seed=seed, rounds=rounds)[name]
+
+
 def slice_by_category(records: Iterable[Record], *, seed: int, rounds: int) -> tuple[Slice, ...]:
     """Measure each category, the largest first."""
     groups: dict[str, list[Record]] = {}

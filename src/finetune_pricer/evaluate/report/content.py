@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..._format import format_dollars
 from ..compare import state_verdicts
 from ..metrics import METRICS
-from .format import Table, format_interval, format_number
+from .format import Table, format_interval, format_metric, format_number, format_unscored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -120,19 +120,23 @@ def _notes(evaluation: Evaluation) -> Iterable[str]:
 
 def overview_table(models: Iterable[Evaluation]) -> Table:
     """Return one line per model, with the metrics that people ask for."""
-    head = "MAE|95 % interval|median error|RMSE|RMSLE|r²|green|orange|red|n|unscored"
+    models = list(models)
+    some_filled = any(one.unscored and one.mae_filled for one in models)
+    all_items = "MAE, gaps filled by the training median|" if some_filled else ""
+    head = f"MAE|95 % interval|{all_items}median error|RMSE|RMSLE|r²|green|orange|red|n|unscored"
     rows = [
         (
             one.name,
             format_dollars(one.mae.value, 2),
             format_interval(one.mae, "$"),
+            *([format_metric(one.mae_filled, "$") if one.mae_filled else "unknown"] if some_filled else []),
             format_dollars(one.median_absolute_error.value, 2),
             format_dollars(one.rmse.value, 2),
             format_number(one.rmsle.value, ""),
             format_number(one.r2.value, "%"),
             *(f"{share.value:.0%}" for share in (one.green, one.orange, one.red)),
             f"{one.n:,}",
-            f"{one.unscored:,}",
+            format_unscored(one),
         )
         for one in models
     ]
@@ -157,7 +161,7 @@ def metrics_side_by_side(models: Sequence[Evaluation]) -> Table:
 
     def cell(model: Evaluation, name: str) -> str:
         metric, unit = model.metrics.get(name), METRICS[name].unit
-        return f"{format_number(metric.value, unit)} ({format_interval(metric, unit)})" if metric else ""
+        return format_metric(metric, unit) if metric else ""
 
     rows = [
         (info.label, *(cell(model, name) for model in models))

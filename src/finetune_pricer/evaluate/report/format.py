@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..._format import format_dollars
+from ..._format import format_dollars, format_share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..evaluation import Evaluation
     from ..measurement import Metric
     from ..metrics import Unit
 
@@ -38,6 +39,22 @@ def format_number(value: float, unit: Unit) -> str:
     if unit == "%":
         return f"{value:.1%}"
     return f"{value:,.3f}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def format_metric(metric: Metric, unit: Unit) -> str:
+    """Return a metric's value and its interval as text: `$66.10 ($55.02 to $78.30)`."""
+    return f"{format_number(metric.value, unit)} ({format_interval(metric, unit)})"
+
+
+def format_p(value: float) -> str:
+    """Return a p-value as text; one below a thousandth is not zero."""
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def format_unscored(evaluation: Evaluation) -> str:
+    """Return how many items are unscored, and which share of all that is: `19 (4.8%)`, or `0`."""
+    share = f" ({format_share(evaluation.share_unscored)})" if evaluation.unscored else ""
+    return f"{evaluation.unscored:,}{share}"
 
 
 def format_interval(metric: Metric, unit: Unit) -> str:
