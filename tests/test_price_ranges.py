@@ -13,6 +13,8 @@ import openai
 import pytest
 import respx
 from crepes import ConformalRegressor
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from finetune_pricer import Item, Prediction, Predictor
 from finetune_pricer.aio import AsyncPredictor
@@ -141,6 +143,53 @@ def test_predictions_without_a_price_are_left_out_and_get_no_range() -> None:
     ranges = Ranges.learn([unpriced, *predictions[1:]], items)
     assert ranges.n == 29
     assert ranges.around(unpriced) == unpriced
+
+
+PRICES = st.floats(0.01, 1e9)
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(PRICES, PRICES), min_size=9, max_size=30), st.floats(0, 4))
+def test_rounding_pushes_no_price_out_of_a_range(pairs: list[tuple[float, float]], spread: float) -> None:
+    """Of n items the ranges learned from them hold at least k: none is lost on the way to logs and back."""
+    items = [Item(title=str(at), price=truth) for at, (truth, _) in enumerate(pairs)]
+    wide = Distribution(prices=(1.0, 2 * math.exp(2 * spread) - 1), probabilities=(0.5, 0.5))
+    predictions = [
+        Prediction(item_id=item.id, price=price, distribution=wide)
+        for item, (_, price) in zip(items, pairs, strict=True)
+    ]
+    share = coverage_of(Ranges.learn(predictions, items), items, predictions)
+    assert share * len(items) >= math.ceil(0.9 * (len(items) + 1) - 1e-9)
+
+
+@settings(max_examples=40)
+@given(st.lists(PRICES, min_size=9, max_size=30))
+def test_ranges_of_a_model_that_is_right_hold_what_is_right(prices: list[float]) -> None:
+    items = [Item(title=str(at), price=price) for at, price in enumerate(prices)]
+    predictions = [Prediction(item_id=item.id, price=item.price) for item in items]
+    ranges = Ranges.learn(predictions, items)
+    assert coverage_of(ranges, items, predictions) == 1
+    for found in map(ranges.around, predictions):
+        assert (found.low, found.high) == pytest.approx((found.price, found.price), rel=1e-9)
+
+
+@pytest.mark.parametrize("price", [0.0, 1e-300, 1e300, 1.7976931348623157e308])
+def test_ranges_around_the_smallest_and_the_largest_prices_are_ranges(price: float) -> None:
+    items, predictions = items_and_predictions(30)
+    found = Ranges.learn(predictions, items).around(Prediction(item_id="far", price=price))
+    assert found.low is not None
+    assert found.high is not None
+    assert 0 <= found.low <= price <= found.high
+
+
+@pytest.mark.parametrize("price", [-0.5, -5.0, math.inf, math.nan])
+def test_a_price_that_is_no_amount_of_money_is_refused_and_named(price: float) -> None:
+    items, predictions = items_and_predictions(30)
+    odd = Prediction(item_id="odd", price=price)
+    with pytest.raises(DataError, match=r"item 'odd' was priced at .*at least 0"):
+        Ranges.learn([odd, *predictions[1:]], items)
+    with pytest.raises(DataError, match="item 'odd'"):
+        Ranges.learn(predictions, items).around(odd)
 
 
 @pytest.mark.parametrize("wrong", [{"coverage": 0}, {"coverage": 1}, {"by": "colour"}])

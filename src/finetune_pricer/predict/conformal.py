@@ -29,6 +29,10 @@ By = Literal["category", "price"]
 
 _SMALLEST_SPREAD = 0.25  # added to the model's own on the log scale: a model that is sure is not always right
 _BANDS = 4
+# From price to logarithm and back costs some digits: without this, an item whose score decides how wide the
+# ranges are would often lie just outside its own.
+_ROUNDING = 1e-12
+_LARGEST_LOG = 700.0  # beyond it a price is no float any more
 _OTHERS = "others"
 
 
@@ -63,6 +67,7 @@ class Ranges:
         Raises:
             DataError: `coverage` or `by` is out of range, or there are too few predictions with a price.
             InvalidItem: An item has no price.
+            DataError: A predicted price is below 0 or not finite.
         """
         check_settings(coverage, by, len(items))
         truths = [require_price(item, "calibrating", row) for row, item in enumerate(items, start=1)]
@@ -76,7 +81,7 @@ class Ranges:
         blank = cls(coverage=coverage, by=by, n=len(priced), widths={}, edges=edges)
         groups: dict[str, list[float]] = defaultdict(list)
         for prediction, price, category, truth in priced:
-            score = abs(math.log1p(truth) - math.log1p(price)) / _spread(prediction)
+            score = abs(math.log1p(truth) - _log_price(prediction, price)) / _spread(prediction)
             groups[blank.group_of(prediction, category)].append(score)
         return replace(blank, widths=_widths(groups, coverage))
 
@@ -86,9 +91,11 @@ class Ranges:
         if price is None:
             return prediction
         width = self.widths.get(self.group_of(prediction, category), self.widths[_OTHERS])
-        middle, reach = math.log1p(price), width * _spread(prediction)
-        high = math.expm1(middle + reach) if middle + reach < 700 else math.inf
-        return replace(prediction, low=max(0.0, math.expm1(middle - reach)), high=high)
+        middle, reach = _log_price(prediction, price), width * _spread(prediction) + _ROUNDING
+        high = math.expm1(middle + reach) if middle + reach < _LARGEST_LOG else math.inf
+        low = max(0.0, math.expm1(middle - reach))
+        # Whatever rounding does, a range holds its own price.
+        return replace(prediction, low=min(low, price), high=max(high, price))
 
     def group_of(self, prediction: Prediction, category: str | None) -> str:
         """Return the group whose width a prediction gets, if there are enough of its kind."""
@@ -145,6 +152,16 @@ def _band_edges(prices: Sequence[float]) -> tuple[float, ...]:
     """Return the predicted prices that divide the predictions into bands of equally many items."""
     ordered = sorted(prices)
     return tuple(ordered[len(ordered) * band // _BANDS] for band in range(1, _BANDS))
+
+
+def _log_price(prediction: Prediction, price: float) -> float:
+    """Return log(1 + price); refuse a price that is no amount of money, which a function may have given."""
+    if not 0 <= price < math.inf:
+        raise DataError(
+            f"item {prediction.item_id!r} was priced at {price!r}, around which there is no range; a price "
+            "is a finite number of at least 0, and None where there is none"
+        )
+    return math.log1p(price)
 
 
 def _spread(prediction: Prediction) -> float:
