@@ -263,3 +263,21 @@ def test_the_name_is_given_or_the_functions_own() -> None:
     assert Evaluator().evaluate(fair, ITEMS).name == "fair"
     assert Evaluator().evaluate(fair, ITEMS, name="mine").name == "mine"
     assert re.search("lambda", Evaluator().evaluate(lambda item: item.price, ITEMS).name)
+
+
+def test_a_sample_drawn_evenly_by_price_is_scored_for_the_natural_mix_and_says_so() -> None:
+    random = np.random.default_rng(0)
+    prices = random.lognormal(3.6, 1.2, 3000)
+    shop = ItemDataset.from_items(
+        Item(title=f"Thing {n}", price=float(price)) for n, price in enumerate(prices)
+    )
+    whole = Evaluator(rounds=2).evaluate(lambda item: 50.0, shop)
+    drawn = shop.sample(400, by="price")
+    found = Evaluator(rounds=50).evaluate(lambda item: 50.0, drawn)
+    assert found.mae.value == pytest.approx(whole.mae.value, rel=0.1)
+    assert "n=400, weighted by what each item stands for in the natural mix, 0 unscored" in str(found)
+    assert "Items are weighted by what each item stands for" in found.to_markdown()
+    plain = Evaluator(rounds=50).evaluate(lambda item: 50.0, drawn, weights=[1.0] * 400)
+    assert plain.mae.value > 1.5 * whole.mae.value
+    assert Evaluator(rounds=50, size=100).evaluate(lambda item: 50.0, drawn).is_weighted
+    assert not Evaluator(rounds=50).evaluate(lambda item: 50.0, shop.sample(100)).is_weighted

@@ -145,6 +145,11 @@ class Evaluation:
         return any(record.weight != 1 for record in self.records)
 
     @property
+    def _weighed_how(self) -> str:
+        how = self.manifest.get("weights", "")
+        return f" {how}" if how.startswith("by ") else ""
+
+    @property
     def metrics(self) -> dict[str, Metric]:
         """Every metric that the evaluation has, by the name of its field."""
         return {name: metric for name in METRICS if (metric := getattr(self, name)) is not None}
@@ -180,7 +185,7 @@ class Evaluation:
         return f"{warning}; with the training median {median} in their place MAE ${self.mae_filled}"
 
     def __str__(self) -> str:
-        weighted = ", weighted" if self.is_weighted else ""
+        weighted = f", weighted{self._weighed_how}" if self.is_weighted else ""
         negative = f", {self.negative} below $0" if self.negative else ""
         warning = f"; WARNING: {self.warning}" if self.warning else ""
         return f"MAE ${self.mae}, n={self.n}{weighted}, {self.unscored} unscored{negative}{warning}"

@@ -33,6 +33,7 @@ PricingFunction = Callable[[Item], Any]
 """Any function from an item to an `Answer`."""
 
 _WORKERS = 5
+_NATURAL = "by what each item stands for in the natural mix"
 _log = logging.getLogger("finetune_pricer")
 
 
@@ -93,7 +94,8 @@ class Evaluator:
                 `Prediction` or None. An exception in one item is one unscored item.
             items: Priced items.
             name: For tables and reports; without it, the model's or function's own name.
-            weights: How much each item counts, at least 0; without them all count the same.
+            weights: How much each item counts, at least 0. Without them all count the same; but items that
+                `ItemDataset.sample` drew evenly count for what each `stands_for` in the natural mix.
 
         Raises:
             InvalidItem: An item has no price to compare with; nothing was asked.
@@ -156,6 +158,7 @@ class Evaluator:
             [sample.items[row] for row in rows],
             [sample.weights[row] for row in rows],
             f"{self.size:,} of {total:,} items, seed {self.seed}",
+            sample.weighed,
         )
 
     def _ask_and_score(
@@ -228,14 +231,20 @@ class _Sample(NamedTuple):
     weights: Sequence[float]
     drawn: str | None = None
     """In words; None where no items were left out."""
+    weighed: str | None = None
+    """Where the weights come from, in words; None where all items count the same."""
 
     @classmethod
     def of(cls, items: Sequence[Item], weights: Sequence[float] | None) -> _Sample:
         """Return all items; refuse weights that do not fit, and an empty sequence."""
-        checked = _check_weights(items, weights)
         if not len(items):
             raise EvaluationError("there are no items to evaluate; hand in at least one")
-        return cls(items, checked)
+        if weights is not None:
+            return cls(items, _check_weights(items, weights), weighed="as told")
+        stands_for = items.stands_for.tolist() if isinstance(items, ItemDataset) else [1.0]
+        if len(set(stands_for)) > 1:  # a plain sample stands for its set as it is
+            return cls(items, stands_for, weighed=_NATURAL)
+        return cls(items, [1.0] * len(items))
 
     @property
     def key(self) -> str:
@@ -296,9 +305,7 @@ def _require_priced(items: Iterable[Item]) -> None:
         require_price(item, "evaluating", row)
 
 
-def _check_weights(items: Sequence[Item], weights: Sequence[float] | None) -> Sequence[float]:
-    if weights is None:
-        return [1.0] * len(items)
+def _check_weights(items: Sequence[Item], weights: Sequence[float]) -> Sequence[float]:
     if len(weights) != len(items):
         raise EvaluationError(f"{len(items):,} items but {len(weights):,} weights; give one for each")
     numbers = [float(weight) for weight in weights]
@@ -392,7 +399,7 @@ def _describe(
         "items": sample.drawn or f"all {len(records):,}",
         "items hash": hash_rows((record.item_id, record.truth) for record in records),
         "seed": str(seed),
-    }
+    } | ({"weights": sample.weighed} if sample.weighed else {})
     decodings = sorted({answer.decoding for answer in answers if isinstance(answer, Prediction)})
     return manifest | ({"decoding": ", ".join(decodings)} if decodings else {})
 

@@ -255,7 +255,8 @@ class ItemDataset(Sequence[Item]):
                 `audit(items).groups()`. A part may then be a little smaller than its size.
 
         Raises:
-            DataError: A size is out of range, or there is not one label for each item.
+            DataError: A size is out of range; there is not one label for each item; or groups are so large
+                that a part would stay more than a tenth below its size.
         """
         import numpy as np
 

@@ -6,12 +6,12 @@ import math
 from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import accumulate
 from typing import TYPE_CHECKING, Literal, get_args
 
 from .._escape import escape_line
 from .._format import format_dollars
-from .._methods.duplicates import Shingles, connected_groups, near_pairs, words_of
+from .._methods.duplicates import Shingles, group_alike, near_pairs, words_of
 from ..items import ItemDataset, ItemSplits
 from .leakage import count_expected_by_chance, find_numbers, find_own_price, rows_with_own_price
 
@@ -112,7 +112,9 @@ class AuditReport:
     def groups(self, split: Split = "train") -> npt.NDArray[np.int64]:
         """Return a label for each item of a split, equal for duplicates and near-duplicates of all splits.
 
-        For `ItemDataset.split(group=)`, and for intervals that must not count near-duplicates as independent.
+        For `ItemDataset.split(group=)`, and for `Evaluator.evaluate(groups=)`, whose intervals must not count
+        near-duplicates as independent. All texts of a group are nearly the same as one of them; texts that
+        only a chain of others connects are not in one group.
         """
         index = ItemSplits._fields.index(split)
         start = sum(map(len, self.splits[:index]))
@@ -337,8 +339,7 @@ class _Auditor:
         """Return the group of each item, in the order training, validation, test."""
         import numpy as np
 
-        same = zip(self._first_rows, range(len(self._first_rows)), strict=True)
-        groups = connected_groups(len(self._first_rows), chain(same, near))
+        groups = group_alike(len(self._first_rows), near)[self._first_rows]
         return np.concatenate(np.split(groups, self._ends[:-1])[::-1])
 
     def _place(self, row: int) -> Place:

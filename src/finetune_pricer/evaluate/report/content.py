@@ -110,7 +110,7 @@ def _notes(evaluation: Evaluation) -> Iterable[str]:
     if evaluation.sample:
         yield f"Evaluated on {evaluation.sample}."
     if evaluation.is_weighted:
-        yield "Items are weighted."
+        yield f"Items are weighted {evaluation.manifest.get('weights', '')}".rstrip() + "."
     if evaluation.negative:
         yield (
             f"{evaluation.negative:,} predicted prices are below $0; they are scored as they are, and RMSLE "
