@@ -189,3 +189,24 @@ def group_alike(count: int, pairs: Iterable[tuple[int, int]]) -> Ints:
             groups[list(members)] = min(members)
             left -= members
     return groups
+
+
+def find_twin_groups(texts: Sequence[str], similarity: float = 0.6) -> Ints:
+    """Return a number for each text, equal for near-twins, as `group_alike` makes groups.
+
+    Texts that are the same but for case, spacing and punctuation are always together. Without the extra
+    `audit` those are all that is found.
+    """
+    words = [words_of(text) for text in texts]
+    # A text of signs only has no words; it is its own key.
+    keys = group_ids([" ".join(found) or text for found, text in zip(words, texts, strict=True)])
+    firsts = {int(key): row for row, key in reversed(list(enumerate(keys)))}
+    rows = sorted(firsts.values())
+    try:
+        pairs = [
+            (one, other) for one, other, _ in near_pairs(Shingles(words[row] for row in rows), similarity)
+        ]
+    except MissingExtra:
+        pairs = []
+    groups = group_alike(len(rows), pairs)
+    return group_ids(groups[keys])

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Floats = npt.NDArray[np.float64]
+    Ints = npt.NDArray[np.int64]
     OfWeights = Callable[[Floats], Any]
 
 _AT_ONCE = 2_000_000  # array elements of one slice: some 16 MB an array
@@ -35,6 +36,27 @@ def resamples(size: int, *, rounds: int, seed: int) -> Iterator[Floats]:
         yield np.bincount(drawn.ravel(), minlength=some * size).reshape(some, size).astype(np.float64)
 
 
+def resamples_of_items(size: int, groups: Ints | None, *, rounds: int, seed: int) -> Iterator[Floats]:
+    """Yield slices as `resamples` does; with a group for each item, whole groups are drawn.
+
+    Items of a group err alike, so they tell less than as many others would: what is drawn anew is what was
+    drawn independently. Source: Davison and Hinkley, Bootstrap Methods and their Application (1997), 3.8.
+
+    Args:
+        size: How many items there are.
+        groups: A number from 0 on for each item, shape `(size,)`; None where each item stands for itself.
+        rounds: Resamples.
+        seed: Of the drawing.
+    """
+    if groups is None:
+        yield from resamples(size, rounds=rounds, seed=seed)
+        return
+    step = max(1, _AT_ONCE // size)
+    for counts in resamples(int(groups.max()) + 1, rounds=rounds, seed=seed):
+        for start in range(0, len(counts), step):
+            yield counts[start : start + step, groups]
+
+
 def bootstrap_draws(
     functions: Mapping[str, OfWeights],
     size: int,
@@ -42,6 +64,7 @@ def bootstrap_draws(
     rounds: int,
     seed: int,
     weights: Floats | None = None,
+    groups: Ints | None = None,
 ) -> dict[str, Floats]:
     """Return each function's values on all resamples, the same resamples for all functions.
 
@@ -51,11 +74,12 @@ def bootstrap_draws(
         rounds: Resamples.
         seed: Of the drawing.
         weights: What an item counts each time it is drawn, shape `(size,)`; without weights, 1.
+        groups: Of the items, which are drawn together; as in `resamples_of_items`.
     """
     import numpy as np
 
     drawn: dict[str, list[Any]] = {name: [] for name in functions}
-    for counts in resamples(size, rounds=rounds, seed=seed):
+    for counts in resamples_of_items(size, groups, rounds=rounds, seed=seed):
         weighed = counts if weights is None else counts * weights
         for name, function in functions.items():
             drawn[name].append(function(weighed))
@@ -78,16 +102,21 @@ def interval(draws: Floats) -> tuple[float, float]:
 
 
 def weighted_intervals(
-    functions: Mapping[str, OfWeights], weights: Floats, *, rounds: int, seed: int
+    functions: Mapping[str, OfWeights],
+    weights: Floats,
+    *,
+    rounds: int,
+    seed: int,
+    groups: Ints | None = None,
 ) -> dict[str, tuple[float, float]]:
     """Return the 95 % percentile-bootstrap interval of each function of the items' weights.
 
-    All come from the same resamples. Both ends are `nan` for fewer than two items, which say nothing about
-    their spread.
+    All come from the same resamples, of whole groups where the items have groups. Both ends are `nan` for
+    fewer than two items or groups, which say nothing about their spread.
     """
-    if weights.size < 2:
+    if weights.size < 2 or (groups is not None and not groups.any()):
         return dict.fromkeys(functions, (_NAN, _NAN))
-    draws = bootstrap_draws(functions, weights.size, rounds=rounds, seed=seed, weights=weights)
+    draws = bootstrap_draws(functions, weights.size, rounds=rounds, seed=seed, weights=weights, groups=groups)
     return {name: interval(values) for name, values in draws.items()}
 
 

@@ -17,9 +17,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from .._escape import escape_line
-from .._methods.resampling import resamples
+from .._methods.resampling import resamples_of_items
 from ..errors import DataError, EvaluationError
-from .measurement import Metric, measure_one
+from .measurement import Metric, measure_one, number_groups
 from .metrics import METRICS
 from .paired import pair_records
 from .report.format import format_interval, format_number
@@ -156,7 +156,7 @@ def _correct(entrants: Sequence[Entrant], by: str, *, rounds: int, seed: int) ->
     observed = values(np.ones((1, size)))[0]
     drawn = [
         (values(counts), values((counts == 0).astype(np.float64)))
-        for counts in resamples(size, rounds=rounds, seed=seed)
+        for counts in resamples_of_items(size, number_groups(paired[0]), rounds=rounds, seed=seed)
     ]
     inside, outside = (np.concatenate(part) for part in zip(*drawn, strict=True))
     keys = np.vectorize(METRICS[by].sort_key)(inside)

@@ -18,6 +18,7 @@ from .measurement import (
     ScoredRecord,
     Slice,
     measure_one,
+    number_groups,
     select_scored,
     slice_by_category,
     slice_by_price_band,
@@ -145,6 +146,12 @@ class Evaluation:
         return any(record.weight != 1 for record in self.records)
 
     @property
+    def groups(self) -> int | None:
+        """How many groups of items that err alike were scored; None where each item stands for itself."""
+        numbers = number_groups(self.scored)
+        return None if numbers is None else int(numbers.max()) + 1
+
+    @property
     def _weighed_how(self) -> str:
         how = self.manifest.get("weights", "")
         return f" {how}" if how.startswith("by ") else ""
@@ -186,6 +193,7 @@ class Evaluation:
 
     def __str__(self) -> str:
         weighted = f", weighted{self._weighed_how}" if self.is_weighted else ""
+        weighted += "" if self.groups is None else f", in {self.groups} groups"
         negative = f", {self.negative} below $0" if self.negative else ""
         warning = f"; WARNING: {self.warning}" if self.warning else ""
         return f"MAE ${self.mae}, n={self.n}{weighted}, {self.unscored} unscored{negative}{warning}"

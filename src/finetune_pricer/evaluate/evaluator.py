@@ -8,13 +8,16 @@ import math
 import random
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
+from .._methods.duplicates import find_twin_groups, group_ids
 from .._progress import track
 from ..errors import EvaluationError, PriceNotFound, ServiceError
 from ..items import Item, ItemDataset, require_price
@@ -25,6 +28,8 @@ from .evaluation import Evaluation
 from .measurement import Record, measure
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from ..predict.predictor import Predictor
 
 Answer = Prediction | float | str | None
@@ -33,6 +38,8 @@ PricingFunction = Callable[[Item], Any]
 """Any function from an item to an `Answer`."""
 
 _WORKERS = 5
+_MANY_TWINS = 0.1
+_FEWEST_GROUPS = 20
 _NATURAL = "by what each item stands for in the natural mix"
 _log = logging.getLogger("finetune_pricer")
 
@@ -86,6 +93,7 @@ class Evaluator:
         *,
         name: str | None = None,
         weights: Sequence[float] | None = None,
+        groups: Sequence[Any] | npt.NDArray[Any] | None = None,
     ) -> Evaluation:
         """Ask for the price of each item and score the answers.
 
@@ -96,6 +104,9 @@ class Evaluator:
             name: For tables and reports; without it, the model's or function's own name.
             weights: How much each item counts, at least 0. Without them all count the same; but items that
                 `ItemDataset.sample` drew evenly count for what each `stands_for` in the natural mix.
+            groups: A label for each item, equal for items that err alike, such as `audit(items).groups()`:
+                intervals and tests then count groups, not items, as independent. Without labels, near-twins
+                are looked for, and are groups where more than one item in ten has one among the items.
 
         Raises:
             InvalidItem: An item has no price to compare with; nothing was asked.
@@ -103,7 +114,7 @@ class Evaluator:
                 answers); or the weights do not fit.
             ServiceError: The model does not exist or the key is refused.
         """
-        sample = self._draw(_Sample.of(items, weights))
+        sample = self._draw(_Sample.of(items, weights, groups)).with_twins()
         _require_priced(sample.items)
         self._rivals.fit()  # before anything is paid for: they may refuse their items
         try:
@@ -122,8 +133,9 @@ class Evaluator:
         *,
         name: str = "predictions",
         weights: Sequence[float] | None = None,
+        groups: Sequence[Any] | npt.NDArray[Any] | None = None,
     ) -> Evaluation:
-        """Score predictions made elsewhere, one per item, in the items' order.
+        """Score predictions made elsewhere, one per item, in the items' order; the rest as in `evaluate`.
 
         Raises:
             InvalidItem: An item has no price to compare with.
@@ -138,14 +150,14 @@ class Evaluator:
             raise EvaluationError(
                 "size= draws items before they are asked about; slice items and predictions instead"
             )
-        sample = _Sample.of(items, weights)
+        sample = _Sample.of(items, weights, groups).with_twins()
         _require_priced(items)
         evaluation = self._score(name, sample, [_to_answer(prediction) for prediction in predictions])
         return self._with_baselines(evaluation, sample)
 
     def draw(self, items: Sequence[Item]) -> Sequence[Item]:
         """Return the items that `evaluate` asks about: all of them, or `size` drawn by the seed."""
-        return self._draw(_Sample.of(items, None)).items
+        return self._draw(_Sample.of(items)).items
 
     def _draw(self, sample: _Sample) -> _Sample:
         if self.size is None or self.size >= len(sample.items):
@@ -154,12 +166,7 @@ class Evaluator:
             raise EvaluationError(f"size must be at least 1, not {self.size}")
         total = len(sample.items)
         rows = sorted(random.Random(self.seed).sample(range(total), self.size))  # noqa: S311
-        return _Sample(
-            [sample.items[row] for row in rows],
-            [sample.weights[row] for row in rows],
-            f"{self.size:,} of {total:,} items, seed {self.seed}",
-            sample.weighed,
-        )
+        return sample.take(rows, f"{self.size:,} of {total:,} items, seed {self.seed}")
 
     def _ask_and_score(
         self, name: str, predictor: PricesMany | PricingFunction, sample: _Sample
@@ -185,7 +192,9 @@ class Evaluator:
             return list(track(answers, total=len(items), doing="evaluating"))
 
     def _score(self, name: str, sample: _Sample, answers: Sequence[Answer]) -> Evaluation:
-        records = tuple(_to_record(*row) for row in zip(sample.items, answers, sample.weights, strict=True))
+        groups: Sequence[int | None] = sample.groups or [None] * len(sample.items)
+        rows = zip(sample.items, answers, sample.weights, groups, strict=True)
+        records = tuple(_to_record(*row) for row in rows)
         if all(record.price is None for record in records):
             raise EvaluationError(
                 f"not one of {len(records):,} items could be scored; the first: {records[0].unscored}"
@@ -225,32 +234,72 @@ class Evaluator:
 
 
 class _Sample(NamedTuple):
-    """Items to evaluate on, their weights, and how they were drawn."""
+    """Items to evaluate on, what they count, which err alike, and how they were drawn."""
 
     items: Sequence[Item]
     weights: Sequence[float]
+    groups: Sequence[int] | None = None
     drawn: str | None = None
     """In words; None where no items were left out."""
     weighed: str | None = None
     """Where the weights come from, in words; None where all items count the same."""
+    grouped: str | None = None
+    """Where the groups come from, in words; None where each item stands for itself."""
 
     @classmethod
-    def of(cls, items: Sequence[Item], weights: Sequence[float] | None) -> _Sample:
-        """Return all items; refuse weights that do not fit, and an empty sequence."""
+    def of(
+        cls,
+        items: Sequence[Item],
+        weights: Sequence[float] | None = None,
+        groups: Sequence[Any] | npt.NDArray[Any] | None = None,
+    ) -> _Sample:
+        """Return all items; refuse weights and groups that do not fit, and an empty sequence."""
         if not len(items):
             raise EvaluationError("there are no items to evaluate; hand in at least one")
-        if weights is not None:
-            return cls(items, _check_weights(items, weights), weighed="as told")
         stands_for = items.stands_for.tolist() if isinstance(items, ItemDataset) else [1.0]
-        if len(set(stands_for)) > 1:  # a plain sample stands for its set as it is
-            return cls(items, stands_for, weighed=_NATURAL)
-        return cls(items, [1.0] * len(items))
+        weighed = None
+        if weights is not None:
+            weights, weighed = _check_weights(items, weights), "as told"
+        elif len(set(stands_for)) > 1:  # else it is a plain sample, which stands for its set as it is
+            weights, weighed = stands_for, _NATURAL
+        if groups is None:
+            return cls(items, weights or [1.0] * len(items), weighed=weighed)
+        if len(groups) != len(items):
+            raise EvaluationError(f"{len(items):,} items but {len(groups):,} groups; give a label for each")
+        numbers = group_ids(groups).tolist()
+        return cls(items, weights or [1.0] * len(items), numbers, weighed=weighed, grouped="as told")
+
+    def take(self, rows: Sequence[int], drawn: str) -> _Sample:
+        """Return the sample of these rows."""
+        return self._replace(
+            items=[self.items[row] for row in rows],
+            weights=[self.weights[row] for row in rows],
+            groups=None if self.groups is None else [self.groups[row] for row in rows],
+            drawn=drawn,
+        )
+
+    def with_twins(self) -> _Sample:
+        """Return it with near-twins as groups, where it has no groups and more than a tenth have a twin."""
+        if self.groups is not None:
+            return self
+        numbers = find_twin_groups([item.text for item in self.items]).tolist()
+        members = Counter(numbers)
+        twins = sum(members[number] > 1 for number in numbers)
+        if twins <= _MANY_TWINS * len(numbers):
+            return self
+        said = f"{twins:,} of {len(numbers):,} items have a near-twin among them"
+        if len(members) < _FEWEST_GROUPS:
+            few = f"{len(members):,} groups are too few to draw from, so the intervals may be far too short"
+            return self._replace(grouped=f"{said}; {few}")
+        return self._replace(
+            groups=numbers, grouped=f"{said}: intervals and tests count {len(members):,} groups"
+        )
 
     @property
     def key(self) -> str:
         """The same for the same items with the same prices and weights."""
-        pairs = zip(self.items, self.weights, strict=True)
-        return hash_rows((item.id, item.price, weight) for item, weight in pairs)
+        rows = zip(self.items, self.weights, self.groups or repeat(None), strict=False)
+        return hash_rows((item.id, item.price, weight, group) for item, weight, group in rows)
 
 
 class _Rivals:
@@ -341,7 +390,7 @@ def _no_price_because_of(error: Exception) -> Prediction:
     return Prediction(item_id="", price=None, error=f"{type(error).__name__}: {error}")
 
 
-def _to_record(item: Item, answer: Answer, weight: float) -> Record:
+def _to_record(item: Item, answer: Answer, weight: float, group: int | None) -> Record:
     price, text, unscored = _read(item, answer)
     if price is not None and not math.isfinite(price):
         price, unscored = None, f"not a finite price: {price}"
@@ -354,6 +403,7 @@ def _to_record(item: Item, answer: Answer, weight: float) -> Record:
         low=answer.low if isinstance(answer, Prediction) else None,
         high=answer.high if isinstance(answer, Prediction) else None,
         weight=weight,
+        group=group,
         text=text,
         unscored=unscored,
     )
@@ -399,7 +449,9 @@ def _describe(
         "items": sample.drawn or f"all {len(records):,}",
         "items hash": hash_rows((record.item_id, record.truth) for record in records),
         "seed": str(seed),
-    } | ({"weights": sample.weighed} if sample.weighed else {})
+    }
+    origins = {"weights": sample.weighed, "groups": sample.grouped}
+    manifest |= {name: said for name, said in origins.items() if said}
     decodings = sorted({answer.decoding for answer in answers if isinstance(answer, Prediction)})
     return manifest | ({"decoding": ", ".join(decodings)} if decodings else {})
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._format import format_dollars
+from .._methods.duplicates import group_ids
 from .._methods.resampling import weighted_intervals
 from ..errors import EvaluationError
 from .metrics import METRICS, Column
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Floats = npt.NDArray[np.float64]
+    Ints = npt.NDArray[np.int64]
 
 _OF_SLICES = ("mae", "median_ape", "bias")
 
@@ -58,6 +60,8 @@ class Record:
     """Upper end of the price range, dollars; None without one."""
     weight: float = 1.0
     """How much the item counts in the metrics."""
+    group: int | None = None
+    """A number that items share which err alike, such as near-twins; None where each stands for itself."""
     text: str | None = None
     """The reply, where there was one."""
     unscored: str | None = None
@@ -107,6 +111,14 @@ def select_scored(records: Iterable[Record]) -> tuple[ScoredRecord, ...]:
         for record in records
         if record.price is not None
     )
+
+
+def number_groups(records: Sequence[Record]) -> Ints | None:
+    """Return a number from 0 on for each record, equal in a group; None where no record has a group."""
+    if all(record.group is None for record in records):
+        return None
+    # A record without a group is one of its own.
+    return group_ids([(at,) if one.group is None else one.group for at, one in enumerate(records)])
 
 
 def measure(records: Sequence[Record], *, seed: int, rounds: int) -> dict[str, Metric | None]:
@@ -169,15 +181,16 @@ class _Columns(NamedTuple):
 
     values: tuple[Floats, ...]
     weights: Floats
+    groups: Ints | None
 
     @classmethod
     def read(cls, records: Iterable[Record], names: tuple[Column, ...]) -> _Columns:
         import numpy as np
 
-        rows = [tuple(getattr(record, name) for name in (*names, "weight")) for record in records]
-        known = np.array([row for row in rows if None not in row], dtype=np.float64)
-        *values, weights = known.reshape(-1, len(names) + 1).T
-        return cls(tuple(values), weights)
+        known = [one for one in records if all(getattr(one, name) is not None for name in names)]
+        rows = [tuple(getattr(record, name) for name in (*names, "weight")) for record in known]
+        *values, weights = np.array(rows, dtype=np.float64).reshape(-1, len(names) + 1).T
+        return cls(tuple(values), weights, number_groups(known))
 
     @property
     def have_open_ends(self) -> bool:
@@ -200,7 +213,7 @@ def _measure(
             for name in metrics
             if METRICS[name].columns == wanted and (METRICS[name].open_ends or not columns.have_open_ends)
         }
-        ends = weighted_intervals(functions, columns.weights, rounds=rounds, seed=seed)
+        ends = weighted_intervals(functions, columns.weights, rounds=rounds, seed=seed, groups=columns.groups)
         for name, function in functions.items():
             low, high = ends[name]
             value = float(function(columns.weights))

@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._format import format_dollars
+from .._methods.duplicates import group_ids
 from .._methods.resampling import bootstrap_draws, holm, interval, sign_flips
 from ..errors import EvaluationError
 from .unscored import enter
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .unscored import Entrant, Unscored
 
     Floats = npt.NDArray[np.float64]
+    Ints = npt.NDArray[np.int64]
     Key = tuple[str, float, int]
 
 
@@ -34,6 +36,8 @@ class AlignedErrors(NamedTuple):
     """How much each item counts, shape `(items,)`."""
     filled: npt.NDArray[np.bool_]
     """Where the training median stands in for a missing price, shape `(items, models)`."""
+    groups: Ints | None
+    """A number for each item, equal for those that err alike, shape `(items,)`; None without groups."""
 
 
 class Difference(NamedTuple):
@@ -84,8 +88,11 @@ def align_entrants(entrants: Sequence[Entrant], *, allow_different: bool) -> Ali
     errors = np.full((len(places), len(entrants)), np.nan)
     weights = np.full(len(places), np.nan)
     filled = np.zeros(errors.shape, dtype=bool)
+    groups: dict[int, tuple[int, int]] = {}  # of each place: which evaluation says it, and the number there
     for column, errors_of in enumerate(by_key):
-        for key, (error, weight, is_filled) in errors_of.items():
+        for key, (error, weight, is_filled, group) in errors_of.items():
+            if group is not None:
+                groups.setdefault(places[key], (column, group))
             if not np.isnan(known := weights[places[key]]) and known != weight:
                 raise EvaluationError(
                     f"item {key[0]!r} counts differently in two evaluations; weigh it alike"
@@ -93,7 +100,8 @@ def align_entrants(entrants: Sequence[Entrant], *, allow_different: bool) -> Ali
             weights[places[key]] = weight
             errors[places[key], column] = error
             filled[places[key], column] = is_filled
-    return AlignedErrors(errors, weights, filled)
+    numbers = group_ids([groups.get(at, (-1, at)) for at in range(len(places))]) if groups else None
+    return AlignedErrors(errors, weights, filled, numbers)
 
 
 def pair_records(entrants: Sequence[Entrant]) -> list[list[Record]]:
@@ -131,7 +139,7 @@ def measure_differences(
     """
     import numpy as np
 
-    errors, weights, filled = aligned
+    errors, weights, filled, groups = aligned
     both = [~np.isnan(errors[:, a]) & ~np.isnan(errors[:, b]) for a, b in pairs]
     for (a, b), mask in zip(pairs, both, strict=True):
         if not weights[mask].any():
@@ -148,7 +156,8 @@ def measure_differences(
         left_out = [int(one.sum() - mask.sum()) for one in either]
         stood_in = [int(filled[mask][:, list(pairs[at])].any(axis=1).sum()) for at in members]
         counts = list(zip(left_out, stood_in, strict=True))
-        measured = _measure(gaps.T, weights[mask], counts, rounds=rounds, seed=seed)
+        together = None if groups is None else group_ids(groups[mask])
+        measured = _measure(gaps.T, weights[mask], together, counts, rounds=rounds, seed=seed)
         differences |= dict(zip(members, measured, strict=True))
     return [differences[at] for at in range(len(pairs))]
 
@@ -161,41 +170,69 @@ def adjust(differences: Sequence[Difference]) -> list[float]:
 
 
 def _measure(
-    gaps: Floats, weights: Floats, counts: Sequence[tuple[int, int]], *, rounds: int, seed: int
+    gaps: Floats,
+    weights: Floats,
+    groups: Ints | None,
+    counts: Sequence[tuple[int, int]],
+    *,
+    rounds: int,
+    seed: int,
 ) -> Iterator[Difference]:
     import numpy as np
 
-    size = len(gaps)
-    weighed = gaps * (weights / weights.mean())[:, None]
+    size, shares = len(gaps), weights / weights.mean()
+    weighed = gaps * shares[:, None]
     means = weighed.mean(axis=0)
-    # The last column is the weight itself: one product then makes both the sums and their divisors.
-    columns = np.column_stack([weighed, weights / weights.mean()])
+    # The last column is the weight itself: one product then makes both the sums and their divisors. What
+    # errs alike is drawn, and has its sign tossed, as one: the sum over its group.
+    columns = _sum_groups(np.column_stack([weighed, shares]), groups)
 
     def of_counts(counts: Floats) -> Any:
         sums = counts @ columns
         with np.errstate(divide="ignore", invalid="ignore"):
             return sums[:, :-1] / sums[:, -1:]
 
-    draws = bootstrap_draws({"mean": of_counts}, size, rounds=rounds, seed=seed)["mean"]
-    tossed = np.abs(sign_flips(weighed, rounds=rounds, seed=seed + 1))
+    draws = bootstrap_draws({"mean": of_counts}, len(columns), rounds=rounds, seed=seed)["mean"]
+    tossed = np.abs(sign_flips(columns[:, :-1], rounds=rounds, seed=seed + 1)) * len(columns) / size
     # A little slack: tosses that give the observed mean itself must count, whatever the order of adding.
     reached = (tossed >= np.abs(means) * (1 - 1e-9)).sum(axis=0)
-    around = (weights / weights.mean())[:, None] * (gaps - means)
-    spreads = np.sqrt(np.square(around).sum(axis=0) / (size - 1)) if size > 1 else np.full(len(means), np.nan)
+    spreads = _measure_spreads((gaps - means) * shares[:, None], groups)
     wins = ((gaps < 0) + (gaps == 0) / 2).mean(axis=0)
     for at, mean in enumerate(means):
-        low, high = interval(draws[:, at]) if size > 1 else (float("nan"), float("nan"))
+        low, high = interval(draws[:, at]) if len(columns) > 1 else (float("nan"), float("nan"))
         p_value = float((1 + reached[at]) / (1 + rounds))
         yield Difference(
             float(mean), low, high, p_value, float(spreads[at]), float(wins[at]), size, *counts[at]
         )
 
 
-def _errors_by_key(entrant: Entrant) -> Iterator[tuple[Key, tuple[float, float, bool]]]:
+def _sum_groups(columns: Floats, groups: Ints | None) -> Floats:
+    """Return the sum over each group, one row a group; the columns themselves without groups."""
+    import numpy as np
+
+    if groups is None:
+        return columns
+    sums = np.zeros((int(groups.max()) + 1, columns.shape[1]))
+    np.add.at(sums, groups, columns)
+    return sums
+
+
+def _measure_spreads(around: Floats, groups: Ints | None) -> Floats:
+    """Return standard deviations of items, as large as independent ones would need for the same error."""
+    import numpy as np
+
+    sums, size = _sum_groups(around, groups), len(around)
+    if len(sums) < 2:
+        return np.full(around.shape[1], np.nan)
+    variances: Floats = np.square(sums).sum(axis=0) / size * len(sums) / (len(sums) - 1)
+    return np.sqrt(variances)
+
+
+def _errors_by_key(entrant: Entrant) -> Iterator[tuple[Key, tuple[float, float, bool, int | None]]]:
     counted = zip(_by_key(entrant.records), entrant.evaluation.records, strict=True)
     for (key, record), asked in counted:
         error = float("nan") if record.error is None else abs(record.error)
-        yield key, (error, record.weight, asked.price is None and record.price is not None)
+        yield key, (error, record.weight, asked.price is None and record.price is not None, record.group)
 
 
 def _by_key(records: Iterable[Record]) -> Iterator[tuple[Key, Record]]:

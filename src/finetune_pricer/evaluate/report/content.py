@@ -111,6 +111,13 @@ def _notes(evaluation: Evaluation) -> Iterable[str]:
         yield f"Evaluated on {evaluation.sample}."
     if evaluation.is_weighted:
         yield f"Items are weighted {evaluation.manifest.get('weights', '')}".rstrip() + "."
+    if said := evaluation.manifest.get("groups"):
+        told = (
+            f"Intervals and tests count {evaluation.groups:,} groups of items, as told"
+            if said == "as told"
+            else said
+        )
+        yield f"{told}."
     if evaluation.negative:
         yield (
             f"{evaluation.negative:,} predicted prices are below $0; they are scored as they are, and RMSLE "
