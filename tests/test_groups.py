@@ -19,7 +19,7 @@ def variants(kinds: int, of_each: int) -> ItemDataset:
     return ItemDataset.from_items(
         Item(
             id=f"{name}-{size}",
-            title=f"{name} shelf of {name} wood that was grown near {name} and is sold as {name} in size {size}",
+            title=f"{name} shelf of {name} wood that was grown in {name} and sold as {name} in size {size}",
             price=100.0,
         )
         for name in names

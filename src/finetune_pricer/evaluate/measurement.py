@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._format import format_dollars
 from .._methods.duplicates import group_ids
-from .._methods.resampling import weighted_intervals
 from ..errors import EvaluationError
-from .metrics import METRICS, Column
+from .metrics import METRICS, Column, find_intervals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -34,12 +32,15 @@ class Metric:
     """Lower end of the 95 % bootstrap interval; `nan` for fewer than two items."""
     high: float
     n: int
+    too_short: bool = False
+    """Whether the interval is known to cover less often than in 93 of 100 cases, with so few items."""
 
     def __float__(self) -> float:
         return self.value
 
     def __str__(self) -> str:
         interval = "unknown" if math.isnan(self.low) else f"{self.low:,.2f} to {self.high:,.2f}"
+        interval += ", too short" if self.too_short and not math.isnan(self.low) else ""
         return f"{self.value:,.2f} (95% CI {interval})"
 
 
@@ -193,6 +194,11 @@ class _Columns(NamedTuple):
         return cls(tuple(values), weights, number_groups(known))
 
     @property
+    def independent(self) -> int:
+        """How many items or groups of them tell something of their own."""
+        return self.weights.size if self.groups is None else int(self.groups.max()) + 1
+
+    @property
     def have_open_ends(self) -> bool:
         import numpy as np
 
@@ -209,15 +215,22 @@ def _measure(
         if not columns.weights.any():
             continue
         functions = {
-            name: partial(METRICS[name].function, *columns.values)
+            name: METRICS[name].function
             for name in metrics
             if METRICS[name].columns == wanted and (METRICS[name].open_ends or not columns.have_open_ends)
         }
-        ends = weighted_intervals(functions, columns.weights, rounds=rounds, seed=seed, groups=columns.groups)
+        ends = find_intervals(
+            functions, columns.values, columns.weights, rounds=rounds, seed=seed, groups=columns.groups
+        )
         for name, function in functions.items():
-            low, high = ends[name]
-            value = float(function(columns.weights))
-            metrics[name] = Metric(value=value, low=low, high=high, n=columns.weights.size)
+            value = float(function(*columns.values, columns.weights))
+            metrics[name] = Metric(
+                value=value,
+                low=ends[name].low,
+                high=ends[name].high,
+                n=columns.weights.size,
+                too_short=ends[name].is_rough or columns.independent < METRICS[name].covers_from,
+            )
     return metrics
 
 

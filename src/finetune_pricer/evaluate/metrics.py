@@ -13,14 +13,15 @@ here, its row there, and its field in `Evaluation`.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from .._methods.resampling import weighted_intervals
+from .._methods.resampling import Interval, studentised_intervals, weighted_intervals
 from ..errors import EvaluationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -258,7 +259,10 @@ def bootstrap_intervals(
     rounds: int = 2000,
     seed: int = 42,
 ) -> dict[str, tuple[float, float]]:
-    """Return a 95 % percentile-bootstrap interval for each metric, all from the same resamples of the items.
+    """Return a 95 % bootstrap interval for each metric, all from resamples of the items by the same seed.
+
+    Of metrics that are means, or roots of means, it is the bootstrap-t interval, which covers more often
+    where errors are skewed; of others, and with fewer than ten items, the percentile interval.
 
     Args:
         functions: Metrics by name, as those of this module: they take weights.
@@ -271,14 +275,113 @@ def bootstrap_intervals(
     Returns:
         Low and high by name; both `nan` for fewer than two items, which say nothing about their spread.
 
-    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 12 and 13.
     """
     import numpy as np
 
     truth, price, weights = _pair(truth, price, weights)
     each = np.ones(truth.size) if weights is None else weights
-    of_weights = {name: partial(function, truth, price) for name, function in functions.items()}
-    return weighted_intervals(of_weights, each, rounds=rounds, seed=seed)
+    found = find_intervals(functions, (truth, price), each, rounds=rounds, seed=seed)
+    return {name: (one.low, one.high) for name, one in found.items()}
+
+
+def find_intervals(
+    functions: Mapping[str, Callable[..., Any]],
+    columns: Sequence[Floats],
+    weights: Floats,
+    *,
+    rounds: int,
+    seed: int,
+    groups: npt.NDArray[np.int64] | None = None,
+) -> dict[str, Interval]:
+    """Return the interval of each metric by the method that was measured to cover best.
+
+    Args:
+        functions: Metrics by name: they take the columns, and weights.
+        columns: What the metrics are computed from, each of shape `(n,)`.
+        weights: How much each item counts, shape `(n,)`.
+        rounds: Resamples.
+        seed: Of the resampling.
+        groups: A number from 0 on for each item, equal for those that err alike; they are drawn together.
+    """
+    import numpy as np
+
+    drawn = weights.size if groups is None else int(groups.max()) + 1
+    means = {name: TERMS[one] for name, one in functions.items() if one in TERMS} if drawn >= _ENOUGH else {}
+    others = {name: partial(one, *columns) for name, one in functions.items() if name not in means}
+    ends = weighted_intervals(others, weights, rounds=rounds, seed=seed, groups=groups) if others else {}
+    found = {name: Interval(*pair) for name, pair in ends.items()}
+    terms = [one.of_items(*columns) for one in means.values()]
+    if terms:
+        values = np.stack([each for each, _ in terms], axis=1)
+        counted = np.stack([weights if known is None else weights * known for _, known in terms], axis=1)
+        intervals = studentised_intervals(values, counted, rounds=rounds, seed=seed, groups=groups)
+        bounds = np.where(
+            (values >= 0).all(axis=0), 0.0, -np.inf
+        )  # what is a mean of errors is no less than 0
+        for (name, each), one, bound in zip(means.items(), intervals, bounds, strict=True):
+            found[name] = each.finish(one._replace(low=max(one.low, float(bound))))
+    return {name: found[name] for name in functions}
+
+
+class Terms(NamedTuple):
+    """How a metric is a mean, or the root of one."""
+
+    of_items: Callable[[Floats, Floats], tuple[Floats, Floats | None]]
+    """From true and predicted prices to the values whose mean it is, and which count; None where all do."""
+    is_root: bool = False
+
+    def finish(self, interval: Interval) -> Interval:
+        """Return the interval of the metric for that of the mean."""
+        if not self.is_root:
+            return interval
+        return interval._replace(low=math.sqrt(interval.low), high=math.sqrt(interval.high))
+
+
+def _absolute(truth: Floats, price: Floats) -> tuple[Floats, None]:
+    return abs(price - truth), None
+
+
+def _squared(truth: Floats, price: Floats) -> tuple[Floats, None]:
+    return (price - truth) ** 2, None
+
+
+def _signed(truth: Floats, price: Floats) -> tuple[Floats, None]:
+    return price - truth, None
+
+
+def _squared_logs(truth: Floats, price: Floats) -> tuple[Floats, None]:
+    import numpy as np
+
+    return np.square(np.log1p(np.maximum(price, 0.0)) - np.log1p(truth)), None
+
+
+def _symmetric_shares(truth: Floats, price: Floats) -> tuple[Floats, None]:
+    import numpy as np
+
+    size = abs(price) + abs(truth)
+    return 2 * abs(price - truth) / np.where(size > 0, size, 1.0), None
+
+
+def _known_shares(truth: Floats, price: Floats) -> tuple[Floats, Floats]:
+    import numpy as np
+
+    known = truth > 0
+    return abs(price - truth) / np.where(known, truth, 1.0), known.astype(np.float64)
+
+
+TERMS: dict[Callable[..., Any], Terms] = {
+    mean_absolute_error: Terms(_absolute),
+    mean_squared_error: Terms(_squared),
+    root_mean_squared_error: Terms(_squared, is_root=True),
+    root_mean_squared_log_error: Terms(_squared_logs, is_root=True),
+    mean_absolute_percentage_error: Terms(_known_shares),
+    symmetric_mean_absolute_percentage_error: Terms(_symmetric_shares),
+    bias: Terms(_signed),
+}
+"""The metrics that are means, or roots of means, whose intervals the bootstrap-t makes."""
+_ENOUGH = 10
+"""Items, or groups of them, from which on a resample has a spread to divide by."""
 
 
 def _coverage_of_open_ranges(truth: Array, low: Array, high: Array, weights: Array | None = None) -> Any:
@@ -314,6 +417,9 @@ class MetricInfo(NamedTuple):
     """The fields of `Record` that it takes; it is computed from the items that have them all."""
     open_ends: bool = False
     """Whether it has a value where a price range has no lower or no upper end."""
+    covers_from: int = 0
+    """The number of items from which on its 95 % interval was measured to cover in 93 of 100 cases, on real
+    errors of prices; with fewer it is marked as too short."""
 
     @property
     def of_ranges(self) -> bool:

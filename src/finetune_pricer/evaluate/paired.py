@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._format import format_dollars
 from .._methods.duplicates import group_ids
-from .._methods.resampling import bootstrap_draws, holm, interval, sign_flips
+from .._methods.resampling import bootstrap_draws, holm, interval, sign_flips, sum_groups
 from ..errors import EvaluationError
 from .unscored import enter
 
@@ -185,7 +185,7 @@ def _measure(
     means = weighed.mean(axis=0)
     # The last column is the weight itself: one product then makes both the sums and their divisors. What
     # errs alike is drawn, and has its sign tossed, as one: the sum over its group.
-    columns = _sum_groups(np.column_stack([weighed, shares]), groups)
+    columns = sum_groups(np.column_stack([weighed, shares]), groups)
 
     def of_counts(counts: Floats) -> Any:
         sums = counts @ columns
@@ -206,22 +206,11 @@ def _measure(
         )
 
 
-def _sum_groups(columns: Floats, groups: Ints | None) -> Floats:
-    """Return the sum over each group, one row a group; the columns themselves without groups."""
-    import numpy as np
-
-    if groups is None:
-        return columns
-    sums = np.zeros((int(groups.max()) + 1, columns.shape[1]))
-    np.add.at(sums, groups, columns)
-    return sums
-
-
 def _measure_spreads(around: Floats, groups: Ints | None) -> Floats:
     """Return standard deviations of items, as large as independent ones would need for the same error."""
     import numpy as np
 
-    sums, size = _sum_groups(around, groups), len(around)
+    sums, size = sum_groups(around, groups), len(around)
     if len(sums) < 2:
         return np.full(around.shape[1], np.nan)
     variances: Floats = np.square(sums).sum(axis=0) / size * len(sums) / (len(sums) - 1)

@@ -58,7 +58,11 @@ def format_unscored(evaluation: Evaluation) -> str:
 
 
 def format_interval(metric: Metric, unit: Unit) -> str:
-    """Return both ends of a metric's interval as text, `unknown` for fewer than two items."""
+    """Return both ends of a metric's interval as text, `unknown` for fewer than two items.
+
+    An interval that is known to cover too seldom with so few items says so.
+    """
     if math.isnan(metric.low):
         return "unknown"
-    return f"{format_number(metric.low, unit)} to {format_number(metric.high, unit)}"
+    mark = ", too short" if metric.too_short else ""
+    return f"{format_number(metric.low, unit)} to {format_number(metric.high, unit)}{mark}"
