@@ -25,7 +25,7 @@ def off_by(dollars: float) -> Callable[[Item], float]:
 
 def test_the_line_says_error_interval_number_and_unscored() -> None:
     evaluation = Evaluator().evaluate(off_by(5), ITEMS)
-    assert str(evaluation) == "MAE $5.00 (95% CI 5.00 to 5.00), n=10, 0 unscored"
+    assert str(evaluation) == "MAE $5.00 (95% CI 5.00 to 5.00, too short), n=10, 0 unscored"
 
 
 def test_the_line_has_the_form_of_the_documentation() -> None:

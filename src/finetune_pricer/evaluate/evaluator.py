@@ -73,9 +73,9 @@ class Evaluator:
     >>> test = [Item(title=f"Mug {n}", price=5.0 + n % 3) for n in range(30, 60)]
     >>> evaluation = Evaluator(baselines=train).evaluate(lambda item: 7.50, test, name="always 7.50")
     >>> print(evaluation)
-    MAE $1.50 (95% CI 1.23 to 1.80), n=30, 0 unscored
+    MAE $1.50 (95% CI 1.19 to 1.80), n=30, 0 unscored
     >>> print(evaluation.baselines[0].name, evaluation.baselines[0])
-    always the training median MAE $0.67 (95% CI 0.50 to 0.83), n=30, 0 unscored
+    always the training median MAE $0.67 (95% CI 0.46 to 0.82), n=30, 0 unscored
     """
 
     size: int | None = None

@@ -432,23 +432,29 @@ class MetricInfo(NamedTuple):
 
 
 METRICS: dict[str, MetricInfo] = {
-    "mae": MetricInfo("MAE", "$", mean_absolute_error, in_card=True),
-    "median_absolute_error": MetricInfo("median absolute error", "$", median_absolute_error, in_card=True),
-    "rmse": MetricInfo("RMSE", "$", root_mean_squared_error, in_card=True),
-    "mse": MetricInfo("MSE ($²)", "", mean_squared_error),
-    "rmsle": MetricInfo("RMSLE", "", root_mean_squared_log_error, in_card=True),
-    "mape": MetricInfo("MAPE", "%", mean_absolute_percentage_error),
-    "smape": MetricInfo("sMAPE", "%", symmetric_mean_absolute_percentage_error),
-    "median_ape": MetricInfo("median absolute % error", "%", median_absolute_percentage_error, in_card=True),
-    "r2": MetricInfo("r²", "%", r2, "high", in_card=True),
-    "bias": MetricInfo("bias", "$", bias, "zero"),
-    "within_10": MetricInfo("within 10 %", "%", partial(share_within, share=0.1), "high"),
-    "within_20": MetricInfo("within 20 %", "%", partial(share_within, share=0.2), "high", in_card=True),
-    "within_40": MetricInfo("within 40 %", "%", partial(share_within, share=0.4), "high"),
-    "green": MetricInfo("green: within $40 or 20 %", "%", green_share, "high"),
+    "mae": MetricInfo("MAE", "$", mean_absolute_error, in_card=True, covers_from=20),
+    "median_absolute_error": MetricInfo(
+        "median absolute error", "$", median_absolute_error, in_card=True, covers_from=20
+    ),
+    "rmse": MetricInfo("RMSE", "$", root_mean_squared_error, in_card=True, covers_from=200),
+    "mse": MetricInfo("MSE ($²)", "", mean_squared_error, covers_from=200),
+    "rmsle": MetricInfo("RMSLE", "", root_mean_squared_log_error, in_card=True, covers_from=200),
+    "mape": MetricInfo("MAPE", "%", mean_absolute_percentage_error, covers_from=1000),
+    "smape": MetricInfo("sMAPE", "%", symmetric_mean_absolute_percentage_error, covers_from=20),
+    "median_ape": MetricInfo(
+        "median absolute % error", "%", median_absolute_percentage_error, in_card=True, covers_from=20
+    ),
+    "r2": MetricInfo("r²", "%", r2, "high", in_card=True, covers_from=200),
+    "bias": MetricInfo("bias", "$", bias, "zero", covers_from=50),
+    "within_10": MetricInfo("within 10 %", "%", partial(share_within, share=0.1), "high", covers_from=20),
+    "within_20": MetricInfo(
+        "within 20 %", "%", partial(share_within, share=0.2), "high", in_card=True, covers_from=20
+    ),
+    "within_40": MetricInfo("within 40 %", "%", partial(share_within, share=0.4), "high", covers_from=20),
+    "green": MetricInfo("green: within $40 or 20 %", "%", green_share, "high", covers_from=20),
     # Neither many nor few orange guesses are good in themselves; perfect prices have none.
-    "orange": MetricInfo("orange: within $80 or 40 %", "%", orange_share),
-    "red": MetricInfo("red: further off", "%", red_share),
+    "orange": MetricInfo("orange: within $80 or 40 %", "%", orange_share, covers_from=20),
+    "red": MetricInfo("red: further off", "%", red_share, covers_from=20),
     "coverage": MetricInfo(
         "price range covers",
         "%",
@@ -456,8 +462,9 @@ METRICS: dict[str, MetricInfo] = {
         "high",
         columns=("truth", "low", "high"),
         open_ends=True,
+        covers_from=20,
     ),
-    "width": MetricInfo("price range, mean width", "$", mean_width, columns=("low", "high")),
+    "width": MetricInfo("price range, mean width", "$", mean_width, columns=("low", "high"), covers_from=50),
 }
 """Every metric of an `Evaluation`, by the name of its field, in the order of tables."""
 
