@@ -6,6 +6,7 @@ up to date, as `make statistics` does.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent / "statistics"
 HEAD = ("case", "asked for", "before", "now", "test")
 Row = tuple[str, ...]
+
+
+def trials(count: int) -> int:
+    """Give how often to simulate: `count` times, or the share of it that FINETUNE_PRICER_TRIALS names."""
+    return max(20, round(count * float(os.environ.get("FINETUNE_PRICER_TRIALS", "1"))))
 
 
 class Figures:

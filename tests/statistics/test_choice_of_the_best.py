@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from figures import Figures
+from figures import Figures, trials
 from finetune_pricer import Evaluation, Evaluator, Item
 from finetune_pricer.evaluate import choose
 from real_errors import priced
 
 pytestmark = pytest.mark.statistics
 
-SIZE, MODELS, TRIALS = 200, 30, 600
+SIZE, MODELS, TRIALS = 200, 30, trials(600)
 
 
 def equal_models(trial: int, kind: str) -> "tuple[float, list[Evaluation]]":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from figures import trials
 from finetune_pricer import Evaluator, Item, compare
 from finetune_pricer.evaluate.metrics import METRICS, find_intervals
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.statistics
 
-CLUSTERS, TRIALS = 100, 1000
+CLUSTERS, TRIALS = 100, trials(1000)
 SHARED = 0.8
 ITEMS = [Item(id=str(at), title=f"Thing {at}", price=100_000.0) for at in range(1000)]
 
@@ -63,10 +64,10 @@ def test_the_interval_covers_where_items_err_alike(of_each: int, figures: Figure
 def test_equal_models_that_err_alike_on_groups_are_called_different_one_time_in_twenty(
     of_each: int, figures: Figures
 ) -> None:
-    trials, found, found_by_items = 400, 0, 0
+    rounds, found, found_by_items = trials(400), 0, 0
     groups, items = np.repeat(np.arange(CLUSTERS), of_each), ITEMS[: CLUSTERS * of_each]
     evaluator = Evaluator(rounds=2)
-    for trial in range(trials):
+    for trial in range(rounds):
         random = np.random.default_rng([of_each, trial])
         prices = [(100_000 + shared_errors(random, of_each)).tolist() for _ in "ab"]
         for labels in (groups, np.arange(groups.size)):
@@ -79,7 +80,7 @@ def test_equal_models_that_err_alike_on_groups_are_called_different_one_time_in_
     figures.add(
         f"equal models called different, 100 groups of {of_each} items",
         asked="5 %",
-        before=f"{found_by_items / trials:.1%}",
-        now=f"{found / trials:.1%}",
+        before=f"{found_by_items / rounds:.1%}",
+        now=f"{found / rounds:.1%}",
     )
-    assert abs(found / trials - 0.05) <= 2.5 * np.sqrt(0.05 * 0.95 / trials)
+    assert abs(found / rounds - 0.05) <= 2.5 * np.sqrt(0.05 * 0.95 / rounds)

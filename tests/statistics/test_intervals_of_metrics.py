@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+from figures import trials
 from finetune_pricer._methods.resampling import weighted_intervals
 from finetune_pricer.evaluate import METRICS
 from finetune_pricer.evaluate.metrics import find_intervals
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.statistics
 
-TRIALS = int(os.environ.get("FINETUNE_PRICER_TRIALS", "2000"))
+TRIALS = trials(2000)
 NAMES = ("mae", "median_absolute_error", "rmsle", "rmse", "mape", "r2", "bias", "within_20")
 LEAST = 0.93
 
 
-def coverage(size: int, trials: int) -> tuple[dict[str, float], dict[str, float]]:
+def coverage(size: int, rounds: int) -> tuple[dict[str, float], dict[str, float]]:
     """The share of samples whose interval holds the value of all errors: as percentiles, and now."""
     _, truth, price = priced("ridge")
     functions = {name: METRICS[name].function for name in NAMES}
     true = {name: float(function(truth, price)) for name, function in functions.items()}
     held = np.zeros((2, len(NAMES)))
-    for trial in range(trials):
+    for trial in range(rounds):
         rows = np.random.default_rng([size, trial]).integers(0, truth.size, size)
         columns, weights = (truth[rows], price[rows]), np.ones(size)
         of_weights = {name: partial(function, *columns) for name, function in functions.items()}
@@ -39,7 +39,7 @@ def coverage(size: int, trials: int) -> tuple[dict[str, float], dict[str, float]
         for at, name in enumerate(NAMES):
             held[0, at] += before[name][0] <= true[name] <= before[name][1]
             held[1, at] += now[name].low <= true[name] <= now[name].high
-    first, second = (dict(zip(NAMES, row / trials, strict=True)) for row in held)
+    first, second = (dict(zip(NAMES, row / rounds, strict=True)) for row in held)
     return first, second
 
 

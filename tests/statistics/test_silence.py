@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from figures import Figures
+from figures import Figures, trials
 from finetune_pricer import Evaluator, Item, Leaderboard
 from real_errors import priced
 
 pytestmark = pytest.mark.statistics
 
-TRIALS, SIZE = 200, 400
+TRIALS, SIZE = trials(200), 400
 
 
 def test_who_is_silent_on_the_dearest_never_ranks_above_who_answers(figures: Figures) -> None:
