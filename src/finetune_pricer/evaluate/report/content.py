@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..._format import format_dollars
+from ...predict.range_groups import format_share
 from ..compare import state_verdicts
 from ..metrics import METRICS
 from .format import Table, format_interval, format_number
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ...items import ItemDataset
+    from ...predict.range_groups import GroupCoverage
     from ..compare import Comparison
     from ..evaluation import Evaluation
     from ..measurement import ScoredRecord, Slice
@@ -116,6 +118,25 @@ def _notes(evaluation: Evaluation) -> Iterable[str]:
             f"{evaluation.negative:,} predicted prices are below $0; they are scored as they are, and RMSLE "
             "takes them as 0."
         )
+    for group in evaluation.range_groups:
+        if group.falls_short:
+            yield f"Price ranges: {group}; were these items like those of the calibration?"
+
+
+def range_table(groups: Iterable[GroupCoverage]) -> Table:
+    """Return one line per group of price ranges: what share they held, and what could be expected."""
+    rows = [
+        (
+            one.name,
+            f"{one.share:.1%}",
+            f"{one.n:,}",
+            "nothing" if one.promised is None else format_share(one.promised),
+            "" if one.low is None or one.high is None else f"{one.low:.1%} to {one.high:.1%}",
+            f"{one.calibrated_on:,}",
+        )
+        for one in groups
+    ]
+    return Table(("", "held", "of items", "promised", "expected", "calibration items"), rows)
 
 
 def overview_table(models: Iterable[Evaluation]) -> Table:
