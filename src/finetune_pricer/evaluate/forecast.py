@@ -97,7 +97,9 @@ class Rung:
         band = f"80% band {format_dollars(self.drop.low, 2)} to {format_dollars(self.drop.high, 2)}"
         drop = f"the MAE should fall by {format_dollars(self.drop.value, 2)} ({band})"
         sentences = [f"{self.size:,} examples {cost}: {drop}."]
-        if not self.verifiable:
+        if self.drop.value <= 0:
+            sentences.append("Stop: more examples are not expected to help.")
+        elif not self.verifiable:
             sentences.append(
                 f"Stop: these items show differences from {format_dollars(self.smallest_detectable, 2)} on; "
                 "you could not tell whether it helped."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -227,14 +228,14 @@ def manifest_table(models: Sequence[Evaluation]) -> Table:
 
 def difference_table(pairs: Iterable[Comparison]) -> Table:
     """Return one line per pair of models."""
-    head = "against|difference|95 % interval|p|smallest detectable|nearer on|n|left out"
+    head = "against|difference|95 % interval|p|smallest detectable (80 % range)|nearer on|n|left out"
     rows = [
         (
             pair.b.name,
             format_dollars(pair.difference.value, 2),
             format_interval(pair.difference, "$"),
             f"{pair.p_value:.4f}",
-            format_number(pair.smallest_detectable, "$"),
+            _format_detectable(pair),
             f"{pair.win_rate:.0%}",
             f"{pair.n:,}",
             f"{pair.left_out:,}",
@@ -242,6 +243,13 @@ def difference_table(pairs: Iterable[Comparison]) -> Table:
         for pair in pairs
     ]
     return Table(tuple(head.split("|")), rows)
+
+
+def _format_detectable(pair: Comparison) -> str:
+    if math.isnan(pair.smallest_detectable):
+        return "unknown"
+    low, high = (format_number(end, "$") for end in pair.smallest_detectable_range)
+    return f"{format_number(pair.smallest_detectable, '$')} ({low} to {high})"
 
 
 def left_out_table(items: ItemDataset) -> Table:
