@@ -9,7 +9,8 @@ import pytest
 
 from figures import trials
 from finetune_pricer import Evaluator, Item, compare
-from finetune_pricer.evaluate.metrics import METRICS, find_intervals
+from finetune_pricer.evaluate import METRICS
+from finetune_pricer.evaluate.metrics import find_intervals
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -138,7 +138,7 @@ def best_checkpoint(
         raise DataError(f"no metric {by!r} tells checkpoints apart; choose one of {choices}")
     if (items is None) == (validation is None):
         raise DataError("hand in the items to choose on, either as items or as validation=")
-    choosing = _listed(items if validation is None else validation)
+    choosing = _to_sequence(items if validation is None else validation)
     usable = _find_usable(job)
     jury = _Jury(job, formatter, baselines, unscored)
     scores = [jury.score(checkpoint, choosing) for checkpoint in usable]
@@ -150,12 +150,12 @@ def best_checkpoint(
             predictions=scores[-1].predictions,
         )
     best = next(score for score in scores if score.evaluation is ranking[0].evaluation)
-    tested = None if test is None else jury.evaluate(best.checkpoint, _listed(test))
+    tested = None if test is None else jury.evaluate(best.checkpoint, _to_sequence(test))
     choice = choose(found, by, test=tested, unscored=unscored)
     return BestCheckpoint(best=best, scores=tuple(scores), by=by, choice=choice)
 
 
-def _listed(items: Iterable[Item] | None) -> Sequence[Item]:
+def _to_sequence(items: Iterable[Item] | None) -> Sequence[Item]:
     # A set of items stays one, as it knows what each of them stands for.
     return items if isinstance(items, Sequence) else list(items or ())
 

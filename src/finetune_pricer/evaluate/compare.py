@@ -25,6 +25,7 @@ _ROUNDS = 10_000
 _LEVEL = 0.05
 # Two-sided test at 5 %, power 80 %: 1.960 + 0.842 standard errors.
 _POWER = 2.802
+_CENT = 0.005  # less is written as $0.00
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,11 +51,14 @@ class Comparison:
     """How often chance alone makes such a difference, 0 to 1 (sign-flip permutation test of the MAE);
     adjusted by Holm's method where several models were compared."""
     smallest_detectable: float
-    """The smallest difference in dollars that this many items show four times in five; `nan` for one item."""
+    """The smallest difference in dollars that this many items show four times in five; `nan` for one item.
+    An estimate: a few far misses that these items lack would make it larger."""
     win_rate: float
     """Share of items on which `a` is nearer to the true price, ties counted half."""
     spread: float
     """Standard deviation of the items' differences, dollars."""
+    spread_range: tuple[float, float] = (math.nan, math.nan)
+    """Between what two numbers of dollars the standard deviation lies, in at least 80 of 100 cases."""
     left_out: int = 0
     """Items that only one of the two has scored, and that were left out for that."""
     filled: int = 0
@@ -74,18 +78,38 @@ class Comparison:
             return None
         return self.a if self.difference.value < 0 else self.b
 
+    @property
+    def smallest_detectable_range(self) -> tuple[float, float]:
+        """Between what two numbers of dollars the smallest detectable difference lies, with 80 % at least."""
+        low, high = (_POWER * spread / math.sqrt(self.n) for spread in self.spread_range)
+        return low, high
+
     def items_needed(self, dollars: float) -> int:
         """Return how many items show a difference of that many dollars four times in five.
+
+        An estimate, as `smallest_detectable` is; `items_needed_range` says how far it can be trusted.
 
         Raises:
             EvaluationError: The difference asked about is not above 0, or only one item was compared.
         """
-        if not dollars > 0 or math.isnan(self.spread):
+        return self._count_items(dollars, self.spread)
+
+    def items_needed_range(self, dollars: float) -> tuple[int, int]:
+        """Return between what two numbers the items needed lie, in at least 80 of 100 cases.
+
+        Raises:
+            EvaluationError: As `items_needed`.
+        """
+        low, high = (self._count_items(dollars, spread) for spread in self.spread_range)
+        return low, high
+
+    def _count_items(self, dollars: float, spread: float) -> int:
+        if not dollars > 0 or math.isnan(spread):
             raise EvaluationError(
                 f"cannot plan for a difference of {dollars!r} dollars from {self.n} items; ask for one above "
                 "0, and compare at least two items"
             )
-        return max(2, math.ceil((_POWER * self.spread / dollars) ** 2))
+        return max(2, math.ceil((_POWER * spread / dollars) ** 2))
 
     def __str__(self) -> str:
         return "\n".join(escape_line(one.sentence) for one in (self, *self.further))
@@ -108,11 +132,23 @@ class Comparison:
                 f"average (95% CI {format_dollars(low, 2)} to {format_dollars(high, 2)}, "
                 f"p{_p(self.p_value)}), nearer on {won:.0%} of {self.n:,} items.{left_out}"
             )
+        if not self.spread and not gap:
+            return f"{self.a.name} and {self.b.name} err alike on each of these {self.n:,} items.{left_out}"
         return (
             f"{self.a.name} and {self.b.name} cannot be told apart on these {self.n:,} items: they differ by "
             f"{format_dollars(gap, 2)} on average (95% CI {format_dollars(metric.low, 2)} to "
-            f"{format_dollars(metric.high, 2)}, p{_p(self.p_value)}), and less than "
-            f"{format_dollars(self.smallest_detectable, 2)} could easily be missed.{left_out}"
+            f"{format_dollars(metric.high, 2)}, p{_p(self.p_value)}){self._missed}.{left_out}"
+        )
+
+    @property
+    def _missed(self) -> str:
+        """What could easily be missed, in words; nothing where it is less than a cent."""
+        if self.smallest_detectable < _CENT:
+            return ""
+        low, high = self.smallest_detectable_range
+        return (
+            f", and less than about {format_dollars(self.smallest_detectable, 2)} could easily be missed "
+            f"(80% range {format_dollars(low, 2)} to {format_dollars(high, 2)})"
         )
 
     def _repr_html_(self) -> str:
@@ -212,6 +248,7 @@ def _to_comparison(a: Evaluation, b: Evaluation, difference: Difference, p_value
         smallest_detectable=_POWER * difference.spread / math.sqrt(difference.n),
         win_rate=difference.win_rate,
         spread=difference.spread,
+        spread_range=difference.spread_range,
         left_out=difference.left_out,
         filled=difference.filled,
     )

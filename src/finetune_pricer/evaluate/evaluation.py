@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .._files import replacing
 from .._format import format_dollars, format_share
 from ..errors import EvaluationError, FileAccessError
+from ..predict.range_groups import GroupCoverage
 from .measurement import (
     Metric,
     Record,
@@ -94,6 +95,9 @@ class Evaluation:
     """Share of true prices inside the price range; None without ranges."""
     width: Metric | None = None
     """Mean width of the price range, dollars; None without ranges, or where one is unbounded."""
+    range_groups: tuple[GroupCoverage, ...] = ()
+    """For each group of a calibrated predictor: what share its price ranges held, beside what was promised
+    and what could be expected; weights do not count here."""
     sample: str | None = None
     """How the items were drawn, where not all were taken."""
     prompt_tokens: int | None = None
@@ -329,6 +333,7 @@ def _to_plain(evaluation: Evaluation) -> dict[str, Any]:
         asdict(record) | {"low": _end_to_plain(record.low), "high": _end_to_plain(record.high)}
         for record in evaluation.records
     ]
+    plain["range_groups"] = [asdict(group) for group in evaluation.range_groups]
     plain["baselines"] = [_to_plain(one) for one in evaluation.baselines]
     plain["manifest"] = dict(evaluation.manifest)
     return plain | {name: asdict(metric) for name, metric in evaluation.metrics.items()}
@@ -340,6 +345,8 @@ def _from_plain(plain: dict[str, Any]) -> Evaluation:
         Record(**record | {"low": _end_from_plain(record["low"]), "high": _end_from_plain(record["high"])})
         for record in plain["records"]
     )
+    # Absent where an earlier version saved it.
+    values["range_groups"] = tuple(GroupCoverage(**group) for group in plain.get("range_groups", ()))
     values["baselines"] = tuple(_from_plain(one) for one in plain["baselines"])
     for name in METRICS:
         if plain[name] is not None:

@@ -21,6 +21,7 @@ from .._methods.duplicates import find_twin_groups, group_ids
 from .._progress import track
 from ..errors import EvaluationError, PriceNotFound, ServiceError
 from ..items import Item, ItemDataset, require_price
+from ..predict.conformal import Ranges
 from ..predict.prediction import Prediction
 from ..prices import parse_price
 from .baselines import Baseline, MedianBaseline, fit_baselines
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ..predict.predictor import Predictor
+    from ..predict.range_groups import GroupCoverage
 
 Answer = Prediction | float | str | None
 """What a pricing function may return for an item."""
@@ -184,7 +186,8 @@ class Evaluator:
             error.predictions = answers
             raise
         manifest = {**evaluation.manifest, **_describe_prompt(predictor)}
-        return replace(evaluation, seconds=seconds, manifest=manifest)
+        groups = _measure_ranges(predictor, sample.items, answers)
+        return replace(evaluation, seconds=seconds, manifest=manifest, range_groups=groups)
 
     def _call_in_threads(self, function: PricingFunction, items: Sequence[Item]) -> list[Answer]:
         with ThreadPoolExecutor(max(1, self.workers)) as pool:
@@ -454,6 +457,16 @@ def _describe(
     manifest |= {name: said for name, said in origins.items() if said}
     decodings = sorted({answer.decoding for answer in answers if isinstance(answer, Prediction)})
     return manifest | ({"decoding": ", ".join(decodings)} if decodings else {})
+
+
+def _measure_ranges(
+    predictor: Any, items: Sequence[Item], answers: Sequence[Answer]
+) -> tuple[GroupCoverage, ...]:
+    ranges = getattr(predictor, "ranges", None)
+    predictions = [answer for answer in answers if isinstance(answer, Prediction)]
+    if not isinstance(ranges, Ranges) or len(predictions) < len(items):
+        return ()
+    return ranges.measure(predictions, items)
 
 
 def _describe_prompt(predictor: Any) -> dict[str, str]:

@@ -338,32 +338,32 @@ class Terms(NamedTuple):
         return interval._replace(low=math.sqrt(interval.low), high=math.sqrt(interval.high))
 
 
-def _absolute(truth: Floats, price: Floats) -> tuple[Floats, None]:
+def _drop_sign(truth: Floats, price: Floats) -> tuple[Floats, None]:
     return abs(price - truth), None
 
 
-def _squared(truth: Floats, price: Floats) -> tuple[Floats, None]:
+def _square(truth: Floats, price: Floats) -> tuple[Floats, None]:
     return (price - truth) ** 2, None
 
 
-def _signed(truth: Floats, price: Floats) -> tuple[Floats, None]:
+def _keep_sign(truth: Floats, price: Floats) -> tuple[Floats, None]:
     return price - truth, None
 
 
-def _squared_logs(truth: Floats, price: Floats) -> tuple[Floats, None]:
+def _square_logs(truth: Floats, price: Floats) -> tuple[Floats, None]:
     import numpy as np
 
     return np.square(np.log1p(np.maximum(price, 0.0)) - np.log1p(truth)), None
 
 
-def _symmetric_shares(truth: Floats, price: Floats) -> tuple[Floats, None]:
+def _divide_by_both(truth: Floats, price: Floats) -> tuple[Floats, None]:
     import numpy as np
 
     size = abs(price) + abs(truth)
     return 2 * abs(price - truth) / np.where(size > 0, size, 1.0), None
 
 
-def _known_shares(truth: Floats, price: Floats) -> tuple[Floats, Floats]:
+def _divide_by_truth(truth: Floats, price: Floats) -> tuple[Floats, Floats]:
     import numpy as np
 
     known = truth > 0
@@ -371,13 +371,13 @@ def _known_shares(truth: Floats, price: Floats) -> tuple[Floats, Floats]:
 
 
 TERMS: dict[Callable[..., Any], Terms] = {
-    mean_absolute_error: Terms(_absolute),
-    mean_squared_error: Terms(_squared),
-    root_mean_squared_error: Terms(_squared, is_root=True),
-    root_mean_squared_log_error: Terms(_squared_logs, is_root=True),
-    mean_absolute_percentage_error: Terms(_known_shares),
-    symmetric_mean_absolute_percentage_error: Terms(_symmetric_shares),
-    bias: Terms(_signed),
+    mean_absolute_error: Terms(_drop_sign),
+    mean_squared_error: Terms(_square),
+    root_mean_squared_error: Terms(_square, is_root=True),
+    root_mean_squared_log_error: Terms(_square_logs, is_root=True),
+    mean_absolute_percentage_error: Terms(_divide_by_truth),
+    symmetric_mean_absolute_percentage_error: Terms(_divide_by_both),
+    bias: Terms(_keep_sign),
 }
 """The metrics that are means, or roots of means, whose intervals the bootstrap-t makes."""
 _ENOUGH = 10

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..._format import format_dollars
+from ...predict.range_groups import format_share
 from ..compare import state_verdicts
 from ..metrics import METRICS
 from .format import Table, format_interval, format_metric, format_number, format_unscored
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ...items import ItemDataset
+    from ...predict.range_groups import GroupCoverage
     from ..compare import Comparison
     from ..evaluation import Evaluation
     from ..measurement import ScoredRecord, Slice
@@ -123,6 +126,25 @@ def _notes(evaluation: Evaluation) -> Iterable[str]:
             f"{evaluation.negative:,} predicted prices are below $0; they are scored as they are, and RMSLE "
             "takes them as 0."
         )
+    for group in evaluation.range_groups:
+        if group.falls_short:
+            yield f"Price ranges: {group}; were these items like those of the calibration?"
+
+
+def range_table(groups: Iterable[GroupCoverage]) -> Table:
+    """Return one line per group of price ranges: what share they held, and what could be expected."""
+    rows = [
+        (
+            one.name,
+            f"{one.share:.1%}",
+            f"{one.n:,}",
+            "nothing" if one.promised is None else format_share(one.promised),
+            "" if one.low is None or one.high is None else f"{one.low:.1%} to {one.high:.1%}",
+            f"{one.calibrated_on:,}",
+        )
+        for one in groups
+    ]
+    return Table(("", "held", "of items", "promised", "expected", "calibration items"), rows)
 
 
 def overview_table(models: Iterable[Evaluation]) -> Table:
@@ -217,14 +239,14 @@ def manifest_table(models: Sequence[Evaluation]) -> Table:
 
 def difference_table(pairs: Iterable[Comparison]) -> Table:
     """Return one line per pair of models."""
-    head = "against|difference|95 % interval|p|smallest detectable|nearer on|n|left out"
+    head = "against|difference|95 % interval|p|smallest detectable (80 % range)|nearer on|n|left out"
     rows = [
         (
             pair.b.name,
             format_dollars(pair.difference.value, 2),
             format_interval(pair.difference, "$"),
             f"{pair.p_value:.4f}",
-            format_number(pair.smallest_detectable, "$"),
+            _format_detectable(pair),
             f"{pair.win_rate:.0%}",
             f"{pair.n:,}",
             f"{pair.left_out:,}",
@@ -232,6 +254,13 @@ def difference_table(pairs: Iterable[Comparison]) -> Table:
         for pair in pairs
     ]
     return Table(tuple(head.split("|")), rows)
+
+
+def _format_detectable(pair: Comparison) -> str:
+    if math.isnan(pair.smallest_detectable):
+        return "unknown"
+    low, high = (format_number(end, "$") for end in pair.smallest_detectable_range)
+    return f"{format_number(pair.smallest_detectable, '$')} ({low} to {high})"
 
 
 def left_out_table(items: ItemDataset) -> Table:
