@@ -445,7 +445,7 @@ METRICS: dict[str, MetricInfo] = {
         "median absolute % error", "%", median_absolute_percentage_error, in_card=True, covers_from=20
     ),
     "r2": MetricInfo("r²", "%", r2, "high", in_card=True, covers_from=200),
-    "bias": MetricInfo("bias", "$", bias, "zero", covers_from=50),
+    "bias": MetricInfo("bias", "$", bias, "zero", covers_from=200),
     "within_10": MetricInfo("within 10 %", "%", partial(share_within, share=0.1), "high", covers_from=20),
     "within_20": MetricInfo(
         "within 20 %", "%", partial(share_within, share=0.2), "high", in_card=True, covers_from=20
