@@ -27,6 +27,7 @@ from ..prices import parse_price
 from .baselines import Baseline, MedianBaseline, fit_baselines
 from .evaluation import Evaluation
 from .measurement import Record, measure
+from .metrics import LARGEST
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -397,6 +398,8 @@ def _to_record(item: Item, answer: Answer, weight: float, group: int | None) -> 
     price, text, unscored = _read(item, answer)
     if price is not None and not math.isfinite(price):
         price, unscored = None, f"not a finite price: {price}"
+    if price is not None and abs(price) > LARGEST:
+        price, unscored = None, f"no amount of money: {price:g}"
     return Record(
         item_id=item.id,
         label=item.label,

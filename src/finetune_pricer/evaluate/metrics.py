@@ -4,8 +4,8 @@ Every function takes arrays of the same length, dollars in all of them, and work
 `(n,)` gives a number, `(rounds, n)` gives `(rounds,)`. `weights` say how much each item counts; of shape
 `(rounds, n)` they give one number for each row, which is how the bootstrap resamples without copying prices.
 
-All raise `EvaluationError`, naming the array, where one is empty, has another length, or holds a NaN or an
-infinity.
+All raise `EvaluationError`, naming the array, where one is empty, has another length, or holds a NaN, an
+infinity or an amount beyond 1e100.
 
 `METRICS` is the one table of what each metric of an evaluation is. To add one: write its function
 here, its row there, and its field in `Evaluation`.
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 GREEN = (40.0, 0.2)
 ORANGE = (80.0, 0.4)
 """Dollars of error, or share of the true price, below which the course calls a guess green or orange."""
+LARGEST = 1e100
+"""The largest amount that is computed with: squares of many larger ones are no numbers any more."""
 
 
 class MetricFunction(Protocol):
@@ -152,7 +154,9 @@ def r2(truth: Array, price: Array, weights: Array | None = None) -> Any:
     spread = _mean(np.square(centred), weights) - np.square(_mean(centred, weights))
     error = _mean(np.square(price - truth), weights)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(spread > 1e-12 * np.square(truth).max(), 1 - error / spread, np.nan)
+        # What rounding leaves of equal prices is no variance: neither of the prices nor of their distances.
+        least = 1e-12 * np.square(centred).max() + np.square(1e-14 * truth).max()
+        return np.where(spread > least, 1 - error / spread, np.nan)
 
 
 def bias(truth: Array, price: Array, weights: Array | None = None) -> Any:
@@ -387,8 +391,10 @@ _ENOUGH = 10
 def _coverage_of_open_ranges(truth: Array, low: Array, high: Array, weights: Array | None = None) -> Any:
     import numpy as np
 
-    # An open end covers everything beyond the other one; arrays of this module hold finite numbers only.
-    return interval_coverage(truth, np.clip(low, -1e300, 1e300), np.clip(high, -1e300, 1e300), weights)
+    # An open end covers everything beyond the other one; arrays of this module hold no infinities.
+    return interval_coverage(
+        truth, np.clip(low, -LARGEST, LARGEST), np.clip(high, -LARGEST, LARGEST), weights
+    )
 
 
 Unit = Literal["$", "%", ""]
@@ -483,8 +489,9 @@ def _as_arrays(**values_by_name: Array) -> list[Floats]:
                 f"{first} has {arrays[first].shape[-1]:,} values but {name} has {array.shape[-1]:,}; "
                 "give one for each item"
             )
-        if not np.isfinite(array).all():
-            at = int(np.argmin(np.isfinite(array).ravel()))
+        usable = np.abs(array) <= LARGEST  # neither is a NaN
+        if not usable.all():
+            at = int(np.argmin(usable.ravel()))
             raise EvaluationError(
                 f"{name} has {array.ravel()[at]} at position {at}; leave it out or correct it"
             )
