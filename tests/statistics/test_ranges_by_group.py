@@ -63,7 +63,7 @@ class Coverage(NamedTuple):
     @property
     def is_kept(self) -> bool:
         # Three standard errors: more than thirty groups are looked at, of which one or two lie beyond two by
-        # chance. Joined groups, of which each part has a fixed size here, hold a little more than k / (n + 1).
+        # chance. Joined groups, whose parts have fixed sizes here, hold a little more than k / (n + 1).
         return 0.9 - 1.5 * self.error <= self.share <= self.most + 1.5 * self.error + 0.005
 
     def __str__(self) -> str:
