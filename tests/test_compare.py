@@ -79,7 +79,7 @@ def test_equal_models_are_a_tie_of_every_item() -> None:
 def test_models_that_err_alike_are_said_to_and_no_sentence_speaks_of_nothing() -> None:
     same = noisy(20, 1)
     found = compare(evaluated(same, name="a"), evaluated(same, name="b"))
-    assert str(found) == "a and b err alike on each of these 20 items."
+    assert str(found) == "a and b cannot be told apart: they err alike on each of these 20 items."
     assert found.smallest_detectable_range == (0.0, 0.0)
     nearly = compare(evaluated(same, name="a"), evaluated(same + 1e-4 * noisy(20, 2, 1.0), name="b"))
     assert "could easily be missed" not in str(nearly) or "$0.00 could" not in str(nearly)

@@ -283,7 +283,7 @@ def test_predictions_without_a_price_are_left_out_and_get_no_range() -> None:
 PRICES = st.floats(0.01, 1e9)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(PRICES, PRICES), min_size=9, max_size=30), st.floats(0, 4))
 def test_rounding_pushes_no_price_out_of_a_range(pairs: list[tuple[float, float]], spread: float) -> None:
     """Of n items the ranges learned from them hold at least k: none is lost on the way to logs and back."""
@@ -297,7 +297,7 @@ def test_rounding_pushes_no_price_out_of_a_range(pairs: list[tuple[float, float]
     assert share * len(items) >= math.ceil(0.9 * (len(items) + 1) - 1e-9)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(PRICES, min_size=9, max_size=30))
 def test_ranges_of_a_model_that_is_right_hold_what_is_right(prices: list[float]) -> None:
     items = [Item(title=str(at), price=price) for at, price in enumerate(prices)]

@@ -133,7 +133,10 @@ class Comparison:
                 f"p{_p(self.p_value)}), nearer on {won:.0%} of {self.n:,} items.{left_out}"
             )
         if not self.spread and not gap:
-            return f"{self.a.name} and {self.b.name} err alike on each of these {self.n:,} items.{left_out}"
+            return (
+                f"{self.a.name} and {self.b.name} cannot be told apart: they err alike on each of these "
+                f"{self.n:,} items.{left_out}"
+            )
         return (
             f"{self.a.name} and {self.b.name} cannot be told apart on these {self.n:,} items: they differ by "
             f"{format_dollars(gap, 2)} on average (95% CI {format_dollars(metric.low, 2)} to "
