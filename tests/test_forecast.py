@@ -9,6 +9,7 @@ import pytest
 from evaluate_helpers import evaluated
 from finetune_pricer import Evaluation, forecast
 from finetune_pricer.errors import EvaluationError
+from finetune_pricer.evaluate import Band, Rung
 from finetune_pricer.evaluate.forecast import to_band
 from finetune_pricer.evaluate.learning_curves import draw_curves, fit_all
 
@@ -153,6 +154,13 @@ def test_a_drop_that_the_items_could_not_show_is_not_advised() -> None:
     rung = found.next_rung()
     assert rung.advised is False
     assert "you could not tell whether it helped" in str(rung)
+
+
+def test_a_rung_that_brings_nothing_says_so_and_speaks_of_no_detectable_nothing() -> None:
+    drop = Band(value=-0.5, low=-1.0, high=0.2)
+    rung = Rung(size=900, drop=drop, dollars=None, smallest_detectable=0.0, worth=None, caveats=())
+    assert "Stop: more examples are not expected to help." in str(rung)
+    assert "$0.00 on" not in str(rung)
 
 
 def test_points_that_cannot_carry_an_answer_say_so() -> None:
