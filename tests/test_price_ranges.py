@@ -214,12 +214,12 @@ def test_price_bands_with_too_few_items_are_joined_with_the_one_beside_them() ->
     ranges = calibrated_on({"a": 30}, by="price")
     edges = ranges.edges
     assert names_of(ranges) == {
-        f"priced below {edges[1]:,.2f}": 15,
-        f"priced from {edges[1]:,.2f}": 15,
+        f"priced below ${edges[1]:,.2f}": 15,
+        f"priced from ${edges[1]:,.2f}": 15,
     }
     assert ranges.groups[0].joined == (
-        f"priced below {edges[0]:,.2f}, without a distribution",
-        f"priced from {edges[0]:,.2f} and below {edges[1]:,.2f}, without a distribution",
+        f"priced below ${edges[0]:,.2f}, without a distribution",
+        f"priced from ${edges[0]:,.2f} and below ${edges[1]:,.2f}, without a distribution",
     )
 
 

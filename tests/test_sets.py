@@ -133,9 +133,7 @@ def test_made_up_products_are_counted_by_whole_numbers(count: Any) -> None:
 
 
 def test_a_part_that_no_group_fits_into_is_refused() -> None:
-    with pytest.raises(
-        DataError, match="test shall have 2 of 20 items, .* fill no more than 0"
-    ):
+    with pytest.raises(DataError, match=r"test shall have 2 of 20 items, .* fill no more than 0"):
         lamps(20).split(validation=0, test=2, group=["all"] * 20)
 
 

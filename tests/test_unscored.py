@@ -9,7 +9,7 @@ import pytest
 
 from evaluate_helpers import things
 from finetune_pricer import Evaluation, Evaluator, Item, ItemDataset, Leaderboard, compare
-from finetune_pricer.errors import EvaluationError
+from finetune_pricer.errors import EvaluationError, WrongArgument
 from finetune_pricer.evaluate import choose
 
 MEDIAN = 40.0
@@ -122,7 +122,7 @@ def test_where_no_training_median_is_known_a_silent_model_is_refused_unless_told
     board = Leaderboard([other, silent], unscored="skip", rounds=50)
     assert "may be an advantage" in str(board)
     assert choose([other, silent], unscored="skip", rounds=50).best.name == "silent"
-    with pytest.raises(EvaluationError, match="'fill' or 'skip', not 'zero'"):
+    with pytest.raises(WrongArgument, match="unscored must be 'fill' or 'skip', not the text 'zero'"):
         compare(silent, other, unscored="zero")  # type: ignore[arg-type]
 
 

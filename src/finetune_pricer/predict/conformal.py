@@ -17,11 +17,12 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from .._arguments import require_choice, require_number
+from .._arguments import refuse, require_choice, require_kind, require_many, require_number
 from .._display import PrintsAsPage
 from .._numbers import read_number
 from ..errors import DataError
-from ..items import Item, require_price
+from ..items import Item, require_item, require_items, require_price
+from .prediction import Prediction
 from .range_groups import (
     Bands,
     By,
@@ -38,7 +39,6 @@ from .range_groups import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .prediction import Prediction
     from .range_groups import Cell
 
 _SMALLEST_SPREAD = 0.25  # added to the model's own on the log scale: a model that is sure is not always right
@@ -97,10 +97,11 @@ class Ranges(PrintsAsPage):
         Groups with too few items for the coverage are joined with others; the log says which.
 
         Raises:
-            DataError: `coverage` or `by` is out of range, or there are too few predictions with a price.
+            DataError: `coverage` or `by` is out of range; there are too few predictions with a price, or not
+                one for each item; or a predicted price is below 0 or not finite.
             InvalidItem: An item has no price.
-            DataError: A predicted price is below 0 or not finite.
         """
+        _require_pairs(predictions, items)
         coverage = check_settings(coverage, by, len(items))
         truths = [require_price(item, "calibrating", row) for row, item in enumerate(items, start=1)]
         priced = [
@@ -149,8 +150,10 @@ class Ranges(PrintsAsPage):
         Predictions without a price are left out, and so are groups of which there are no new items.
 
         Raises:
+            DataError: There is not one prediction for each item.
             InvalidItem: An item has no price.
         """
+        _require_pairs(predictions, items)
         held: dict[str, list[bool]] = defaultdict(list)
         for row, (prediction, item) in enumerate(zip(predictions, items, strict=True), start=1):
             truth, found = (
@@ -224,6 +227,20 @@ def _require_enough(coverage: float, count: int, of: int) -> None:
             f"ranges of {100 * coverage:.6g}% need at least {needed} predictions with a price, "
             f"and there are {count} of {of}; calibrate on more items, or with a lower coverage"
         )
+
+
+def _require_pairs(predictions: Sequence[Prediction], items: Sequence[Item]) -> None:
+    """Refuse what are no predictions or no items, and more of one than of the other."""
+    require_many("predictions", predictions, "predictions")
+    require_items(items)
+    for name, values in (("predictions", predictions), ("items", items)):
+        if not hasattr(values, "__len__"):
+            raise refuse(name, f"a sequence of {name}", values, f"list({name}) makes one")
+    if len(predictions) != len(items):
+        raise DataError(f"{len(items):,} items but {len(predictions):,} predictions; give one for each")
+    for row, (prediction, item) in enumerate(zip(predictions, items, strict=True), start=1):
+        require_kind(f"row {row}: a prediction", prediction, Prediction, "a Prediction")
+        require_item(item, row)
 
 
 def _band_edges(prices: Sequence[float]) -> tuple[float, ...]:

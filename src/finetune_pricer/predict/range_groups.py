@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from .._arguments import require_number, require_whole
 from .._display import PrintsAsPage
 from .._escape import escape_line
 from .._format import format_money
@@ -69,7 +70,14 @@ class RangeGroup(PrintsAsPage):
         The true share varies with the calibration set, and the share of so many items varies around it: both
         together are a beta-binomial distribution (Vovk, Conditional validity of inductive conformal
         predictors, 2012).
+
+        Args:
+            items: How many new items.
+            times: In which share of cases, 0 to 1.
         """
+        require_whole("items", items, low=1)
+        require_number("times", times, low=0, high=1)
+        items, times = int(items), float(times)
         rank = find_rank(self.n, self.coverage)
         # The logarithm of P(j + 1 held) / P(j held).
         steps = (
