@@ -41,7 +41,7 @@ def test_noise_is_not_called_a_difference() -> None:
     spread = np.std(noisy(200, 1) - noisy(200, 2), ddof=1)
     assert found.smallest_detectable == pytest.approx(2.802 * spread / 200**0.5)
     assert found.items_needed(found.smallest_detectable) == pytest.approx(200, abs=1)
-    with pytest.raises(EvaluationError, match="difference of 0 dollars"):
+    with pytest.raises(EvaluationError, match="difference of 0 from 200 items"):
         found.items_needed(0)
 
 

@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .._arguments import require_flag, require_whole
+from .._arguments import refuse, require_flag, require_whole
 from .._display import PrintsAsPage
 from .._escape import escape_line
 from .._format import format_money
+from .._numbers import read_number
 from ..errors import EvaluationError
 from .evaluation import require_evaluation
 from .measurement import Metric
@@ -83,12 +84,12 @@ class Comparison(PrintsAsPage):
 
     @property
     def smallest_detectable_range(self) -> tuple[float, float]:
-        """Between what two numbers of dollars the smallest detectable difference lies, with 80 % at least."""
+        """Between what two amounts the smallest detectable difference lies, with 80 % at least."""
         low, high = (_POWER * spread / math.sqrt(self.n) for spread in self.spread_range)
         return low, high
 
     def items_needed(self, dollars: float) -> int:
-        """Return how many items show a difference of that many dollars four times in five.
+        """Return how many items show a difference of that amount four times in five.
 
         An estimate, as `smallest_detectable` is; `items_needed_range` says how far it can be trusted.
 
@@ -107,12 +108,14 @@ class Comparison(PrintsAsPage):
         return low, high
 
     def _count_items(self, dollars: float, spread: float) -> int:
-        if not dollars > 0 or math.isnan(spread):
+        if (amount := read_number(dollars)) is None:
+            raise refuse("the difference", "a number", dollars)
+        if not amount > 0 or math.isnan(spread):
             raise EvaluationError(
-                f"cannot plan for a difference of {dollars!r} dollars from {self.n} items; ask for one above "
+                f"cannot plan for a difference of {dollars!r} from {self.n} items; ask for one above "
                 "0, and compare at least two items"
             )
-        return max(2, math.ceil((_POWER * spread / dollars) ** 2))
+        return max(2, math.ceil((_POWER * spread / amount) ** 2))
 
     def __str__(self) -> str:
         return "\n".join(escape_line(one.sentence) for one in (self, *self.further))

@@ -275,16 +275,13 @@ def forecast(
     """
     import numpy as np
 
-    pairs = points.items() if isinstance(points, Mapping) else points
-    require_many("points", pairs, _POINTS)
-    pairs = [_check_point(pair) for pair in pairs]
+    by_size = _sort_points(points)
     require_number("dollars_per_example", dollars_per_example, low=0, or_none=True)
     if zero_shot is not None:
         require_evaluation(zero_shot, "zero_shot")
     require_number("training_noise", training_noise, low=0)
     require_whole("rounds", rounds, low=1)
     require_whole("seed", seed, low=0)
-    by_size = sorted((Point(*pair) for pair in pairs), key=lambda point: point.size)
     kept, dropped = _drop_no_better_than(zero_shot, by_size)
     if (left := len({one.size for one in kept})) < _FEWEST:
         raise EvaluationError(
@@ -315,6 +312,13 @@ def forecast(
             "not show that more data helps."
         )
     return replace(without_caveats, caveats=(*caveats, *_general_caveats(without_caveats)))
+
+
+def _sort_points(points: Any) -> list[Point]:
+    """Return the points, those of the smallest sizes first; refuse what is none."""
+    pairs = points.items() if isinstance(points, Mapping) else points
+    require_many("points", pairs, _POINTS)
+    return sorted((Point(*_check_point(pair)) for pair in pairs), key=lambda point: point.size)
 
 
 def _check_point(pair: Any) -> tuple[int, Evaluation]:

@@ -111,7 +111,9 @@ class Ranges(PrintsAsPage):
         ]
         _require_enough(coverage, len(priced), len(truths))
         edges = _band_edges([price for _, price, _, _ in priced]) if by == "price" else ()
-        currency = getattr(items, "currency", None) or priced[0][0].currency
+        # Whichever of the two names another than the default.
+        said = {priced[0][0].currency, str(getattr(items, "currency", "USD"))} - {"USD"}
+        currency = min(said, default="USD")
         blank = cls(coverage=coverage, by=by, n=len(priced), groups=(), edges=edges, currency=currency)
         scores: dict[Cell, list[float]] = defaultdict(list)
         for prediction, price, category, truth in priced:
