@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check lint format types docs serve-docs wheel-demo acceptance clients storm soak mutants audit-deps release-check clean
+.PHONY: demo test check lint format types docs serve-docs wheel-demo acceptance statistics clients storm soak mutants audit-deps release-check clean
 
 demo: $(VENV)/.demo  ## the whole road on the local server: no key, no network, no cost
 	$(BIN)/python examples/01_first_job.py
@@ -13,6 +13,9 @@ test: $(VENV)/.dev  ## the tests
 
 acceptance: $(VENV)/.dev  ## slow runs on real items; FINETUNE_PRICER_DATA names their folder
 	$(BIN)/python -m pytest -m acceptance -n 0
+
+statistics: $(VENV)/.dev  ## slow: try what intervals, ranges and choices promise, and bring the table of the docs up to date
+	FINETUNE_PRICER_FIGURES=docs/explanation/how-the-numbers-were-checked.md $(BIN)/python -m pytest -m statistics -n 2 tests/statistics
 
 clients: $(VENV)/.dev  ## clients of others against our server: openai for Node and Python, litellm
 	mkdir -p build/clients

@@ -90,9 +90,21 @@ def test_near_duplicates_are_reported_with_their_similarity_and_become_groups_an
     assert labels[0] == labels[2] != labels[1]
     assert report.groups("test").tolist() == [labels[0]]
     assert len(report.groups("validation")) == 0
-    splits = train.split(validation=1, test=1, seed=3, group=labels)
+    splits = train.split(validation=0, test=1, seed=3, group=labels)
     sides = [{item.id for item in split} for split in splits]
     assert any({"1", "3"} <= side for side in sides)
+
+
+def test_texts_that_only_a_chain_connects_are_no_group() -> None:
+    # Each text shares most of its word triples with the next one, and the first none with the last.
+    words = [f"word{n}" for n in range(60)]
+    chain = items(*((" ".join(words[start : start + 20]), 5.0 + start) for start in range(0, 40, 3)))
+    report = audit(chain)
+    assert len(report.of("near-duplicate")) == len(chain) - 1
+    labels = report.groups()
+    assert len(set(labels.tolist())) > len(chain) // 3
+    for row, label in enumerate(labels):
+        assert abs(row - int(label)) <= 2  # all of a group are like one of them
 
 
 def test_the_own_price_in_the_text_is_a_leak_only_with_its_currency() -> None:

@@ -3,15 +3,17 @@
 import logging
 import sys
 import warnings
+from dataclasses import replace
 from datetime import date
 from functools import partial
+from pathlib import Path
 
 import openai
 import pytest
 import respx
 
 from evaluate_helpers import evaluated, things
-from finetune_pricer import ChatFormatter, Evaluator, Item, ItemDataset
+from finetune_pricer import ChatFormatter, Evaluation, Evaluator, Item, ItemDataset
 from finetune_pricer.errors import DataError, EvaluationError, InvalidItem, MissingExtra
 from finetune_pricer.evaluate import (
     FITTED,
@@ -59,6 +61,28 @@ def test_a_calibrated_baseline_gives_ranges_and_leaves_the_first_as_it_was(kind:
         baseline.calibrate([TEST[0], Item(title="a mug"), *TEST[1:20]])
     with pytest.raises(DataError, match="coverage"):
         baseline.calibrate(known, coverage=1.5)
+
+
+def test_an_evaluation_shows_what_ranges_held_beside_what_could_be_expected(tmp_path: Path) -> None:
+    known, new = things(60, seed=2, start=2_000), things(300, seed=3, start=3_000)
+    rare = [replace(item, category="rare") for item in known[:4]]
+    ranged = MedianBaseline.fit(TRAIN).calibrate([*rare, *known[4:]], by="category")
+    found = Evaluator(rounds=100).evaluate(ranged, [*new, replace(new[0], id="odd", category="unseen")])
+    *groups, unseen = found.range_groups
+    assert ranged.ranges is not None
+    assert [group.name for group in groups] == [group.name for group in ranged.ranges.groups]
+    assert any("'rare' and" in group.name for group in groups)
+    assert sum(group.n for group in groups) == 300
+    assert (unseen.name, unseen.n, unseen.promised) == ("others", 1, None)
+    report = found.to_markdown()
+    assert "| held | of items | promised | expected | calibration items |" in report
+    assert f"| {groups[0].share:.1%} | {groups[0].n} | 90% |" in report
+    found.save(tmp_path / "found.json")
+    assert Evaluation.load(tmp_path / "found.json").range_groups == found.range_groups
+    found.to_html(tmp_path / "found.html")
+    assert "What price ranges held" in (tmp_path / "found.html").read_text()
+    dearer = [replace(item, price=20 * (item.price or 0)) for item in new]
+    assert "fewer than by chance" in Evaluator(rounds=100).evaluate(ranged, dearer).to_markdown()
 
 
 def test_what_reads_the_text_beats_what_does_not() -> None:

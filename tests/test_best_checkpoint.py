@@ -8,7 +8,7 @@ import openai
 import pytest
 import respx
 
-from finetune_pricer import ChatFormatter, FineTuneJob, Item, best_checkpoint
+from finetune_pricer import ChatFormatter, FineTuneJob, Item, ItemDataset, best_checkpoint
 from finetune_pricer.errors import DataError, EvaluationError, NotSupported
 from finetune_pricer.evaluate import METRICS
 from finetune_pricer.providers import PROVIDERS
@@ -102,7 +102,7 @@ def test_a_checkpoint_whose_metric_has_no_value_does_not_win(
         return httpx2.Response(200, json={"id": "x", "choices": [{"index": 0, "message": message}]})
 
     service.post("/chat/completions").mock(side_effect=reply)
-    assert best_checkpoint(job, items, by="r2").model == "poor"
+    assert best_checkpoint(job, items, by="r2", unscored="skip").model == "poor"
 
 
 def test_the_formatter_that_is_given_asks(client: openai.OpenAI, service: respx.MockRouter) -> None:
@@ -122,3 +122,55 @@ def test_what_cannot_be_compared_is_an_error(client: openai.OpenAI, service: res
         best_checkpoint(job_with(client, service, {"a": "$1"}, "nebius"), ITEMS)
     with pytest.raises(NotSupported, match="there are none"):
         best_checkpoint(job_with(client, service, {}), ITEMS)
+
+
+def answering_by_item(service: respx.MockRouter, prices: dict[str, dict[int, str]]) -> None:
+    def reply(request: Any) -> Any:
+        asked = json.loads(request.content)
+        number = int(asked["messages"][-1]["content"].split("Lamp ")[1].split()[0])
+        message = {"role": "assistant", "content": prices[asked["model"]][number]}
+        return httpx2.Response(200, json={"id": "x", "choices": [{"index": 0, "message": message}]})
+
+    service.post("/chat/completions").mock(side_effect=reply)
+
+
+def test_a_checkpoint_that_is_silent_on_the_dear_half_does_not_win(
+    client: openai.OpenAI, service: respx.MockRouter
+) -> None:
+    items = [Item(title=f"Lamp {at}", price=price) for at, price in enumerate((10.0, 20.0, 400.0, 500.0))]
+    job = job_with(client, service, {"silent": "", "honest": ""})
+    answering_by_item(
+        service,
+        {
+            "silent": {0: "$11", 1: "$21", 2: "dear", 3: "dear"},
+            "honest": {0: "$15", 1: "$25", 2: "$300", 3: "$380"},
+        },
+    )
+    with pytest.raises(EvaluationError, match=r"2 of 4 items are unscored in 'silent'"):
+        best_checkpoint(job, items)
+    train = ItemDataset.from_items(Item(title=f"Mug {at}", price=30.0 + at) for at in range(3))
+    found = best_checkpoint(job, items, baselines=train)
+    assert found.model == "honest"
+    assert "with the training median $31.00 in their place MAE" in str(found)
+    assert best_checkpoint(job, items, unscored="skip").model == "silent"
+
+
+def test_the_winner_is_told_on_test_items_or_corrected_for_the_choice(
+    client: openai.OpenAI, service: respx.MockRouter
+) -> None:
+    job = job_with(client, service, {"poor": "$90", "best": "$22"})
+    corrected = best_checkpoint(job, ITEMS)
+    assert corrected.choice.test is None
+    line = next(line for line in str(corrected).splitlines() if line.startswith("*"))
+    assert "corrected for the choice among 2 ($1.50 on the items that chose it)" in line
+    later = [Item(title=f"Lamp {number}", price=30.0) for number in range(10, 14)]
+    tested = best_checkpoint(job, validation=ITEMS, test=later)
+    assert tested.model == "best"
+    assert tested.choice.metric.value == pytest.approx(8)
+    assert "MAE $8.00 (95% CI $8.00 to $8.00, too short) on 4 items that had no part in choosing it" in str(
+        tested
+    )
+    with pytest.raises(DataError, match="hand in the items to choose on"):
+        best_checkpoint(job)
+    with pytest.raises(DataError, match="hand in the items to choose on"):
+        best_checkpoint(job, ITEMS, validation=ITEMS)

@@ -9,6 +9,7 @@ import pytest
 from evaluate_helpers import evaluated
 from finetune_pricer import Evaluator, Item, Leaderboard, compare
 from finetune_pricer._methods.resampling import holm
+from finetune_pricer._methods.spread import spread_ranges
 from finetune_pricer.errors import EvaluationError
 from finetune_pricer.evaluate import FITTED, MedianBaseline
 
@@ -34,10 +35,13 @@ def test_noise_is_not_called_a_difference() -> None:
     assert found.better is None
     assert found.difference.low < 0 < found.difference.high
     assert "cannot be told apart on these 200 items" in str(found)
+    low, high = found.smallest_detectable_range
+    missed = f"less than about ${found.smallest_detectable:.2f} could easily be missed"
+    assert f"{missed} (80% range ${low:.2f} to ${high:.2f})." in str(found)
     spread = np.std(noisy(200, 1) - noisy(200, 2), ddof=1)
     assert found.smallest_detectable == pytest.approx(2.802 * spread / 200**0.5)
     assert found.items_needed(found.smallest_detectable) == pytest.approx(200, abs=1)
-    with pytest.raises(EvaluationError, match="difference of 0 dollars"):
+    with pytest.raises(EvaluationError, match="difference of 0 from 200 items"):
         found.items_needed(0)
 
 
@@ -72,6 +76,40 @@ def test_equal_models_are_a_tie_of_every_item() -> None:
     assert (found.p_value, found.win_rate, found.difference.value) == (1.0, 0.5, 0.0)
 
 
+def test_models_that_err_alike_are_said_to_and_no_sentence_speaks_of_nothing() -> None:
+    same = noisy(20, 1)
+    found = compare(evaluated(same, name="a"), evaluated(same, name="b"))
+    assert str(found) == "a and b cannot be told apart: they err alike on each of these 20 items."
+    assert found.smallest_detectable_range == (0.0, 0.0)
+    nearly = compare(evaluated(same, name="a"), evaluated(same + 1e-4 * noisy(20, 2, 1.0), name="b"))
+    assert "could easily be missed" not in str(nearly) or "$0.00 could" not in str(nearly)
+
+
+def test_what_could_be_missed_has_a_range_that_holds_the_populations_of_heavy_tails() -> None:
+    """Samples of heavy tails miss the far values: their spread is too small in most cases."""
+    sigma = np.log(1 + 2.5**2) ** 0.5
+    population = 2.0 * (np.exp(sigma**2) - 1) * np.exp(sigma**2)
+    below, held = 0, 0
+    for seed in range(100):
+        random = np.random.default_rng(seed)
+        gaps = random.lognormal(0, sigma, (100, 1)) - random.lognormal(0, sigma, (100, 1))
+        [(low, high)] = spread_ranges(gaps, seed=seed)
+        assert low <= gaps.std(ddof=1) <= high
+        held += low <= population**0.5 <= high
+        below += gaps.std(ddof=1) < 0.9 * population**0.5
+    assert below > 55
+    assert held >= 76
+
+
+def test_ranges_of_what_could_be_missed_are_finite_and_those_of_the_items_needed() -> None:
+    for errors in ([1.0, 1.0, 1.0, 9.0], [0.0] * 30 + [1e6], [5.0, 6.0]):
+        found = compare(evaluated(errors, name="a"), evaluated([2.0] * len(errors), name="b"), rounds=200)
+        low, high = found.smallest_detectable_range
+        assert 0 < low <= found.smallest_detectable <= high < np.inf
+        fewest, most = found.items_needed_range(1.0)
+        assert fewest <= found.items_needed(1.0) <= most
+
+
 def test_one_item_tells_nothing() -> None:
     found = compare(evaluated([1.0], name="a"), evaluated([9.0], name="b"))
     assert "One item cannot tell a from b" in str(found)
@@ -98,7 +136,7 @@ def test_items_that_one_has_not_scored_are_left_out_and_counted() -> None:
     items = [Item(id=str(at), title="thing", price=10.0) for at in range(10)]
     a = Evaluator().score(items, [11.0] * 10, name="a")
     b = Evaluator().score(items, [None, None, *[13.0] * 8], name="b")
-    found = compare(a, b)
+    found = compare(a, b, unscored="skip")
     assert (found.n, found.left_out, found.difference.value) == (8, 2, -2.0)
     assert "2 items were left out" in str(found)
 

@@ -14,18 +14,24 @@ from finetune_pricer import (
     ChatFormatter,
     Evaluation,
     Evaluator,
+    FineTuneJob,
     Item,
     ItemDataset,
     JsonlWriter,
     Leaderboard,
+    Prediction,
     Predictor,
     audit,
+    best_checkpoint,
     check_jsonl,
     compare,
     forecast,
 )
 from finetune_pricer.errors import DataError, InvalidItem
-from finetune_pricer.evaluate import MedianBaseline
+from finetune_pricer.evaluate import MedianBaseline, choose
+from finetune_pricer.evaluate.report.content import difference_table
+from finetune_pricer.predict import Ranges
+from finetune_pricer.tune import JobRecord
 from helpers import reply
 
 
@@ -38,11 +44,26 @@ def shop(count: int = 40, *, currency: str = "EUR") -> ItemDataset:
     return ItemDataset.from_records(rows, currency=currency)
 
 
-def evaluated(error: float, name: str, *, currency: str = "EUR") -> Evaluation:
+def evaluated(error: float, name: str, *, currency: str = "EUR", begin: int = 0) -> Evaluation:
     items = shop(currency=currency)
     return Evaluator(baselines=items, rounds=50).evaluate(
-        lambda item: (item.price or 0) + error * (1 + int(item.id) % 3), items, name=name
+        lambda item: (item.price or 0) + error * (1 + (begin + int(item.id)) % 3), items, name=name
     )
+
+
+def silent() -> Evaluation:
+    """A model that gives no price for every third item."""
+    items = shop()
+    return Evaluator(baselines=items, rounds=50).evaluate(
+        lambda item: (item.price or 0) + 2 if int(item.id) % 3 else None, items, name="silent"
+    )
+
+
+def priced() -> Ranges:
+    """Price ranges by bands of prices."""
+    items = shop()
+    answers = [Prediction(item_id=item.id, price=item.price, currency="EUR") for item in items]
+    return Ranges.learn(answers, items, by="price")
 
 
 RENDERED: dict[str, Callable[[], Any]] = {
@@ -51,7 +72,13 @@ RENDERED: dict[str, Callable[[], Any]] = {
     "Markdown": lambda: evaluated(1, "a").to_markdown(),
     "a model card": lambda: evaluated(1, "a").model_card(),
     "a comparison": lambda: compare(evaluated(1, "a"), evaluated(3, "b")),
-    "models that are alike": lambda: compare(evaluated(1, "a"), evaluated(-1, "b")),
+    "models that are alike": lambda: compare(evaluated(1, "a"), evaluated(1, "b", begin=1)),
+    "a silent model": silent,
+    "a silent model's Markdown": lambda: silent().to_markdown(),
+    "a leaderboard with gaps": lambda: Leaderboard([silent(), evaluated(3, "b")]),
+    "a comparison's table": lambda: difference_table([compare(silent(), evaluated(3, "b"))]),
+    "a choice": lambda: choose([evaluated(1, "a"), evaluated(3, "b")], rounds=50),
+    "price ranges": priced,
     "a leaderboard": lambda: Leaderboard([evaluated(1, "a"), evaluated(3, "b")]),
     "a forecast": lambda: forecast(
         {size: evaluated(9 / n, "a") for n, size in enumerate((100, 400, 1600), 1)}
@@ -135,6 +162,17 @@ REFUSED: dict[str, Callable[[openai.OpenAI], Any]] = {
     "auditing": lambda _: audit(shop(), currency="USD"),
     "auditing two": lambda _: audit(shop(), test=shop(currency="USD")),
     "comparing": lambda _: compare(evaluated(1, "a"), evaluated(3, "b", currency="USD")),
+    "comparing two of one name": lambda _: compare(evaluated(1, "a"), evaluated(3, "a", currency="USD")),
+    "ranking": lambda _: Leaderboard([evaluated(1, "a"), evaluated(3, "b", currency="USD")]),
+    "choosing": lambda _: choose([evaluated(1, "a"), evaluated(3, "b", currency="USD")]),
+    "testing the chosen one": lambda _: choose(
+        [evaluated(1, "a")], test=evaluated(1, "a", currency="USD"), rounds=50
+    ),
+    "choosing a checkpoint": lambda client: best_checkpoint(
+        FineTuneJob(client, JobRecord(id="ftjob-1", status="succeeded")),
+        shop(),
+        baselines=shop(currency="USD"),
+    ),
 }
 
 

@@ -12,6 +12,7 @@ import pytest
 from evaluate_helpers import evaluated, things
 from finetune_pricer import Evaluation, Evaluator, Item, Prediction
 from finetune_pricer.errors import EvaluationError, FileAccessError, InvalidItem
+from finetune_pricer.evaluate.metrics import r2
 from finetune_pricer.predict import Usage
 
 
@@ -42,6 +43,27 @@ def test_predictions_made_elsewhere_are_taken_as_leniently_as_a_functions() -> N
     items = [Item(id=str(at), title="thing", price=10.0) for at in range(3)]
     found = Evaluator().score(items, [object(), 9.0, "$8"])  # type: ignore[list-item]
     assert [record.price for record in found.records] == [None, 9.0, 8.0]
+
+
+@pytest.mark.filterwarnings("error")
+def test_amounts_that_nobody_can_compute_with_are_unscored_or_refused_and_named() -> None:
+    items = [Item(id=str(at), title=f"thing {at}", price=10.0 + at) for at in range(5)]
+    found = Evaluator(rounds=50).score(items, [1e308, -1e200, 1e99, 11.0, 12.0])
+    assert found.unscored_reasons == {"no amount of money: 1e+308": 1, "no amount of money: -1e+200": 1}
+    assert all(np.isfinite(metric.value) for metric in found.metrics.values())
+    dear = [*items, Item(title="dear", price=1e308)]
+    with pytest.raises(EvaluationError, match=r"truth has 1e\+308 at position 5"):
+        Evaluator(rounds=50).score(dear, [1.0] * 6)
+
+
+def test_r2_sees_differences_of_a_dollar_between_prices_of_a_billion() -> None:
+    from sklearn.metrics import r2_score
+
+    truth = 1e9 + np.arange(20)
+    guesses = truth + np.where(np.arange(20) % 2, 0.2, -0.2)
+    assert float(r2(truth, guesses)) == pytest.approx(r2_score(truth, guesses), abs=1e-9)
+    assert np.isnan(r2([0.1] * 10, [0.2] * 10))
+    assert np.isnan(r2([1.0, 1000.0, 3.0], [1.0, 2.0, 3.0], np.array([[0.0, 7.0, 0.0]]))).all()
 
 
 def test_one_item_has_a_value_and_no_interval() -> None:

@@ -25,7 +25,7 @@ def off_by(dollars: float) -> Callable[[Item], float]:
 
 def test_the_line_says_error_interval_number_and_unscored() -> None:
     evaluation = Evaluator().evaluate(off_by(5), ITEMS)
-    assert str(evaluation) == "MAE $5.00 (95% CI 5.00 to 5.00), n=10, 0 unscored"
+    assert str(evaluation) == "MAE $5.00 (95% CI 5.00 to 5.00, too short), n=10, 0 unscored"
 
 
 def test_the_line_has_the_form_of_the_documentation() -> None:
@@ -100,8 +100,8 @@ def test_an_exception_in_one_item_is_one_unscored_item_in_no_mean() -> None:
     assert str(evaluation).endswith("n=9, 1 unscored; WARNING: 10% of the items are unscored")
 
 
-@pytest.mark.parametrize(("unscored", "warned"), [(0, False), (2, False), (3, True)])
-def test_more_than_a_twentieth_unscored_is_warned_of(unscored: int, warned: bool) -> None:
+@pytest.mark.parametrize(("unscored", "warned"), [(0, False), (1, True), (3, True)])
+def test_any_share_unscored_is_warned_of(unscored: int, warned: bool) -> None:
     items = priced(40)
     answers = [None] * unscored + [5.0] * (40 - unscored)
     assert (Evaluator().score(items, answers).warning is not None) is warned
@@ -263,3 +263,21 @@ def test_the_name_is_given_or_the_functions_own() -> None:
     assert Evaluator().evaluate(fair, ITEMS).name == "fair"
     assert Evaluator().evaluate(fair, ITEMS, name="mine").name == "mine"
     assert re.search("lambda", Evaluator().evaluate(lambda item: item.price, ITEMS).name)
+
+
+def test_a_sample_drawn_evenly_by_price_is_scored_for_the_natural_mix_and_says_so() -> None:
+    random = np.random.default_rng(0)
+    prices = random.lognormal(3.6, 1.2, 3000)
+    shop = ItemDataset.from_items(
+        Item(title=f"Thing {n}", price=float(price)) for n, price in enumerate(prices)
+    )
+    whole = Evaluator(rounds=2).evaluate(lambda item: 50.0, shop)
+    drawn = shop.sample(400, by="price")
+    found = Evaluator(rounds=50).evaluate(lambda item: 50.0, drawn)
+    assert found.mae.value == pytest.approx(whole.mae.value, rel=0.1)
+    assert "n=400, weighted by what each item stands for in the natural mix, 0 unscored" in str(found)
+    assert "Items are weighted by what each item stands for" in found.to_markdown()
+    plain = Evaluator(rounds=50).evaluate(lambda item: 50.0, drawn, weights=[1.0] * 400)
+    assert plain.mae.value > 1.5 * whole.mae.value
+    assert Evaluator(rounds=50, size=100).evaluate(lambda item: 50.0, drawn).is_weighted
+    assert not Evaluator(rounds=50).evaluate(lambda item: 50.0, shop.sample(100)).is_weighted

@@ -1,5 +1,6 @@
 """Forecasts: curves that are known come back, and what the points cannot carry is said."""
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 from evaluate_helpers import evaluated
 from finetune_pricer import Evaluation, forecast
 from finetune_pricer.errors import EvaluationError
-from finetune_pricer.evaluate.learning_curves import fit_all
+from finetune_pricer.evaluate import Band, Rung
+from finetune_pricer.evaluate.forecast import to_band
+from finetune_pricer.evaluate.learning_curves import draw_curves, fit_all
 
 SIZES = (100, 300, 1000, 3000)
 Curve = Callable[[float], float]
@@ -74,6 +77,46 @@ def test_the_band_holds_the_truth_and_every_form_and_widens_with_distance() -> N
     assert found.figure().to_dict()["data"]
 
 
+def test_a_saturating_curve_lies_in_its_band_and_the_width_is_said() -> None:
+    curve: Curve = lambda n: 40 + 60 * np.exp(-n / 1500)  # noqa: E731
+    found = forecast(pilots(curve, items=2000, noise=0.01, seed=1))
+    for size in (6_000, 12_000):
+        band = found.mae(size)
+        assert band.low <= curve(size) <= band.high
+        assert band.width == pytest.approx((band.high - band.low) / band.value)
+    assert found.mae(6_000).width < 0.7
+    assert re.search(r"6,000 examples: MAE \$[\d.]+ expected \(80% band .*, \d+% wide\)", str(found))
+
+
+def test_bands_of_known_curves_hold_four_in_five_and_are_no_wider_than_they_must() -> None:
+    curves: list[Curve] = [
+        *CURVES.values(),
+        lambda n: 40 + 60 * np.exp(-n / 1500),
+        lambda n: 60_000 / (600 + n**1.0),
+        lambda n: 100 * (1 - 0.08 * np.log(n / 100)),
+    ]
+    held, widths, sizes = [], [], np.array([100.0, 300, 1000, 3000])
+    noise = np.full((4, 4), 0.04**2) + 0.03**2 * np.eye(4)
+    for seed in range(140):
+        curve, random = curves[seed % len(curves)], np.random.default_rng(seed)
+        noisy = np.exp(random.multivariate_normal(np.zeros(4), noise))
+        errors = np.array([curve(size) for size in sizes]) * noisy
+        band = to_band(draw_curves(sizes, errors, noise, seed=seed).errors(9000))
+        held.append(band.low <= curve(9000) <= band.high)
+        widths.append(band.width)
+    assert 0.75 <= np.mean(held) <= 0.97
+    assert np.mean(widths) < 0.5
+
+
+def test_what_all_pilots_share_does_not_tilt_the_curve() -> None:
+    """Hard items make all errors larger: the level is unsure, the slope is not."""
+    sizes, errors = np.array([100.0, 300, 1000, 3000]), np.array([100.0, 80.0, 62.0, 50.0])
+    shared = draw_curves(sizes, errors, np.full((4, 4), 0.1**2) + 0.01**2 * np.eye(4), seed=1)
+    apart = draw_curves(sizes, errors, 0.1**2 * np.eye(4), seed=1)
+    falls = [np.std(np.log(one.errors(6000) / one.errors(3000))) for one in (shared, apart)]
+    assert falls[0] < 0.5 * falls[1]
+
+
 def test_a_figure_goes_four_times_as_far_as_the_points_or_as_far_as_it_is_told() -> None:
     found = forecast(pilots(CURVES["power"]), rounds=10)
     assert max(found.figure().data[0].x) == 12_000
@@ -111,6 +154,13 @@ def test_a_drop_that_the_items_could_not_show_is_not_advised() -> None:
     rung = found.next_rung()
     assert rung.advised is False
     assert "you could not tell whether it helped" in str(rung)
+
+
+def test_a_rung_that_brings_nothing_says_so_and_speaks_of_no_detectable_nothing() -> None:
+    drop = Band(value=-0.5, low=-1.0, high=0.2)
+    rung = Rung(size=900, drop=drop, dollars=None, smallest_detectable=0.0, worth=None, caveats=())
+    assert "Stop: more examples are not expected to help." in str(rung)
+    assert "$0.00 on" not in str(rung)
 
 
 def test_points_that_cannot_carry_an_answer_say_so() -> None:
@@ -166,5 +216,5 @@ def test_the_band_covers_known_curves_four_times_in_five(name: str) -> None:
         hits += band.low <= curve(9000) <= band.high
         widths.append((band.high - band.low) / band.value)
     print(f"{name}: covers {hits / trials:.0%}, mean width {np.mean(widths):.0%} of the value")
-    assert hits / trials >= 0.8
-    assert np.mean(widths) < 0.7
+    assert hits / trials >= 0.7  # of each kind; of all together four in five, see tests/statistics
+    assert np.mean(widths) < 0.5

@@ -5,8 +5,9 @@ import pytest
 
 from evaluate_helpers import evaluated
 from finetune_pricer import compare
-from finetune_pricer._methods.resampling import interval, resamples, sign_flips
-from finetune_pricer.evaluate.metrics import bootstrap_intervals, mean_absolute_error
+from finetune_pricer._methods.resampling import interval, resamples, sign_flips, studentised_intervals
+from finetune_pricer.evaluate import METRICS
+from finetune_pricer.evaluate.metrics import TERMS, bootstrap_intervals, mean_absolute_error
 
 STUDENT_MEAN = 2 * np.sqrt(3) / np.pi  # of |t| with 3 degrees of freedom
 LOGNORMAL_MEAN = np.exp(0.5)
@@ -90,6 +91,76 @@ def test_the_smallest_detectable_difference_is_found_four_times_in_five() -> Non
         told.append(gaps.std(ddof=1) * 2.802 / size**0.5)
     assert 0.74 <= found / trials <= 0.86
     assert np.mean(told) == pytest.approx(gap, rel=0.02)
+
+
+def test_the_studentised_interval_is_that_of_the_book_by_hand() -> None:
+    """Efron and Tibshirani (1993), 12.5, written out for one column."""
+    values, seed, rounds = np.random.default_rng(4).lognormal(0, 1, 30), 5, 400
+    ratios = []
+    for counts in np.concatenate(list(resamples(30, rounds=rounds, seed=seed))):
+        drawn = np.repeat(values, counts.astype(int))
+        ratios.append((drawn.mean() - values.mean()) / (drawn.std() / np.sqrt(30)))
+    high, low = np.quantile(ratios, [0.025, 0.975])
+    spread = values.std() / np.sqrt(30)
+    [found] = studentised_intervals(values[:, None], np.ones((30, 1)), rounds=rounds, seed=seed)
+    assert (found.low, found.high) == pytest.approx(
+        (values.mean() - low * spread, values.mean() - high * spread)
+    )
+    assert not found.is_rough
+
+
+def test_weights_count_as_so_many_copies_drawn_together() -> None:
+    values, weights = np.random.default_rng(4).lognormal(0, 1, 25), (np.arange(25) % 3 + 1).astype(np.float64)
+    copies = np.repeat(np.arange(25), weights.astype(int))
+    [one] = studentised_intervals(values[:, None], weights[:, None], rounds=300, seed=5)
+    [other] = studentised_intervals(
+        values[copies][:, None], np.ones((copies.size, 1)), rounds=300, seed=5, groups=copies
+    )
+    assert (one.low, one.high) == pytest.approx((other.low, other.high))
+
+
+def test_where_few_values_differ_from_the_rest_the_interval_is_rough_and_where_none_does_it_is_a_point() -> (
+    None
+):
+    values = np.zeros((40, 2))
+    values[0, 0] = 100
+    rough, point = studentised_intervals(values, np.ones((40, 2)), rounds=200, seed=1)
+    assert rough.is_rough
+    assert rough.low == 0
+    assert rough.high > 2.5
+    assert (point.low, point.high, point.is_rough) == (0, 0, False)
+
+
+def test_skewed_errors_are_covered_by_fifty_items() -> None:
+    """The share of the percentile interval is 0.88 here."""
+    held = 0
+    for seed in range(300):
+        errors = np.random.default_rng(seed).lognormal(0, 1, (50, 1))
+        [found] = studentised_intervals(errors, np.ones((50, 1)), rounds=300, seed=seed)
+        held += found.low <= LOGNORMAL_MEAN <= found.high
+    assert held / 300 >= 0.91
+
+
+@pytest.mark.parametrize("name", [name for name, info in METRICS.items() if info.function in TERMS])
+def test_the_terms_of_a_metric_make_the_metric(name: str) -> None:
+    truth, price = np.random.default_rng(1).lognormal(3, 1, (2, 30))
+    truth[3] = 0.0
+    terms = TERMS[METRICS[name].function]
+    values, known = terms.of_items(truth, price)
+    mean = np.average(values, weights=known)
+    expected = METRICS[name].function(truth, price)
+    assert (np.sqrt(mean) if terms.is_root else mean) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["mae", "rmse", "mape", "r2", "median_absolute_error"])
+def test_an_interval_that_covers_too_seldom_is_marked(name: str) -> None:
+    least = METRICS[name].covers_from
+    errors = np.random.default_rng(2).lognormal(3, 1, least)
+    enough, few = evaluated(errors), evaluated(errors[:-1])
+    assert not enough.metrics[name].too_short
+    assert few.metrics[name].too_short
+    assert str(few.metrics[name]).endswith(", too short)") or np.isnan(few.metrics[name].low)
+    assert ", too short" in few.to_markdown()
 
 
 def test_a_resample_draws_as_many_items_as_there_are() -> None:

@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -13,12 +14,14 @@ import openai
 import pytest
 import respx
 from crepes import ConformalRegressor
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from finetune_pricer import Item, Prediction, Predictor
 from finetune_pricer.aio import AsyncPredictor
 from finetune_pricer.errors import DataError, InvalidItem
-from finetune_pricer.predict import Distribution, Ranges
-from finetune_pricer.predict.conformal import By
+from finetune_pricer.predict import Distribution, RangeGroup, Ranges
+from finetune_pricer.predict.range_groups import By
 
 
 def items_and_predictions(
@@ -117,14 +120,148 @@ def test_a_surer_model_gets_a_narrower_range() -> None:
     assert ratios[0] < ratios[-1] / 2
 
 
-def test_small_and_unknown_groups_share_a_width() -> None:
-    items, predictions = items_and_predictions(60, categories=1)
-    rare = [Item(title=f"r{number}", price=5, category="rare") for number in range(3)]
-    guesses = [Prediction(item_id=item.id, price=5) for item in rare]
-    ranges = Ranges.learn([*predictions, *guesses], [*items, *rare], by="category")
-    assert set(ranges.widths) == {"category kind 0", "others"}
-    rare_one, unseen = (ranges.around(guesses[0], name) for name in ("rare", "unseen"))
-    assert (rare_one.low, rare_one.high) == (unseen.low, unseen.high)
+def calibrated_on(
+    counts: dict[str | None, int],
+    *,
+    by: By | None = "category",
+    errors: dict[str | None, float] | None = None,
+) -> Ranges:
+    """Ranges from so many items of each category, whose errors are of the given size (1 by default)."""
+    draw = random.Random(0)
+    items, predictions = [], []
+    for category, count in counts.items():
+        for number in range(count):
+            size = (errors or {}).get(category, 1.0)
+            truth = 20 * math.exp(draw.gauss(0, size))
+            items.append(Item(title=f"{category} {number}", price=truth, category=category))
+            predictions.append(Prediction(item_id=items[-1].id, price=20 + draw.random()))
+    return Ranges.learn(predictions, items, by=by)
+
+
+def names_of(ranges: Ranges) -> dict[str, int]:
+    return {group.name: group.n for group in ranges.groups}
+
+
+def test_small_categories_are_joined_with_each_other_and_the_joint_width_is_theirs() -> None:
+    errors = {"a": 0.1, "b": 0.1, "c": 1.0, None: 1.0}
+    ranges = calibrated_on({"a": 60, "c": 5, "b": 30, None: 4}, errors=errors)
+    assert names_of(ranges) == {"category 'b'": 30, "category 'a'": 60, "categories unknown and 'c'": 9}
+    assert ranges.groups[-1].joined == (
+        "category unknown, without a distribution",
+        "category 'c', without a distribution",
+    )
+    c, unknown, a = (
+        ranges.around(Prediction(item_id="new", price=20), name).high or 0 for name in ("c", None, "a")
+    )
+    assert c == unknown > 1.5 * a
+
+
+def test_what_is_too_small_for_any_promise_joins_the_smallest_category_that_is_not() -> None:
+    ranges = calibrated_on({"a": 60, "b": 30, "c": 5})
+    assert names_of(ranges) == {"category 'a'": 60, "categories 'c' and 'b'": 35}
+    widths = [ranges.around(Prediction(item_id="new", price=20), name).high for name in ("b", "c")]
+    assert widths[0] == widths[1]
+
+
+def test_many_joined_categories_are_counted_in_the_name_and_listed_in_full() -> None:
+    [group] = calibrated_on({f"kind {number}": 1 for number in range(20)}).groups
+    assert group.name.startswith("categories 'kind 0', 'kind 1', 'kind 10', 'kind 11'")
+    assert group.name.endswith("and 15 more")
+    assert len(group.joined) == 20
+
+
+def test_a_category_that_was_not_calibrated_on_gets_the_widest_width_and_no_promise() -> None:
+    ranges = calibrated_on({"a": 60, "b": 30}, errors={"a": 0.1})
+    new = [Item(title=name, price=20, category=name) for name in ("b", "unseen")]
+    asked = [Prediction(item_id=item.id, price=20) for item in new]
+    widest = ranges.around(asked[0], "b")
+    assert ranges.around(asked[1], "unseen") == replace(widest, item_id=asked[1].item_id)
+    b, unseen = ranges.measure(asked, new)
+    assert (b.name, b.promised, unseen.name, unseen.promised) == ("category 'b'", 0.9, "others", None)
+    assert str(unseen) == "others: 100.0% of 1 items held; nothing is promised for them"
+
+
+def test_predictions_without_a_distribution_are_a_group_of_their_own() -> None:
+    """They are one in ten, and their errors are 2.5 times as large: one width for all would fail them."""
+    draw = random.Random(5)
+
+    def draw_items(count: int) -> tuple[list[Item], list[Prediction]]:
+        items, predictions = [], []
+        for number in range(count):
+            untold = number % 10 == 0
+            distribution = Distribution(prices=(20.0, 40.0), probabilities=(0.5, 0.5))
+            truth = 30 * math.exp(draw.gauss(0, 1.0 if untold else 0.4))
+            items.append(Item(title=str(number), price=truth))
+            told = None if untold else distribution
+            predictions.append(Prediction(item_id=items[-1].id, price=30, distribution=told))
+        return items, predictions
+
+    items, predictions = draw_items(1000)
+    ranges = Ranges.learn(predictions, items)
+    assert names_of(ranges) == {
+        "all items, with a distribution": 900,
+        "all items, without a distribution": 100,
+    }
+    new_items, new_predictions = draw_items(5000)
+    for group in ranges.measure(new_predictions, new_items):
+        assert 0.84 < group.share < 0.96
+    few = Ranges.learn(predictions[:80], items[:80])
+    assert names_of(few) == {"all items": 80}
+    assert few.groups[0].joined == ("all items, with a distribution", "all items, without a distribution")
+
+
+def test_price_bands_with_too_few_items_are_joined_with_the_one_beside_them() -> None:
+    ranges = calibrated_on({"a": 30}, by="price")
+    edges = ranges.edges
+    assert names_of(ranges) == {
+        f"priced below ${edges[1]:,.2f}": 15,
+        f"priced from ${edges[1]:,.2f}": 15,
+    }
+    assert ranges.groups[0].joined == (
+        f"priced below ${edges[0]:,.2f}, without a distribution",
+        f"priced from ${edges[0]:,.2f} and below ${edges[1]:,.2f}, without a distribution",
+    )
+
+
+def test_equal_predicted_prices_make_one_band() -> None:
+    items = [Item(title=str(number), price=10.0 + number) for number in range(40)]
+    predictions = [Prediction(item_id=item.id, price=25.0) for item in items]
+    ranges = Ranges.learn(predictions, items, by="price")
+    assert [group.n for group in ranges.groups] == [40]
+    for price in (1.0, 25.0, 300.0):
+        assert ranges.group_of(Prediction(item_id="new", price=price), None) in ranges.widths
+
+
+@pytest.mark.parametrize(("n", "items"), [(9, 50), (100, 1000), (1000, 30)])
+def test_what_can_be_expected_is_a_beta_binomial_distribution(n: int, items: int) -> None:
+    from scipy.stats import betabinom
+
+    k = math.ceil((n + 1) * 0.9 - 1e-9)
+    low, high = RangeGroup(name="all items", n=n, width=1.0, coverage=0.9).expect(items)
+    wanted = betabinom(items, k, n + 1 - k)
+    assert low == wanted.ppf(0.05) / items
+    assert high == wanted.ppf(0.95) / items
+
+
+def test_ranges_say_what_is_promised_to_whom_and_what_was_joined(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "finetune_pricer")
+    lines = str(calibrated_on({"a\x1b": 60, "b": 5, "c": 4})).splitlines()
+    assert lines[0].startswith("90% ranges from 69 predictions. Nine times in ten they hold this share")
+    assert lines[1].startswith("- category 'a\\x1b': ")
+    assert lines[2].endswith("from 9 calibration items, joined because one of them has too few")
+    assert "categories 'b' and 'c'" in caplog.text
+
+
+def test_ranges_that_hold_too_little_say_so() -> None:
+    items, predictions = items_and_predictions(200)
+    ranges = Ranges.learn(predictions, items)
+    new_items, new_predictions = items_and_predictions(300, seed=2)
+    [as_promised] = ranges.measure(new_predictions, new_items)
+    assert not as_promised.falls_short
+    dearer = [Item(title=item.title, price=9 * (item.price or 0)) for item in items]
+    [short] = ranges.measure(predictions, dearer)
+    assert short.falls_short
+    assert str(short).endswith("from 200 calibration items: fewer than by chance")
 
 
 @pytest.mark.parametrize(("coverage", "needed"), [(0.5, 1), (0.8, 4), (0.9, 9), (0.95, 19), (0.99, 99)])
@@ -141,6 +278,53 @@ def test_predictions_without_a_price_are_left_out_and_get_no_range() -> None:
     ranges = Ranges.learn([unpriced, *predictions[1:]], items)
     assert ranges.n == 29
     assert ranges.around(unpriced) == unpriced
+
+
+PRICES = st.floats(0.01, 1e9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(PRICES, PRICES), min_size=9, max_size=30), st.floats(0, 4))
+def test_rounding_pushes_no_price_out_of_a_range(pairs: list[tuple[float, float]], spread: float) -> None:
+    """Of n items the ranges learned from them hold at least k: none is lost on the way to logs and back."""
+    items = [Item(title=str(at), price=truth) for at, (truth, _) in enumerate(pairs)]
+    wide = Distribution(prices=(1.0, 2 * math.exp(2 * spread) - 1), probabilities=(0.5, 0.5))
+    predictions = [
+        Prediction(item_id=item.id, price=price, distribution=wide)
+        for item, (_, price) in zip(items, pairs, strict=True)
+    ]
+    share = coverage_of(Ranges.learn(predictions, items), items, predictions)
+    assert share * len(items) >= math.ceil(0.9 * (len(items) + 1) - 1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(PRICES, min_size=9, max_size=30))
+def test_ranges_of_a_model_that_is_right_hold_what_is_right(prices: list[float]) -> None:
+    items = [Item(title=str(at), price=price) for at, price in enumerate(prices)]
+    predictions = [Prediction(item_id=item.id, price=item.price) for item in items]
+    ranges = Ranges.learn(predictions, items)
+    assert coverage_of(ranges, items, predictions) == 1
+    for found in map(ranges.around, predictions):
+        assert (found.low, found.high) == pytest.approx((found.price, found.price), rel=1e-9)
+
+
+@pytest.mark.parametrize("price", [0.0, 1e-300, 1e300, 1.7976931348623157e308])
+def test_ranges_around_the_smallest_and_the_largest_prices_are_ranges(price: float) -> None:
+    items, predictions = items_and_predictions(30)
+    found = Ranges.learn(predictions, items).around(Prediction(item_id="far", price=price))
+    assert found.low is not None
+    assert found.high is not None
+    assert 0 <= found.low <= price <= found.high
+
+
+@pytest.mark.parametrize("price", [-0.5, -5.0, math.inf, math.nan])
+def test_a_price_that_is_no_amount_of_money_is_refused_and_named(price: float) -> None:
+    items, predictions = items_and_predictions(30)
+    odd = Prediction(item_id="odd", price=price)
+    with pytest.raises(DataError, match=r"item 'odd' was priced at .*at least 0"):
+        Ranges.learn([odd, *predictions[1:]], items)
+    with pytest.raises(DataError, match="item 'odd'"):
+        Ranges.learn(predictions, items).around(odd)
 
 
 @pytest.mark.parametrize("wrong", [{"coverage": 0}, {"coverage": 1}, {"by": "colour"}])

@@ -28,3 +28,13 @@ def test_each_promise_names_its_limit_and_tests_that_exist(row: list[str]) -> No
     assert named
     assert not set(named) - EXISTING
     assert not re.sub(r"`test_\w+`,? ?", "", row[2])
+
+
+def test_each_simulation_has_its_figures_on_the_page_and_no_other_has() -> None:
+    page = (TESTS.parent / "docs" / "explanation" / "how-the-numbers-were-checked.md").read_text()
+    simulations = {
+        name
+        for path in (TESTS / "statistics").glob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert set(re.findall(r"\| `(test_\w+)` \|$", page, re.MULTILINE)) == simulations

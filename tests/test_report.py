@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from finetune_pricer import Evaluation, Evaluator, Item, ItemDataset, Leaderboard, compare
-from finetune_pricer._methods.resampling import weighted_intervals
 from finetune_pricer.errors import FileAccessError, MissingExtra
 from finetune_pricer.evaluate import measurement
+from finetune_pricer.evaluate.metrics import find_intervals
 from helpers import priced
 
 NASTY = '<script>alert("x")</script><img src=https://evil.test>'
@@ -118,11 +118,12 @@ def test_each_slice_is_resampled_once_for_a_report(
 ) -> None:
     resampled: list[bytes] = []
 
-    def note(functions: Any, weights: Any, **options: Any) -> Any:
-        resampled.append(b"".join(column.tobytes() for column in functions["mae"].args))
-        return weighted_intervals(functions, weights, **options)
+    def note(functions: Any, columns: Any, weights: Any, **options: Any) -> Any:
+        resampled.append(b"".join(column.tobytes() for column in columns))
+        return find_intervals(functions, columns, weights, **options)
 
-    monkeypatch.setattr(measurement, "weighted_intervals", note)
+    assert evaluation.mae_filled  # it is measured once, when it is asked for
+    monkeypatch.setattr(measurement, "find_intervals", note)
     evaluation.to_html(tmp_path / "report.html")
     slices = len(evaluation.by_price_band()) + len(evaluation.by_category())
     assert len(resampled) == 2 * slices  # once for the report, once for the line above

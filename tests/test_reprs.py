@@ -40,7 +40,8 @@ from finetune_pricer import (
     forecast,
 )
 from finetune_pricer.local import Faults, LocalServer
-from finetune_pricer.predict import Distribution, Ranges, Usage
+from finetune_pricer.predict import Distribution, RangeGroup, Ranges, Usage
+from finetune_pricer.predict.range_groups import measure_group
 from finetune_pricer.prepare import Correction, Place
 from finetune_pricer.providers import PROVIDERS, Doubt, Recommendation, Retirement, Serving, Setting, Thinking
 from finetune_pricer.tune import (
@@ -119,6 +120,8 @@ def shown() -> dict[str, Any]:
         hyperparameters={"n_epochs": 1},
     )
     data = evaluate.FittingData(plain)
+    group = RangeGroup(name=LONG, n=N, width=1.0, coverage=0.9, joined=(LONG,) * N)
+    choice = evaluate.choose(evaluations.values(), rounds=20)
     baselines = [method.fit(plain[:40]) for method in evaluate.FITTED]
     openai_async = openai.AsyncOpenAI(api_key="sk-x", base_url="https://service.test/v1")
     instances = [
@@ -138,9 +141,12 @@ def shown() -> dict[str, Any]:
                 coverage=0.9,
                 by="category",
                 n=N,
+                groups=(group,) * N,
                 widths={str(n): 1.0 for n in range(N)},
                 edges=tuple(range(N)),
             ),
+            group,
+            measure_group(LONG, group, [True] * N),
         ),
         *(Predictor(client, LONG), AnswerStore("answers.sqlite"), aio.AsyncPredictor(openai_async, LONG)),
         *(estimate_cost(training, model="m", epochs=1), TokenPricing(), FineTuneJob(client, record), record),
@@ -157,7 +163,8 @@ def shown() -> dict[str, Any]:
         *(Setting(name="x"), Thinking(models=(LONG,)), PROVIDERS["openai"], evaluation, evaluation.mae),
         *(compare(*evaluations.values()), board, board.standings[0], curve, curve.points[0], curve.mae(3200)),
         *(curve.next_rung(3200), curve.examples_needed(20.0), curve.fitted[0], score, evaluation.records[0]),
-        *(evaluate.BestCheckpoint(best=score, scores=(score,) * N, by="mae"), evaluation.scored[0]),
+        *(evaluate.BestCheckpoint(best=score, scores=(score,) * N, by="mae", choice=choice), choice),
+        evaluation.scored[0],
         *(
             evaluation.by_price_band()[0],
             trial,

@@ -132,10 +132,9 @@ def test_made_up_products_are_counted_by_whole_numbers(count: Any) -> None:
         MadeUpCatalogue().splits(validation=count)
 
 
-def test_a_part_that_no_group_fits_into_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    parts = lamps(20).split(validation=0, test=2, group=["all"] * 20)
-    assert [len(part) for part in parts] == [20, 0, 0]
-    assert caplog.messages == ["test is empty: every group that was left has more than 2 items"]
+def test_a_part_that_no_group_fits_into_is_refused() -> None:
+    with pytest.raises(DataError, match=r"test shall have 2 of 20 items, .* fill no more than 0"):
+        lamps(20).split(validation=0, test=2, group=["all"] * 20)
 
 
 CHOICES: list[tuple[object, list[str] | str]] = [

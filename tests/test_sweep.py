@@ -11,6 +11,7 @@ import pytest
 from finetune_pricer import (
     ChatFormatter,
     Evaluator,
+    Item,
     KeptAnswers,
     MadeUpCatalogue,
     Sweep,
@@ -18,7 +19,7 @@ from finetune_pricer import (
     estimate_cost,
 )
 from finetune_pricer.errors import DataError, EvaluationError, OverBudget
-from finetune_pricer.evaluate import Trial
+from finetune_pricer.evaluate import Outcome, SweepResult, Trial
 from finetune_pricer.local import LocalServer
 from finetune_pricer.prepare import TrainingFile
 
@@ -65,6 +66,34 @@ def test_a_sweep_ends_in_a_table_and_a_forecast(local: openai.OpenAI, tmp_path: 
     curve = found.forecast(rounds=20)
     assert curve.dollars(500) == pytest.approx(5.0)
     assert len(found.leaderboard()) == 3
+    best = found.choose()
+    assert best.among == 3
+    assert str(found).splitlines()[-1] == f"best: {best}"
+    assert "corrected for the choice among 3" in str(found)
+
+
+def test_a_trial_that_is_silent_is_not_the_best_of_a_sweep() -> None:
+    items = [Item(id=str(at), title=f"Thing {at}", price=10.0 * at) for at in range(1, 41)]
+    trial = Trial(size=9, model="m", client="", formatter=ChatFormatter())
+    prices: dict[str, list[float | None]] = {
+        "silent": [item.price if at < 30 else None for at, item in enumerate(items)],
+        "honest": [5.0 + 10 * at for at in range(40)],
+    }
+
+    def found(median: float | None) -> SweepResult:
+        evaluations = [
+            replace(Evaluator(rounds=20).score(items, given, name=name), training_median=median)
+            for name, given in prices.items()
+        ]
+        return SweepResult(
+            outcomes=tuple(Outcome(trial=trial, evaluation=one, dollars=None) for one in evaluations)
+        )
+
+    assert found(20.0).choose().best.name == "honest"
+    assert "| 10 (25%) |" in found(20.0).to_markdown()
+    assert "| MAE, gaps filled by the training median |" in found(20.0).to_markdown()
+    assert "no best one is named: 10 of 40 items are unscored in 'silent'" in str(found(None))
+    assert found(None).choose(unscored="skip").best.name == "silent"
 
 
 def test_the_plan_says_jobs_and_costs_and_asks_no_service(client: openai.OpenAI, tmp_path: Path) -> None:

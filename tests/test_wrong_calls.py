@@ -53,8 +53,9 @@ from finetune_pricer import (
     upload,
 )
 from finetune_pricer.errors import DataError, FileAccessError, MissingFile, PricerError, WrongArgument
-from finetune_pricer.evaluate import MedianBaseline, fit_baselines, prompting_baselines
+from finetune_pricer.evaluate import MedianBaseline, SweepResult, choose, fit_baselines, prompting_baselines
 from finetune_pricer.local import Faults
+from finetune_pricer.predict import RangeGroup, Ranges
 from finetune_pricer.prices import format_price, parse_amount, parse_price
 from finetune_pricer.providers import Provider, provider_of
 from finetune_pricer.tune import JobRecord, UploadedFile, deployments
@@ -620,12 +621,24 @@ def doors(h: Hands) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         "login": (login, {"token": "hf_x"}),
         "upload": (upload, {"client": h.client, "training_file": h.file}),
         "tune.deployments": (deployments, {"client": h.client}),
+        "evaluate.SweepResult.choose": (SweepResult(outcomes=()).choose, {}),
+        "evaluate.SweepResult.leaderboard": (SweepResult(outcomes=()).leaderboard, {}),
+        "evaluate.choose": (choose, {"evaluations": [EVALUATION], "rounds": 10}),
         "evaluate.fit_baselines": (fit_baselines, {"train": SET}),
         "evaluate.prompting_baselines": (
             prompting_baselines,
             {"client": h.client, "model": "m", "train": SET, "shots": 2},
         ),
         "MedianBaseline.predict_many": (MedianBaseline.fit(SET).predict_many, {"items": ITEMS}),
+        "predict.RangeGroup.expect": (
+            RangeGroup(name="all items", n=20, width=1.0, coverage=0.9).expect,
+            {"items": 10},
+        ),
+        "predict.Ranges.learn": (Ranges.learn, {"predictions": ANSWERS, "items": ITEMS}),
+        "predict.Ranges.measure": (
+            Ranges.learn(ANSWERS, ITEMS).measure,
+            {"predictions": ANSWERS, "items": ITEMS},
+        ),
         "prices.format_price": (format_price, {"price": 5.0}),
         "prices.parse_amount": (parse_amount, {"text": "$5"}),
         "prices.parse_price": (parse_price, {"text": "$5"}),

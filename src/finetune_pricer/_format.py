@@ -32,6 +32,7 @@ _MARKS = {
     "USD": "$",
     "VND": "₫",
 }
+_TENTH = 0.0995
 
 
 def require_currency(currency: object) -> str:
@@ -104,3 +105,8 @@ def format_dollars(amount: float | None, decimals: int | None = None) -> str:
         decimals: How many decimal places; by default two, and four for less than a cent.
     """
     return format_money(amount, "USD", decimals)
+
+
+def format_share(share: float) -> str:
+    """Return a share as a percentage, a small one with two digits: `25%`, `4.8%`, `0.12%`."""
+    return f"{share:.0%}" if share >= _TENTH else f"{100 * share:.2g}%"

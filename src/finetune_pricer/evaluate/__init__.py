@@ -8,6 +8,8 @@ baselines         simple methods that a model must beat
 evaluator         asks, scores, and puts the baselines beside the model
 paired, compare   two models on the same items
 leaderboard       many models, ties as ties
+unscored          what an unscored item counts: one rule for all that follows
+choice            the best of several, with a number that the choice does not flatter
 best_checkpoint   which of a job's checkpoints to use
 learning_curves, forecast    what more training data would bring
 sweep             many jobs under one budget
@@ -30,6 +32,7 @@ from .baselines import (
     prompting_baselines,
 )
 from .best_checkpoint import BestCheckpoint, CheckpointScore, best_checkpoint
+from .choice import Choice, choose
 from .compare import Comparison, compare
 from .evaluation import Evaluation
 from .evaluator import Answer, Evaluator, PricesMany, PricingFunction
@@ -49,6 +52,7 @@ __all__ = [
     "BestCheckpoint",
     "CategoryMedianBaseline",
     "CheckpointScore",
+    "Choice",
     "Comparison",
     "CostOf",
     "Evaluation",
@@ -80,6 +84,7 @@ __all__ = [
     "SweepResult",
     "Trial",
     "best_checkpoint",
+    "choose",
     "compare",
     "fit_baselines",
     "forecast",

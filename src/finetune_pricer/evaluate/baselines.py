@@ -30,7 +30,7 @@ from ..items import (
     require_price,
     require_set,
 )
-from ..predict.conformal import By, Ranges
+from ..predict.conformal import Ranges
 from ..predict.prediction import Prediction, Predictions
 from ..predict.predictor import Predictor
 from ..providers.lookup import SOON, provider_of
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .._methods.network import Floats as AnyFloats
     from .._methods.network import Network
     from ..items import ItemDataset
+    from ..predict.range_groups import By
     from ..providers.provider import Provider
 
     Floats = npt.NDArray[np.float64]
@@ -175,12 +176,14 @@ class Baseline(ABC):
         """Return a baseline whose predictions have price ranges, learned from items whose prices are known.
 
         Use items that it was neither fitted nor chosen on; what is promised is what `Predictor.calibrate`
-        promises.
+        promises. `print(baseline.ranges)` says for which groups, and what can be expected.
 
         Args:
             items: Items with prices; at least 9 for 90 %, 19 for 95 %, and better hundreds.
             coverage: Share of true prices that the ranges shall hold.
-            by: Keep the promise in each group of these; small groups are taken together.
+            by: Keep the promise in each group of these. Of a group with too few items for one of its own, and
+                of predictions without a distribution where there are too few, `ranges` says what they were
+                joined with.
 
         Raises:
             InvalidItem: An item has no price.

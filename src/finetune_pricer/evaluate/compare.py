@@ -6,30 +6,35 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .._arguments import require_flag, require_whole
+from .._arguments import refuse, require_flag, require_whole
 from .._display import PrintsAsPage
 from .._escape import escape_line
 from .._format import format_money
+from .._numbers import read_number
 from ..errors import EvaluationError
-from .evaluation import best_first, require_evaluation
+from .evaluation import require_evaluation
 from .measurement import Metric
 from .paired import adjust, align, measure_differences
+from .report.format import format_p
+from .unscored import best_first, enter
 
 if TYPE_CHECKING:
     import os
 
     from .evaluation import Evaluation
     from .paired import Difference
+    from .unscored import Unscored
 
 _ROUNDS = 10_000
 _LEVEL = 0.05
 # Two-sided test at 5 %, power 80 %: 1.960 + 0.842 standard errors.
 _POWER = 2.802
+_CENT = 0.005  # less is written as $0.00
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Comparison(PrintsAsPage):
-    """How two models differ on the items that both have scored. `str()` is a sentence for everybody.
+    """How two models differ on the same items. `str()` is a sentence for everybody.
 
     >>> from finetune_pricer import Evaluator, Item, compare
     >>> items = [Item(title=f"Lamp {number}", price=10.0 * number) for number in range(1, 41)]
@@ -50,19 +55,24 @@ class Comparison(PrintsAsPage):
     """How often chance alone makes such a difference, 0 to 1 (sign-flip permutation test of the MAE);
     adjusted by Holm's method where several models were compared."""
     smallest_detectable: float
-    """The smallest difference that this many items show four times in five; `nan` for one item."""
+    """The smallest difference that this many items show four times in five; `nan` for one item.
+    An estimate: a few far misses that these items lack would make it larger."""
     win_rate: float
     """Share of items on which `a` is nearer to the true price, ties counted half."""
     spread: float
     """Standard deviation of the items' differences."""
+    spread_range: tuple[float, float] = (math.nan, math.nan)
+    """Between what two amounts the standard deviation lies, in at least 80 of 100 cases."""
     left_out: int = 0
-    """Items that only one of the two has scored."""
+    """Items that only one of the two has scored, and that were left out for that."""
+    filled: int = 0
+    """Items where the training median stood in for a price that one of the two did not give."""
     further: tuple[Comparison, ...] = ()
     """`a` against each further model, where more than two were compared."""
 
     @property
     def n(self) -> int:
-        """How many items both have scored."""
+        """How many items were compared."""
         return self.difference.n
 
     @property
@@ -72,18 +82,40 @@ class Comparison(PrintsAsPage):
             return None
         return self.a if self.difference.value < 0 else self.b
 
+    @property
+    def smallest_detectable_range(self) -> tuple[float, float]:
+        """Between what two amounts the smallest detectable difference lies, with 80 % at least."""
+        low, high = (_POWER * spread / math.sqrt(self.n) for spread in self.spread_range)
+        return low, high
+
     def items_needed(self, dollars: float) -> int:
-        """Return how many items show a difference of that many dollars four times in five.
+        """Return how many items show a difference of that amount four times in five.
+
+        An estimate, as `smallest_detectable` is; `items_needed_range` says how far it can be trusted.
 
         Raises:
             EvaluationError: The difference asked about is not above 0, or only one item was compared.
         """
-        if not dollars > 0 or math.isnan(self.spread):
+        return self._count_items(dollars, self.spread)
+
+    def items_needed_range(self, dollars: float) -> tuple[int, int]:
+        """Return between what two numbers the items needed lie, in at least 80 of 100 cases.
+
+        Raises:
+            EvaluationError: As `items_needed`.
+        """
+        low, high = (self._count_items(dollars, spread) for spread in self.spread_range)
+        return low, high
+
+    def _count_items(self, dollars: float, spread: float) -> int:
+        if (amount := read_number(dollars)) is None:
+            raise refuse("the difference", "a number", dollars)
+        if not amount > 0 or math.isnan(spread):
             raise EvaluationError(
-                f"cannot plan for a difference of {dollars!r} dollars from {self.n} items; ask for one above "
+                f"cannot plan for a difference of {dollars!r} from {self.n} items; ask for one above "
                 "0, and compare at least two items"
             )
-        return max(2, math.ceil((_POWER * self.spread / dollars) ** 2))
+        return max(2, math.ceil((_POWER * spread / amount) ** 2))
 
     def __str__(self) -> str:
         return "\n".join(escape_line(one.sentence) for one in (self, *self.further))
@@ -93,6 +125,8 @@ class Comparison(PrintsAsPage):
         """What the comparison says, for someone who never heard of a p-value."""
         gap, metric = abs(self.difference.value), self.difference
         left_out = f" {self.left_out:,} items were left out." if self.left_out else ""
+        if self.filled:
+            left_out += f" On {self.filled:,} items the training median stands in for a missing price."
         if math.isnan(metric.low):
             return f"One item cannot tell {self.a.name} from {self.b.name}.{left_out}"
         if (better := self.better) is not None:
@@ -104,11 +138,26 @@ class Comparison(PrintsAsPage):
                 f"average (95% CI {self._money(low)} to {self._money(high)}, "
                 f"p{_p(self.p_value)}), nearer on {won:.0%} of {self.n:,} items.{left_out}"
             )
+        if not self.spread and not gap:
+            return (
+                f"{self.a.name} and {self.b.name} cannot be told apart: they err alike on each of these "
+                f"{self.n:,} items.{left_out}"
+            )
         return (
             f"{self.a.name} and {self.b.name} cannot be told apart on these {self.n:,} items: they differ by "
             f"{self._money(gap)} on average (95% CI {self._money(metric.low)} to "
-            f"{self._money(metric.high)}, p{_p(self.p_value)}), and less than "
-            f"{self._money(self.smallest_detectable)} could easily be missed.{left_out}"
+            f"{self._money(metric.high)}, p{_p(self.p_value)}){self._missed}.{left_out}"
+        )
+
+    @property
+    def _missed(self) -> str:
+        """What could easily be missed, in words; nothing where it is less than a cent."""
+        if self.smallest_detectable < _CENT:
+            return ""
+        low, high = self.smallest_detectable_range
+        return (
+            f", and less than about {self._money(self.smallest_detectable)} could easily be missed "
+            f"(80% range {self._money(low)} to {self._money(high)})"
         )
 
     def _money(self, amount: float) -> str:
@@ -136,24 +185,30 @@ def compare(
     b: Evaluation,
     *more: Evaluation,
     allow_different: bool = False,
+    unscored: Unscored = "fill",
     rounds: int = _ROUNDS,
     seed: int = 42,
 ) -> Comparison:
     """Compare `a` with `b`, and with more, item by item.
 
-    Two items are the same where their ids and true prices are. Items that only one model has scored are left
-    out and counted. With more than two models the p-values are adjusted for their number (Holm).
+    Two items are the same where their ids and true prices are. Where a model gave no price, the median of the
+    training items stands in for it. With more than two models the p-values are adjusted for their number
+    (Holm).
 
     Args:
         a: An evaluation.
         b: Another evaluation, of the same items.
         more: Further evaluations, compared with `a`; `further` holds those comparisons.
         allow_different: Compare on the items in common where the sets differ.
+        unscored: What an item without a price counts: `"fill"` puts the training median in its place, which
+            an evaluation knows by `Evaluator(baselines=train)`; `"skip"` leaves out the items that only one
+            model has scored, so that silence may be an advantage.
         rounds: Resamples of the interval, and tosses of the test.
         seed: Seed of both.
 
     Raises:
-        EvaluationError: They were not evaluated on the same items, or have none in common.
+        EvaluationError: They were not evaluated on the same items, or have none in common; or an item is
+            unscored and no training median is known.
     """
     evaluations = (a, b, *more)
     for number, one in enumerate(evaluations, start=1):
@@ -162,7 +217,7 @@ def compare(
     require_whole("rounds", rounds, low=1)
     require_whole("seed", seed, low=0)
     differences = measure_differences(
-        align(evaluations, allow_different=allow_different),
+        align(evaluations, allow_different=allow_different, unscored=unscored),
         [(0, other) for other in range(1, len(evaluations))],
         names=[one.name for one in evaluations],
         rounds=rounds,
@@ -185,10 +240,13 @@ def compare_with_baselines(evaluation: Evaluation) -> tuple[Comparison, ...]:
 
 def state_verdicts(evaluation: Evaluation) -> list[str]:
     """Return a sentence on the best of a model's baselines, and one on those that it does not beat."""
-    comparisons = compare_with_baselines(evaluation)
+    try:
+        comparisons = compare_with_baselines(evaluation)
+    except EvaluationError as error:  # a report of a silent model is still a report
+        return [f"Not compared: {error}."]
     if not comparisons:
         return ["No baseline stands beside it: whether a simpler method would do is not known."]
-    best = best_first(evaluation.baselines)[0]
+    best = best_first(enter(evaluation.baselines, "fill"))[0].evaluation
     sentences = [one.sentence for one in comparisons if one.b is best]
     unbeaten = [one.b.name for one in comparisons if one.better is not evaluation]
     if unbeaten:
@@ -207,9 +265,12 @@ def _to_comparison(a: Evaluation, b: Evaluation, difference: Difference, p_value
         smallest_detectable=_POWER * difference.spread / math.sqrt(difference.n),
         win_rate=difference.win_rate,
         spread=difference.spread,
+        spread_range=difference.spread_range,
         left_out=difference.left_out,
+        filled=difference.filled,
     )
 
 
 def _p(value: float) -> str:
-    return "<0.001" if value < 0.001 else f"={value:.3f}"
+    said = format_p(value)
+    return said if said.startswith("<") else f"={said}"

@@ -13,29 +13,33 @@ from typing import TYPE_CHECKING, Any
 from .._arguments import require_file, require_kind, require_whole
 from .._display import PrintsAsPage
 from .._files import replacing
-from .._format import mark_of
+from .._format import format_money, format_share, mark_of
 from ..errors import EvaluationError, FileAccessError
+from ..predict.range_groups import GroupCoverage
 from .measurement import (
     Metric,
     Record,
     ScoredRecord,
     Slice,
+    measure_one,
+    number_groups,
     select_scored,
     slice_by_category,
     slice_by_price_band,
 )
 from .metrics import METRICS
+from .unscored import fill
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
 
     from ..items import ItemDataset
 
-_MANY_UNSCORED = 0.05
 _FORMAT = 1
 _SLICE_ROUNDS = 1000
+_FILLED_ROUNDS = 2000
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -48,9 +52,9 @@ class Evaluation(PrintsAsPage):
     >>> items = [Item(title=f"Lamp {number}", price=10.0 * number) for number in (1, 2, 3, 4)]
     >>> evaluation = Evaluator().score(items, [12.0, "about $19", None, "$50"], name="guesses")
     >>> print(evaluation)
-    MAE $4.33 (95% CI 1.00 to 10.00), n=3, 1 unscored; WARNING: 25% of the items are unscored
+    MAE $4.33 (95% CI 1.00 to 10.00, too short), n=3, 1 unscored; WARNING: 25% of the items are unscored
     >>> print(evaluation.median_absolute_error, evaluation.unscored_reasons)
-    2.00 (95% CI 1.00 to 10.00) {'no price was given': 1}
+    2.00 (95% CI 1.00 to 10.00, too short) {'no price was given': 1}
     >>> [record.label for record in evaluation.worst(1)]
     ['Lamp 4']
     """
@@ -93,6 +97,9 @@ class Evaluation(PrintsAsPage):
     """Share of true prices inside the price range; None without ranges."""
     width: Metric | None = None
     """Mean width of the price range; None without ranges, or where one is unbounded."""
+    range_groups: tuple[GroupCoverage, ...] = ()
+    """For each group of a calibrated predictor: what share its price ranges held, beside what was promised
+    and what could be expected; weights do not count here."""
     sample: str | None = None
     """How the items were drawn, where not all were taken."""
     prompt_tokens: int | None = None
@@ -111,6 +118,9 @@ class Evaluation(PrintsAsPage):
     """What it takes to repeat it: versions, model, a hash of the items, a hash of the prompt, dates."""
     baselines: tuple[Evaluation, ...] = ()
     """Simpler methods, evaluated on the same items."""
+    training_median: float | None = None
+    """What stands in for a missing price where models are compared, ranked or chosen: the median of
+    the training items; None where the evaluator was not given any (`baselines=`)."""
 
     @property
     def n(self) -> int:
@@ -144,19 +154,55 @@ class Evaluation(PrintsAsPage):
         return any(record.weight != 1 for record in self.records)
 
     @property
+    def groups(self) -> int | None:
+        """How many groups of items that err alike were scored; None where each item stands for itself."""
+        numbers = number_groups(self.scored)
+        return None if numbers is None else int(numbers.max()) + 1
+
+    @property
+    def _weighed_how(self) -> str:
+        how = self.manifest.get("weights", "")
+        return f" {how}" if how.startswith("by ") else ""
+
+    @property
     def metrics(self) -> dict[str, Metric]:
         """Every metric that the evaluation has, by the name of its field."""
         return {name: metric for name in METRICS if (metric := getattr(self, name)) is not None}
 
     @property
+    def share_unscored(self) -> float:
+        """Share of the items that were not scored, 0 to 1."""
+        return self.unscored / len(self.records)
+
+    @cached_property
+    def mae_filled(self) -> Metric | None:
+        """Mean absolute error of all items, with the training median in the place of missing prices.
+
+        Where models are compared, ranked or chosen, this is the number. It is `mae` where nothing is
+        unscored, and None where no training median is known.
+        """
+        if not self.unscored:
+            return self.mae
+        if self.training_median is None:
+            return None
+        records = fill(self.records, self.training_median)
+        return measure_one(records, "mae", seed=self.seed, rounds=_FILLED_ROUNDS)
+
+    @property
     def warning(self) -> str | None:
-        """A sentence when so many items are unscored that the metrics may describe the easy ones only."""
-        share = self.unscored / len(self.records)
-        return f"{share:.0%} of the items are unscored" if share > _MANY_UNSCORED else None
+        """A sentence when items are unscored, as the metrics may describe the easy ones only."""
+        if not self.unscored:
+            return None
+        warning = f"{format_share(self.share_unscored)} of the items are unscored"
+        if self.training_median is None or self.mae_filled is None:
+            return warning
+        median, mark = format_money(self.training_median, self.currency, 2), mark_of(self.currency)
+        return f"{warning}; with the training median {median} in their place MAE {mark}{self.mae_filled}"
 
     def __str__(self) -> str:
-        weighted = ", weighted" if self.is_weighted else ""
         mark = mark_of(self.currency)
+        weighted = f", weighted{self._weighed_how}" if self.is_weighted else ""
+        weighted += "" if self.groups is None else f", in {self.groups} groups"
         negative = f", {self.negative} below {mark}0" if self.negative else ""
         warning = f"; WARNING: {self.warning}" if self.warning else ""
         return f"MAE {mark}{self.mae}, n={self.n}{weighted}, {self.unscored} unscored{negative}{warning}"
@@ -302,19 +348,13 @@ def require_evaluation(value: object, name: str) -> None:
     require_kind(name, value, Evaluation, "an Evaluation", hint)
 
 
-def best_first(evaluations: Iterable[Evaluation], by: str = "mae") -> list[Evaluation]:
-    """Return the evaluations whose metric of that name has a value, the best value first."""
-    values = [(one.metrics[by].value, one) for one in evaluations if by in one.metrics]
-    known = [(value, one) for value, one in values if not math.isnan(value)]
-    return [one for _, one in sorted(known, key=lambda pair: METRICS[by].sort_key(pair[0]))]
-
-
 def _to_plain(evaluation: Evaluation) -> dict[str, Any]:
     plain = {entry.name: getattr(evaluation, entry.name) for entry in fields(Evaluation)}
     plain["records"] = [
         asdict(record) | {"low": _end_to_plain(record.low), "high": _end_to_plain(record.high)}
         for record in evaluation.records
     ]
+    plain["range_groups"] = [asdict(group) for group in evaluation.range_groups]
     plain["baselines"] = [_to_plain(one) for one in evaluation.baselines]
     plain["manifest"] = dict(evaluation.manifest)
     return plain | {name: asdict(metric) for name, metric in evaluation.metrics.items()}
@@ -326,6 +366,8 @@ def _from_plain(plain: dict[str, Any]) -> Evaluation:
         Record(**record | {"low": _end_from_plain(record["low"]), "high": _end_from_plain(record["high"])})
         for record in plain["records"]
     )
+    # Absent where an earlier version saved it.
+    values["range_groups"] = tuple(GroupCoverage(**group) for group in plain.get("range_groups", ()))
     values["baselines"] = tuple(_from_plain(one) for one in plain["baselines"])
     for name in METRICS:
         if plain[name] is not None:

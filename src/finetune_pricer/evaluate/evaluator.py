@@ -8,30 +8,38 @@ import math
 import random
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from .._arguments import refuse, require_function, require_many, require_number, require_text, require_whole
 from .._display import ShortRepr
 from .._format import agree_on_currency, require_currency
+from .._methods.duplicates import find_twin_groups, group_ids
 from .._numbers import read_whole
 from .._progress import track
 from ..chat import ChatFormatter
 from ..errors import EvaluationError, PriceNotFound, ServiceError
 from ..items import SHOWN_FIELDS, Item, ItemDataset, require_item, require_items, require_price, require_set
+from ..predict.conformal import Ranges
 from ..predict.prediction import Prediction, Predictions
 from ..prices import parse_price
-from .baselines import Baseline, fit_baselines
+from .baselines import Baseline, MedianBaseline, fit_baselines
 from .evaluation import Evaluation
 from .measurement import Record, measure
+from .metrics import LARGEST
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from ..items.cell_rules import ZeroIs
     from ..predict.predictor import Predictor
+    from ..predict.range_groups import GroupCoverage
 
 Answer = Prediction | float | str | None
 """What a pricing function may return for an item."""
@@ -40,6 +48,9 @@ PricingFunction = Callable[[Item], Any]
 
 _WORKERS = 5
 _ROWS = 10  # that a sentence names
+_MANY_TWINS = 0.1
+_FEWEST_GROUPS = 20
+_NATURAL = "by what each item stands for in the natural mix"
 _log = logging.getLogger("finetune_pricer")
 
 
@@ -58,7 +69,8 @@ class Evaluator(ShortRepr):
     Args:
         size: How many items to draw; None takes all.
         seed: Seed of the drawing and of the intervals.
-        baselines: Training items; simple methods fitted on them are scored beside every model.
+        baselines: Training items; simple methods fitted on them are scored beside every model, and their
+            median price stands in for missing prices where models are compared, ranked or chosen.
         currency: ISO code of the items' prices; None takes what the items, the predictor's formatter and the
             baselines' items say, else USD. Whoever says another is refused: nothing is converted.
         beside: Further predictors or functions to score beside every model on the same items, such as
@@ -73,9 +85,9 @@ class Evaluator(ShortRepr):
     >>> test = [Item(title=f"Mug {n}", price=5.0 + n % 3) for n in range(30, 60)]
     >>> evaluation = Evaluator(baselines=train).evaluate(lambda item: 7.50, test, name="always 7.50")
     >>> print(evaluation)
-    MAE $1.50 (95% CI 1.23 to 1.80), n=30, 0 unscored
+    MAE $1.50 (95% CI 1.19 to 1.80), n=30, 0 unscored
     >>> print(evaluation.baselines[0].name, evaluation.baselines[0])
-    always the training median MAE $0.67 (95% CI 0.50 to 0.83), n=30, 0 unscored
+    always the training median MAE $0.67 (95% CI 0.46 to 0.82), n=30, 0 unscored
     """
 
     size: int | None = None
@@ -109,6 +121,7 @@ class Evaluator(ShortRepr):
         *,
         name: str | None = None,
         weights: Sequence[float] | None = None,
+        groups: Sequence[Any] | npt.NDArray[Any] | None = None,
     ) -> Evaluation:
         """Ask for the price of each item and score the answers.
 
@@ -117,7 +130,11 @@ class Evaluator(ShortRepr):
                 `Prediction` or None. An exception in one item is one unscored item.
             items: Priced items.
             name: For tables and reports; without it, the model's or function's own name.
-            weights: How much each item counts, at least 0; without them all count the same.
+            weights: How much each item counts, at least 0. Without them all count the same; but items that
+                `ItemDataset.sample` drew evenly count for what each `stands_for` in the natural mix.
+            groups: A label for each item, equal for items that err alike, such as `audit(items).groups()`:
+                intervals and tests then count groups, not items, as independent. Without labels, near-twins
+                are looked for, and are groups where more than one item in ten has one among the items.
 
         Raises:
             DataError: The items, the predictor and the baselines name different currencies.
@@ -128,8 +145,9 @@ class Evaluator(ShortRepr):
         """
         _require_model("predictor", predictor)
         require_text("name", name, or_none=True)
-        sample = self._draw(self._sample(items, weights, predictor))
+        sample = self._draw(self._sample(items, weights, groups, predictor))
         sample.require_prices()
+        sample = sample.with_twins()
         fields = _shown_fields(predictor)
         self._rivals.fit(fields)  # before anything is paid for: they may refuse their items
         try:
@@ -148,8 +166,9 @@ class Evaluator(ShortRepr):
         *,
         name: str = "predictions",
         weights: Sequence[float] | None = None,
+        groups: Sequence[Any] | npt.NDArray[Any] | None = None,
     ) -> Evaluation:
-        """Score predictions made elsewhere, one per item, in the items' order.
+        """Score predictions made elsewhere, one per item, in the items' order; the rest as in `evaluate`.
 
         Raises:
             DataError: The items and the baselines name different currencies.
@@ -170,29 +189,36 @@ class Evaluator(ShortRepr):
             raise EvaluationError(
                 "size= draws items before they are asked about; slice items and predictions instead"
             )
-        sample = self._sample(items, weights)
+        sample = self._sample(items, weights, groups)
         sample.require_prices()
+        sample = sample.with_twins()
         evaluation = self._score(name, sample, [_to_answer(prediction) for prediction in predictions])
         return self._with_baselines(evaluation, sample)
 
     def draw(self, items: Sequence[Item]) -> Sequence[Item]:
         """Return the items that `evaluate` asks about: all of them, or `size` drawn by the seed."""
-        return self._draw(self._sample(items, None)).items
+        return self._draw(self._sample(items)).items
 
     def _sample(
-        self, items: Sequence[Item], weights: Sequence[float] | None, predictor: object = None
+        self,
+        items: Sequence[Item],
+        weights: Sequence[float] | None = None,
+        groups: Sequence[Any] | npt.NDArray[Any] | None = None,
+        predictor: object = None,
     ) -> _Sample:
-        """Return all items; refuse weights that do not fit, no items at all, and different currencies."""
+        """Return all items; refuse what does not fit them, no items at all, and different currencies."""
         require_items(items)
         _require_sequence(items, "items")
-        checked = _check_weights(items, weights)
         if not len(items):
             raise EvaluationError("there are no items to evaluate; hand in at least one")
         said = {"currency=": self.currency, "the items": getattr(items, "currency", None)}
         formatter, train = getattr(predictor, "formatter", None), self.baselines
         said |= {"the predictor": getattr(formatter, "currency", None)}
         said |= {"the baselines' items": getattr(train, "currency", None)}
-        return _Sample(items, checked, agree_on_currency(said), zero_is=getattr(items, "zero_is", None))
+        sample = _Sample(
+            items, [1.0] * len(items), agree_on_currency(said), zero_is=getattr(items, "zero_is", None)
+        )
+        return sample.weigh(weights).group(groups)
 
     def _draw(self, sample: _Sample) -> _Sample:
         if self.size is None:
@@ -204,11 +230,7 @@ class Evaluator(ShortRepr):
             return sample
         total = len(sample.items)
         rows = sorted(random.Random(self.seed).sample(range(total), size))  # noqa: S311
-        return sample._replace(
-            items=[sample.items[row] for row in rows],
-            weights=[sample.weights[row] for row in rows],
-            drawn=f"{size:,} of {total:,} items, seed {self.seed}",
-        )
+        return sample.take(rows, f"{size:,} of {total:,} items, seed {self.seed}")
 
     def _ask_and_score(
         self, name: str, predictor: PricesMany | PricingFunction, sample: _Sample
@@ -226,7 +248,8 @@ class Evaluator(ShortRepr):
             error.predictions = answers
             raise
         manifest = {**evaluation.manifest, **_describe_prompt(predictor)}
-        return replace(evaluation, seconds=seconds, manifest=manifest)
+        groups = _measure_ranges(predictor, sample.items, answers)
+        return replace(evaluation, seconds=seconds, manifest=manifest, range_groups=groups)
 
     def _call_in_threads(self, function: PricingFunction, items: Sequence[Item]) -> list[Answer]:
         with ThreadPoolExecutor(max(1, self.workers)) as pool:
@@ -234,10 +257,9 @@ class Evaluator(ShortRepr):
             return list(track(answers, total=len(items), doing="evaluating"))
 
     def _score(self, name: str, sample: _Sample, answers: Sequence[Answer]) -> Evaluation:
-        records = tuple(
-            _to_record(*row, sample.currency)
-            for row in zip(sample.items, answers, sample.weights, strict=True)
-        )
+        groups: Sequence[int | None] = sample.groups or [None] * len(sample.items)
+        rows = zip(sample.items, answers, sample.weights, groups, strict=True)
+        records = tuple(_to_record(*row, sample.currency) for row in rows)
         if all(record.price is None for record in records):
             raise EvaluationError(
                 f"not one of {len(records):,} items could be scored; the first: {records[0].unscored}"
@@ -253,6 +275,7 @@ class Evaluator(ShortRepr):
             prompt_tokens=read,
             completion_tokens=written,
             dollars=self._cost_of(read, written),
+            training_median=self._training_median,
             manifest=_describe(name, records, answers, sample, self.seed),
             **metrics,
         )
@@ -270,21 +293,33 @@ class Evaluator(ShortRepr):
         return replace(evaluation, baselines=baselines, manifest={**evaluation.manifest, **left_out})
 
     @cached_property
+    def _training_median(self) -> float | None:
+        # Whatever fields the baselines see, their median is the same.
+        if self.baselines is not None:
+            return MedianBaseline.fit(self.baselines).price
+        return next((one.price for one in self.beside if isinstance(one, MedianBaseline)), None)
+
+    @cached_property
     def _rivals(self) -> _Rivals:
         return _Rivals(self)
 
 
 class _Sample(NamedTuple):
-    """Items to evaluate on, their weights, and how they were drawn."""
+    """Items to evaluate on, what they count, which err alike, and how they were drawn."""
 
     items: Sequence[Item]
     weights: Sequence[float]
     currency: str
     """ISO code of all prices."""
+    groups: Sequence[int] | None = None
     drawn: str | None = None
     """In words; None where no items were left out."""
     zero_is: ZeroIs | None = None
     """What a price of 0 is, if somebody said so."""
+    weighed: str | None = None
+    """Where the weights come from, in words; None where all items count the same."""
+    grouped: str | None = None
+    """Where the groups come from, in words; None where each item stands for itself."""
 
     def require_prices(self) -> None:
         """Refuse an item without a price to compare with, and tell of prices of 0 that nobody explained."""
@@ -306,11 +341,57 @@ class _Sample(NamedTuple):
             "if nobody knows their price, or zero_is='price' if they cost nothing"
         )
 
+    def weigh(self, weights: Sequence[float] | None) -> _Sample:
+        """Return it with weights; refuse those that do not fit. Without any, a sample may know its own."""
+        if weights is not None:
+            return self._replace(weights=_check_weights(self.items, weights), weighed="as told")
+        stands_for = self.items.stands_for.tolist() if isinstance(self.items, ItemDataset) else [1.0]
+        if len(set(stands_for)) == 1:  # a plain sample stands for its set as it is
+            return self
+        return self._replace(weights=stands_for, weighed=_NATURAL)
+
+    def group(self, labels: Sequence[Any] | npt.NDArray[Any] | None) -> _Sample:
+        """Return it with a group for each item; refuse labels that do not fit."""
+        if labels is None:
+            return self
+        _require_sequence(labels, "groups")
+        if len(labels) != len(self.items):
+            raise EvaluationError(
+                f"{len(self.items):,} items but {len(labels):,} groups; give a label for each"
+            )
+        return self._replace(groups=group_ids(labels).tolist(), grouped="as told")
+
+    def take(self, rows: Sequence[int], drawn: str) -> _Sample:
+        """Return the sample of these rows."""
+        return self._replace(
+            items=[self.items[row] for row in rows],
+            weights=[self.weights[row] for row in rows],
+            groups=None if self.groups is None else [self.groups[row] for row in rows],
+            drawn=drawn,
+        )
+
+    def with_twins(self) -> _Sample:
+        """Return it with near-twins as groups, where it has no groups and more than a tenth have a twin."""
+        if self.groups is not None:
+            return self
+        numbers = find_twin_groups([item.text for item in self.items]).tolist()
+        members = Counter(numbers)
+        twins = sum(members[number] > 1 for number in numbers)
+        if twins <= _MANY_TWINS * len(numbers):
+            return self
+        said = f"{twins:,} of {len(numbers):,} items have a near-twin among them"
+        if len(members) < _FEWEST_GROUPS:
+            few = f"{len(members):,} groups are too few to draw from, so the intervals may be far too short"
+            return self._replace(grouped=f"{said}; {few}")
+        return self._replace(
+            groups=numbers, grouped=f"{said}: intervals and tests count {len(members):,} groups"
+        )
+
     @property
     def key(self) -> str:
         """The same for the same items with the same prices and weights."""
-        pairs = zip(self.items, self.weights, strict=True)
-        return hash_rows((item.id, item.price, weight) for item, weight in pairs)
+        rows = zip(self.items, self.weights, self.groups or repeat(None), strict=False)
+        return hash_rows((item.id, item.price, weight, group) for item, weight, group in rows)
 
 
 class _Rivals:
@@ -390,9 +471,7 @@ def _require_sequence(values: object, name: str) -> None:
         raise refuse(name, f"a sequence of {name}", values, f"list({name}) makes one")
 
 
-def _check_weights(items: Sequence[Item], weights: Sequence[float] | None) -> Sequence[float]:
-    if weights is None:
-        return [1.0] * len(items)
+def _check_weights(items: Sequence[Item], weights: Sequence[float]) -> Sequence[float]:
     _require_sequence(weights, "weights")
     if len(weights) != len(items):
         raise EvaluationError(f"{len(items):,} items but {len(weights):,} weights; give one for each")
@@ -432,10 +511,12 @@ def _no_price_because_of(error: Exception) -> Prediction:
     return Prediction(item_id="", price=None, error=f"{type(error).__name__}: {error}")
 
 
-def _to_record(item: Item, answer: Answer, weight: float, currency: str) -> Record:
+def _to_record(item: Item, answer: Answer, weight: float, group: int | None, currency: str) -> Record:
     price, text, unscored = _read(item, answer, currency)
     if price is not None and not math.isfinite(price):
         price, unscored = None, f"not a finite price: {price}"
+    if price is not None and abs(price) > LARGEST:
+        price, unscored = None, f"no amount of money: {price:g}"
     return Record(
         item_id=item.id,
         label=item.label,
@@ -445,6 +526,7 @@ def _to_record(item: Item, answer: Answer, weight: float, currency: str) -> Reco
         low=answer.low if isinstance(answer, Prediction) else None,
         high=answer.high if isinstance(answer, Prediction) else None,
         weight=weight,
+        group=group,
         text=text,
         unscored=unscored,
     )
@@ -493,8 +575,20 @@ def _describe(
     }
     manifest |= {} if sample.currency == "USD" else {"currency": sample.currency}
     manifest |= {"prices of 0": sample.zeros} if sample.zeros else {}
+    origins = {"weights": sample.weighed, "groups": sample.grouped}
+    manifest |= {name: said for name, said in origins.items() if said}
     decodings = sorted({answer.decoding for answer in answers if isinstance(answer, Prediction)})
     return manifest | ({"decoding": ", ".join(decodings)} if decodings else {})
+
+
+def _measure_ranges(
+    predictor: Any, items: Sequence[Item], answers: Sequence[Answer]
+) -> tuple[GroupCoverage, ...]:
+    ranges = getattr(predictor, "ranges", None)
+    predictions = [answer for answer in answers if isinstance(answer, Prediction)]
+    if not isinstance(ranges, Ranges) or len(predictions) < len(items):
+        return ()
+    return ranges.measure(predictions, items)
 
 
 def _describe_prompt(predictor: Any) -> dict[str, str]:

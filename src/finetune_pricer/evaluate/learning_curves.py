@@ -1,9 +1,13 @@
-"""Learning curves: several forms of how an error falls with the number of examples, fitted robustly.
+"""Learning curves: several forms of how an error falls with the number of examples, and how sure they are.
+
+`draw_curves` gives curves that could be the true one, the likelier ones more often: a thousand shapes, each
+weighed by how well it goes through the points (Bayesian model averaging: Hoeting, Madigan, Raftery and
+Volinsky, Statistical Science 14 (1999), 382-417). `fit_all` gives the best curve of each form.
 
 A form maps parameters, shape `(fits, k)`, and a size in units of the sizes' geometric mean to errors in
 dollars, shape `(fits,)`. Fits minimise `soft_l1` of the log error's residuals from several starts.
 
-Sources: Viering and Loog, IEEE TPAMI 45 (2023), 7799-7819, for the forms and that no single one is safe;
+Sources of the forms: Viering and Loog, IEEE TPAMI 45 (2023), 7799-7819, also for that no single one is safe;
 Lin et al., "Selecting Large Language Model to Fine-tune via Rectified Scaling Law", ICML 2024, for the
 rectified law, which stays flat before the power law sets in, as fine-tuning does.
 """
@@ -11,6 +15,7 @@ rectified law, which stays flat before the power law sets in, as fine-tuning doe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,6 +34,13 @@ _SCALE = 0.03  # residuals of the log error beyond this count linearly: one odd 
 _FAR = 12.0
 # A thousandth of a dollar is far below what any test set shows.
 _STOP = {"max_nfev": 60, "ftol": 1e-5, "xtol": 1e-4, "gtol": 1e-6}
+
+
+# What the noise of the points leaves out: no shape is exactly the true one. As a share of the error.
+_MISFIT = 0.01
+# Degrees of freedom of the points' noise: one odd pilot must not rule out the true shape.
+_TAILS = 4
+_DRAWS = 800
 
 
 class Form(NamedTuple):
@@ -59,6 +71,80 @@ class FittedForm(ShortRepr):
         import numpy as np
 
         return np.asarray(self.form.curve(self.parameters.T, size / self.unit), dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class PlausibleCurves:
+    """Curves that could be the true one, the likelier ones more often."""
+
+    first: float
+    """The smallest size."""
+    scales: Floats
+    """The error at the smallest size, dollars, shape `(draws,)`."""
+    shapes: Floats
+    """Each curve's shape: a row of `_list_shapes`, shape `(draws, 4)`."""
+
+    def errors(self, size: float) -> Floats:
+        """Return the error at a size in dollars, one for each curve."""
+        return self.scales * _evaluate_shapes(self.shapes, size / self.first)
+
+
+def draw_curves(sizes: Floats, errors: Floats, noise: Floats, *, seed: int) -> PlausibleCurves:
+    """Draw curves that could be the true one.
+
+    Args:
+        sizes: Examples, ascending, shape `(points,)`.
+        errors: Dollars, shape `(points,)`.
+        noise: Covariance of the log errors, shape `(points, points)`.
+        seed: Of the drawing.
+    """
+    import numpy as np
+
+    shapes, chances = _list_shapes()
+    curves = np.stack([_evaluate_shapes(shapes, size / sizes[0]) for size in sizes], axis=1)
+    precision = np.linalg.inv(noise + _MISFIT**2 * np.eye(len(sizes)))
+    # A shape says all but the scale, of which the best has a closed form: a weighted mean on the log scale.
+    gaps = np.log(errors) - np.log(curves)
+    variance = 1 / precision.sum()
+    logs = variance * gaps @ precision.sum(axis=1)
+    misses = gaps - logs[:, None]
+    misfit = ((misses @ precision) * misses).sum(axis=1)
+    likely = np.log(chances) - (_TAILS + len(sizes) - 1) / 2 * np.log1p(misfit / _TAILS)
+    weights = np.exp(likely - likely.max())
+    reached = np.cumsum(weights / weights.sum())
+    chosen = np.minimum(np.searchsorted(reached, (np.arange(_DRAWS) + 0.5) / _DRAWS), len(shapes) - 1)
+    scales = np.exp(logs[chosen] + np.random.default_rng(seed).normal(0, variance**0.5, _DRAWS))
+    return PlausibleCurves(float(sizes[0]), scales, shapes[chosen])
+
+
+@cache
+def _list_shapes() -> tuple[Floats, Floats]:
+    """Return shapes of curves that are 1 at the smallest size, and the chance of each before a point is seen.
+
+    A shape falls to a floor, by a power of the size that may set in late (the rectified law), or
+    exponentially. Columns: the floor, the size known before the first example, the exponent, and the size by
+    which an exponential falls to a third, 0 where there is none; sizes in units of the smallest one.
+    """
+    import numpy as np
+
+    floors, late = np.arange(0, 0.95, 0.1), np.array([0.0, 1, 3, 10, 30, 100])
+    exponents, slow = np.geomspace(0.03, 2, 14), np.geomspace(1, 500, 16)
+    powers = [(floor, known, exponent, 0.0) for floor, known, exponent in product(floors, late, exponents)]
+    saturating = [(floor, 0.0, 0.0, size) for floor, size in product(floors, slow)]
+    # No floor, and no late start, are likelier than any one floor or start.
+    chances = [(5 if floor == 0 else 1) * (2 if known == 0 else 1) for floor, known, *_ in powers]
+    of_powers = 0.8 * np.array(chances, dtype=np.float64) / np.sum(chances)
+    of_saturating = np.full(len(saturating), 0.2 / len(saturating))
+    return np.array([*powers, *saturating]), np.concatenate([of_powers, of_saturating])
+
+
+def _evaluate_shapes(shapes: Floats, size: float) -> Floats:
+    import numpy as np
+
+    floor, known, exponent, slow = shapes.T
+    falling = (1 + known) / (known + size**exponent)
+    saturating = np.exp(-(size - 1) / np.where(slow > 0, slow, 1.0))
+    return np.asarray(floor + (1 - floor) * np.where(slow > 0, saturating, falling), dtype=np.float64)
 
 
 def fit_all(sizes: Floats, errors: Floats, noise: Floats) -> list[FittedForm]:

@@ -4,8 +4,8 @@ Every function takes arrays of the same length, one currency in all, and works a
 `(n,)` gives a number, `(rounds, n)` gives `(rounds,)`. `weights` say how much each item counts; of shape
 `(rounds, n)` they give one number for each row, which is how the bootstrap resamples without copying prices.
 
-All raise `EvaluationError`, naming the array, where one is empty, has another length, or holds a NaN or an
-infinity.
+All raise `EvaluationError`, naming the array, where one is empty, has another length, or holds a NaN, an
+infinity or an amount beyond 1e100.
 
 `METRICS` is the one table of what each metric of an evaluation is. To add one: write its function
 here, its row there, and its field in `Evaluation`.
@@ -13,16 +13,17 @@ here, its row there, and its field in `Evaluation`.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from .._display import NamedValues
 from .._format import mark_of
-from .._methods.resampling import weighted_intervals
+from .._methods.resampling import Interval, studentised_intervals, weighted_intervals
 from ..errors import EvaluationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 GREEN = (40.0, 0.2)
 ORANGE = (80.0, 0.4)
 """Units of error, or share of the true price, below which the course calls a guess green or orange."""
+LARGEST = 1e100
+"""The largest amount that is computed with: squares of many larger ones are no numbers any more."""
 
 
 class MetricFunction(Protocol):
@@ -153,7 +156,9 @@ def r2(truth: Array, price: Array, weights: Array | None = None) -> Any:
     spread = _mean(np.square(centred), weights) - np.square(_mean(centred, weights))
     error = _mean(np.square(price - truth), weights)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(spread > 1e-12 * np.square(truth).max(), 1 - error / spread, np.nan)
+        # What rounding leaves of equal prices is no variance: neither of the prices nor of their distances.
+        least = 1e-12 * np.square(centred).max() + np.square(1e-14 * truth).max()
+        return np.where(spread > least, 1 - error / spread, np.nan)
 
 
 def bias(truth: Array, price: Array, weights: Array | None = None) -> Any:
@@ -260,7 +265,10 @@ def bootstrap_intervals(
     rounds: int = 2000,
     seed: int = 42,
 ) -> dict[str, tuple[float, float]]:
-    """Return a 95 % percentile-bootstrap interval for each metric, all from the same resamples of the items.
+    """Return a 95 % bootstrap interval for each metric, all from resamples of the items by the same seed.
+
+    Of metrics that are means, or roots of means, it is the bootstrap-t interval, which covers more often
+    where errors are skewed; of others, and with fewer than ten items, the percentile interval.
 
     Args:
         functions: Metrics by name, as those of this module: they take weights.
@@ -273,21 +281,122 @@ def bootstrap_intervals(
     Returns:
         Low and high by name; both `nan` for fewer than two items, which say nothing about their spread.
 
-    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 12 and 13.
     """
     import numpy as np
 
     truth, price, weights = _pair(truth, price, weights)
     each = np.ones(truth.size) if weights is None else weights
-    of_weights = {name: partial(function, truth, price) for name, function in functions.items()}
-    return weighted_intervals(of_weights, each, rounds=rounds, seed=seed)
+    found = find_intervals(functions, (truth, price), each, rounds=rounds, seed=seed)
+    return {name: (one.low, one.high) for name, one in found.items()}
+
+
+def find_intervals(
+    functions: Mapping[str, Callable[..., Any]],
+    columns: Sequence[Floats],
+    weights: Floats,
+    *,
+    rounds: int,
+    seed: int,
+    groups: npt.NDArray[np.int64] | None = None,
+) -> dict[str, Interval]:
+    """Return the interval of each metric by the method that was measured to cover best.
+
+    Args:
+        functions: Metrics by name: they take the columns, and weights.
+        columns: What the metrics are computed from, each of shape `(n,)`.
+        weights: How much each item counts, shape `(n,)`.
+        rounds: Resamples.
+        seed: Of the resampling.
+        groups: A number from 0 on for each item, equal for those that err alike; they are drawn together.
+    """
+    import numpy as np
+
+    drawn = weights.size if groups is None else int(groups.max()) + 1
+    means = {name: TERMS[one] for name, one in functions.items() if one in TERMS} if drawn >= _ENOUGH else {}
+    others = {name: partial(one, *columns) for name, one in functions.items() if name not in means}
+    ends = weighted_intervals(others, weights, rounds=rounds, seed=seed, groups=groups) if others else {}
+    found = {name: Interval(*pair) for name, pair in ends.items()}
+    terms = [one.of_items(*columns) for one in means.values()]
+    if terms:
+        values = np.stack([each for each, _ in terms], axis=1)
+        counted = np.stack([weights if known is None else weights * known for _, known in terms], axis=1)
+        intervals = studentised_intervals(values, counted, rounds=rounds, seed=seed, groups=groups)
+        bounds = np.where(
+            (values >= 0).all(axis=0), 0.0, -np.inf
+        )  # what is a mean of errors is no less than 0
+        for (name, each), one, bound in zip(means.items(), intervals, bounds, strict=True):
+            found[name] = each.finish(one._replace(low=max(one.low, float(bound))))
+    return {name: found[name] for name in functions}
+
+
+class Terms(NamedTuple):
+    """How a metric is a mean, or the root of one."""
+
+    of_items: Callable[[Floats, Floats], tuple[Floats, Floats | None]]
+    """From true and predicted prices to the values whose mean it is, and which count; None where all do."""
+    is_root: bool = False
+
+    def finish(self, interval: Interval) -> Interval:
+        """Return the interval of the metric for that of the mean."""
+        if not self.is_root:
+            return interval
+        return interval._replace(low=math.sqrt(interval.low), high=math.sqrt(interval.high))
+
+
+def _drop_sign(truth: Floats, price: Floats) -> tuple[Floats, None]:
+    return abs(price - truth), None
+
+
+def _square(truth: Floats, price: Floats) -> tuple[Floats, None]:
+    return (price - truth) ** 2, None
+
+
+def _keep_sign(truth: Floats, price: Floats) -> tuple[Floats, None]:
+    return price - truth, None
+
+
+def _square_logs(truth: Floats, price: Floats) -> tuple[Floats, None]:
+    import numpy as np
+
+    return np.square(np.log1p(np.maximum(price, 0.0)) - np.log1p(truth)), None
+
+
+def _divide_by_both(truth: Floats, price: Floats) -> tuple[Floats, None]:
+    import numpy as np
+
+    size = abs(price) + abs(truth)
+    return 2 * abs(price - truth) / np.where(size > 0, size, 1.0), None
+
+
+def _divide_by_truth(truth: Floats, price: Floats) -> tuple[Floats, Floats]:
+    import numpy as np
+
+    known = truth > 0
+    return abs(price - truth) / np.where(known, truth, 1.0), known.astype(np.float64)
+
+
+TERMS: dict[Callable[..., Any], Terms] = {
+    mean_absolute_error: Terms(_drop_sign),
+    mean_squared_error: Terms(_square),
+    root_mean_squared_error: Terms(_square, is_root=True),
+    root_mean_squared_log_error: Terms(_square_logs, is_root=True),
+    mean_absolute_percentage_error: Terms(_divide_by_truth),
+    symmetric_mean_absolute_percentage_error: Terms(_divide_by_both),
+    bias: Terms(_keep_sign),
+}
+"""The metrics that are means, or roots of means, whose intervals the bootstrap-t makes."""
+_ENOUGH = 10
+"""Items, or groups of them, from which on a resample has a spread to divide by."""
 
 
 def _coverage_of_open_ranges(truth: Array, low: Array, high: Array, weights: Array | None = None) -> Any:
     import numpy as np
 
-    # An open end covers everything beyond the other one; arrays of this module hold finite numbers only.
-    return interval_coverage(truth, np.clip(low, -1e300, 1e300), np.clip(high, -1e300, 1e300), weights)
+    # An open end covers everything beyond the other one; arrays of this module hold no infinities.
+    return interval_coverage(
+        truth, np.clip(low, -LARGEST, LARGEST), np.clip(high, -LARGEST, LARGEST), weights
+    )
 
 
 Unit = Literal["$", "%", ""]
@@ -316,6 +425,9 @@ class MetricInfo(NamedTuple):
     """The fields of `Record` that it takes; it is computed from the items that have them all."""
     open_ends: bool = False
     """Whether it has a value where a price range has no lower or no upper end."""
+    covers_from: int = 0
+    """The number of items from which on its 95 % interval was measured to cover in 93 of 100 cases, on real
+    errors of prices; with fewer it is marked as too short."""
 
     @property
     def of_ranges(self) -> bool:
@@ -333,27 +445,29 @@ class MetricInfo(NamedTuple):
 
 METRICS: dict[str, MetricInfo] = NamedValues(
     {
-        "mae": MetricInfo("MAE", "$", mean_absolute_error, in_card=True),
+        "mae": MetricInfo("MAE", "$", mean_absolute_error, in_card=True, covers_from=20),
         "median_absolute_error": MetricInfo(
-            "median absolute error", "$", median_absolute_error, in_card=True
+            "median absolute error", "$", median_absolute_error, in_card=True, covers_from=20
         ),
-        "rmse": MetricInfo("RMSE", "$", root_mean_squared_error, in_card=True),
-        "mse": MetricInfo("MSE ($²)", "", mean_squared_error),
-        "rmsle": MetricInfo("RMSLE", "", root_mean_squared_log_error, in_card=True),
-        "mape": MetricInfo("MAPE", "%", mean_absolute_percentage_error),
-        "smape": MetricInfo("sMAPE", "%", symmetric_mean_absolute_percentage_error),
+        "rmse": MetricInfo("RMSE", "$", root_mean_squared_error, in_card=True, covers_from=200),
+        "mse": MetricInfo("MSE ($²)", "", mean_squared_error, covers_from=200),
+        "rmsle": MetricInfo("RMSLE", "", root_mean_squared_log_error, in_card=True, covers_from=200),
+        "mape": MetricInfo("MAPE", "%", mean_absolute_percentage_error, covers_from=1000),
+        "smape": MetricInfo("sMAPE", "%", symmetric_mean_absolute_percentage_error, covers_from=20),
         "median_ape": MetricInfo(
-            "median absolute % error", "%", median_absolute_percentage_error, in_card=True
+            "median absolute % error", "%", median_absolute_percentage_error, in_card=True, covers_from=20
         ),
-        "r2": MetricInfo("r²", "%", r2, "high", in_card=True),
-        "bias": MetricInfo("bias", "$", bias, "zero"),
-        "within_10": MetricInfo("within 10 %", "%", partial(share_within, share=0.1), "high"),
-        "within_20": MetricInfo("within 20 %", "%", partial(share_within, share=0.2), "high", in_card=True),
-        "within_40": MetricInfo("within 40 %", "%", partial(share_within, share=0.4), "high"),
-        "green": MetricInfo("green: within $40 or 20 %", "%", green_share, "high"),
+        "r2": MetricInfo("r²", "%", r2, "high", in_card=True, covers_from=200),
+        "bias": MetricInfo("bias", "$", bias, "zero", covers_from=200),
+        "within_10": MetricInfo("within 10 %", "%", partial(share_within, share=0.1), "high", covers_from=20),
+        "within_20": MetricInfo(
+            "within 20 %", "%", partial(share_within, share=0.2), "high", in_card=True, covers_from=20
+        ),
+        "within_40": MetricInfo("within 40 %", "%", partial(share_within, share=0.4), "high", covers_from=20),
+        "green": MetricInfo("green: within $40 or 20 %", "%", green_share, "high", covers_from=20),
         # Neither many nor few orange guesses are good in themselves; perfect prices have none.
-        "orange": MetricInfo("orange: within $80 or 40 %", "%", orange_share),
-        "red": MetricInfo("red: further off", "%", red_share),
+        "orange": MetricInfo("orange: within $80 or 40 %", "%", orange_share, covers_from=20),
+        "red": MetricInfo("red: further off", "%", red_share, covers_from=20),
         "coverage": MetricInfo(
             "price range covers",
             "%",
@@ -361,8 +475,11 @@ METRICS: dict[str, MetricInfo] = NamedValues(
             "high",
             columns=("truth", "low", "high"),
             open_ends=True,
+            covers_from=20,
         ),
-        "width": MetricInfo("price range, mean width", "$", mean_width, columns=("low", "high")),
+        "width": MetricInfo(
+            "price range, mean width", "$", mean_width, columns=("low", "high"), covers_from=50
+        ),
     }
 )
 """Every metric of an `Evaluation`, by the name of its field, in the order of tables."""
@@ -382,8 +499,9 @@ def _as_arrays(**values_by_name: Array) -> list[Floats]:
                 f"{first} has {arrays[first].shape[-1]:,} values but {name} has {array.shape[-1]:,}; "
                 "give one for each item"
             )
-        if not np.isfinite(array).all():
-            at = int(np.argmin(np.isfinite(array).ravel()))
+        usable = np.abs(array) <= LARGEST  # neither is a NaN
+        if not usable.all():
+            at = int(np.argmin(usable.ravel()))
             raise EvaluationError(
                 f"{name} has {array.ravel()[at]} at position {at}; leave it out or correct it"
             )

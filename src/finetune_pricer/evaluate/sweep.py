@@ -25,6 +25,7 @@ from .._arguments import (
     require_whole,
 )
 from .._display import PrintsAsPage, ShortRepr
+from .._escape import escape_line
 from .._files import replacing
 from .._format import format_dollars, format_money
 from .._numbers import read_whole, to_plain
@@ -48,12 +49,13 @@ from ..providers import provider_of
 from ..providers.pricing import TokenPricing, find_pricing
 from ..tune.cost import estimate_cost, require_amount
 from ..tune.job import FineTuneJob
+from .choice import Choice, choose
 from .evaluation import Evaluation
 from .evaluator import Evaluator
 from .forecast import Forecast, forecast
 from .leaderboard import Leaderboard
 from .ledger import Ledger
-from .report.format import Table, format_interval
+from .report.format import Table, format_interval, format_metric, format_unscored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,10 +64,12 @@ if TYPE_CHECKING:
 
     from ..items import Item, ItemDataset
     from ..prepare.jsonl import TrainingFile
+    from .unscored import Unscored
 
 _log = logging.getLogger("finetune_pricer")
 
 _HEAD = ("training examples", "model", "settings", "MAE", "95 % interval", "n", "unscored", "cost")
+_FILLED = "MAE, gaps filled by the training median"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -182,13 +186,30 @@ class SweepResult(PrintsAsPage):
     outcomes: tuple[Outcome, ...]
     """One for each job, the smallest sizes first."""
 
-    def leaderboard(self) -> Leaderboard:
-        """Rank the models that were evaluated, with their baselines.
+    def leaderboard(self, *, unscored: Unscored = "fill") -> Leaderboard:
+        """Rank the models that were evaluated, with their baselines; `unscored` as in `Leaderboard`.
 
         Raises:
-            EvaluationError: Nothing was evaluated.
+            EvaluationError: Nothing was evaluated; or an item is unscored and no training median is known.
         """
-        return Leaderboard(evaluation for _, evaluation in self._evaluations())
+        return Leaderboard((evaluation for _, evaluation in self._evaluations()), unscored=unscored)
+
+    def choose(self, by: str = "mae", *, unscored: Unscored = "fill") -> Choice:
+        """Return the best of the models, and how good it is on other items: corrected for the choice.
+
+        The best of several models looks better than it is on the items that chose it, and the more of them
+        there are, the more so. Hand a later evaluation of it on items that no trial was scored on to
+        `finetune_pricer.evaluate.choose(..., test=)`, and that is its number.
+
+        Args:
+            by: The metric of `METRICS` that decides.
+            unscored: What an item without a price counts, as in `Leaderboard`.
+
+        Raises:
+            DataError: There is no such metric.
+            EvaluationError: Nothing was evaluated; or an item is unscored and no training median is known.
+        """
+        return choose((evaluation for _, evaluation in self._evaluations()), by, unscored=unscored)
 
     def forecast(self, **options: Any) -> Forecast:
         """Fit the learning curve through the sizes; `options` are those of `forecast`.
@@ -218,10 +239,21 @@ class SweepResult(PrintsAsPage):
         """Return the table as Markdown."""
         from .report.markdown import render_table
 
-        return render_table(Table(_HEAD, [_to_cells(one) for one in self.outcomes]))
+        filled = any(one.unscored and one.mae_filled for _, one in self._evaluations())
+        head = (*_HEAD[:5], _FILLED, *_HEAD[5:]) if filled else _HEAD
+        return render_table(Table(head, [_to_cells(one, with_filled=filled) for one in self.outcomes]))
 
     def __str__(self) -> str:
-        return self.to_markdown()
+        return f"{self.to_markdown()}{self._state_best()}"
+
+    def _state_best(self) -> str:
+        """Return a line on the best model: its number in the table flatters it."""
+        if not any(True for _ in self._evaluations()):
+            return ""
+        try:
+            return f"\nbest: {self.choose()}"
+        except EvaluationError as error:
+            return f"\nno best one is named: {escape_line(str(error))}"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -622,16 +654,20 @@ def _format_cost(cost: float | None) -> str:
     return format_dollars(cost, 4)
 
 
-def _to_cells(one: Outcome) -> tuple[str, ...]:
+def _to_cells(one: Outcome, *, with_filled: bool) -> tuple[str, ...]:
     trial, evaluation = one.trial, one.evaluation
     head = (f"{trial.size:,}", trial.model_and_client, trial.settings)
+    all_items = ("",) if with_filled else ()
     if evaluation is None:
-        return (*head, f"none: {one.problem}", "", "", "", _format_cost(one.dollars))
+        return (*head, f"none: {one.problem}", "", *all_items, "", "", _format_cost(one.dollars))
+    if with_filled and evaluation.mae_filled is not None:
+        all_items = (format_metric(evaluation.mae_filled, "$", evaluation.currency),)
     return (
         *head,
         format_money(evaluation.mae.value, evaluation.currency, 2),
         format_interval(evaluation.mae, "$", evaluation.currency),
+        *all_items,
         f"{evaluation.n:,}",
-        f"{evaluation.unscored:,}{' (!)' if evaluation.warning else ''}",
+        format_unscored(evaluation),
         _format_cost(one.dollars),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
 
     from .._csv_file import Formulas
 
-_log = logging.getLogger("finetune_pricer")
 
 _BATCH = 1000  # items that are made at a time when a set is iterated over
 _COMPARED = [*ITEM_FIELDS, tables.STANDS_FOR]
@@ -542,12 +540,11 @@ class ItemDataset(Sequence[Item]):
             seed: The same seed gives the same splits.
             group: Items of one group stay in one split, so that no near-duplicate of a test item is learned
                 from: a field's name, a function of an item, or a label for each item, such as
-                `audit(items).groups()`. A part may then be a little smaller than its size; the log warns of
-                one that is empty because no group is small enough.
+                `audit(items).groups()`. A part may then be a little smaller than its size.
 
         Raises:
-            DataError: A size is out of range, a share of so few is no item, or there is not one label for
-                each item.
+            DataError: A size is out of range, or a share of so few is no item; there is not one label for
+                each item; or groups are so large that a part would stay more than a tenth below its size.
         """
         import numpy as np
 
@@ -559,11 +556,6 @@ class ItemDataset(Sequence[Item]):
         together = "" if group is None else ", groups kept together"
         done = f"split from {len(self):,} items, seed {seed}{together}: "
         parts = split_rows(groups, sizes, seed)
-        for name, size, rows in zip(ItemSplits._fields[1:], sizes, parts[1:], strict=True):
-            if size and not len(rows):
-                _log.warning(
-                    "%s is empty: every group that was left has more than %s items", name, f"{size:,}"
-                )
         named = zip(ItemSplits._fields, parts, strict=True)
         return ItemSplits(*(self._take_rows(rows, done + name) for name, rows in named))
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     Ints = npt.NDArray[np.int64]
 
+_FILLED = 0.9
+"""Share of what was asked for that whole groups must fill, or else the split is refused."""
+_FEW = 1_000
 PRICE_STRATA = 10
 """Into how many parts the range of log prices is cut."""
 
@@ -88,6 +91,9 @@ def split_rows(groups: Ints, sizes: tuple[int, int], seed: int) -> tuple[Ints, I
 
     Validation and test are filled group by group, in random order. A group that would make the part larger
     than its size in `sizes` is passed over, so a part may stay a little smaller, but is never larger.
+
+    Raises:
+        DataError: Whole groups do not fill a part to nine tenths of its size.
     """
     import numpy as np
 
@@ -97,16 +103,51 @@ def split_rows(groups: Ints, sizes: tuple[int, int], seed: int) -> tuple[Ints, I
     members = np.bincount(in_random_order, minlength=1)
     part_of = np.zeros(len(members), dtype=np.int64)
     for part, wanted in ((2, sizes[1]), (1, sizes[0])):
-        left = wanted
-        for group in np.flatnonzero(part_of == 0) if wanted else ():
-            if members[group] <= left:
-                part_of[group] = part
-                left -= int(members[group])
-                if not left:
-                    break
+        free = np.flatnonzero(part_of == 0)
+        part_of[free[_fill(members[free], wanted)]] = part
     where = part_of[in_random_order]
     train, validation, test = (order[where == part] for part in (0, 1, 2))
+    for name, rows, wanted in (("test", test, sizes[1]), ("validation", validation, sizes[0])):
+        _require_filled(name, len(rows), wanted, members)
     return train, validation, test
+
+
+def _fill(members: Ints, wanted: int) -> list[int]:
+    """Return which groups to take, in their order while they fit; else those that fill it best."""
+    taken, left = list[int](), wanted
+    for group, size in enumerate(members.tolist() if wanted else ()):
+        if size <= left:
+            taken.append(group)
+            left -= size
+            if not left:
+                break
+    # Where single items are at hand, it is full by now. With few large groups, which ones matters.
+    return _fill_best(members.tolist(), wanted) if left and len(members) <= _FEW else taken
+
+
+def _fill_best(members: list[int], wanted: int) -> list[int]:
+    """Return the groups whose sizes add up to as much of `wanted` as possible (subset sum, sums as bits)."""
+    reached = [1]
+    for size in members:
+        reached.append((reached[-1] | reached[-1] << size) & ((2 << wanted) - 1))
+    total, taken = reached[-1].bit_length() - 1, list[int]()
+    for group in reversed(range(len(members))):
+        if not reached[group] >> total & 1:
+            taken.append(group)
+            total -= members[group]
+    return taken
+
+
+def _require_filled(name: str, got: int, wanted: int, members: Ints) -> None:
+    if got >= _FILLED * wanted:
+        return
+    total, count, largest = int(members.sum()), len(members), int(members.max())
+    raise DataError(
+        f"{name} shall have {wanted:,} of {total:,} items, and whole groups fill no more than {got:,}: there "
+        f"are {count:,} groups, the largest of {largest:,} items, and none may stand in two parts; ask for "
+        "sizes that groups can fill, or group by something finer (of texts from a template, "
+        "audit(similarity=0.8) finds fewer alike), or leave group= out, and near-twins stand on both sides"
+    )
 
 
 def find_rows(asked: object, count: int) -> Ints:

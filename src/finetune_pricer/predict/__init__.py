@@ -7,15 +7,18 @@ from .conformal import Ranges
 from .decoding import Decoding, Distribution
 from .prediction import Prediction, Predictions, Usage
 from .predictor import Predictor
+from .range_groups import GroupCoverage, RangeGroup
 
 __all__ = [
     "AnswerStore",
     "BatchRun",
     "Decoding",
     "Distribution",
+    "GroupCoverage",
     "Prediction",
     "Predictions",
     "Predictor",
+    "RangeGroup",
     "Ranges",
     "Usage",
     "decoding",

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
     from ..providers.pricing import TokenPricing
     from ..providers.provider import Provider
-    from .conformal import By
     from .prediction import Prediction
+    from .range_groups import By
 
 Client = TypeVar("Client", "OpenAI", "AsyncOpenAI")
 

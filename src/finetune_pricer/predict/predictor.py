@@ -133,11 +133,14 @@ class Predictor(BasePredictor["OpenAI"]):
         Use items that the model was neither trained nor chosen on. If new items are like these, the range
         from `low` to `high` holds the true price of at least the share `coverage` of them; with `by`, of each
         category, or of each of four bands of predicted price. It promises nothing for a single item.
+        `print(predictor.ranges)` says for which groups the promise is kept, and what can be expected.
 
         Args:
             items: Items with prices; at least 9 for 90 %, 19 for 95 %, and better hundreds.
             coverage: Share of true prices that the ranges shall hold.
-            by: Keep the promise in each group of these; small groups are taken together.
+            by: Keep the promise in each group of these. Of a group with too few items for one of its own, and
+                of predictions without a distribution where there are too few, `ranges` says what they were
+                joined with.
 
         Raises:
             InvalidItem: An item has no price; nothing was asked.

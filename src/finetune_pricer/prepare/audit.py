@@ -13,7 +13,7 @@ from .._arguments import require_choice, require_number, require_text
 from .._display import PrintsAsPage, ShortRepr
 from .._escape import escape_line
 from .._format import agree_on_currency, format_money, mark_of
-from .._methods.duplicates import Shingles, connected_groups, near_pairs, words_of
+from .._methods.duplicates import Shingles, group_alike, near_pairs, words_of
 from ..errors import InvalidItem
 from ..items import (
     SHOWN_FIELDS,
@@ -133,7 +133,9 @@ class AuditReport(PrintsAsPage):
     def groups(self, split: Split = "train") -> npt.NDArray[np.int64]:
         """Return a label for each item of a split, equal for duplicates and near-duplicates of all splits.
 
-        For `ItemDataset.split(group=)`, and for intervals that must not count near-duplicates as independent.
+        For `ItemDataset.split(group=)`, and for `Evaluator.evaluate(groups=)`, whose intervals must not count
+        near-duplicates as independent. All texts of a group are nearly the same as one of them; texts that
+        only a chain of others connects are not in one group.
         """
         require_choice("split", split, ItemSplits._fields)
         index = ItemSplits._fields.index(split)
@@ -437,8 +439,7 @@ class _Auditor:
         """Return the group of each item, in the order training, validation, test."""
         import numpy as np
 
-        same = zip(self._first_rows, range(len(self._first_rows)), strict=True)
-        groups = connected_groups(len(self._first_rows), chain(same, near))
+        groups = group_alike(len(self._first_rows), near)[self._first_rows]
         return np.concatenate(np.split(groups, self._ends[:-1])[::-1])
 
     def _place(self, row: int) -> Place:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..._format import format_dollars, format_money, mark_of
+from ...predict.range_groups import format_coverage
 from ..compare import state_verdicts
 from ..metrics import METRICS
-from .format import Table, format_interval, format_number
+from .format import Table, format_interval, format_metric, format_number, format_unscored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ...errors import RowProblem
     from ...items import ItemDataset
+    from ...predict.range_groups import GroupCoverage
     from ..compare import Comparison
     from ..evaluation import Evaluation
     from ..measurement import ScoredRecord, Slice
@@ -111,34 +114,69 @@ def _notes(evaluation: Evaluation) -> Iterable[str]:
     if evaluation.sample:
         yield f"Evaluated on {evaluation.sample}."
     if evaluation.is_weighted:
-        yield "Items are weighted."
+        yield f"Items are weighted {evaluation.manifest.get('weights', '')}".rstrip() + "."
+    if said := evaluation.manifest.get("groups"):
+        told = (
+            f"Intervals and tests count {evaluation.groups:,} groups of items, as told"
+            if said == "as told"
+            else said
+        )
+        yield f"{told}."
     if evaluation.negative:
         zero = f"{mark_of(evaluation.currency)}0"
         yield (
             f"{evaluation.negative:,} predicted prices are below {zero}; they are scored as they are, and "
             "RMSLE takes them as 0."
         )
+    for group in evaluation.range_groups:
+        if group.falls_short:
+            yield f"Price ranges: {group}; were these items like those of the calibration?"
+
+
+def range_table(groups: Iterable[GroupCoverage]) -> Table:
+    """Return one line per group of price ranges: what share they held, and what could be expected."""
+    rows = [
+        (
+            one.name,
+            f"{one.share:.1%}",
+            f"{one.n:,}",
+            "nothing" if one.promised is None else format_coverage(one.promised),
+            "" if one.low is None or one.high is None else f"{one.low:.1%} to {one.high:.1%}",
+            f"{one.calibrated_on:,}",
+        )
+        for one in groups
+    ]
+    return Table(("", "held", "of items", "promised", "expected", "calibration items"), rows)
 
 
 def overview_table(models: Iterable[Evaluation]) -> Table:
     """Return one line per model, with the metrics that people ask for."""
-    head = "MAE|95 % interval|median error|RMSE|RMSLE|r²|green|orange|red|n|unscored"
+    models = list(models)
+    some_filled = any(one.unscored and one.mae_filled for one in models)
+    all_items = "MAE, gaps filled by the training median|" if some_filled else ""
+    head = f"MAE|95 % interval|{all_items}median error|RMSE|RMSLE|r²|green|orange|red|n|unscored"
     rows = [
         (
             one.name,
             format_number(one.mae.value, "$", one.currency),
             format_interval(one.mae, "$", one.currency),
+            *([_format_filled(one)] if some_filled else []),
             format_number(one.median_absolute_error.value, "$", one.currency),
             format_number(one.rmse.value, "$", one.currency),
             format_number(one.rmsle.value, "", one.currency),
             format_number(one.r2.value, "%", one.currency),
             *(f"{share.value:.0%}" for share in (one.green, one.orange, one.red)),
             f"{one.n:,}",
-            f"{one.unscored:,}",
+            format_unscored(one),
         )
         for one in models
     ]
     return Table(("", *head.split("|")), rows)
+
+
+def _format_filled(evaluation: Evaluation) -> str:
+    filled = evaluation.mae_filled
+    return "unknown" if filled is None else format_metric(filled, "$", evaluation.currency)
 
 
 def metric_table(evaluation: Evaluation) -> Table:
@@ -159,10 +197,7 @@ def metrics_side_by_side(models: Sequence[Evaluation]) -> Table:
 
     def cell(model: Evaluation, name: str) -> str:
         metric, unit = model.metrics.get(name), METRICS[name].unit
-        if metric is None:
-            return ""
-        value = format_number(metric.value, unit, model.currency)
-        return f"{value} ({format_interval(metric, unit, model.currency)})"
+        return format_metric(metric, unit, model.currency) if metric else ""
 
     rows = [
         (info.label_in(models[0].currency), *(cell(model, name) for model in models))
@@ -211,14 +246,14 @@ def manifest_table(models: Sequence[Evaluation]) -> Table:
 
 def difference_table(pairs: Iterable[Comparison]) -> Table:
     """Return one line per pair of models."""
-    head = "against|difference|95 % interval|p|smallest detectable|nearer on|n|left out"
+    head = "against|difference|95 % interval|p|smallest detectable (80 % range)|nearer on|n|left out"
     rows = [
         (
             pair.b.name,
             format_number(pair.difference.value, "$", pair.a.currency),
             format_interval(pair.difference, "$", pair.a.currency),
             f"{pair.p_value:.4f}",
-            format_number(pair.smallest_detectable, "$", pair.a.currency),
+            _format_detectable(pair),
             f"{pair.win_rate:.0%}",
             f"{pair.n:,}",
             f"{pair.left_out:,}",
@@ -226,6 +261,14 @@ def difference_table(pairs: Iterable[Comparison]) -> Table:
         for pair in pairs
     ]
     return Table(tuple(head.split("|")), rows)
+
+
+def _format_detectable(pair: Comparison) -> str:
+    if math.isnan(pair.smallest_detectable):
+        return "unknown"
+    amounts = (pair.smallest_detectable, *pair.smallest_detectable_range)
+    value, low, high = (format_number(amount, "$", pair.a.currency) for amount in amounts)
+    return f"{value} ({low} to {high})"
 
 
 def left_out_table(items: ItemDataset) -> Table:

@@ -275,7 +275,7 @@ def draw_errors(comparison: Comparison) -> Any:
 
     go = import_plotly()
     a, b = comparison.a, comparison.b
-    errors = align([a, b], allow_different=True).errors
+    errors = align([a, b], allow_different=True, unscored="skip").errors
     errors = errors[~np.isnan(errors).any(axis=1)][:_MOST_POINTS]
     top = max(float(errors.max()), 1.0) * 1.05
     figure = go.Figure()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..._format import format_money
+from ..._format import format_money, format_share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..evaluation import Evaluation
     from ..measurement import Metric
     from ..metrics import Unit
 
@@ -40,8 +41,29 @@ def format_number(value: float, unit: Unit, currency: str) -> str:
     return f"{value:,.3f}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
+def format_metric(metric: Metric, unit: Unit, currency: str) -> str:
+    """Return a metric's value and its interval as text: `$66.10 ($55.02 to $78.30)`."""
+    return f"{format_number(metric.value, unit, currency)} ({format_interval(metric, unit, currency)})"
+
+
+def format_p(value: float) -> str:
+    """Return a p-value as text; one below a thousandth is not zero."""
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def format_unscored(evaluation: Evaluation) -> str:
+    """Return how many items are unscored, and which share of all that is: `19 (4.8%)`, or `0`."""
+    share = f" ({format_share(evaluation.share_unscored)})" if evaluation.unscored else ""
+    return f"{evaluation.unscored:,}{share}"
+
+
 def format_interval(metric: Metric, unit: Unit, currency: str) -> str:
-    """Return both ends of a metric's interval as text, `unknown` for fewer than two items."""
+    """Return both ends of a metric's interval as text, `unknown` for fewer than two items.
+
+    An interval that is known to cover too seldom with so few items says so.
+    """
     if math.isnan(metric.low):
         return "unknown"
-    return f"{format_number(metric.low, unit, currency)} to {format_number(metric.high, unit, currency)}"
+    mark = ", too short" if metric.too_short else ""
+    low, high = (format_number(end, unit, currency) for end in (metric.low, metric.high))
+    return f"{low} to {high}{mark}"

@@ -23,6 +23,7 @@ from .content import (
     manifest_table,
     metric_table,
     overview_table,
+    range_table,
     slice_table,
 )
 from .format import Table, format_interval, format_number
@@ -197,6 +198,8 @@ def _draw_comparison(content: ComparisonContent) -> Iterable[Section]:
 def _evaluation_tables(content: EvaluationContent) -> Iterable[tuple[str, Table]]:
     evaluation = content.evaluation
     yield "All metrics", metric_table(evaluation)
+    if evaluation.range_groups:
+        yield "What price ranges held", range_table(evaluation.range_groups)
     yield "Metrics by price", slice_table(content.price_bands, evaluation.currency)
     yield "Metrics by category", slice_table(content.categories[:_CATEGORIES], evaluation.currency)
     worst = [

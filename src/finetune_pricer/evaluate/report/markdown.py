@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..._escape import escape_line, escape_markdown, escape_paragraph
 from ..._format import format_money
 from ..metrics import METRICS
-from .content import cost_table, manifest_table, metrics_side_by_side, slice_table
+from .content import cost_table, manifest_table, metrics_side_by_side, range_table, slice_table
 from .format import Table, format_interval
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ def render_table(table: Table) -> str:
 def _tables(content: EvaluationContent) -> Iterable[tuple[str, Table]]:
     evaluation = content.evaluation
     yield "Metrics", metrics_side_by_side(content.models)
+    if evaluation.range_groups:
+        yield "What price ranges held", range_table(evaluation.range_groups)
     yield "By price", slice_table(content.price_bands, evaluation.currency)
     yield "By category", slice_table(content.categories[:_CATEGORIES], evaluation.currency)
     worst = [
