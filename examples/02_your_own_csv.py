@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     predictor = learned.calibrate(calibrated_on)
 
     # 4. How wrong it is, on items that it has never seen, and what became of each row of the file.
-    evaluation = Evaluator(baselines=train).evaluate(predictor, test)
+    evaluation = Evaluator(baselines=train).evaluate(predictor, test, name="prices of this shop")
     evaluation.to_html(options.report, items=items)
     print(f"{evaluation}\n")
 

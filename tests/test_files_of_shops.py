@@ -758,3 +758,11 @@ def test_bytes_of_any_kind_raise_none_but_our_errors(ending: str) -> None:
             ItemDataset.from_file(save(f"x.{ending}", content), on_error="skip")
         except PricerError:
             continue
+
+
+def test_a_row_of_too_many_cells_is_told_also_where_nobody_can_decode_it() -> None:
+    path = save("shop.csv", b"title,price\nLamp,12\nX\x81\x8d,3,4\nMat,5\n")
+    items = ItemDataset.from_file(path, on_error="skip")
+    assert [item.title for item in items] == ["Lamp", "Mat"]
+    [problem] = items.skipped
+    assert (problem.row, problem.line, problem.reason) == (2, 3, "has 3 cells where the head has 2")

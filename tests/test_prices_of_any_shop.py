@@ -607,3 +607,8 @@ def test_what_a_model_thinks_is_not_its_price(text: str, price: float | None) ->
         return
     with pytest.raises(PriceNotFound):
         parse_price(text)
+
+
+def test_a_number_that_cannot_be_read_is_no_end_of_a_range() -> None:
+    found = [value for value, _ in marked_prices("between $1,299.00-512,34,567.8903 and more")]
+    assert found == [1299.0]

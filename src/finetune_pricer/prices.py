@@ -795,6 +795,8 @@ def _read_neighbors(
     """Yield what an amount says together with the numbers beside it: cents, and the bare end of a range."""
     amount = amounts[place]
     for other in (*amounts[max(0, place - 1) : place], *amounts[place + 1 : place + 2]):
+        if math.isnan(other.value):  # its digits are grouped in no known way
+            continue
         first, second = sorted((amount, other), key=lambda each: each.start)
         reader, shown = _Reader(plain, amounts, currency, plain), plain[first.start : second.end].strip()
         if other is second and other.cents and not amount.cents and reader.is_sum(amount, other):

@@ -115,7 +115,8 @@ class _Rows:
     def parse(self, block: bytes, line: int) -> pa.Table:
         """Return the rows of a block, which begins behind so many lines of the file."""
         self._block, self._line, self._told = block, line, {}
-        content = block if is_simple(block, self._mark) else self._mend(block)
+        # Arrow's words on a row of too many cells are text: it cannot tell of one that is not UTF-8.
+        content = block if is_simple(block, self._mark) and is_utf8(block) else self._mend(block)
         table = self._decode(self._split(content))
         if self._told:
             lines = self._lines_of(self._told)
@@ -145,9 +146,13 @@ class _Rows:
         """Return a block as Arrow reads it right; rows whose end nobody knows are told, and made empty."""
         contents = []
         for place, row in enumerate(self._rows_of(block)):
+            content = self._mark.join(row.cells)
+            is_ragged = len(row.cells) != len(self._head.names) and not is_utf8(content)
             if row.torn:
                 self._tell_torn(place, row)
-            contents.append(self._empty_row() if row.torn else self._mark.join(row.cells))
+            elif is_ragged:
+                self._tell_ragged(place, content.decode(errors="replace"), len(row.cells))
+            contents.append(self._empty_row() if row.torn or is_ragged else content)
         return b"\n".join(contents) + b"\n"
 
     def _tell_torn(self, place: int, row: Row) -> None:
@@ -161,6 +166,12 @@ class _Rows:
             )
         over = f", over {lines:,} lines" if lines > 1 else ""
         self._tell(place, "row", content.decode(errors="replace"), reason + over)
+
+    def _tell_ragged(self, place: int, text: str, cells: int) -> None:
+        lines = text.strip().count("\n") + 1
+        over = f", over {lines:,} lines" if lines > 1 else ""
+        expected = len(self._head.names)
+        self._tell(place, "row", text, f"has {cells} cells where the head has {expected}{over}")
 
     def _empty_row(self) -> bytes:
         return self._mark * (len(self._head.names) - 1) or b'""'
@@ -181,10 +192,7 @@ class _Rows:
         import pyarrow.csv
 
         def on_bad_row(row: Any) -> str:
-            lines = row.text.strip().count("\n") + 1
-            over = f", over {lines:,} lines" if lines > 1 else ""
-            reason = f"has {row.actual_columns} cells where the head has {row.expected_columns}{over}"
-            self._tell(row.number - 1, "row", row.text, reason)
+            self._tell_ragged(row.number - 1, row.text, row.actual_columns)
             return "skip"
 
         names = [str(at) for at in range(len(self._head.names))]
