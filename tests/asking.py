@@ -97,12 +97,17 @@ class _One:
         self._item = (0, "")
         self._asked = 0
         self._is_asking = False
+        self._ready: Step | None = None
+        """What the flow wanted next when it was told of an answer or an error: it may ask again at once."""
         self._finished: list[tuple[int, float | None, str | None]] = []
 
     def add(self, number: int, text: str, now: float) -> None:
         self._waiting.append((number, text))
 
     def next(self, now: float) -> Step:
+        if self._ready is not None:
+            step, self._ready = self._ready, None
+            return step
         if self._is_asking:
             return Step(None, "", float("inf"))
         if self._flow is None:
@@ -134,11 +139,11 @@ class _One:
 
     def take_answer(self, number: int, answer: Any, now: float) -> None:
         self._is_asking = False
-        self._go_on(lambda flow: flow.send(answer))
+        self._ready = self._go_on(lambda flow: flow.send(answer))
 
     def take_error(self, number: int, error: ServiceError, now: float) -> None:
         self._is_asking = False
-        self._go_on(lambda flow: flow.throw(error))
+        self._ready = self._go_on(lambda flow: flow.throw(error))
 
     def take_finished(self) -> list[tuple[int, float | None, str | None]]:
         found, self._finished = self._finished, []
