@@ -31,6 +31,7 @@ from finetune_pricer.errors import DataError, InvalidItem
 from finetune_pricer.evaluate import MedianBaseline, choose
 from finetune_pricer.evaluate.report.content import difference_table
 from finetune_pricer.predict import Ranges
+from finetune_pricer.prices import parse_price
 from finetune_pricer.tune import JobRecord
 from helpers import reply
 
@@ -241,3 +242,32 @@ def test_items_of_which_nobody_named_the_currency_are_in_whichever_somebody_name
     assert dollars == items
     with pytest.raises(DataError, match="in USD and those of currency= in INR"):
         audit(items + dollars, currency="INR")
+
+
+def test_ranges_are_learned_from_prices_of_one_currency() -> None:
+    items = [Item(id=str(n), title=f"Lamp {n}", price=n + 1) for n in range(20)]
+    pounds = [Prediction(item_id=item.id, price=item.price, currency="GBP") for item in items]
+    assert Ranges.learn(pounds, items).currency == "GBP"
+    assert Ranges.learn(pounds, ItemDataset.from_items(items, currency="GBP")).currency == "GBP"
+    unnamed = [Prediction(item_id=item.id, price=item.price) for item in items]
+    assert Ranges.learn(unnamed, ItemDataset.from_items(items, currency="EUR")).currency == "EUR"
+    with pytest.raises(DataError, match="the items are in EUR and those of the predictions in GBP"):
+        Ranges.learn(pounds, ItemDataset.from_items(items, currency="EUR"))
+
+
+@pytest.mark.parametrize("currency", ["XYZ", "eur", "", "EURO"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        lambda code: ItemDataset.from_items([], currency=code),
+        lambda code: ItemDataset.from_records([{"title": "a", "price": 1}], currency=code),
+        lambda code: ChatFormatter(currency=code),
+        lambda code: Evaluator(currency=code),
+        lambda code: parse_price("twenty", code),
+    ],
+)
+def test_what_is_no_code_of_a_currency_is_refused_by_every_door(
+    name: Callable[[str], Any], currency: str
+) -> None:
+    with pytest.raises(DataError, match="currency must be an ISO code"):
+        name(currency)

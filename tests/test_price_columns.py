@@ -218,7 +218,7 @@ def test_zeros_that_are_unknown_stand_in_the_history() -> None:
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        ({"currency": "€"}, "currency is an ISO code of three capitals such as 'EUR', not '€'"),
+        ({"currency": "€"}, "currency must be an ISO code such as 'USD' or 'EUR', not '€'"),
         ({"currency": "eur"}, "ISO code"),
         ({"currency": 5}, "ISO code"),
         ({"decimal": ";"}, r"decimal is '\.' or ',', not ';'"),

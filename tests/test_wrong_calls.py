@@ -39,6 +39,7 @@ from finetune_pricer import (
     Predictor,
     Sweep,
     TokenPricing,
+    _arguments,
     aconnect,
     aio,
     audit,
@@ -57,7 +58,7 @@ from finetune_pricer.evaluate import MedianBaseline, SweepResult, choose, fit_ba
 from finetune_pricer.local import Faults
 from finetune_pricer.predict import RangeGroup, Ranges
 from finetune_pricer.prices import format_price, parse_amount, parse_price
-from finetune_pricer.providers import Provider, provider_of
+from finetune_pricer.providers import PROVIDERS, Provider, provider_of
 from finetune_pricer.tune import JobRecord, UploadedFile, deployments
 
 ITEMS = [Item(id=f"i{number}", title=f"Lamp {number}", price=10.0 + number) for number in range(12)]
@@ -702,3 +703,7 @@ def test_whatever_is_handed_in_only_errors_of_ours_come_out(
             except Exception as error:  # noqa: BLE001 - this is what the test looks for
                 others.append(f"{name}({parameter.name}={value}): {type(error).__name__}: {error}")
     assert not others, "\n".join(others)
+
+
+def test_a_service_by_name_for_a_client_is_known_of_all_services() -> None:
+    assert set(_arguments._PROVIDERS) == set(PROVIDERS)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from ._currencies import CODES
 from .errors import DataError
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ def require_currency(currency: object) -> str:
     Raises:
         DataError: It is none.
     """
-    if isinstance(currency, str) and re.fullmatch("[A-Z]{3}", currency):
+    if isinstance(currency, str) and currency in CODES:
         return currency
-    raise DataError(f"currency is an ISO code of three capitals such as 'EUR', not {currency!r}")
+    raise DataError(f"currency must be an ISO code such as 'USD' or 'EUR', not {currency!r}")
 
 
 class Unnamed(str):

@@ -41,6 +41,7 @@ from typing import TYPE_CHECKING, Any
 from ._amounts import BLOT, CUT, LENGTHS, UNCLEAR, Amount, Decimal, codes_of, find_amounts, marks_in, simplify
 from ._arguments import require_number, require_text
 from ._currencies import CASED, CODES, DOLLARS, SPACE_GROUPS, SYMBOLS, THREE_DECIMALS, WORDS
+from ._format import require_currency
 from ._numbers import read_number
 from ._reasoning import cut_reasoning
 from .errors import DataError, PriceNotFound
@@ -189,7 +190,7 @@ def parse_price(text: str, currency: str = "USD") -> float:
     require_text("currency", currency)
     if (price := _read_plain(text, currency)) is not None:
         return price
-    _require_currency(currency)
+    require_currency(currency)
     said = _cut_reasoning(text)
     if len(said) > _LONGEST:
         raise PriceNotFound(
@@ -211,11 +212,6 @@ def _cut_reasoning(text: str) -> str:
     if reply.is_unfinished or reply.text is None:
         raise PriceNotFound(f"the text ends in its reasoning: {_quote(text)}", text=text[:_LONGEST])
     return reply.text
-
-
-def _require_currency(currency: str) -> None:
-    if currency not in CODES:
-        raise DataError(f"currency must be an ISO code such as 'USD' or 'EUR', not {currency!r}")
 
 
 @cache
@@ -648,7 +644,7 @@ def parse_amount(text: str, currency: str = "USD", *, decimal: Decimal | None = 
         raise DataError(f"decimal must be '.', ',' or None, not {decimal!r}")
     if (price := _read_plain(text, currency, decimal)) is not None:
         return price
-    _require_currency(currency)
+    require_currency(currency)
     if len(text) > _LONGEST:
         raise PriceNotFound(
             f"a text of {len(text):,} characters is not read as a price", text=text[:_LONGEST]
@@ -764,7 +760,7 @@ def marked_prices(text: str, currency: str = "USD") -> Iterator[tuple[float, str
 
     A text of any length is read whole: this looks for prices in descriptions, not for the price in a reply.
     """
-    _require_currency(currency)
+    require_currency(currency)
     plain = simplify(text).translate(_MARKUP)
     if not _own_mark_pattern(currency).search(plain):  # true of most descriptions, and found far sooner
         return

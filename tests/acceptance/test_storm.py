@@ -155,6 +155,12 @@ OPTIONS: dict[str, Sequence[object]] = {
     "on_error": ["raise", "skip"],
     "priced": [True, False],
     "columns": [None, {"title": "summary"}, {"nothing": "title"}],
+    "encoding": [None, "utf-8", "cp1252", "utf-16", "nothing"],
+    "delimiter": [None, ",", ";", "|", "ab"],
+    "currency": [None, "EUR", "INR", "KWD", "nothing"],
+    "decimal": [None, ".", ","],
+    "zero_is": [None, "unknown", "price"],
+    "html": ["strip", "keep"],
 }
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from .._arguments import refuse, require_choice, require_kind, require_many, require_number
 from .._display import PrintsAsPage
+from .._format import agree_on_currency
 from .._numbers import read_number
 from ..errors import DataError
 from ..items import Item, require_item, require_items, require_price
@@ -97,7 +98,8 @@ class Ranges(PrintsAsPage):
         Groups with too few items for the coverage are joined with others; the log says which.
 
         Raises:
-            DataError: `coverage` or `by` is out of range; there are too few predictions with a price, or not
+            DataError: `coverage` or `by` is out of range; the predictions are in another currency than the
+                items; there are too few predictions with a price, or not
                 one for each item; or a predicted price is below 0 or not finite.
             InvalidItem: An item has no price.
         """
@@ -111,9 +113,8 @@ class Ranges(PrintsAsPage):
         ]
         _require_enough(coverage, len(priced), len(truths))
         edges = _band_edges([price for _, price, _, _ in priced]) if by == "price" else ()
-        # Whichever of the two names another than the default.
-        said = {priced[0][0].currency, str(getattr(items, "currency", "USD"))} - {"USD"}
-        currency = min(said, default="USD")
+        said = {"the items": getattr(items, "currency", None), "the predictions": priced[0][0].currency}
+        currency = agree_on_currency(said)
         blank = cls(coverage=coverage, by=by, n=len(priced), groups=(), edges=edges, currency=currency)
         scores: dict[Cell, list[float]] = defaultdict(list)
         for prediction, price, category, truth in priced:

@@ -10,7 +10,7 @@ from .._arguments import require_kind, require_many
 from .._csv_file import write_csv
 from .._display import FIRST, ShortRepr, render_first
 from .._escape import escape_line
-from .._format import format_money
+from .._format import UNNAMED, format_money
 from ..errors import DataError, PricerError
 from ..items import Item, require_questions
 from ..prices import parse_price
@@ -68,7 +68,7 @@ class Prediction(ShortRepr):
     """Seconds from question to answer."""
     error: str | None = None
     """Why there is no price."""
-    currency: str = "USD"
+    currency: str = UNNAMED
     """ISO code of the currency of `price`, `low` and `high`."""
 
     def __str__(self) -> str:
