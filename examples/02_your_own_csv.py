@@ -96,7 +96,7 @@ def tune(options: argparse.Namespace, train: ItemDataset, validation: ItemDatase
     validation_file = writer.write(validation, "jsonl/validation.jsonl")
     print(f"{check_jsonl(training_file.path)}\n")
     client = connect(options.provider)
-    job = FineTuneJob.create(client, training_file, validation=validation_file, model=options.model)
+    job = FineTuneJob.create(client, training_file, validation=validation_file, model=options.model, seed=42)
     return job.wait().predictor(formatter)
 
 
