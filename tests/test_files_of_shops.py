@@ -1,6 +1,7 @@
 """Every file that a shop exports is read as it was meant, or refused with the row, its line and a way out."""
 
 import codecs
+import contextlib
 import datetime
 import gzip
 import io
@@ -766,3 +767,13 @@ def test_a_row_of_too_many_cells_is_told_also_where_nobody_can_decode_it() -> No
     assert [item.title for item in items] == ["Lamp", "Mat"]
     [problem] = items.skipped
     assert (problem.row, problem.line, problem.reason) == (2, 3, "has 3 cells where the head has 2")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "idna", "punycode", "utf-16-le", "ascii", "utf-7"])
+@pytest.mark.parametrize("name", ["shop.csv", "shop.jsonl", "shop.json", "shop.csv.gz"])
+def test_a_file_in_another_encoding_than_was_said_is_read_or_refused_in_our_words(
+    name: str, encoding: str
+) -> None:
+    path = save(name, "title,price\nStuhl f\u00fcr Kinder+,12\n".encode("cp1252"))
+    with contextlib.suppress(PricerError):
+        assert all(item.text for item in ItemDataset.from_file(path, encoding=encoding, on_error="skip"))

@@ -115,10 +115,11 @@ class Utf8File(io.RawIOBase):
             self._slips += slips
         try:
             text: str = self._decoder.decode(piece, final=self._ended)
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:  # of UTF-16 without its mark it is no UnicodeDecodeError
+            reason = getattr(error, "reason", error)
             raise InvalidRows(
-                f"{self._name!r} is not in {self.encoding}: {error.reason}; save it as UTF-8, or say "
-                "another encoding="
+                f"{self._name!r} is not in {self.encoding}: {reason}; save it as UTF-8, or say another "
+                "encoding="
             ) from error
         # What is no character stays a byte that is no UTF-8, and is told with its row.
         return text.encode("utf-8", _how_to_err(self.encoding))
