@@ -43,7 +43,7 @@ def coverage(size: int, rounds: int) -> tuple[dict[str, float], dict[str, float]
     return first, second
 
 
-@pytest.mark.parametrize("size", [20, 50, 200, 1000])
+@pytest.mark.parametrize("size", [20, 50, 200, 1000, 2000])
 def test_the_intervals_cover_or_say_that_they_are_too_short(size: int, figures: Figures) -> None:
     before, now = coverage(size, TRIALS)
     noise = 2 * np.sqrt(LEAST * (1 - LEAST) / TRIALS)

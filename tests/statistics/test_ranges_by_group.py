@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pytest
 
+from figures import Figures, trials
 from finetune_pricer import Item, Prediction
 from finetune_pricer.predict import Distribution, Ranges
 from real_errors import priced
@@ -16,7 +17,6 @@ from real_errors import priced
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from figures import Figures
     from finetune_pricer.predict.range_groups import By
 
     Pairs = list[tuple[Item, Prediction]]
@@ -176,7 +176,7 @@ def test_ranges_keep_their_promise_in_each_group(case: str, figures: Figures) ->
     def name_group(ranges: Ranges, item: Item, prediction: Prediction) -> str:
         return " and ".join(joined) if item.category in joined else item.category or ""
 
-    found = measure(draw_made_up(kinds), name_group, by=by, rounds=3000)
+    found = measure(draw_made_up(kinds), name_group, by=by, rounds=trials(3000))
     for (name, coverage), old in zip(found.items(), before, strict=True):
         figures.add(
             f"90 % ranges {case}: {name}",
@@ -209,7 +209,7 @@ def test_ranges_of_real_errors_keep_their_promise_in_each_group(
     known: int, by: By, before: str, figures: Figures
 ) -> None:
     name_group = name_category if by == "category" else name_band
-    found = measure(draw_real(known, 300), name_group, by=by, rounds=1000)
+    found = measure(draw_real(known, 300), name_group, by=by, rounds=trials(3000))
     worst, best = (choose(found.values(), key=lambda one: one.share) for choose in (min, max))
     figures.add(
         f"90 % ranges by {by}, real errors, {known} items: the worst and the best of {len(found)} groups",

@@ -452,7 +452,7 @@ METRICS: dict[str, MetricInfo] = NamedValues(
         "rmse": MetricInfo("RMSE", "$", root_mean_squared_error, in_card=True, covers_from=200),
         "mse": MetricInfo("MSE ($²)", "", mean_squared_error, covers_from=200),
         "rmsle": MetricInfo("RMSLE", "", root_mean_squared_log_error, in_card=True, covers_from=200),
-        "mape": MetricInfo("MAPE", "%", mean_absolute_percentage_error, covers_from=1000),
+        "mape": MetricInfo("MAPE", "%", mean_absolute_percentage_error, covers_from=2000),
         "smape": MetricInfo("sMAPE", "%", symmetric_mean_absolute_percentage_error, covers_from=20),
         "median_ape": MetricInfo(
             "median absolute % error", "%", median_absolute_percentage_error, in_card=True, covers_from=20
