@@ -15,7 +15,7 @@ from finetune_pricer.errors import DataError, RequestRejected
 from finetune_pricer.predict import Distribution
 from finetune_pricer.predict.decoding import distribution_from_logprobs, distribution_from_samples
 from finetune_pricer.prices import PriceForm, parse_price
-from finetune_pricer.providers import Provider
+from finetune_pricer.providers import PROVIDERS, Provider
 
 Alternatives = Mapping[str, float]
 
@@ -166,7 +166,7 @@ def test_a_doubtful_alternative_is_read_as_what_lies_nearest_to_the_median() -> 
 
 def test_the_median_that_alternatives_are_read_by_is_that_of_all_that_was_told() -> None:
     """From the reply's $299 the token 105 is $105; with the others, whose median is $899, it is $1,055."""
-    likely = {"299": 0.2, "899": 0.18, "949": 0.18, "999": 0.18, "105": 0.08, "110": 0.08, "115": 0.08}
+    likely = {"299": 0.22, "899": 0.18, "949": 0.18, "999": 0.18, "105": 0.08, "110": 0.08, "115": 0.08}
     found = seen("$", ("299", likely), ".", "00")
     assert found is not None
     assert found.prices == (299, 899.5, 949.5, 999.5, 1055, 1105, 1155)
@@ -259,9 +259,11 @@ def test_the_median_is_taken_however_little_is_seen(client: openai.OpenAI, servi
     thin = ("20", {"20": 0.05, "12": 0.04, "9": 0.03})
     service.post("/chat/completions").mock(return_value=answer(choice("$", thin, ".", "99")))
     found = Predictor(client, "m").predict("a mug")
-    assert (found.price, found.decoding) == (12.5, "median")
+    assert (found.text, found.decoding) == ("$20.99", "median")
     assert found.distribution is not None
     assert found.distribution.mass == pytest.approx(0.12)
+    assert {9.5, 12.5, 20.99} < set(found.distribution.prices)
+    assert sum(found.distribution.probabilities) == pytest.approx(1)
 
 
 def test_greedy_asks_for_no_token_probabilities(client: openai.OpenAI, service: respx.MockRouter) -> None:
@@ -379,13 +381,36 @@ def test_a_replys_limit_is_called_as_the_service_has_it(address: str, limit: str
     assert {name for name in bodies(route)[0] if "tokens" in name} == {limit}
 
 
-@pytest.mark.parametrize(("most", "sent"), [(0, [None, None]), (5, [True, 5]), (50, [True, 20])])
+@pytest.mark.parametrize(
+    ("most", "sent"), [(0, [None, None]), (5, [True, 5]), (50, [True, 50]), (1_000, [True, 100])]
+)
 def test_a_profile_says_how_many_alternatives_are_asked_for(
     most: int, sent: list[Any], client: openai.OpenAI, service: respx.MockRouter
 ) -> None:
     route = service.post("/chat/completions").mock(return_value=answer(choice("$20.99")))
-    Predictor(client, "m", provider=Provider(name="mine", logprobs=most)).predict("a mug")
+    Predictor(client, "m", provider=Provider(name="mine", most_logprobs=most)).predict("a mug")
     assert [bodies(route)[0].get(name) for name in ("logprobs", "top_logprobs")] == sent
+
+
+def test_a_service_that_gives_fewer_alternatives_than_its_profile_says_is_asked_for_those(
+    client: openai.OpenAI, service: respx.MockRouter
+) -> None:
+    def reply(request: httpx.Request) -> httpx.Response:
+        if json.loads(request.content).get("top_logprobs", 0) > 20:
+            message = "Requested sample logprobs of 100, which is greater than max allowed: 20"
+            return httpx.Response(400, json={"object": "error", "message": message, "code": 400})
+        return answer(choice("$", MEDIAN_12, ".", "99"))
+
+    route = service.post("/chat/completions").mock(side_effect=reply)
+    predictor = Predictor(client, "m", provider=Provider(name="vllm", most_logprobs=1_000))
+    assert [predictor.predict(text).price for text in ("a", "b")] == [12.5] * 2
+    assert [body.get("top_logprobs") for body in bodies(route)] == [100, 20, 20]
+
+
+def test_the_profile_knows_the_number_of_alternatives_by_its_former_name_too() -> None:
+    former: Any = {"logprobs": 7}
+    assert Provider(name="mine", **former).most_logprobs == 7
+    assert (Provider(name="mine").most_logprobs, PROVIDERS["local"].most_logprobs) == (20, 1_000)
 
 
 @pytest.mark.parametrize("model", ["o4-mini", "gpt-5-nano", "ft:o4-mini:me::1", "openai/gpt-6-luna"])

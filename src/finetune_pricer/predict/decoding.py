@@ -19,9 +19,14 @@ The rules by which `distribution_from_logprobs` reads the token probabilities of
    told, which is looked for from the reply's price on: beside $850 the token `119` is $1,195, beside $150 it
    is $119. A longer reading is never above ten times the reply's price, so that likely tokens do not lift
    each other to thousands that nobody meant; and no reading is above the highest price, where it is known.
-5. Alternatives that are no amounts are left out; what remains is the `mass`, and is scaled to 1. However
-   little it is, its median is a better guess than the likeliest reply. An alternative stands for the middle
-   of its dollar where the form has decimals; the reply's own token for the reply's price.
+5. Alternatives that are no amounts are left out; what remains is the `mass`. However little it is, it says
+   more than the likeliest reply. But the median of twenty tokens that hold a third of the probability lies
+   too low, since dear prices share theirs among more tokens. So where more than a fiftieth of the mass is
+   unseen, it is completed by a bell over log(1 + price): the one under which what is seen, and how much is
+   not, are the most likely, and no unseen token is likelier than the least likely one that is seen. What may
+   be read two ways is then shared out between its readings as the bell stands over them.
+6. An alternative stands for the middle of its dollar where the form has decimals; the reply's own token for
+   the reply's price.
 """
 
 from __future__ import annotations
@@ -32,18 +37,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from .._display import ShortRepr
+from .unseen import Evidence, Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ..prices import PriceForm
+    from .unseen import Weighted
 
 Decoding = Literal["auto", "greedy", "median", "mean"]
 """How to take a price from what a model knows."""
 
 _FARTHEST = 10  # times the reply's price, which no longer reading is above
-_PIECES = 10  # over which the thousand from $1,000 on is spread; those above, which are narrower, over fewer
 _TOO_LITTLE = 1e-3  # of a token's probability, to be spread
+_ENOUGH_UNSEEN = 0.02  # beside what is seen, to be completed
 _MOST_ROUNDS = 100  # in search of the median; it goes one way only, and mostly two rounds
 _DOLLAR_TOKEN = re.compile(r"(?P<mark>[^\w.,-]*)(?P<digits>0|[1-9]\d{0,2})")
 _DIGITS = re.compile(r"[0-9]{1,3}")
@@ -60,15 +67,20 @@ class Distribution(ShortRepr):
     probabilities: tuple[float, ...]
     """Sum to 1."""
     mass: float = 1.0
-    """Share of the model's probability that was seen; below 1 when taken from the likeliest tokens."""
+    """Share of the model's probability that was seen: below 1 when taken from the likeliest tokens. What was
+    not seen is completed."""
     source: Literal["logprobs", "samples"] = "logprobs"
     """Where it comes from."""
 
     @classmethod
     def of(
-        cls, weighted: Iterable[tuple[float, float]], *, source: Literal["logprobs", "samples"]
+        cls,
+        weighted: Iterable[tuple[float, float]],
+        *,
+        source: Literal["logprobs", "samples"],
+        mass: float | None = None,
     ) -> Distribution:
-        """Return the distribution of prices with weights; the sum of the weights becomes the mass.
+        """Return the distribution of prices with weights; without a mass it is the sum of the weights.
 
         Equal prices become one.
         """
@@ -76,12 +88,12 @@ class Distribution(ShortRepr):
         for price, weight in weighted:
             if weight:  # a price that is never meant lies in no quantile
                 weights[price] = weights.get(price, 0.0) + weight
-        mass = math.fsum(weights.values())
+        total = math.fsum(weights.values())
         prices = tuple(sorted(weights))
         return cls(
             prices=prices,
-            probabilities=tuple(weights[price] / mass for price in prices),
-            mass=1.0 if source == "samples" else min(1.0, mass),
+            probabilities=tuple(weights[price] / total for price in prices),
+            mass=1.0 if source == "samples" else min(1.0, total if mass is None else mass),
             source=source,
         )
 
@@ -120,26 +132,6 @@ class _Token:
     mark: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """The amounts that begin with the same digits: $119 alone, or those from $1,190 to $1,199."""
-
-    lowest: int
-    middle: float
-    """The price that stands for them all."""
-    dollars: int = 1
-    """How many they are."""
-
-    def spread(self, weight: float) -> Iterator[tuple[float, float]]:
-        """Yield prices that share the weight: so many that none stands for more than a tenth of itself."""
-        pieces = min(_PIECES, math.ceil(_PIECES * self.dollars / max(self.lowest, 1)))
-        if self.dollars == 1 or pieces == 1:
-            yield self.middle, weight
-            return
-        for piece in range(pieces):
-            yield self.lowest + self.dollars * (piece + 0.5) / pieces, weight / pieces
-
-
 def distribution_from_logprobs(
     choice: Mapping[str, Any], price: float, form: PriceForm, *, highest: float | None = None
 ) -> Distribution | None:
@@ -161,14 +153,32 @@ def distribution_from_logprobs(
     reply = _Reply.read(own.digits, content[place + 1 :], price, form)
     if reply is None:
         return None
-    told: list[tuple[float, float]] = []
-    others: list[tuple[list[_Span], float]] = []
-    for token, weight in _alternatives(content[place], own):
+    told: Weighted = []
+    readings: list[tuple[list[Span], float]] = []
+    seen: list[Span] = []
+    amounts = list(_alternatives(content[place], own))
+    for token, weight in amounts:
+        seen += (spans := reply.spans_of(token.digits))
         if token.digits == own.digits:
             told += reply.share_out(weight)
-        elif readings := reply.readings_of(token.digits, highest):
-            others.append((readings, weight))
-    return _read_others(told, others, price)
+        elif chosen := reply.choose_readings(spans, highest):
+            readings.append((chosen, weight))
+    nearest = _read_as_nearest(told, readings, price)
+    mass = math.fsum(weight for _, weight in nearest)
+    if not mass:
+        return None
+    listed = math.fsum(_chances(content[place]).values())
+    evidence = Evidence(
+        told=told,
+        readings=readings,
+        seen=seen,
+        least=min(weight for _, weight in amounts if weight),
+        unseen=max(0.0, 1 - listed) * mass / listed,  # as much of it will be amounts as of what is seen
+        grouped=reply.grouped,
+        highest=highest,
+    )
+    found = evidence.complete(nearest) if evidence.unseen > _ENOUGH_UNSEEN * mass else nearest
+    return Distribution.of(found, source="logprobs", mass=mass)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,44 +242,43 @@ class _Reply:
         if left > _TOO_LITTLE:
             yield from self._span(digits, 1000).spread(weight * left)
 
-    def readings_of(self, digits: str, highest: float | None) -> list[_Span]:
-        """Return what an alternative to the dollar token may stand for: itself, or what goes on after it."""
+    def spans_of(self, digits: str) -> list[Span]:
+        """Return all that a dollar token may stand for: itself, and what goes on after it."""
         widths = (1000,) if self.grouped else (10, 100, 1000) if len(digits) == 3 else ()
-        longer = [self._span(digits, width) for width in widths if digits != "0"]
-        spans = [span for span in longer if span.middle <= _FARTHEST * self.price]
-        most = math.inf if highest is None else highest + self._span("0").middle
-        return [span for span in (self._span(digits), *spans) if span.middle <= most]
+        return [self._span(digits, width) for width in (1, *widths) if width == 1 or digits != "0"]
 
-    def _span_after(self, digits: str, last: str, text: str) -> _Span | None:
+    def choose_readings(self, spans: Sequence[Span], highest: float | None) -> list[Span]:
+        """Return those that are not far above the reply's price, nor above the highest."""
+        most = math.inf if highest is None else highest + self._span("0").middle
+        far = _FARTHEST * self.price
+        return [span for span in spans if span.middle <= most and (span.dollars == 1 or span.middle <= far)]
+
+    def _span_after(self, digits: str, last: str, text: str) -> Span | None:
         """Return the amounts that go on after some digits by a token; None where they end there."""
         if self.grouped:
             return self._span(digits, 1000) if text == self.form.group else None
         return self._span(digits + text) if len(last) == 3 and _DIGITS.fullmatch(text) else None
 
-    def _span(self, digits: str, dollars: int = 1) -> _Span:
+    def _span(self, digits: str, dollars: int = 1) -> Span:
         lowest = int(digits) * dollars
         is_exact = dollars == 1 and not self.form.decimals
-        return _Span(lowest, lowest + (0.0 if is_exact else dollars / 2), dollars)
+        return Span(lowest, lowest + (0.0 if is_exact else dollars / 2), dollars)
 
 
-def _read_others(
-    told: list[tuple[float, float]], others: Sequence[tuple[list[_Span], float]], price: float
-) -> Distribution | None:
-    """Read each alternative as what lies nearest to the median of all, by rule 4; None where all is zero."""
+def _read_as_nearest(told: Weighted, readings: Sequence[tuple[list[Span], float]], price: float) -> Weighted:
+    """Return all amounts, each alternative read as what lies nearest to the median of all, by rule 4."""
     middle = price
     for _ in range(_MOST_ROUNDS):
-        # Of two that are as near, the lower one.
-        nearest = [
-            (min(readings, key=lambda span: abs(math.log1p(span.middle) - math.log1p(middle))), weight)
-            for readings, weight in others
-        ]
-        pieces = [piece for span, weight in nearest for piece in span.spread(weight)]
-        if not any(weight for _, weight in (*told, *pieces)):
-            return None
-        found = Distribution.of([*told, *pieces], source="logprobs")
-        if found.median == middle or all(len(readings) == 1 for readings, _ in others):
+        found = list(told)
+        for spans, weight in readings:
+            # Of two that are as near, the lower one.
+            span = min(spans, key=lambda span: abs(math.log1p(span.middle) - math.log1p(middle)))
+            found += span.spread(weight)
+        if not any(weight for _, weight in found) or all(len(spans) == 1 for spans, _ in readings):
             break
-        middle = found.median
+        before, middle = middle, Distribution.of(found, source="logprobs").median
+        if middle == before:
+            break
     return found
 
 
