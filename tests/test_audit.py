@@ -210,10 +210,10 @@ def test_a_thousand_texts_of_one_template_are_one_group() -> None:
 @pytest.mark.parametrize(
     ("prices", "form"),
     [
-        ([3, 4, 5], "'$19.99' (the default): half"),
-        ([20, 200, 999], "'20': all prices"),
-        ([50.0] * 199 + [2000], "'20': all prices but 0.5%"),
-        ([50, 5000], "'$19.99' (the default) or '$1,199.99': 50%"),
+        ([3, 4, 5], "'$1,199.99' (the default): all prices are below $1,000,"),
+        ([20, 200, 999.99], "'$1,199.99' (the default): all prices are below $1,000,"),
+        ([50.0] * 199 + [2000], "'$1,199.99' (the default): 0.5% of the prices have thousands,"),
+        ([50, 5000], "'$1,199.99' (the default): 50.0% of the prices have thousands,"),
         ([], "no prices are known"),
     ],
 )

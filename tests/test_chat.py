@@ -15,8 +15,22 @@ def test_the_courses_wording_is_the_default() -> None:
             "content": "Estimate the price of this product. Respond with the price, no explanation\n\n"
             "A desk lamp.",
         },
-        {"role": "assistant", "content": "$1199.50"},
+        {"role": "assistant", "content": "$1,199.50"},
     ]
+
+
+def test_below_a_thousand_dollars_the_default_writes_what_the_courses_form_does() -> None:
+    for price in (0, 0.5, 7, 19.99, 999, 999.99):
+        item = Item(title="Mug", price=price)
+        assert ChatFormatter().example(item) == ChatFormatter(reply="$19.99").example(item)
+
+
+@pytest.mark.parametrize("currency", ["USD", "EUR", "CHF", "INR", "JPY", "SEK"])
+def test_the_default_is_read_again_in_any_currency(currency: str) -> None:
+    formatter = ChatFormatter(currency=currency)
+    for price in (0.5, 999.99, 1000, 1234.5, 12345.67, 1234567):
+        reply = formatter.example(Item(title="Lamp", price=price))[-1]["content"]
+        assert formatter.read(reply) == pytest.approx(price, abs=0.005)
 
 
 def test_a_model_is_asked_exactly_as_it_was_trained() -> None:

@@ -34,8 +34,8 @@ def training() -> TrainingFile:
     """200 examples whose tokens can be counted by hand.
 
     The course's instruction is 14 tokens (12 words and 2 signs), the blank line 1, and each `thing` 1. The
-    reply `$|20|.|00` has 4, `$|120|0|.|00` has 5. A message has 4 more around its content. So an example of
-    the first kind has (4 + 16) + (4 + 4) = 28, one of the second (4 + 17) + (4 + 5) = 30, and all have 5,800.
+    reply `$|20|.|00` has 4, `$|1|,|200|.|00` has 6. A message has 4 more around its content. So an example of
+    the first kind has (4 + 16) + (4 + 4) = 28, one of the second (4 + 17) + (4 + 6) = 31, and all have 5,900.
     """
     return JsonlWriter().write(KINDS * 100, "train.jsonl")
 
@@ -52,19 +52,19 @@ def test_200_examples_are_priced_to_the_token_and_the_cent(training: TrainingFil
         samples=5,
     )
     assert cost.tokens.exact
-    assert (cost.tokens.billed, cost.trained_tokens, cost.validation_tokens) == (5_800, 17_400, 1_400)
-    assert cost.training == pytest.approx(17_400 * 5 / 1e6)  # $0.087; validation is not billed
-    # Asking: 20 or 21 for the question and 3 that open the reply; 4 or 5 tokens in each of 5 replies.
-    assert cost.chat == pytest.approx((10_000 * 23.5 * 0.80 + 10_000 * 5 * 4.5 * 3.20) / 1e6)  # $0.908
-    assert cost.batch == pytest.approx((10_000 * 23.5 * 0.40 + 10_000 * 5 * 4.5 * 1.60) / 1e6)  # $0.454
+    assert (cost.tokens.billed, cost.trained_tokens, cost.validation_tokens) == (5_900, 17_700, 1_400)
+    assert cost.training == pytest.approx(17_700 * 5 / 1e6)  # $0.0885; validation is not billed
+    # Asking: 20 or 21 for the question and 3 that open the reply; 4 or 6 tokens in each of 5 replies.
+    assert cost.chat == pytest.approx((10_000 * 23.5 * 0.80 + 10_000 * 5 * 5 * 3.20) / 1e6)  # $0.988
+    assert cost.batch == pytest.approx((10_000 * 23.5 * 0.40 + 10_000 * 5 * 5 * 1.60) / 1e6)  # $0.494
     assert cost.hosting_per_hour == 0
     assert cost.price is not None
     assert cost.price.as_of == date(2026, 11, 22)
     assert str(cost).splitlines() == [
-        f"{MINI} at openai: 200 examples, 3 epochs, 17,400 tokens",
+        f"{MINI} at openai: 200 examples, 3 epochs, 17,700 tokens",
         "  training            $0.09",
-        "  10,000 predictions  $0.91, 5 replies each",
-        "  by batch            $0.45",
+        "  10,000 predictions  $0.99, 5 replies each",
+        "  by batch            $0.49",
         "  hosting per hour    $0.00",
         "  prices: https://developers.openai.com/api/docs/pricing (read in a mirror), 2026-11-22",
     ]
@@ -73,9 +73,9 @@ def test_200_examples_are_priced_to_the_token_and_the_cent(training: TrainingFil
 def test_a_price_that_nobody_knows_is_unknown_and_never_zero(training: TrainingFile) -> None:
     cost = estimate_cost(training, model="some/model", epochs=1, provider="crusoe", predictions=10)
     assert (cost.training, cost.chat, cost.batch, cost.hosting_per_hour, cost.price) == (None,) * 5
-    assert cost.trained_tokens == 5_800
+    assert cost.trained_tokens == 5_900
     assert str(cost).count("unknown") == 4
-    assert "about 5,800 tokens" in str(cost)
+    assert "about 5,900 tokens" in str(cost)
     assert "hand one in" in str(cost)
 
 
@@ -85,11 +85,11 @@ def test_a_service_may_charge_for_hosting_though_training_is_unknown(training: T
 
 
 def test_a_price_can_be_handed_in(training: TrainingFile) -> None:
-    assert estimate_cost(training, model="mine", epochs=2, price=4).training == pytest.approx(0.0464)
+    assert estimate_cost(training, model="mine", epochs=2, price=4).training == pytest.approx(0.0472)
     row = TokenPricing(train=4, input=1, output=2, bills_validation=True)
     cost = estimate_cost(training, model="mine", epochs=2, price=row, validation=training, predictions=200)
-    assert cost.training == pytest.approx(2 * 0.0464)
-    assert cost.chat == pytest.approx(200 * (23.5 * 1 + 4.5 * 2) / 1e6)
+    assert cost.training == pytest.approx(2 * 0.0472)
+    assert cost.chat == pytest.approx(200 * (23.5 * 1 + 5 * 2) / 1e6)
     assert cost.batch is None
     assert cost.price == row
 
@@ -98,7 +98,7 @@ def test_a_count_that_was_made_is_not_made_again(training: TrainingFile) -> None
     tokens = estimate_cost(training, model=MINI, epochs=1).tokens
     training.path.unlink()
     assert isinstance(tokens, TokenCount)
-    assert estimate_cost(tokens, model=MINI, epochs=2, provider="openai").training == pytest.approx(0.058)
+    assert estimate_cost(tokens, model=MINI, epochs=2, provider="openai").training == pytest.approx(0.059)
 
 
 def test_rehearsing_costs_nothing(training: TrainingFile) -> None:
@@ -151,10 +151,10 @@ def test_training_is_priced_by_the_model_or_by_the_size_in_its_name(
 
 def test_a_budget_says_by_how_much_it_is_exceeded(training: TrainingFile) -> None:
     estimate = estimate_cost(training, model=MINI, epochs=1000, price=5)
-    require_within_budget(estimate, 29.0)
-    with pytest.raises(OverBudget, match=r"costs \$29\.00, \$4\.00 over the budget of \$25\.00") as caught:
+    require_within_budget(estimate, 29.5)
+    with pytest.raises(OverBudget, match=r"costs \$29\.50, \$4\.50 over the budget of \$25\.00") as caught:
         require_within_budget(estimate, 25)
-    assert caught.value.over == pytest.approx(4)
+    assert caught.value.over == pytest.approx(4.5)
     again = pickle.loads(pickle.dumps(caught.value))
     assert (again.cost, again.budget, str(again)) == (caught.value.cost, 25, str(caught.value))
     assert isinstance(caught.value, PricerError | ValueError)

@@ -15,7 +15,7 @@ from finetune_pricer.errors import DataError, RequestRejected
 from finetune_pricer.predict import Distribution
 from finetune_pricer.predict.decoding import distribution_from_logprobs, distribution_from_samples
 from finetune_pricer.prices import PriceForm, parse_price
-from finetune_pricer.providers import Provider
+from finetune_pricer.providers import PROVIDERS, Provider
 
 Alternatives = Mapping[str, float]
 
@@ -76,37 +76,79 @@ def test_a_form_without_decimals_means_whole_dollars() -> None:
     assert found.prices == (9, 12, 20, 45)
 
 
-def test_a_three_digit_token_that_goes_on_is_no_evidence() -> None:
-    assert seen("$", ("119", {"119": 0.9, "129": 0.1}), "9", ".", "99") is None
+def told(found: Distribution | None) -> dict[float, Any]:
+    assert found is not None
+    shares = [pytest.approx(share) for share in found.probabilities]
+    return dict(zip(found.prices, shares, strict=True))
 
 
-def test_a_three_digit_token_that_might_well_have_gone_on_is_no_evidence() -> None:
+def test_a_three_digit_token_that_goes_on_is_refined_by_the_digits_that_follow() -> None:
+    follow = {"9": 0.5, "8": 0.3, "99": 0.1, ".": 0.1}
+    found = seen("$", ("119", {"119": 0.8, "129": 0.2}), ("9", follow), ".", "99")
+    assert told(found) == {119.5: 0.08, 1198.5: 0.24, 1199.99: 0.4, 1295: 0.2, 11999.5: 0.08}
+
+
+def test_a_three_digit_token_that_might_have_gone_on_is_shared_out() -> None:
     likely = {"119": 0.9, "129": 0.1}
-    assert seen("$", ("119", likely), (".", {".": 0.8, "9": 0.2}), "99") is None
-    assert seen("$", ("119", likely), (".", {".": 0.95, "9": 0.05}), "99") is not None
+    found = seen("$", ("119", likely), (".", {".": 0.8, "9": 0.2}), "99")
+    assert told(found) == {119.99: 0.72, 129.5: 0.1, 1199.5: 0.18}
 
 
-@pytest.mark.parametrize(("like", "group"), [("1.199,99 \u20ac", "."), ("1 199,99 \u20ac", " ")])
-def test_thousands_are_told_by_the_forms_own_sign(like: str, group: str) -> None:
-    tokens = [("1", {"1": 0.6, "2": 0.3, "899": 0.1}), group, "199", ",", "99", " \u20ac"]
-    made = choice(*tokens)  # type: ignore[arg-type]
-    price = parse_price(made["message"]["content"], "EUR")
-    found = distribution_from_logprobs(made, price, PriceForm.like(like))
+def test_five_digits_without_a_mark_are_refined_too() -> None:
+    found = seen("$", ("250", {"250": 0.6, "199": 0.4}), ("00", {"00": 0.5, "99": 0.5}), ".", "00")
+    assert told(found) == {19950: 0.4, 25000: 0.3, 25099.5: 0.3}
+
+
+@pytest.mark.parametrize(
+    ("like", "group", "currency"),
+    [("$1,199.99", ",", "USD"), ("1.199,99 \u20ac", ".", "EUR"), ("1 199,99 \u20ac", " ", "EUR")],
+)
+def test_thousands_are_told_by_the_forms_own_sign_and_refined_by_what_follows(
+    like: str, group: str, currency: str
+) -> None:
+    form = PriceForm.like(like)
+    hundreds = ("199", {"199": 0.6, "499": 0.4})
+    dollars = ("1", {"1": 0.6, "2": 0.3, "899": 0.1})
+    made = choice(dollars, group, hundreds, form.point, "99", form.suffix)
+    found = distribution_from_logprobs(made, parse_price(made["message"]["content"], currency), form)
     assert found is not None
-    assert found.prices == (899.5, 1199.99, 2500)
+    # What is told of the thousand from $2,000 on is only that it is one.
+    told_of_it: dict[float, float] = {899.5: 0.1, 1199.99: 0.36, 1499.5: 0.24}
+    assert told(found) == told_of_it | dict.fromkeys((2100, 2300, 2500, 2700, 2900), 0.06)
+    assert found.median == 1499.5
 
 
-def test_grouped_thousands_are_told_by_their_comma() -> None:
-    found = seen("$", ("1", {"1": 0.6, "2": 0.3, "899": 0.1}), ",", "199", ".", "99", like="$1,199.99")
+def test_a_reply_that_might_have_gone_on_to_thousands_spreads_that_over_them() -> None:
+    found = seen(
+        "$", ("25", {"25": 0.5, "19": 0.5}), (",", {",": 0.9, ".": 0.1}), "000", ".", "00", like="$1,199.99"
+    )
+    assert told(found) == {25.5: 0.05, 19_500: 0.5, 25_000: 0.45}
+    short = seen("$", ("899", {"899": 1.0}), (".", {".": 0.7, ",": 0.3}), "00", like="$1,199.99")
+    assert told(short) == {899: 0.7, 899_500: 0.3}
+
+
+def test_thousands_of_which_the_hundreds_are_not_told_share_what_is_left() -> None:
+    found = seen("$", ("1", {"1": 1.0}), ",", ("199", {"199": 0.5}), ".", "99", like="$1,199.99")
     assert found is not None
-    assert found.prices == (899.5, 1199.99, 2500)
-    assert found.median == 1199.99
+    assert told(found)[1199.99] == 0.5
+    assert found.prices[0] == 1050
+    assert found.prices[-1] == 1950
 
 
-def test_grouped_amounts_below_a_thousand_are_evidence_too() -> None:
+def test_grouped_amounts_below_a_thousand_are_read_beside_thousands() -> None:
     found = seen("$", ("899", {"899": 0.5, "1": 0.3, "749": 0.2}), ".", "00", like="$1,199.99")
     assert found is not None
-    assert found.prices == (749.5, 899, 1500)
+    assert found.prices[:3] == (749.5, 899, 1050)
+    assert found.prices[-1] == 1950
+    assert found.median == 899
+
+
+def test_a_reply_that_sets_thousands_apart_says_so_whatever_the_form() -> None:
+    found = seen("$", ("1", {"1": 0.6, "2": 0.4}), ",", "199", ".", "99", like="$19.99")
+    assert found is not None
+    assert found.prices == (1199.99, 2100, 2300, 2500, 2700, 2900)
+    plain = seen("$", ("119", {"119": 0.6, "129": 0.4}), "9", ".", "99", like="$1,199.99")
+    assert told(plain) == {1199.99: 0.6, 1295: 0.4}
 
 
 def test_digits_one_by_one_are_no_evidence() -> None:
@@ -114,20 +156,35 @@ def test_digits_one_by_one_are_no_evidence() -> None:
     assert seen("$", ("9", {"9": 0.4, "1": 0.6}), ".", "9", "9") is None
 
 
-def test_an_alternative_that_may_stand_for_thousands_is_evidence_only_where_that_changes_little() -> None:
-    """Beside $850 the token 119 may well be $1,190; beside $150 it is hardly that."""
-    far = {"850": 0.4, "119": 0.3, "129": 0.3}
-    assert seen("$", ("850", far), ".", "00") is None
-    assert seen("$", ("850", {"850": 0.9, "119": 0.1}), ".", "00") is not None
+def test_a_doubtful_alternative_is_read_as_what_lies_nearest_to_the_median() -> None:
+    """Beside $850 the token 119 is some $1,190; beside $150 it is hardly that."""
+    far = seen("$", ("850", {"850": 0.4, "119": 0.3, "129": 0.3}), ".", "00")
+    assert told(far) == {850: 0.4, 1195: 0.3, 1295: 0.3}
     near = seen("$", ("150", {"150": 0.4, "119": 0.3, "129": 0.3}), ".", "00")
-    assert near is not None
-    assert near.median == 129.5
+    assert told(near) == {119.5: 0.3, 129.5: 0.3, 150: 0.4}
+
+
+def test_the_median_that_alternatives_are_read_by_is_that_of_all_that_was_told() -> None:
+    """From the reply's $299 the token 105 is $105; with the others, whose median is $899, it is $1,055."""
+    likely = {"299": 0.22, "899": 0.18, "949": 0.18, "999": 0.18, "105": 0.08, "110": 0.08, "115": 0.08}
+    found = seen("$", ("299", likely), ".", "00")
+    assert found is not None
+    assert found.prices == (299, 899.5, 949.5, 999.5, 1055, 1105, 1155)
+
+
+def test_no_alternative_is_read_above_ten_times_the_reply() -> None:
+    found = seen(
+        "$", ("90", {"90": 0.2, "119": 0.2, "129": 0.2, "139": 0.2, "949": 0.2}), ".", "00", like="$19.99"
+    )
+    assert found is not None
+    assert found.prices == (90, 119.5, 129.5, 139.5, 949.5)
+    thousands = seen("$", ("90", {"90": 0.2, "2": 0.4, "3": 0.4}), ".", "00", like="$1,199.99")
+    assert told(thousands) == {2.5: 0.4, 3.5: 0.4, 90: 0.2}
 
 
 def test_the_highest_price_settles_what_a_token_may_stand_for() -> None:
     found = seen("$", ("850", {"850": 0.4, "119": 0.3, "129": 0.3}), ".", "00", highest=999)
-    assert found is not None
-    assert found.median == 129.5
+    assert told(found) == {119.5: 0.3, 129.5: 0.3, 850: 0.4}
 
 
 def test_a_number_that_is_not_the_price_is_no_evidence() -> None:
@@ -198,13 +255,15 @@ def test_auto_takes_the_median_and_buys_one_reply(client: openai.OpenAI, service
     assert "n" not in body
 
 
-def test_auto_falls_back_to_the_reply_where_too_little_is_seen(
-    client: openai.OpenAI, service: respx.MockRouter
-) -> None:
-    thin = ("20", {"20": 0.1, "12": 0.08, "9": 0.06})
+def test_the_median_is_taken_however_little_is_seen(client: openai.OpenAI, service: respx.MockRouter) -> None:
+    thin = ("20", {"20": 0.05, "12": 0.04, "9": 0.03})
     service.post("/chat/completions").mock(return_value=answer(choice("$", thin, ".", "99")))
     found = Predictor(client, "m").predict("a mug")
-    assert (found.price, found.decoding, found.distribution) == (20.99, "greedy", None)
+    assert (found.text, found.decoding) == ("$20.99", "median")
+    assert found.distribution is not None
+    assert found.distribution.mass == pytest.approx(0.12)
+    assert {9.5, 12.5, 20.99} < set(found.distribution.prices)
+    assert sum(found.distribution.probabilities) == pytest.approx(1)
 
 
 def test_greedy_asks_for_no_token_probabilities(client: openai.OpenAI, service: respx.MockRouter) -> None:
@@ -256,7 +315,8 @@ def test_auto_buys_samples_only_for_items_without_evidence(
         body = json.loads(request.content)
         if body.get("logprobs"):
             dear = "sofa" in body["messages"][0]["content"]
-            return answer(choice("$", "119", "9", ".00") if dear else choice("$", MEDIAN_12, ".", "99"))
+            digits = choice("$", "1", "1", "9", "9", ".", "0", "0")
+            return answer(digits if dear else choice("$", MEDIAN_12, ".", "99"))
         return answer(*[choice("$1500.00")] * body["n"])
 
     route = service.post("/chat/completions").mock(side_effect=reply)
@@ -321,13 +381,36 @@ def test_a_replys_limit_is_called_as_the_service_has_it(address: str, limit: str
     assert {name for name in bodies(route)[0] if "tokens" in name} == {limit}
 
 
-@pytest.mark.parametrize(("most", "sent"), [(0, [None, None]), (5, [True, 5]), (50, [True, 20])])
+@pytest.mark.parametrize(
+    ("most", "sent"), [(0, [None, None]), (5, [True, 5]), (50, [True, 50]), (1_000, [True, 100])]
+)
 def test_a_profile_says_how_many_alternatives_are_asked_for(
     most: int, sent: list[Any], client: openai.OpenAI, service: respx.MockRouter
 ) -> None:
     route = service.post("/chat/completions").mock(return_value=answer(choice("$20.99")))
-    Predictor(client, "m", provider=Provider(name="mine", logprobs=most)).predict("a mug")
+    Predictor(client, "m", provider=Provider(name="mine", most_logprobs=most)).predict("a mug")
     assert [bodies(route)[0].get(name) for name in ("logprobs", "top_logprobs")] == sent
+
+
+def test_a_service_that_gives_fewer_alternatives_than_its_profile_says_is_asked_for_those(
+    client: openai.OpenAI, service: respx.MockRouter
+) -> None:
+    def reply(request: httpx.Request) -> httpx.Response:
+        if json.loads(request.content).get("top_logprobs", 0) > 20:
+            message = "Requested sample logprobs of 100, which is greater than max allowed: 20"
+            return httpx.Response(400, json={"object": "error", "message": message, "code": 400})
+        return answer(choice("$", MEDIAN_12, ".", "99"))
+
+    route = service.post("/chat/completions").mock(side_effect=reply)
+    predictor = Predictor(client, "m", provider=Provider(name="vllm", most_logprobs=1_000))
+    assert [predictor.predict(text).price for text in ("a", "b")] == [12.5] * 2
+    assert [body.get("top_logprobs") for body in bodies(route)] == [100, 20, 20]
+
+
+def test_the_profile_knows_the_number_of_alternatives_by_its_former_name_too() -> None:
+    former: Any = {"logprobs": 7}
+    assert Provider(name="mine", **former).most_logprobs == 7
+    assert (Provider(name="mine").most_logprobs, PROVIDERS["local"].most_logprobs) == (20, 1_000)
 
 
 @pytest.mark.parametrize("model", ["o4-mini", "gpt-5-nano", "ft:o4-mini:me::1", "openai/gpt-6-luna"])

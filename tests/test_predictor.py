@@ -47,7 +47,7 @@ def test_the_request_is_the_formatters_prompt_and_the_most_likely_short_reply(
     Predictor(client, "ft:x", formatter=formatter).predict(LAMP)
     sent = body_of(chat.calls.last.request)
     assert (sent.pop("model"), sent.pop("messages")) == ("ft:x", formatter.prompt(LAMP))
-    assert sent == {"temperature": 0, "max_tokens": 12, "logprobs": True, "top_logprobs": 20}
+    assert sent == {"temperature": 0, "max_tokens": 13, "logprobs": True, "top_logprobs": 20}
 
 
 @pytest.mark.parametrize(

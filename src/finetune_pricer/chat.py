@@ -52,8 +52,9 @@ class ChatFormatter(ShortRepr):
     Args:
         instruction: The text above the item's own text.
         system: A system message before everything else, if wanted.
-        reply: A price that shows the form of the replies: `"$19.99"`, `"$1,199.99"`, `"19,99 €"` or `"20"`.
-            The default has the mark of `currency`, such as `"€19.99"`.
+        reply: A price that shows the form of the replies: `"$1,199.99"`, `"$19.99"`, `"19,99 €"` or `"20"`.
+            The default has the mark of `currency`, such as `"€1,199.99"`. Below $1,000 the first two write
+            the same.
         currency: ISO code of the prices' currency: that of the items.
         fields: What is shown of an item, from top to bottom: some of `title`, `category`, `summary` and
             `full`. `summary` is the description: the whole listing of an item that has no summary. The title
@@ -69,7 +70,7 @@ class ChatFormatter(ShortRepr):
 
     Examples:
         >>> from finetune_pricer import Item
-        >>> formatter = ChatFormatter("How much is it?", reply="$1,199.99")
+        >>> formatter = ChatFormatter("How much is it?")
         >>> for message in formatter.example(Item(title="Grand piano", price=12500)):
         ...     print(message["role"], repr(message["content"]))
         user 'How much is it?\n\nGrand piano'
@@ -80,7 +81,7 @@ class ChatFormatter(ShortRepr):
 
     instruction: str = COURSE
     system: str | None = field(default=None, kw_only=True)
-    reply: str = field(default=_Unsaid("$19.99"), kw_only=True)
+    reply: str = field(default=_Unsaid("$1,199.99"), kw_only=True)
     currency: str = field(default="USD", kw_only=True)
     fields: Sequence[str] = field(default=SHOWN_FIELDS, kw_only=True)
     shots: Sequence[Item] = field(default=(), kw_only=True)
@@ -210,7 +211,7 @@ class ChatFormatter(ShortRepr):
     def _require_kinds(self) -> None:
         require_text("instruction", self.instruction)
         require_text("system", self.system, or_none=True)
-        require_text("reply", self.reply, "show a price in the form of the replies, such as '$19.99'")
+        require_text("reply", self.reply, "show a price in the form of the replies, such as '$1,199.99'")
         require_text("currency", self.currency, "give an ISO code, such as 'USD'")
         require_text("think_block", self.think_block)
         require_items(self.shots, "shots")

@@ -122,7 +122,7 @@ def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:
         ({"max_tokens": 0}, "max_tokens"),
         ({"max_completion_tokens": "7"}, "max_completion_tokens"),
         ({"top_p": 1.5}, "top_p"),
-        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 1_001}, "top_logprobs"),
         ({"top_logprobs": 3}, "top_logprobs"),
         ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
         ({"frequency_penalty": 3}, "frequency_penalty"),

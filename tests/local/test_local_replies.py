@@ -189,6 +189,20 @@ def test_gaps_between_prices_are_filled_with_prices_that_end_alike() -> None:
     assert np.diff(logs[points.prices >= 20]).max() < 0.1
 
 
+def test_of_prices_closer_together_than_a_guess_can_tell_the_most_liked_is_offered() -> None:
+    prices = [*[19.99] * 50, 19.5, *[20] * 20, 20.5, *[24.99] * 9, *[39.99] * 30]
+    points, edges = PricePoints.from_prices(prices, decimals=2), np.linspace(0, 5, 11)
+
+    offered = points.kernel(edges, 0.6).sum(axis=0)
+
+    near = (points.prices > 18.5) & (points.prices < 21.5)
+    assert points.prices[near & (offered > 0)] == [19.99]
+    logs = np.log1p(points.prices[offered > 0])
+    assert 0.1 <= np.diff(logs).min() <= np.diff(logs).max() < 0.25
+    assert (points.kernel(edges, 0.0).sum(axis=0)[near & (points.prices % 1 > 0)] > 0).any()
+    assert points.kernel(edges, 0.6).sum(axis=1) == pytest.approx(np.ones(10), rel=1e-5)
+
+
 def test_a_guess_that_is_too_sure_is_widened_until_it_is_right() -> None:
     edges, random = np.linspace(0, 4, 41), np.random.default_rng(0)
     truth = random.integers(8, 32, 400)

@@ -3,22 +3,29 @@
 The rules by which `distribution_from_logprobs` reads the token probabilities of a reply, in order:
 
 1. The *dollar token* is the reply's first token with a digit. It must be nothing but one to three digits,
-   with at most a currency mark or spaces before them (`123`, ` 123`, `$123`), and the price that was read
-   in the reply must begin with it; else the reply is no evidence (`2 for $30`).
-2. Vocabularies cut digits in threes from the left (o200k, Llama 3) or one by one. One by one, a token says
-   nothing about the amount: unless a token of several digits shows up among the reply's tokens or their
-   alternatives, there is no evidence.
-3. In threes, a token of one or two digits is the whole amount. A token of three digits may go on:
-   `$1199.99` is `$`, `119`, `9`. A reply that goes on so is no evidence, nor is one whose next token would
-   go on with more than 10 %. In the form `$1,199.99` it is the comma that may follow, and it tells
-   thousands: there the first token of the reply `$1,199.99` stands for thousands and is evidence.
-4. For the alternatives to the reply's dollar token nobody says whether they go on. Where the highest price
-   is known and no longer reading stays below it, they do not. Else each is read as what lies nearest to the
-   reply's price in proportion. The other reading is kept in mind where it is less than twice as far on the
-   log scale, or is the shorter one and within a factor of 20 (beside $850, `119` may be $1,190 or $119): if
-   reading these the other way moves the median by more than 10 %, there is no evidence.
-5. Alternatives that are no amounts are left out; what remains is the `mass`, and is scaled to 1. An
-   alternative stands for the middle of its dollar where the form has decimals; the reply's own token for
+   with at most a currency mark or spaces before them (`123`, ` 123`, `$123`), and with the digits that follow
+   it must be the whole dollars of the price that was read; else the reply is no evidence (`2 for $30`).
+2. Vocabularies cut digits in threes from the left (o200k, Llama 3) or one by one (Llama 2, Qwen). One by
+   one, a token says nothing about the amount: unless a token of several digits shows up among the reply's
+   tokens or their alternatives, there is no evidence (`$`, `1`, `2`, `.`, `9`, `9`).
+3. In threes, a token is the whole amount or goes on: `$1199.99` is `$`, `119`, `9`, and `$1,199.99` is `$`,
+   `1`, `,`, `199`. For the reply's own dollar token the tokens that follow tell which, and its probability is
+   shared out as theirs is: after `119` the alternatives `.`, `9` and `8` are $119, $1,199 and $1,198, after
+   `1,` the alternatives `199` and `499` are $1,199 and $1,499. Thousands of which nothing more is told, as
+   where the reply `$899.00` might have been `$899,...`, are spread over their range.
+4. For the alternatives to the dollar token nobody says whether they go on. In the form `$1,199.99` each may
+   stand for thousands, which are spread over their range; in the form `$1199.99` each of three digits may
+   lack one to three more. Each is read as what lies nearest, in proportion, to the median of all that was
+   told, which is looked for from the reply's price on: beside $850 the token `119` is $1,195, beside $150 it
+   is $119. A longer reading is never above ten times the reply's price, so that likely tokens do not lift
+   each other to thousands that nobody meant; and no reading is above the highest price, where it is known.
+5. Alternatives that are no amounts are left out; what remains is the `mass`. However little it is, it says
+   more than the likeliest reply. But the median of twenty tokens that hold a third of the probability lies
+   too low, since dear prices share theirs among more tokens. So where more than a fiftieth of the mass is
+   unseen, it is completed by a bell over log(1 + price): the one under which what is seen, and how much is
+   not, are the most likely, and no unseen token is likelier than the least likely one that is seen. What may
+   be read two ways is then shared out between its readings as the bell stands over them.
+6. An alternative stands for the middle of its dollar where the form has decimals; the reply's own token for
    the reply's price.
 """
 
@@ -30,21 +37,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from .._display import ShortRepr
+from .unseen import Evidence, Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ..prices import PriceForm
+    from .unseen import Weighted
 
 Decoding = Literal["auto", "greedy", "median", "mean"]
 """How to take a price from what a model knows."""
 
-ENOUGH_MASS = 0.25
-"""Below this share of the probability the median of what was seen says less than the likeliest reply."""
-_GOES_ON = 0.1
-_SAME_MEDIAN = 1.1
-_OUT_OF_QUESTION = math.log(20)
+_FARTHEST = 10  # times the reply's price, which no longer reading is above
+_TOO_LITTLE = 1e-3  # of a token's probability, to be spread
+_ENOUGH_UNSEEN = 0.02  # beside what is seen, to be completed
+_MOST_ROUNDS = 100  # in search of the median; it goes one way only, and mostly two rounds
 _DOLLAR_TOKEN = re.compile(r"(?P<mark>[^\w.,-]*)(?P<digits>0|[1-9]\d{0,2})")
+_DIGITS = re.compile(r"[0-9]{1,3}")
+_HUNDREDS = re.compile(r"[0-9]{3}")
 _SEVERAL_DIGITS = re.compile(r"\d\d")
 
 
@@ -57,15 +67,20 @@ class Distribution(ShortRepr):
     probabilities: tuple[float, ...]
     """Sum to 1."""
     mass: float = 1.0
-    """Share of the model's probability that was seen; below 1 when taken from the likeliest tokens."""
+    """Share of the model's probability that was seen: below 1 when taken from the likeliest tokens. What was
+    not seen is completed."""
     source: Literal["logprobs", "samples"] = "logprobs"
     """Where it comes from."""
 
     @classmethod
     def of(
-        cls, weighted: Iterable[tuple[float, float]], *, source: Literal["logprobs", "samples"]
+        cls,
+        weighted: Iterable[tuple[float, float]],
+        *,
+        source: Literal["logprobs", "samples"],
+        mass: float | None = None,
     ) -> Distribution:
-        """Return the distribution of prices with weights; the sum of the weights becomes the mass.
+        """Return the distribution of prices with weights; without a mass it is the sum of the weights.
 
         Equal prices become one.
         """
@@ -73,12 +88,12 @@ class Distribution(ShortRepr):
         for price, weight in weighted:
             if weight:  # a price that is never meant lies in no quantile
                 weights[price] = weights.get(price, 0.0) + weight
-        mass = math.fsum(weights.values())
+        total = math.fsum(weights.values())
         prices = tuple(sorted(weights))
         return cls(
             prices=prices,
-            probabilities=tuple(weights[price] / mass for price in prices),
-            mass=1.0 if source == "samples" else min(1.0, mass),
+            probabilities=tuple(weights[price] / total for price in prices),
+            mass=1.0 if source == "samples" else min(1.0, total if mass is None else mass),
             source=source,
         )
 
@@ -135,26 +150,136 @@ def distribution_from_logprobs(
     place, own = _dollar_token(content)
     if own is None or not any(map(_SEVERAL_DIGITS.search, _all_tokens(content))):
         return None
-    after = "".join(str(token.get("token") or "") for token in content[place + 1 :])
-    thousands = form.grouped and re.match(rf"{re.escape(form.group)}\d{{3}}", after) is not None
-    whole = str(int(price))
-    if whole != own.digits and not (thousands and whole[:-3] == own.digits):
+    reply = _Reply.read(own.digits, content[place + 1 :], price, form)
+    if reply is None:
         return None
-    if not thousands and _probability_of_more(content[place + 1 : place + 2], own, form) > _GOES_ON:
+    told: Weighted = []
+    readings: list[tuple[list[Span], float]] = []
+    seen: list[Span] = []
+    amounts = list(_alternatives(content[place], own))
+    for token, weight in amounts:
+        seen += (spans := reply.spans_of(token.digits))
+        if token.digits == own.digits:
+            told += reply.share_out(weight)
+        elif chosen := reply.choose_readings(spans, highest):
+            readings.append((chosen, weight))
+    nearest = _read_as_nearest(told, readings, price)
+    mass = math.fsum(weight for _, weight in nearest)
+    if not mass:
         return None
-    nearest: list[tuple[float, float]] = []
-    other: list[tuple[float, float]] = []
-    for token, weight in _alternatives(content[place], own):
-        readings = [price] if token.digits == own.digits else _readings(token.digits, form, highest)
-        readings.sort(key=lambda reading: _distance(reading, price))
-        if readings:
-            nearest.append((readings[0], weight))
-            other.append((readings[1 if _is_doubtful(readings, price) else 0], weight))
-    if not any(weight for _, weight in nearest):
-        return None
-    found = Distribution.of(nearest, source="logprobs")
-    medians = sorted((found.median, Distribution.of(other, source="logprobs").median))
-    return found if medians[1] <= _SAME_MEDIAN * medians[0] else None
+    listed = math.fsum(_chances(content[place]).values())
+    evidence = Evidence(
+        told=told,
+        readings=readings,
+        seen=seen,
+        least=min(weight for _, weight in amounts if weight),
+        unseen=max(0.0, 1 - listed) * mass / listed,  # as much of it will be amounts as of what is seen
+        grouped=reply.grouped,
+        highest=highest,
+    )
+    found = evidence.complete(nearest) if evidence.unseen > _ENOUGH_UNSEEN * mass else nearest
+    return Distribution.of(found, source="logprobs", mass=mass)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """A reply from its dollar token on."""
+
+    digits: str
+    """The dollar token's."""
+    following: Sequence[Mapping[str, Any]]
+    """The tokens after it."""
+    price: float
+    form: PriceForm
+    grouped: bool
+    """Whether it sets thousands apart: as it shows itself, else as the form does."""
+
+    @classmethod
+    def read(
+        cls, digits: str, following: Sequence[Mapping[str, Any]], price: float, form: PriceForm
+    ) -> _Reply | None:
+        """Return the reply; None where its digits are not those of the price's whole dollars."""
+        whole, last, rest, grouped = digits, digits, following, form.grouped
+        while step := _count_step(last, rest, form):
+            last, grouped = _text_of(rest[step - 1]), step == 2
+            whole, rest = whole + last, rest[step:]
+        return cls(digits, following, price, form, grouped) if whole == str(int(price)) else None
+
+    def share_out(self, weight: float) -> Iterator[tuple[float, float]]:
+        """Yield the amounts that the dollar token stands for, by the tokens after it, with weights."""
+        digits, last, rest = self.digits, self.digits, self.following
+        while True:
+            step = _count_step(last, rest, self.form)
+            said = _text_of(rest[0]) if step else None
+            chances = _chances(rest[0]) if rest else {"": 1.0}
+            total, ends = math.fsum(chances.values()), 0.0
+            for text, chance in chances.items():
+                span = self._span_after(digits, last, text)
+                if text != said and span is not None:
+                    yield from span.spread(weight * chance / total)
+                elif text != said:
+                    ends += chance / total
+            yield self._span(digits).middle if step else self.price, weight * ends
+            if not step:
+                return
+            weight *= chances[_text_of(rest[0])] / total
+            last = _text_of(rest[step - 1])
+            if step == 2:
+                yield from self._share_out_thousand(digits, rest[1], weight)
+                weight *= _chances(rest[1])[last]
+            digits, rest = digits + last, rest[step:]
+
+    def _share_out_thousand(
+        self, digits: str, hundreds: Mapping[str, Any], weight: float
+    ) -> Iterator[tuple[float, float]]:
+        """Yield what else the reply's hundreds might have been; what is not told is spread over all."""
+        left, own = 1.0, _text_of(hundreds)
+        for text, chance in _chances(hundreds).items():
+            if text == own or _HUNDREDS.fullmatch(text):
+                left -= chance
+            if text != own and _HUNDREDS.fullmatch(text):
+                yield self._span(digits + text).middle, weight * chance
+        if left > _TOO_LITTLE:
+            yield from self._span(digits, 1000).spread(weight * left)
+
+    def spans_of(self, digits: str) -> list[Span]:
+        """Return all that a dollar token may stand for: itself, and what goes on after it."""
+        widths = (1000,) if self.grouped else (10, 100, 1000) if len(digits) == 3 else ()
+        return [self._span(digits, width) for width in (1, *widths) if width == 1 or digits != "0"]
+
+    def choose_readings(self, spans: Sequence[Span], highest: float | None) -> list[Span]:
+        """Return those that are not far above the reply's price, nor above the highest."""
+        most = math.inf if highest is None else highest + self._span("0").middle
+        far = _FARTHEST * self.price
+        return [span for span in spans if span.middle <= most and (span.dollars == 1 or span.middle <= far)]
+
+    def _span_after(self, digits: str, last: str, text: str) -> Span | None:
+        """Return the amounts that go on after some digits by a token; None where they end there."""
+        if self.grouped:
+            return self._span(digits, 1000) if text == self.form.group else None
+        return self._span(digits + text) if len(last) == 3 and _DIGITS.fullmatch(text) else None
+
+    def _span(self, digits: str, dollars: int = 1) -> Span:
+        lowest = int(digits) * dollars
+        is_exact = dollars == 1 and not self.form.decimals
+        return Span(lowest, lowest + (0.0 if is_exact else dollars / 2), dollars)
+
+
+def _read_as_nearest(told: Weighted, readings: Sequence[tuple[list[Span], float]], price: float) -> Weighted:
+    """Return all amounts, each alternative read as what lies nearest to the median of all, by rule 4."""
+    middle = price
+    for _ in range(_MOST_ROUNDS):
+        found = list(told)
+        for spans, weight in readings:
+            # Of two that are as near, the lower one.
+            span = min(spans, key=lambda span: abs(math.log1p(span.middle) - math.log1p(middle)))
+            found += span.spread(weight)
+        if not any(weight for _, weight in found) or all(len(spans) == 1 for spans, _ in readings):
+            break
+        before, middle = middle, Distribution.of(found, source="logprobs").median
+        if middle == before:
+            break
+    return found
 
 
 def distribution_from_samples(prices: Sequence[float]) -> Distribution | None:
@@ -170,7 +295,7 @@ def _content(choice: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _dollar_token(content: Sequence[Mapping[str, Any]]) -> tuple[int, _Token | None]:
     for place, token in enumerate(content):
-        text = str(token.get("token") or "")
+        text = _text_of(token)
         if re.search(r"\d", text):
             return place, _as_amount(text)
     return 0, None
@@ -183,7 +308,7 @@ def _as_amount(text: str) -> _Token | None:
 
 def _all_tokens(content: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for token in content:
-        yield str(token.get("token") or "")
+        yield _text_of(token)
         yield from (text for text, _ in _likeliest(token))
 
 
@@ -192,7 +317,7 @@ def _likeliest(token: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     listed = token.get("top_logprobs")
     for alternative in listed if isinstance(listed, list) else []:
         if isinstance(alternative, dict) and (probability := _probability(alternative)) is not None:
-            yield str(alternative.get("token") or ""), probability
+            yield _text_of(alternative), probability
 
 
 def _probability(token: Mapping[str, Any]) -> float | None:
@@ -212,37 +337,20 @@ def _alternatives(token: Mapping[str, Any], own: _Token) -> Iterator[tuple[_Toke
             yield amount, probability
 
 
-def _probability_of_more(following: Sequence[Mapping[str, Any]], own: _Token, form: PriceForm) -> float:
-    """Return the probability, as far as it is known, that the amount goes on after the dollar token."""
-    if not following:
-        return 0.0
-    marks = (*"0123456789", form.group) if form.grouped else tuple("0123456789")
-    if str(following[0].get("token") or "").startswith(marks):
-        return 1.0
-    if len(own.digits) < 3 and not form.grouped:
-        return 0.0
-    return sum(probability for text, probability in _likeliest(following[0]) if text.startswith(marks))
+def _count_step(last: str, rest: Sequence[Mapping[str, Any]], form: PriceForm) -> int:
+    """Return how many tokens an amount's next digits take: two with a mark before them, one, or none."""
+    said = [_text_of(token) for token in rest[:2]]
+    if len(said) == 2 and said[0] == form.group and _HUNDREDS.fullmatch(said[1]):
+        return 2
+    return int(bool(said) and len(last) == 3 and _DIGITS.fullmatch(said[0]) is not None)
 
 
-def _readings(digits: str, form: PriceForm, highest: float | None) -> list[float]:
-    """Return the amounts that an alternative may stand for: itself, or one that goes on after it."""
-    half = 0.5 if form.decimals else 0.0
-    readings = [float(digits) + half]
-    if digits != "0":
-        if form.grouped:
-            readings.append(float(digits) * 1000 + 500)
-        elif len(digits) == 3:
-            readings.append(float(digits) * 10 + 5)
-    return [reading for reading in readings if highest is None or reading <= highest + half]
+def _chances(token: Mapping[str, Any]) -> dict[str, float]:
+    """Return how likely each text was in a token's place, as far as it is told; its own is one of them."""
+    own = _text_of(token)
+    found = {own: _probability(token) or 0.0} | dict(_likeliest(token))
+    return found if any(found.values()) else {own: 1.0}
 
 
-def _is_doubtful(readings: Sequence[float], price: float) -> bool:
-    """Whether the second nearest of two readings cannot be left out of account."""
-    if len(readings) < 2:
-        return False
-    near, far = (_distance(reading, price) for reading in readings)
-    return far < 2 * near or (readings[0] > readings[1] and far < _OUT_OF_QUESTION)
-
-
-def _distance(reading: float, price: float) -> float:
-    return abs(math.log1p(reading) - math.log1p(price))
+def _text_of(token: Mapping[str, Any]) -> str:
+    return str(token.get("token") or "")

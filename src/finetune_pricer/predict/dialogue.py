@@ -24,7 +24,7 @@ from . import leases
 from .answer_store import StoredAnswer
 from .budget import may_be_billed
 from .completion import read_choices, read_message, read_usage
-from .decoding import ENOUGH_MASS, distribution_from_logprobs, distribution_from_samples
+from .decoding import distribution_from_logprobs, distribution_from_samples
 from .prediction import Prediction, Usage
 
 if TYPE_CHECKING:
@@ -305,8 +305,6 @@ class Dialogue:
         if price is not None and self.decoding != "greedy":
             shown = _leave_out_thoughts(choice, self.read_reply(choice))
             distribution = distribution_from_logprobs(shown, price, self.form, highest=self.highest)
-        if distribution is not None and distribution.mass < ENOUGH_MASS:
-            distribution = None
         return self._decide(item_id, choice, distribution, price=price, usage=read_usage(answer), error=error)
 
     def _sample(

@@ -500,17 +500,8 @@ def _advise_reply(prices: Prices, currency: str) -> str:
     known = prices[~np.isnan(prices)]
     if not len(known):
         return "no prices are known, so no form of a reply can be advised"
-    mark = mark_of(currency)
-    above, median = float((known >= 999.5).mean()), float(np.median(known))
-    if median < 10:
-        shown = format_money(median, currency)
-        return f"'{mark}19.99' (the default): half of the prices are below {shown}, where cents matter"
-    most = f"at most {mark}999"
+    form = f"'{mark_of(currency)}1,199.99' (the default)"
+    above = float((known >= 999.995).mean())
     if above == 0:
-        return (
-            f"'20': all prices are {most}, so without decimals one is a token, and all of it is seen at once"
-        )
-    if above <= 0.01:
-        return f"'20': all prices but {above:.1%} are {most} and so one token; the dearer ones take two"
-    forms = f"'{mark}19.99' (the default) or '{mark}1,199.99'"
-    return f"{forms}: {above:.0%} of the prices take more than one token"
+        return f"{form}: all prices are below {mark_of(currency)}1,000, so the dollars of each are one token"
+    return f"{form}: {above:.1%} of the prices have thousands, which so are a token of their own"

@@ -378,6 +378,7 @@ _LOCAL: dict[str, Any] = {
     "learning_rate": "a factor on the local learner's own rate",
     "min_examples": 10,
     "lists_bases": True,
+    "most_logprobs": 1_000,
     "trains": ["pricer-base"],
 }
 

@@ -7,7 +7,7 @@ from datetime import date  # noqa: TC003 - pydantic reads it
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from .._arguments import explain_invalid
 from .._display import ShortModelRepr
@@ -295,8 +295,8 @@ class Provider(_DatedFact):
     """Whether the files of a checkpoint are the weights, so that they can be downloaded."""
     reply_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """The parameter that limits a reply's tokens; reasoning models take the second everywhere."""
-    logprobs: int = 20
-    """How many alternatives per token an answer may show; 0 is none."""
+    most_logprobs: int = Field(default=20, validation_alias=AliasChoices("most_logprobs", "logprobs"))
+    """How many alternatives per token an answer may show; 0 is none. It was called `logprobs`."""
     batch_api: bool = True
     batch_requests: int = 50_000
     """Requests that a file for the Batch API may hold."""

@@ -174,7 +174,8 @@ class ChatBody(Body):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=20), _WHOLE] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=1_000), _WHOLE] | None = None
+    """OpenAI gives 20; a thousand are all prices to $999 in whole dollars."""
     metadata: Metadata | None = None
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None

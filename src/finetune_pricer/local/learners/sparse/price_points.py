@@ -24,6 +24,7 @@ _GAP = 0.06  # of log(1 + price): about 6 % between neighbours, which few people
 _ENDINGS = 3  # how many of the commonest endings fill a gap
 _BANDWIDTH = 0.15  # of log(1 + price), over which the density of prices is measured
 _CELLS = 1_024
+_APART = 6  # points lie at least this part of the spread apart, which moves no median by as much
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,14 +49,30 @@ class PricePoints:
         return cls(prices=places, weights=weights / _density(np.log1p(places), weights))
 
     def kernel(self, edges: Floats, spread: float) -> Floats:
-        """Return how the probability of each bin is shared out among the points: one row for each bin."""
+        """Return how the probability of each bin is shared out among the points: one row for each bin.
+
+        Points that lie closer together than a guess can tell get none of it, but for the most liked: an
+        answer lists the likeliest tokens only, and of a probability in small change it would hold a third.
+        """
         centres, widths = (edges[1:] + edges[:-1]) / 2, np.diff(edges)
         reach = np.sqrt(spread**2 + (widths / 2) ** 2)[:, None]
-        far = ((np.log1p(self.prices) - centres[:, None]) / reach) ** 2
+        logs = np.log1p(self.prices)
+        kept = _most_liked(logs, self.weights, spread / _APART)
+        far = ((logs - centres[:, None]) / reach) ** 2
         # The nearest point of each bin counts as 1 before it is weighted, so that no row is all zeros.
-        heights = np.exp(-0.5 * (far - far.min(axis=1, keepdims=True))) * self.weights
+        nearest = far[:, kept].min(axis=1, keepdims=True)
+        heights = np.where(kept, np.exp(-0.5 * np.maximum(far - nearest, 0.0)) * self.weights, 0.0)
         shares: Floats = (heights / heights.sum(axis=1, keepdims=True)).astype(np.float32)
         return shares
+
+
+def _most_liked(logs: Floats, weights: Floats, gap: float) -> npt.NDArray[np.bool_]:
+    """Return which points to keep so that none lies within `gap` of another: the heaviest come first."""
+    kept = np.zeros(len(logs), dtype=np.bool_)
+    lows, highs = np.searchsorted(logs, logs - gap, side="right"), np.searchsorted(logs, logs + gap)
+    for place in np.argsort(-weights, kind="stable").tolist():
+        kept[place] = not kept[lows[place] : highs[place]].any()
+    return kept
 
 
 def _fill_gaps(points: Floats, counts: npt.NDArray[np.int64], decimals: int) -> Floats:

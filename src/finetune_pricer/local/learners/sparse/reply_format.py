@@ -50,8 +50,8 @@ class ReplyForm:
     before: str = "$"
     after: str = ""
     decimals: int = 2
-    grouped: bool = False
-    """Whether thousands are set apart."""
+    grouped: bool = True
+    """Whether thousands are set apart; where no reply has any, they are beside decimals, as by default."""
     group: str = ","
     """By what they are."""
     point: str = "."
@@ -78,12 +78,13 @@ class ReplyForm:
             return cls()
         (before, after), _ = around.most_common(1)[0]
         point = "," if commas[True] > commas[False] else "."
-        grouped = groups.total() > 2 * groups[None]
+        places = decimals.most_common(1)[0][0]
+        grouped = groups.total() > 2 * groups[None] if groups.total() else places > 0
         group = max((sign for sign in groups if sign), key=groups.__getitem__, default=None)
         return cls(
             before=before,
             after=after,
-            decimals=decimals.most_common(1)[0][0],
+            decimals=places,
             grouped=grouped,
             group=group or ("." if point == "," else ","),
             point=point,
