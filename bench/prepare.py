@@ -3,7 +3,8 @@
     python bench/prepare.py ../shared/data
 
 Prints seconds and ratios; both sides run in the same process, turn by turn, and the median ratio counts.
-Writing must be at least 1.2 times as fast as the notebook's function.
+Writing the notebook's own lines must be at least 1.2 times as fast as its function. By default the title is
+looked for in each description too, which the notebook does not do.
 """
 
 import json
@@ -61,7 +62,8 @@ def write_jsonl(items: list[Item], filename: Path) -> None:
 
 
 def writing(items: list[Item], folder: Path) -> None:
-    writer, formatter = JsonlWriter(), ChatFormatter()
+    formatter = ChatFormatter(fields=("summary",))
+    writer = JsonlWriter(formatter)
     ours, theirs = folder / "ours.jsonl", folder / "theirs.jsonl"
     compare(
         f"writing {len(items):,}",
@@ -70,6 +72,14 @@ def writing(items: list[Item], folder: Path) -> None:
         lambda: write_jsonl(items, theirs),
     )
     assert [json.loads(line) for line in ours.open()] == [json.loads(line) for line in theirs.open()]
+
+    default = JsonlWriter()
+    compare(
+        "the same with titles",
+        lambda: default.write(items, ours),
+        "the notebook without",
+        lambda: write_jsonl(items, theirs),
+    )
 
     def to_json() -> None:
         rows = [{"messages": formatter.example(item)} for item in items]

@@ -112,6 +112,20 @@ def test_small_pages_come_in_large_batches() -> None:
     assert [batch.num_rows for batch in batches if batch.num_rows] == [2000]
 
 
+def test_short_rows_come_in_batches_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = 120_000
+    table = pa.table({"title": [f"thing {n}" for n in range(count)], "price": [1.0] * count})
+    pq.write_table(table, "shop.parquet")
+
+    def sizes() -> list[int]:
+        batches = file_formats.read_file("shop.parquet", None).batches
+        return [batch.num_rows for batch in batches if batch.num_rows]
+
+    assert sizes() == [100_000, 20_000]
+    monkeypatch.setattr(decompression, "BATCH_BYTES", table.nbytes // 4)
+    assert len(sizes()) >= 3
+
+
 def test_a_line_that_is_too_long_is_a_bad_row_and_the_others_are_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -9,7 +9,7 @@ import json
 import logging
 import sys
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import pytest
 from finetune_pricer import ItemDataset
 from finetune_pricer.errors import DataError, InvalidRows, MissingExtra, PricerError
 from finetune_pricer.items import decompression
-from finetune_pricer.items.formats import delimited
+from finetune_pricer.items.formats import delimited, quotes
 
 Rows = list[dict[str, Any]]
 
@@ -299,6 +299,60 @@ def test_lines_of_a_jsonl_and_rows_of_a_sheet_are_told() -> None:
     array = '[\n{"title": "a",\n"price": 1},\n{"title": "b",\n"price": "free"}]'
     items = ItemDataset.from_file(save("shop.json", array), on_error="skip")
     assert [(problem.row, problem.line) for problem in items.skipped] == [(2, 4)]
+
+
+def test_a_line_is_found_without_splitting_the_rows_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save("shop.csv", "title,price\n" + "a,1\nb,free\n" + "c,2.50\n" * 5000)
+    split, seen = quotes.split_rows, list[quotes.Row]()
+
+    def count(block: bytes, delimiter: bytes) -> Iterator[quotes.Row]:
+        for row in split(block, delimiter):
+            seen.append(row)
+            yield row
+
+    monkeypatch.setattr(delimited, "split_rows", count)
+    items = ItemDataset.from_file(path, on_error="skip")
+    assert [(problem.row, problem.line) for problem in items.skipped] == [(2, 3)]
+    assert len(seen) < 20
+
+
+def test_objects_that_go_over_lines_are_told_whatever_stands_between() -> None:
+    # As many values as lines, and a brace at the ends of each.
+    content = '{"title": "a", "x": [{}\n{}\n{}]}, 5, {"title": "b"}\n'
+    items = ItemDataset.from_file(save("shop.jsonl", content), priced=False, on_error="skip")
+    assert [problem.row for problem in items.skipped] == [1, 2, 3]
+
+
+def test_of_several_bad_cells_the_first_field_is_told() -> None:
+    line = '{"id": "1", "full": [1], "title": ["a"], "price": 1}\n{"title": "b", "price": 2}\n'
+    items = ItemDataset.from_file(save("shop.jsonl", line), on_error="skip")
+    assert [problem.field for problem in items.skipped] == ["title"]
+
+
+@pytest.mark.parametrize("block", [100, 400, 1 << 20])
+def test_cells_of_another_kind_are_read_wherever_a_block_of_lines_ends(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decompression, "_COPIED", block)
+    rows: list[dict[str, Any]] = [
+        *({"title": f"thing {n}", "price": n + 0.5, "id": str(n)} for n in range(20)),
+        *({"title": f"thing {n}", "price": f"${n}", "id": n} for n in range(20, 40)),
+        *({"price": n if n % 2 else f"{n}.50", "title": n, "id": 2.0**70, "note": n} for n in range(40, 60)),
+        {"title": "thing 60", "price": "free", "id": "60"},
+        *({"id": "61", "title": "thing", "weight": 3, "price": None} for _ in range(20)),
+    ]
+    path = save("shop.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    items = ItemDataset.from_file(path, priced=False, on_error="skip")
+    prices = [
+        *(n + 0.5 for n in range(20)),
+        *range(20, 40),
+        *(n if n % 2 else n + 0.5 for n in range(40, 60)),
+    ]
+    assert [item.price for item in items] == [*prices, *[None] * 20]
+    assert [item.title for item in items][38:42] == ["thing 38", "thing 39", "40", "41"]
+    assert [item.id for item in items][19:41] == [*map(str, range(19, 40)), str(2**70)]
+    assert [item.weight for item in items][-21:] == [None, *[3.0] * 20]
+    assert [(problem.row, problem.line) for problem in items.skipped] == [(61, 61)]
 
 
 # Dialects.

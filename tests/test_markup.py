@@ -73,6 +73,9 @@ HOSTILE = [
     "&#38;",
     "<<b>b>",
     "<b hidden ",
+    '<b a=\'<b x="\' y=" hidden d="',
+    "<b a=1 a=1 a=1 a=1 ",
+    "<b a=\"<b a='",
 ]
 
 

@@ -127,12 +127,10 @@ class ChatFormatter(ShortRepr):
             InvalidItem: The item has no price, or none of the fields.
         """
         require_item(item)
-        messages = self.prompt(item)
         answer = self._answer(item)
         if self.think_block:
             answer["content"] = self.think_block + answer["content"]
-        messages.append(answer)
-        return messages
+        return [*(message.copy() for message in self._before), self._question(item), answer]
 
     def preview(self, item: Item | str) -> str:
         """Return what a model sees of an item, and what it is to answer, as text to be printed.

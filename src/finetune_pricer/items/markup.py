@@ -171,8 +171,6 @@ class _Scan:
         self._text = text
         self._absent = set[str]()
         """Marks that do not come any more."""
-        self._dead = set[int]()
-        """Places between attributes from which no tag ends."""
 
     def find(self, opened: str, at: int) -> re.Match[str] | None:
         """Return the mark that ends what was opened."""
@@ -185,14 +183,11 @@ class _Scan:
         """Return where a tag ends whose name ends here; None where this is no tag."""
         if self._text.startswith(">", at):  # as most tags do
             return at + 1
-        seen = set[int]()
-        while at not in self._dead:
-            seen.add(at)
-            if end := _end.match(self._text, at):
-                return end.end()
+        # No character is read for more than three tags: another tag can begin only in this one's quotes, and
+        # at each quotation mark one of two goes into quotes or stays in them, so that they never meet.
+        while (end := _end.match(self._text, at)) is None:
             attribute = _attribute.match(self._text, at)
             if not attribute or not (attribute["value"] or attribute["name"].lower() in _FLAGS):
-                break
+                return None
             at = attribute.end()
-        self._dead |= seen
-        return None
+        return end.end()

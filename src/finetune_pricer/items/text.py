@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SHOWN_FIELDS = ("title", "summary")
 """What a model sees of an item where nobody says otherwise."""
+_DESCRIPTIONS = {"summary", "full"}
 _CHOICE = ("title", "category", "summary", "full")
 _TITLE_LINE = compile_late(r"[\W_]{0,20}title[\W_]{0,20}?:", re.IGNORECASE)
 
@@ -81,7 +82,10 @@ def _find_shown(item: HasText, fields: tuple[str, ...]) -> dict[str, str]:
 
 
 def _find_description(shown: Mapping[str, str]) -> str | None:
-    return next((text for name, text in shown.items() if name in {"summary", "full"}), None)
+    for name in shown:
+        if name in _DESCRIPTIONS:
+            return shown[name]
+    return None
 
 
 def holds_title(description: str, title: str) -> bool:
@@ -93,6 +97,8 @@ def holds_title(description: str, title: str) -> bool:
     text = description.lstrip() if description[:1].isspace() else description
     end = text.find("\n")
     first = text if end < 0 else text[:end]
+    if first == title or first.startswith(f"{title} "):
+        return True
     if "title" in first[:40].lower() and _TITLE_LINE.match(first):
         return True
     words = words_of(title)
@@ -100,8 +106,9 @@ def holds_title(description: str, title: str) -> bool:
         return title.strip() in first
     if first.isascii():
         low = first.lower()
-        if not all(word in low for word in words):
-            return False
+        for word in words:
+            if word not in low:
+                return False
     return f" {' '.join(words)} " in f" {' '.join(words_of(first))} "
 
 

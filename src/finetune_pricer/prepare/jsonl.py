@@ -7,7 +7,7 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISREG
-from typing import TYPE_CHECKING, Literal
+from typing import IO, TYPE_CHECKING, Literal
 
 from .._arguments import require_choice, require_formatter, require_path
 from .._chat_protocol import SPECIAL_TOKEN
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..items import Item
 
 _PIECE = 2**20  # bytes that are read at a time
+_TOGETHER = 100  # lines that are written at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,11 +107,9 @@ class JsonlWriter:
         said = {"the items": getattr(items, "currency", None), "the formatter": self.formatter.currency}
         currency, zero_is = agree_on_currency(said), getattr(items, "zero_is", None)
         digest, size, row = hashlib.sha256(), 0, 0
+        lines = [codecs.BOM_UTF8] if self.encoding == "utf-8-sig" else []
         # Not durable: every upload compares the hash first.
         with replacing(path, durable=False) as file:
-            if self.encoding == "utf-8-sig":
-                size += file.write(codecs.BOM_UTF8)
-                digest.update(codecs.BOM_UTF8)
             for row, item in enumerate(items, start=1):
                 try:
                     if item.price == 0:
@@ -118,10 +117,12 @@ class JsonlWriter:
                     line = self._line(item)
                 except (InvalidItem, TypeError) as error:
                     raise InvalidItem(f"row {row}: {error}; {str(path)!r} was not written") from error
-                size += file.write(line)
-                digest.update(line)
+                lines.append(line)
+                if len(lines) == _TOGETHER:
+                    size += _write(lines, file, digest)
             if not row:
                 raise TrainingFileError(f"no items to write; {str(path)!r} was not written")
+            size += _write(lines, file, digest)
         return TrainingFile(
             path=Path(path),
             examples=row,
@@ -150,6 +151,14 @@ class JsonlWriter:
                 f"the text holds {token!r}, a special token on which jobs fail; take it out of the text"
             )
         return line
+
+
+def _write(lines: list[bytes], file: IO[bytes], digest: hashlib._Hash) -> int:
+    """Write lines and let them be forgotten; return their bytes."""
+    piece = b"".join(lines)
+    lines.clear()
+    digest.update(piece)
+    return file.write(piece)
 
 
 def read_unchanged(file: TrainingFile) -> Iterator[bytes]:

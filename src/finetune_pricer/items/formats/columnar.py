@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+_ROWS = 100_000  # that are unpacked together at most
 _FEW = 256  # rows that are unpacked together where some may be long
 _SMALL = 4  # batches of bytes, of which a group of rows may have so many without any part being too much
 _BEGIN = b"PAR1"  # with which such a file begins
@@ -71,15 +72,18 @@ def _choose_rows(path: Path, file: Any, group: int, columns: list[str]) -> int:
         with pyarrow.parquet.ParquetFile(
             path, read_dictionary=texts, memory_map=True, pre_buffer=False
         ) as probe:
-            batch = next(probe.iter_batches(1, row_groups=[group], columns=texts, use_threads=False))
+            batch = next(probe.iter_batches(1, row_groups=[group], columns=texts, use_threads=True))
             longest += sum(
                 pc.max(pc.binary_length(column.dictionary)).as_py() or 0
                 for column in batch.columns
                 if hasattr(column, "dictionary")
             )
     fitting = max(1, decompression.BATCH_BYTES // longest)
-    is_small = is_known and about.total_byte_size <= _SMALL * decompression.BATCH_BYTES
-    return min(fitting, BATCH if is_small else _FEW)
+    if not is_known or about.total_byte_size > _SMALL * decompression.BATCH_BYTES:
+        return min(fitting, _FEW)
+    # A batch of few bytes has many rows: what is done once for each batch takes as long as thousands of rows.
+    expected: int = decompression.BATCH_BYTES * about.num_rows // max(1, about.total_byte_size)
+    return min(fitting, max(expected, BATCH), _ROWS)
 
 
 def _write_out(table: pa.Table) -> pa.Table:

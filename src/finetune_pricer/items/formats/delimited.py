@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InvalidRows, RowProblem
 from .dialect import Head, has_columns, read_head
-from .quotes import Row, count_lines, find_end, is_simple, split_rows
+from .quotes import Row, count_lines, find_end, split_rows
 from .utf8 import Utf8File, is_utf8, tell_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
     import pyarrow as pa
@@ -51,7 +52,7 @@ def read_delimited(
         rows = _Rows(source, head, wanted, raw)
         source.find_lines = rows.find_lines
         for block in blocks.split(head):
-            yield rows.parse(block, blocks.line)
+            yield rows.parse(block, blocks.line, is_simple=blocks.is_simple)
         if raw.said:
             source.how.append(f"encoding {raw.said}")
 
@@ -65,6 +66,8 @@ class _Blocks:
         self._rest = b""
         self.line = 0
         """Lines of the file before the latest block."""
+        self.is_simple = False
+        """Whether Arrow reads the latest block right as it is."""
 
     def read_first(self) -> bytes:
         """Return the first block, which is not used up by that."""
@@ -78,7 +81,7 @@ class _Blocks:
         self.line = head.lines
         last = False
         while self._rest or not last:
-            end = find_end(self._rest, mark, last=last)
+            end, self.is_simple = find_end(self._rest, mark, last=last)
             if end:
                 block, self._rest = self._rest[:end], self._rest[end:]
                 yield block
@@ -112,11 +115,11 @@ class _Rows:
         self._block, self._line = b"", 0
         self._told: dict[int, RowProblem] = {}  # by row of the latest block, counted from 0
 
-    def parse(self, block: bytes, line: int) -> pa.Table:
+    def parse(self, block: bytes, line: int, *, is_simple: bool) -> pa.Table:
         """Return the rows of a block, which begins behind so many lines of the file."""
         self._block, self._line, self._told = block, line, {}
         # Arrow's words on a row of too many cells are text: it cannot tell of one that is not UTF-8.
-        content = block if is_simple(block, self._mark) and is_utf8(block) else self._mend(block)
+        content = block if is_simple and is_utf8(block) else self._mend(block)
         table = self._decode(self._split(content))
         if self._told:
             lines = self._lines_of(self._told)
@@ -135,8 +138,8 @@ class _Rows:
         """Return where in the block the first rows stand that were not told of."""
         return [place for place in range(rows + len(self._told)) if place not in self._told]
 
-    def _lines_of(self, places: Container[int]) -> dict[int, int]:
-        rows = enumerate(self._rows_of(self._block))
+    def _lines_of(self, places: Collection[int]) -> dict[int, int]:
+        rows = islice(enumerate(self._rows_of(self._block)), max(places) + 1)  # to split rows takes long
         return {place: self._line + row.line + 1 for place, row in rows if place in places}
 
     def _rows_of(self, block: bytes) -> Iterator[Row]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
-from itertools import chain
+from contextlib import suppress
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InvalidRows, RowProblem
@@ -17,7 +18,7 @@ from .quotes import count_lines
 from .utf8 import Utf8File, tell_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import pyarrow as pa
@@ -30,6 +31,7 @@ _BLOCK = 1 << 20  # bytes that are read at a time
 _LONG = 2.0**63
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 _NUMBERS = {"price", "weight", STANDS_FOR}
+_PLAIN = {str, int, float, type(None)}
 _NOT_JSON = object()  # what stands for Infinity
 
 
@@ -76,7 +78,10 @@ class _Rows:
         self._file = file
         self._columns: dict[str, list[Any]] = {name: [] for name in fields}
         self._lines: list[int] = []
-        self._size = 0
+        self._parts: list[
+            tuple[pa.Table, Sequence[int]]
+        ] = []  # rows that stand before those, and their lines
+        self._count, self._size = 0, 0
         self._batch: list[int] = []  # the lines of the latest batch
         self.number = 0
         """How many rows were seen."""
@@ -100,7 +105,8 @@ class _Rows:
         self.number += 1
         self._note_names(row)
         kept = dict.fromkeys(self._fields)
-        for name in self._fields.keys() & row.keys():
+        # In the order of the fields: of several bad cells the same one is told each time.
+        for name in filter(row.__contains__, self._fields):
             try:
                 kept[name] = self._read(name, row[name])
             except ValueError as error:
@@ -109,26 +115,30 @@ class _Rows:
         for name, column in self._columns.items():
             column.append(kept[name])
         self._lines.append(line)
+        self._count += 1
         self._size += size
 
-    def add_many(self, rows: list[dict[str, Any]], lines: Sequence[int], size: int) -> bool:
+    def add_many(self, rows: list[Any], lines: Sequence[int], size: int) -> bool:
         """Count rows all at once; False where one must be looked at by itself, and none was counted."""
-        names = dict.fromkeys(chain.from_iterable(rows))
-        columns = dict[str, list[Any]]()
-        for name in names.keys() & self._fields.keys():
-            columns[name] = values = [row.get(name) for row in rows]
-            kinds = set(map(type, values))
-            if not kinds <= {str, int, float, type(None)}:
+        import pyarrow as pa
+
+        if set(map(type, rows)) != {dict}:
+            return False
+        names, columns = _split_columns(rows, self._fields)
+        arrays = {}
+        for name, field in self._fields.items():
+            is_number = field in _NUMBERS
+            if name not in columns:
+                arrays[name] = pa.nulls(len(rows), pa.float64() if is_number else pa.string())
+                continue
+            arrays[name] = (_read_numbers if is_number else _read_texts)(columns[name])
+            if arrays[name] is None:
                 return False
-            # A whole number of more than 64 bits has become a float.
-            if float in kinds and self._fields[name] not in _NUMBERS and any(map(_is_long, values)):
-                return False
+        self._end_part()
+        self._add_part(arrays, lines)
         self._note_names(names)
-        empty = [None] * len(rows)
-        for name, column in self._columns.items():
-            column.extend(columns.get(name, empty))
         self.number += len(rows)
-        self._lines += lines
+        self._count += len(rows)
         self._size += size
         return True
 
@@ -145,7 +155,7 @@ class _Rows:
             RowProblem(row=self.number, field=field, value=shown, reason=reason, line=line)
         )
 
-    def _note_names(self, row: Mapping[str, Any]) -> None:
+    def _note_names(self, row: Iterable[str]) -> None:
         # A stranger's rows may have a name of their own each.
         names = self._source.names
         if names is None:
@@ -157,19 +167,67 @@ class _Rows:
     @property
     def is_full(self) -> bool:
         """Whether there are as many as a batch has."""
-        return len(self._lines) >= BATCH or self._size >= decompression.BATCH_BYTES
+        return self._count >= BATCH or self._size >= decompression.BATCH_BYTES
 
-    def take(self) -> pa.Table:
-        """Return what was gathered; the columns that matter are all there."""
+    def take(self) -> Iterator[pa.Table]:
+        """Yield what was gathered in one batch, or in several where prices of one kind follow another kind.
+
+        The columns that matter are all there.
+        """
         import pyarrow as pa
 
+        if self._lines or not self._parts:
+            self._end_part()
+        parts, self._parts, self._count, self._size = self._parts, [], 0, 0
+        for _, same in groupby(parts, key=lambda part: part[0].schema):
+            tables, lines = zip(*same, strict=True)
+            self._batch = list(chain.from_iterable(lines))
+            yield pa.concat_tables(tables)
+
+    def _end_part(self) -> None:
         arrays = {
             name: mixed_column(values) if self._fields[name] in _NUMBERS else _text_column(values)
             for name, values in self._columns.items()
         }
-        self._batch, self._lines, self._size = self._lines, [], 0
+        self._add_part(arrays, self._lines)
+        self._lines = []
         self._columns = {name: [] for name in self._fields}
-        return pa.table(arrays)
+
+    def _add_part(self, arrays: Mapping[str, pa.Array], lines: Sequence[int]) -> None:
+        import pyarrow as pa
+
+        self._parts.append((pa.table(arrays), lines))
+
+
+def _split_columns(
+    rows: list[dict[str, Any]], wanted: Container[str]
+) -> tuple[Iterable[str], dict[str, list[Any]]]:
+    """Return the names that rows have, and the columns that are wanted."""
+    first = rows[0]
+    if set(map(len, rows)) == {len(first)} and all(name in wanted for name in first):
+        with suppress(KeyError):  # rows of as many names may have others
+            return first, {name: [row[name] for row in rows] for name in first}
+    names = dict.fromkeys(chain.from_iterable(rows))
+    return names, {name: [row.get(name) for row in rows] for name in names if name in wanted}
+
+
+def _read_numbers(values: list[Any]) -> pa.Array | None:
+    """Return a column of a price or a number; None where a cell must be looked at by itself."""
+    return mixed_column(values) if set(map(type, values)) <= _PLAIN else None
+
+
+def _read_texts(values: list[Any]) -> pa.Array | None:
+    """Return a column of texts; None where a cell must be looked at by itself."""
+    import pyarrow as pa
+
+    try:
+        return pa.array(values, pa.string())
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        pass
+    # A whole number of more than 64 bits has become a float.
+    if not set(map(type, values)) <= _PLAIN or any(map(_is_long, values)):
+        return None
+    return _text_column(values)
 
 
 def _is_long(value: Any) -> bool:
@@ -210,8 +268,8 @@ def _read_lines(file: io.BufferedReader[Any], rows: _Rows) -> Iterator[pa.Table]
         _add_block(block, line, rows)
         line += block.count(b"\n") + 1
         if rows.is_full:
-            yield rows.take()
-    yield rows.take()
+            yield from rows.take()
+    yield from rows.take()
 
 
 def _add_block(block: bytes, first: int, rows: _Rows) -> None:
@@ -221,9 +279,9 @@ def _add_block(block: bytes, first: int, rows: _Rows) -> None:
     count = block.count(b"\n") + 1
     # Together they are parsed in half the time. A text cannot go over a line's end, so where a brace ends and
     # one begins at each of them, and as many objects are there as lines, each line is an object.
-    if block[:1] == b"{" and block[-1:] == b"}" and block.count(b"}\n{") == count - 1:
+    if _has_braces_at_ends(block):
         try:
-            found = orjson.loads(b"[" + block.replace(b"}\n{", b"},\n{") + b"]")
+            found = orjson.loads(b"[" + block.replace(b"\n", b",") + b"]")
         except orjson.JSONDecodeError:
             found = []
         lines = range(first, first + count)
@@ -236,6 +294,17 @@ def _add_block(block: bytes, first: int, rows: _Rows) -> None:
             rows.refuse(number, f"is longer than {decompression.LONGEST_LINE:,} bytes")
         elif content := line.strip():
             _add_line(content, number, rows)
+
+
+def _has_braces_at_ends(block: bytes) -> bool:
+    """Whether each line begins and ends with a brace, as an object does."""
+    import numpy as np
+
+    if not (block[:1] == b"{" and block[-1:] == b"}"):
+        return False
+    data = np.frombuffer(block, dtype=np.uint8)
+    ends = np.flatnonzero(data == ord("\n"))
+    return bool((data[ends - 1] == ord("}")).all() and (data[ends + 1] == ord("{")).all())
 
 
 def _add_line(content: bytes, number: int, rows: _Rows) -> None:
@@ -285,10 +354,10 @@ def _read_values(file: io.BufferedReader[Any], rows: _Rows, source: Source) -> I
         if not text.skip(",") and in_array and text.peek() not in {"]", ""}:
             raise text.error("a comma or ']' is missing between two objects")
         if rows.is_full:
-            yield rows.take()
+            yield from rows.take()
     if not rows.number and not in_array:
         raise InvalidRows(f"{source.name} is empty")
-    yield rows.take()
+    yield from rows.take()
 
 
 class _Text:

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
+    import numpy.typing as npt
+
 _ENDS = re.compile(rb"\r\n|\r|\n")
 
 
@@ -50,15 +53,22 @@ def _patterns(delimiter: bytes) -> tuple[re.Pattern[bytes], re.Pattern[bytes], r
 
 def is_simple(block: bytes, delimiter: bytes) -> bool:
     """Whether every quotation mark opens a cell, closes one, or is doubled in one: what Arrow reads right."""
+    return b'"' not in block or _are_simple(block, _find_quotes(block), delimiter)
+
+
+def _find_quotes(block: bytes) -> npt.NDArray[np.int64]:
     import numpy as np
 
-    if b'"' not in block:
-        return True
-    data = np.frombuffer(block, dtype=np.uint8)
-    at = np.flatnonzero(data == ord('"'))
-    if len(at) % 2:
+    return np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord('"'))
+
+
+def _are_simple(block: bytes, quotes: npt.NDArray[np.int64], delimiter: bytes) -> bool:
+    import numpy as np
+
+    if len(quotes) % 2:
         return False
-    opening, closing = at[::2], at[1::2]
+    data = np.frombuffer(block, dtype=np.uint8)
+    opening, closing = quotes[::2], quotes[1::2]
     around = np.zeros(256, dtype=bool)
     around[[ord(delimiter), 10, 13]] = True
     before = np.where(opening > 0, data[opening - 1], 10)
@@ -71,35 +81,34 @@ def is_simple(block: bytes, delimiter: bytes) -> bool:
     return bool((around[before] | again).all() and (around[behind] | follows).all())
 
 
-def find_end(block: bytes, delimiter: bytes, *, last: bool) -> int:
-    """Return where the last whole row of a block ends; 0 if there is none."""
+def find_end(block: bytes, delimiter: bytes, *, last: bool) -> tuple[int, bool]:
+    """Return where the last whole row ends, 0 if there is none, and whether the block is simple so far."""
     if last:
-        return len(block)
+        return len(block), is_simple(block, delimiter)
     if b'"' not in block:
-        return max(block.rfind(b"\n") + 1, block.rfind(b"\r", 0, -1) + 1 if b"\n" not in block else 0)
+        end = max(block.rfind(b"\n") + 1, block.rfind(b"\r", 0, -1) + 1 if b"\n" not in block else 0)
+        return end, True
     end = _find_simple_end(block, delimiter)
-    if end is not None:
-        return end
-    end = 0
+    if end:
+        return end, True
     for row in split_rows(block, delimiter):
         # The last one may go on in the next block, and so may a lone carriage return.
         if row.end < len(block):
             end = row.end
-    return end
+    return end, is_simple(block[:end], delimiter)
 
 
-def _find_simple_end(block: bytes, delimiter: bytes) -> int | None:
+def _find_simple_end(block: bytes, delimiter: bytes) -> int:
     """Return the last line end with an even number of quotation marks before it, if all are simple there."""
-    quotes, end = block.count(b'"'), len(block)
+    quotes, end = _find_quotes(block), len(block)
     for _ in range(100):
-        at = block.rfind(b"\n", 0, end)
-        if at < 0:
-            return None
-        quotes -= block.count(b'"', at, end)
-        end = at
-        if quotes % 2 == 0:
-            return at + 1 if is_simple(block[: at + 1], delimiter) else None
-    return None
+        end = block.rfind(b"\n", 0, end)
+        if end < 0:
+            return 0
+        before = quotes[: quotes.searchsorted(end)]
+        if len(before) % 2 == 0:
+            return end + 1 if _are_simple(block[: end + 1], before, delimiter) else 0
+    return 0
 
 
 def split_rows(block: bytes, delimiter: bytes) -> Iterator[Row]:
@@ -155,4 +164,5 @@ def _read_quoted(
 
 def count_lines(content: bytes) -> int:
     """Return how many line ends there are, of whatever kind."""
-    return content.count(b"\n") + content.count(b"\r") - content.count(b"\r\n")
+    feeds = content.count(b"\n")
+    return feeds + content.count(b"\r") - content.count(b"\r\n") if b"\r" in content else feeds
