@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from finetune_pricer._methods.features import TextFeatures
 from finetune_pricer._methods.network import Hyperparameters, TrainingRun
 from finetune_pricer.errors import TrainingFileError
 from finetune_pricer.local.learners import HyperparametersChosen, Report, StepDone
@@ -178,12 +180,49 @@ def test_a_stored_model_gives_the_same_prices_and_holds_no_pickle(trained: Any) 
 
 def test_a_model_of_another_version_is_refused(trained: Any) -> None:
     files = {
-        name: content.replace(b'"version": 3', b'"version": 9')
+        name: content.replace(b'"version": 4', b'"version": 9')
         for name, content in trained(30).save().items()
     }
 
     with pytest.raises(ValueError, match="version 9"):
         PriceModel.load(files)
+
+
+def test_a_model_that_was_saved_when_there_were_only_words_still_answers(trained: Any) -> None:
+    newer = trained(100)
+    features = TextFeatures.fit([item.text for item in products(100)])
+    network = replace(newer.network, inputs=newer.network.inputs[: features.width])
+    model = replace(newer, features=features, network=network)
+    files = {
+        name: content.replace(b'"version": 4', b'"version": 3') for name, content in model.save().items()
+    }
+
+    again = PriceModel.load(files)
+
+    assert [again.median(i.prompt) for i in TEST[:20]] == [model.median(i.prompt) for i in TEST[:20]]
+
+
+def build(count: int, *, seed: int) -> list[Product]:
+    """Building sets: their price is that of their pieces, whose number hardly ever occurs twice."""
+    random = np.random.default_rng(seed)
+    made = []
+    for _ in range(count):
+        pieces, figures = int(np.exp(random.uniform(3, 8))), int(random.integers(1, 12))
+        price = (0.1 * pieces + 3 * figures) * float(np.exp(random.normal(0, 0.05)))
+        made.append(
+            Product(f"A set, number {random.integers(9_999)}, {pieces} pieces, {figures} figures", price)
+        )
+    return made
+
+
+def test_numbers_tell_their_size_also_those_that_were_never_seen(tmp_path: Path) -> None:
+    data = TrainingSet.prepare(examples_of(build(600, seed=1)), [])
+    unseen = build(200, seed=2)
+    constant = np.mean([abs(np.median([item.price for item in unseen]) - item.price) for item in unseen])
+
+    model = Trainer(tmp_path, data, Hyperparameters.resolve({"n_epochs": 6}, examples=600), seed=0).run()
+
+    assert error_of(model, unseen) < 0.25 * constant
 
 
 def test_few_examples_are_trained_for_more_epochs_than_many(tmp_path: Path) -> None:

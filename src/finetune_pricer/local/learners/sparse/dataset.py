@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...._chat_protocol import text_of
-from ...._methods.features import TextFeatures
+from ...._methods.features import EVERY_BLOCK, TextFeatures
 from ...._methods.network import Data, price_bins, soft_labels, softness
 from ....errors import TrainingFileError
 from ..training_file import FEWEST, read_rows
@@ -95,7 +95,7 @@ class TrainingSet:
         edges = price_bins(logs)
         width = softness(edges, logs)
         texts = [template.remove_from(example.prompt) for example in examples if example.price is not None]
-        features = TextFeatures.fit(texts)
+        features = TextFeatures.fit(texts, blocks=EVERY_BLOCK)
         held_out = [example for example in validation if example.price is not None]
         held_out_texts = [template.remove_from(example.prompt) for example in held_out]
         return cls(

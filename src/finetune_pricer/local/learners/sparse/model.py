@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from ..learner import ChatMessages, Sampling
     from .reply_trie import ReplyDistribution
 
-_VERSION = 3
+_VERSION = 4
+_READABLE = (3, 4)  # models of version 3 know words only
 _ARRAYS, _FACTS = "model.npz", "model.json"
 _UNTRAINED = "I have not been trained to price anything."
 
@@ -155,9 +156,9 @@ class PriceModel(Model):
 
     @classmethod
     def load(cls, files: Mapping[str, bytes]) -> PriceModel:
-        """Rebuild a model from the files of `save`; raise ValueError where they are of another version."""
+        """Rebuild a model from the files of `save`; raise ValueError where their version is not known."""
         facts = json.loads(files[_FACTS])
-        if facts.get("version") != _VERSION:
+        if facts.get("version") not in _READABLE:
             raise ValueError(f"a model of version {facts.get('version')!r}, not {_VERSION}")
         with np.load(io.BytesIO(files[_ARRAYS]), allow_pickle=False) as archive:
             stored = {name: archive[name] for name in archive.files}
