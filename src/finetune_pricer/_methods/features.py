@@ -76,6 +76,11 @@ class TextFeatures:
         """How many columns a row has."""
         return len(self._weights)
 
+    @property
+    def words(self) -> int:
+        """How many of the first columns are words and bigrams."""
+        return self._blocks["words"].width
+
     def transform(self, texts: Sequence[str]) -> csr_matrix:
         """Return one row of float32 weights per text; a text of unknown words only is an empty row."""
         parts = [self._rows(chunk) for chunk in _chunks(texts)]

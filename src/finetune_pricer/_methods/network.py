@@ -180,8 +180,8 @@ class Validation(NamedTuple):
 
     loss: float = math.nan
     accuracy: float = math.nan
-    spread: float = 0.0
-    """How far the guesses should be widened."""
+    settings: tuple[float, ...] = ()
+    """What was chosen on those examples, such as how far guesses should be widened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +288,7 @@ class TrainingRun:
             **layers,
             **self._adam.state(),
             "history": np.array(self.history, dtype=np.float64).reshape(-1, len(Step._fields)),
-            "validations": np.array(self.validations, dtype=np.float64).reshape(-1, len(Validation._fields)),
+            "validations": np.array([(v.loss, v.accuracy, *v.settings) for v in self.validations]),
             "random": np.array(json.dumps(self._before)),
         }
 
@@ -297,7 +297,8 @@ class TrainingRun:
         for name in Network.__slots__:
             getattr(self.network, name)[...] = state[f"network_{name}"]
         self.history = [Step(int(row[0]), *map(float, row[1:])) for row in state["history"]]
-        self.validations = [Validation(*map(float, row)) for row in state["validations"]]
+        rows = state["validations"].tolist()
+        self.validations = [Validation(loss, accuracy, tuple(rest)) for loss, accuracy, *rest in rows]
         self._adam.restore(state, steps=len(self.history))
         self._before = self._random.bit_generator.state = json.loads(str(state["random"]))
         if self.history and len(self.history) % self.per_epoch == 0:

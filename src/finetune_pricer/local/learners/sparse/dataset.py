@@ -16,6 +16,7 @@ from ...._methods.features import EVERY_BLOCK, TextFeatures
 from ...._methods.network import Data, price_bins, soft_labels, softness
 from ....errors import TrainingFileError
 from ..training_file import FEWEST, read_rows
+from .companions import Companions
 from .model import PriceModel, PromptTemplate, prompt_of
 from .price_points import PricePoints
 from .reply_format import ReplyForm, find_number, tokenize
@@ -23,7 +24,8 @@ from .reply_format import ReplyForm, find_number, tokenize
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ...._methods.network import Floats, Network
+    from ...._methods.network import Floats, Ints, Network
+    from .pool import Pool
 
 CONTEXT = 65_536
 """Tokens that a prompt or an example may have."""
@@ -82,6 +84,8 @@ class TrainingSet:
     edges: Floats
     features: TextFeatures
     training: Data
+    logs: Floats
+    """The training examples' log(1 + price)."""
     validation: Data
     tokens: int
     """Tokens of the training examples, read once."""
@@ -105,20 +109,29 @@ class TrainingSet:
             edges=edges,
             features=features,
             training=Data(features.transform(texts), *soft_labels(logs, edges, width)),
+            logs=logs,
             validation=Data(
                 features.transform(held_out_texts), *soft_labels(_log_prices(held_out), edges, width)
             ),
             tokens=sum(count_tokens(example.prompt, example.reply) for example in examples),
         )
 
-    def model(self, network: Network, spread: float) -> PriceModel:
-        """Return the model that a network makes of this training set."""
+    def fit_companions(self, examples: Ints | None = None) -> Companions:
+        """Fit what speaks beside the network to the training examples, or to some of them."""
+        rows, logs = self.training.rows, self.logs
+        if examples is not None:
+            rows, logs = rows[examples], logs[examples]
+        return Companions.fit(rows, logs, self.features.words)
+
+    def model(self, network: Network, companions: Companions | None, pool: Pool) -> PriceModel:
+        """Return the model that a network and its companions make of this training set."""
         return PriceModel(
             features=self.features,
             network=network,
+            companions=None if companions is None else companions.needed_by(pool),
+            pool=pool,
             edges=self.edges,
             points=self.points,
-            spread=spread,
             template=self.template,
             form=self.form,
         )

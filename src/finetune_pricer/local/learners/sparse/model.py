@@ -9,11 +9,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ...._chat_protocol import text_of
 from ...._methods.features import TextFeatures
 from ...._methods.network import Network, softmax
 from ..learner import Model, Reply, SampledToken
+from .companions import Companions
+from .pool import Pool
 from .price_points import PricePoints
 from .reply_format import ReplyForm, tokenize
 from .reply_trie import GREEDY_BELOW, ReplyTrie
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 
 _VERSION = 4
 _READABLE = (3, 4)  # models of version 3 know words only
-_ARRAYS, _FACTS = "model.npz", "model.json"
+_ARRAYS, _FACTS, _COMPANIONS = "model.npz", "model.json", "companions.npz"
 _UNTRAINED = "I have not been trained to price anything."
 
 
@@ -75,11 +78,13 @@ class PriceModel(Model):
 
     features: TextFeatures
     network: Network
+    companions: Companions | None
+    """What speaks beside the network; None where it speaks alone."""
+    pool: Pool
+    """How their guesses are put together; measured on held-out examples."""
     edges: Floats
     """The bins' edges, as log(1 + price); one more than there are bins."""
     points: PricePoints
-    spread: float
-    """How far a guess is widened, in log(1 + price); measured on held-out examples."""
     template: PromptTemplate
     form: ReplyForm
 
@@ -87,7 +92,15 @@ class PriceModel(Model):
 
     @cached_property
     def _kernel(self) -> Floats:
-        return self.points.kernel(self.edges, self.spread)
+        if self.companions is None:
+            return self.points.kernel(self.edges, self.pool.network_width)
+        # What the pool says is as wide as it should be. But only points that a guess of its width can tell
+        # apart get a share.
+        named = np.flatnonzero(self.points.kernel(self.edges, self.pool.width).any(axis=0))
+        chosen = PricePoints(prices=self.points.prices[named], weights=self.points.weights[named])
+        shares = np.zeros((len(self.edges) - 1, len(self.points.prices)), dtype=np.float32)
+        shares[:, named] = chosen.kernel(self.edges, 0.0)
+        return shares
 
     @cached_property
     def _trie(self) -> ReplyTrie:
@@ -96,14 +109,16 @@ class PriceModel(Model):
     def warm_up(self) -> PriceModel:
         """Compute what every answer needs, so that the first one need not wait; return the model."""
         self._kernel.sum()
-        self._trie.distribution(self.points.weights).sample()
+        self._trie.distribution(self.probabilities("")).sample()
         return self
 
     def probabilities(self, prompt: str) -> Floats:
         """Return the probability of every price of `points`."""
-        columns, values = self.features.row(self.template.remove_from(prompt))
-        summed: Floats = values @ self.network.inputs[columns]
-        probabilities: Floats = softmax(self.network.scores_of_sums(summed)) @ self._kernel
+        row = self.features.transform([self.template.remove_from(prompt)])
+        bins = softmax(self.network.scores(row))
+        if self.companions is not None:
+            bins = self.pool.combine(bins, self.companions.ask(row), self.edges)
+        probabilities: Floats = bins[0].astype(np.float32) @ self._kernel
         return probabilities
 
     def median(self, prompt: str) -> float:
@@ -139,20 +154,28 @@ class PriceModel(Model):
         ]
 
     def save(self) -> dict[str, bytes]:
-        """Return the model's files: an npz archive and a JSON text; neither can carry code."""
+        """Return the model's files: npz archives and a JSON text, none of which can carry code."""
         arrays, terms = self.features.state()
         archive = io.BytesIO()
         layers = {name: getattr(self.network, name) for name in Network.__slots__}
         points = {f"points_{name}": getattr(self.points, name) for name in PricePoints.__slots__}
         features: dict[str, Any] = {f"features_{name}": array for name, array in arrays.items()}
-        np.savez(archive, edges=self.edges, spread=np.array(self.spread), **layers, **points, **features)
+        np.savez(archive, edges=self.edges, **layers, **points, **features)
         facts = {
             "version": _VERSION,
+            "pool": self.pool._asdict(),
             "template": asdict(self.template),
             "form": asdict(self.form),
             "terms": terms,
         }
-        return {_ARRAYS: archive.getvalue(), _FACTS: json.dumps(facts).encode()}
+        files = {_ARRAYS: archive.getvalue(), _FACTS: json.dumps(facts).encode()}
+        if self.companions is not None:
+            # A file of its own: the same for all checkpoints of a job, it is kept once.
+            archive = io.BytesIO()
+            arrays = self.companions.state()
+            np.savez(archive, allow_pickle=False, **arrays)
+            files[_COMPANIONS] = archive.getvalue()
+        return files
 
     @classmethod
     def load(cls, files: Mapping[str, bytes]) -> PriceModel:
@@ -160,18 +183,25 @@ class PriceModel(Model):
         facts = json.loads(files[_FACTS])
         if facts.get("version") not in _READABLE:
             raise ValueError(f"a model of version {facts.get('version')!r}, not {_VERSION}")
-        with np.load(io.BytesIO(files[_ARRAYS]), allow_pickle=False) as archive:
-            stored = {name: archive[name] for name in archive.files}
+        stored = _read_arrays(files[_ARRAYS])
+        pool = Pool(**facts["pool"]) if "pool" in facts else Pool(network_width=float(stored["spread"]))
+        companions = _read_arrays(files[_COMPANIONS]) if _COMPANIONS in files else None
         features = {name[9:]: array for name, array in stored.items() if name.startswith("features_")}
         return cls(
             features=TextFeatures.from_state(features, facts["terms"]),
             network=Network(**{name: stored[name] for name in Network.__slots__}),
+            companions=None if companions is None else Companions.from_state(companions),
+            pool=pool,
             edges=stored["edges"],
             points=PricePoints(**{name: stored[f"points_{name}"] for name in PricePoints.__slots__}),
-            spread=float(stored["spread"]),
             template=PromptTemplate(**facts["template"]),
             form=ReplyForm(**facts["form"]),
         )
+
+
+def _read_arrays(content: bytes) -> dict[str, npt.NDArray[Any]]:
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
 
 
 class UntrainedModel(Model):
