@@ -13,8 +13,9 @@ from finetune_pricer._methods.network import Hyperparameters, TrainingRun
 from finetune_pricer.errors import TrainingFileError
 from finetune_pricer.local.learners import HyperparametersChosen, Report, StepDone
 from finetune_pricer.local.learners.sparse.dataset import CONTEXT, Example, TrainingSet, read_examples
-from finetune_pricer.local.learners.sparse.model import PriceModel, PromptTemplate
+from finetune_pricer.local.learners.sparse.model import PriceModel
 from finetune_pricer.local.learners.sparse.pool import Pool
+from finetune_pricer.local.learners.sparse.prompt_features import PromptFeatures, PromptTemplate
 from finetune_pricer.local.learners.sparse.reply_format import ReplyForm, find_number, tokenize
 from finetune_pricer.local.learners.sparse.trainer import Trainer
 from local_helpers import INSTRUCTION, Product, products
@@ -197,13 +198,14 @@ def test_a_model_of_another_version_is_refused(trained: Any) -> None:
 
 def test_a_model_that_was_saved_when_there_were_only_words_still_answers(trained: Any) -> None:
     newer = trained(100)
-    features = TextFeatures.fit([item.text for item in products(100)])
+    words = TextFeatures.fit([item.text for item in products(100)])
+    features = PromptFeatures(template=newer.features.template, text=words, lines=None)
     network = replace(newer.network, inputs=newer.network.inputs[: features.width])
     pool = Pool(network_width=0.2)
     model = replace(newer, features=features, network=network, companions=None, pool=pool)
     files = model.save()
     facts = json.loads(files["model.json"])
-    del facts["pool"]
+    del facts["pool"], facts["lines"]
     archive = io.BytesIO()
     with np.load(io.BytesIO(files["model.npz"])) as arrays:
         np.savez(archive, spread=np.array(0.2), **arrays)
@@ -278,7 +280,7 @@ def test_it_names_prices_that_it_has_seen(tmp_path: Path) -> None:
 def test_the_instruction_does_not_matter(trained: Any) -> None:
     model = trained(100)
 
-    assert model.template.before == INSTRUCTION + "A "
+    assert model.features.template.before == INSTRUCTION + "A "
     assert model.median(TEST[0].prompt) == pytest.approx(model.median(TEST[0].text), rel=0.3)
 
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...._chat_protocol import text_of
-from ...._methods.features import EVERY_BLOCK, TextFeatures
 from ...._methods.network import Data, price_bins, soft_labels, softness
 from ....errors import TrainingFileError
 from ..training_file import FEWEST, read_rows
 from .companions import Companions
-from .model import PriceModel, PromptTemplate, prompt_of
+from .model import PriceModel, prompt_of
 from .price_points import PricePoints
+from .prompt_features import PromptFeatures, PromptTemplate
 from .reply_format import ReplyForm, find_number, tokenize
 
 if TYPE_CHECKING:
@@ -78,11 +78,10 @@ def read_examples(lines: Iterable[bytes], *, fewest: int = FEWEST) -> list[Examp
 class TrainingSet:
     """What a training file holds for the learner, and a validation file beside it."""
 
-    template: PromptTemplate
     form: ReplyForm
     points: PricePoints
     edges: Floats
-    features: TextFeatures
+    features: PromptFeatures
     training: Data
     logs: Floats
     """The training examples' log(1 + price)."""
@@ -98,20 +97,19 @@ class TrainingSet:
         logs = _log_prices(examples)
         edges = price_bins(logs)
         width = softness(edges, logs)
-        texts = [template.remove_from(example.prompt) for example in examples if example.price is not None]
-        features = TextFeatures.fit(texts, blocks=EVERY_BLOCK)
+        prompts = [example.prompt for example in examples if example.price is not None]
+        features = PromptFeatures.fit(prompts, template, form)
         held_out = [example for example in validation if example.price is not None]
-        held_out_texts = [template.remove_from(example.prompt) for example in held_out]
         return cls(
-            template=template,
             form=form,
             points=PricePoints.from_prices(np.expm1(logs), decimals=form.decimals),
             edges=edges,
             features=features,
-            training=Data(features.transform(texts), *soft_labels(logs, edges, width)),
+            training=Data(features.transform(prompts), *soft_labels(logs, edges, width)),
             logs=logs,
             validation=Data(
-                features.transform(held_out_texts), *soft_labels(_log_prices(held_out), edges, width)
+                features.transform([example.prompt for example in held_out]),
+                *soft_labels(_log_prices(held_out), edges, width),
             ),
             tokens=sum(count_tokens(example.prompt, example.reply) for example in examples),
         )
@@ -132,7 +130,6 @@ class TrainingSet:
             pool=pool,
             edges=self.edges,
             points=self.points,
-            template=self.template,
             form=self.form,
         )
 

@@ -18,6 +18,7 @@ from ..learner import Model, Reply, SampledToken
 from .companions import Companions
 from .pool import Pool
 from .price_points import PricePoints
+from .prompt_features import PriceLines, PromptFeatures, PromptTemplate
 from .reply_format import ReplyForm, tokenize
 from .reply_trie import GREEDY_BELOW, ReplyTrie
 
@@ -44,39 +45,11 @@ def _count_tokens(messages: ChatMessages) -> int:
     return 3 + sum(4 + len(tokenize(text_of(message))) for message in messages)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PromptTemplate:
-    """What all training prompts begin and end with: an instruction, which says nothing of one product."""
-
-    before: str = ""
-    after: str = ""
-
-    @classmethod
-    def from_prompts(cls, prompts: Sequence[str]) -> PromptTemplate:
-        """Return the template that these prompts share, cut at white space so that no word is torn."""
-        before = _shared_start(prompts)
-        after = _shared_start([prompt[::-1] for prompt in prompts])[::-1]
-        shortest = min(map(len, prompts))
-        return cls(before=before, after=after if len(before) + len(after) <= shortest else "")
-
-    def remove_from(self, prompt: str) -> str:
-        """Return the prompt without the template, or as it is where it has another one."""
-        return prompt.removeprefix(self.before).removesuffix(self.after)
-
-
-def _shared_start(texts: Sequence[str]) -> str:
-    # What the first and the last in order share, all between them share too.
-    pairs = enumerate(zip(min(texts), max(texts), strict=False))
-    differs = next((place for place, (one, other) in pairs if one != other), len(min(texts)))
-    shared = min(texts)[:differs]
-    return shared[: max((place + 1 for place, letter in enumerate(shared) if letter.isspace()), default=0)]
-
-
 @dataclass(frozen=True, kw_only=True)
 class PriceModel(Model):
     """A trained model: it reads the text of a prompt, and answers in the form that it was trained on."""
 
-    features: TextFeatures
+    features: PromptFeatures
     network: Network
     companions: Companions | None
     """What speaks beside the network; None where it speaks alone."""
@@ -85,7 +58,6 @@ class PriceModel(Model):
     edges: Floats
     """The bins' edges, as log(1 + price); one more than there are bins."""
     points: PricePoints
-    template: PromptTemplate
     form: ReplyForm
 
     is_quick = True
@@ -114,7 +86,7 @@ class PriceModel(Model):
 
     def probabilities(self, prompt: str) -> Floats:
         """Return the probability of every price of `points`."""
-        row = self.features.transform([self.template.remove_from(prompt)])
+        row = self.features.transform([prompt])
         bins = softmax(self.network.scores(row))
         if self.companions is not None:
             bins = self.pool.combine(bins, self.companions.ask(row), self.edges)
@@ -155,7 +127,7 @@ class PriceModel(Model):
 
     def save(self) -> dict[str, bytes]:
         """Return the model's files: npz archives and a JSON text, none of which can carry code."""
-        arrays, terms = self.features.state()
+        arrays, terms = self.features.text.state()
         archive = io.BytesIO()
         layers = {name: getattr(self.network, name) for name in Network.__slots__}
         points = {f"points_{name}": getattr(self.points, name) for name in PricePoints.__slots__}
@@ -164,7 +136,8 @@ class PriceModel(Model):
         facts = {
             "version": _VERSION,
             "pool": self.pool._asdict(),
-            "template": asdict(self.template),
+            "template": asdict(self.features.template),
+            "lines": None if self.features.lines is None else asdict(self.features.lines),
             "form": asdict(self.form),
             "terms": terms,
         }
@@ -188,13 +161,16 @@ class PriceModel(Model):
         companions = _read_arrays(files[_COMPANIONS]) if _COMPANIONS in files else None
         features = {name[9:]: array for name, array in stored.items() if name.startswith("features_")}
         return cls(
-            features=TextFeatures.from_state(features, facts["terms"]),
+            features=PromptFeatures(
+                template=PromptTemplate(**facts["template"]),
+                text=TextFeatures.from_state(features, facts["terms"]),
+                lines=PriceLines(**facts["lines"]) if facts.get("lines") else None,
+            ),
             network=Network(**{name: stored[name] for name in Network.__slots__}),
             companions=None if companions is None else Companions.from_state(companions),
             pool=pool,
             edges=stored["edges"],
             points=PricePoints(**{name: stored[f"points_{name}"] for name in PricePoints.__slots__}),
-            template=PromptTemplate(**facts["template"]),
             form=ReplyForm(**facts["form"]),
         )
 
