@@ -100,6 +100,7 @@ LATE = {
     ("tune.queries", "tune.records"): "pydantic costs as much to import as all else here",
     ("tune.spec", "tune.records"): "pydantic costs as much to import as all else here",
     ("evaluate.baselines", "_methods.features"): "it stands on scipy, which is an extra",
+    ("evaluate.baselines", "_methods.nearest"): "it stands on scipy, which is an extra",
     ("evaluate.baselines", "_methods.network"): "it computes with numpy, which the public names do not load",
 }
 

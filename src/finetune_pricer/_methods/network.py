@@ -59,7 +59,11 @@ def measure(probabilities: Floats, labels: Floats, bins: Ints) -> tuple[float, f
 
 
 class Adam:
-    """Moves a network downhill, batch by batch."""
+    """Moves a network downhill, batch by batch.
+
+    The first layer, which is nearly all of a network, has one second moment for each row of weights instead
+    of one for each weight: measured, it learns as well and a third faster.
+    """
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -67,14 +71,18 @@ class Adam:
         self._moments = {
             name: (np.zeros_like(getattr(network, name)), np.zeros_like(getattr(network, name)))
             for name in _LAYERS
+            if name != "inputs"
         }
-        self._places = np.zeros(len(network.inputs), dtype=np.int32)
+        inputs = network.inputs
+        self._moments["inputs"] = np.zeros_like(inputs), np.zeros(len(inputs), inputs.dtype)
+        self._places = np.zeros(len(inputs), dtype=np.int32)
 
     def step(self, rows: csr_matrix, labels: Floats, bins: Ints, rate: float) -> tuple[float, float]:
         """Take one step downhill; return the loss and the share of right bins before it."""
         network = self._network
         rows, touched = self._narrow(rows)
-        summed = np.asarray(rows @ network.inputs[touched]) + network.hidden
+        weights = network.inputs.take(touched, axis=0)  # a copy, several times faster than by indexing
+        summed = np.asarray(rows @ weights) + network.hidden
         active = np.maximum(summed, 0)
         probabilities = softmax(active @ network.outputs + network.biases)
         slope = (probabilities - labels) / np.float32(len(bins))
@@ -83,7 +91,7 @@ class Adam:
         self._move("outputs", active.T @ slope, rate)
         self._move("biases", slope.sum(axis=0), rate)
         self._move("hidden", back.sum(axis=0), rate)
-        self._move("inputs", np.asarray(rows.T @ back), rate, touched)
+        self._move_inputs(touched, weights, np.asarray(rows.T @ back), rate)
         return measure(probabilities, labels, bins)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
@@ -106,15 +114,31 @@ class Adam:
         columns = self._places[rows.indices]
         return type(rows)((rows.data, columns, rows.indptr), shape=(rows.shape[0], len(touched))), touched
 
-    def _move(self, name: str, slope: Floats, rate: float, rows: Ints | None = None) -> None:
+    def _move(self, name: str, slope: Floats, rate: float) -> None:
         weights, (mean, square) = getattr(self._network, name), self._moments[name]
-        at: Any = ... if rows is None else rows
-        first = mean[at] * np.float32(_DECAY) + slope * np.float32(1 - _DECAY)
-        second = square[at] * np.float32(_SQUARE_DECAY) + slope**2 * np.float32(1 - _SQUARE_DECAY)
-        mean[at], square[at] = first, second
+        mean += np.float32(1 - _DECAY) * (slope - mean)
+        square += np.float32(1 - _SQUARE_DECAY) * (slope**2 - square)
+        weights -= self._pace(square, rate) * mean
+
+    def _move_inputs(self, touched: Ints, weights: Floats, slope: Floats, rate: float) -> None:
+        """Move the rows of the first layer that a batch has touched; what is handed in is used up."""
+        mean, square = self._moments["inputs"]
+        squares = np.einsum("ij,ij->i", slope, slope) / np.float32(slope.shape[1])
+        first, second = mean.take(touched, axis=0), square[touched]
+        first *= np.float32(_DECAY)
+        slope *= np.float32(1 - _DECAY)
+        first += slope
+        second += np.float32(1 - _SQUARE_DECAY) * (squares - second)
+        mean[touched], square[touched] = first, second
+        first *= self._pace(second, rate)[:, None]
+        weights -= first
+        self._network.inputs[touched] = weights
+
+    def _pace(self, square: Floats, rate: float) -> Floats:
+        """Return by what the first moments are multiplied, given the second ones."""
         scale = np.sqrt(1 - _SQUARE_DECAY**self._steps)
         pace = np.float32(rate * scale / (1 - _DECAY**self._steps))
-        weights[at] -= pace * first / (np.sqrt(second) + np.float32(1e-8 * scale))
+        return np.asarray(pace / (np.sqrt(square) + np.float32(1e-8 * scale)))
 
 
 _KINDS = ((0, "mean"), (1, "square"))
@@ -156,8 +180,8 @@ class Validation(NamedTuple):
 
     loss: float = math.nan
     accuracy: float = math.nan
-    spread: float = 0.0
-    """How far the guesses should be widened."""
+    settings: tuple[float, ...] = ()
+    """What was chosen on those examples, such as how far guesses should be widened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +288,7 @@ class TrainingRun:
             **layers,
             **self._adam.state(),
             "history": np.array(self.history, dtype=np.float64).reshape(-1, len(Step._fields)),
-            "validations": np.array(self.validations, dtype=np.float64).reshape(-1, len(Validation._fields)),
+            "validations": np.array([(v.loss, v.accuracy, *v.settings) for v in self.validations]),
             "random": np.array(json.dumps(self._before)),
         }
 
@@ -273,7 +297,8 @@ class TrainingRun:
         for name in Network.__slots__:
             getattr(self.network, name)[...] = state[f"network_{name}"]
         self.history = [Step(int(row[0]), *map(float, row[1:])) for row in state["history"]]
-        self.validations = [Validation(*map(float, row)) for row in state["validations"]]
+        rows = state["validations"].tolist()
+        self.validations = [Validation(loss, accuracy, tuple(rest)) for loss, accuracy, *rest in rows]
         self._adam.restore(state, steps=len(self.history))
         self._before = self._random.bit_generator.state = json.loads(str(state["random"]))
         if self.history and len(self.history) % self.per_epoch == 0:

@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     from openai import OpenAI
     from scipy.sparse import csr_matrix
     from sklearn.linear_model import Ridge
-    from sklearn.neighbors import NearestNeighbors
 
     from .._methods.features import TextFeatures
+    from .._methods.nearest import NearestRows
     from .._methods.network import Floats as AnyFloats
     from .._methods.network import Network
     from ..items import ItemDataset
@@ -248,25 +248,27 @@ class NeighborsBaseline(Baseline):
 
     name = "ten nearest by text"
 
-    def __init__(self, features: TextFeatures, search: NearestNeighbors, logs: Floats) -> None:
+    def __init__(self, features: TextFeatures, search: NearestRows, logs: Floats) -> None:
         self._features, self._search, self._logs = features, search, logs
 
     @classmethod
     def learn(cls, data: FittingData) -> Self:
         """Keep the training items' texts as TF-IDF rows."""
-        neighbors = _import_sklearn("neighbors")
         import numpy as np
 
-        count = min(_NEIGHBORS, len(data.items))
-        search = neighbors.NearestNeighbors(n_neighbors=count, metric="cosine", algorithm="brute")
-        return cls(data.features, search.fit(data.rows), np.log1p(data.prices))
+        features, rows = data.features, data.rows  # which say so where scipy is missing
+        from .._methods.nearest import NearestRows, scale_to_unit
+
+        return cls(features, NearestRows(scale_to_unit(rows)), np.log1p(data.prices))
 
     def prices(self, items: Sequence[Item]) -> Sequence[float]:
         """Return the mean price of each text's neighbors."""
         import numpy as np
 
-        rows = self._features.transform(_texts_of(items, self.fields))
-        near = self._search.kneighbors(rows, return_distance=False)
+        from .._methods.nearest import scale_to_unit  # it needs scipy
+
+        rows = scale_to_unit(self._features.transform(_texts_of(items, self.fields)))
+        near = self._search.nearest(rows, _NEIGHBORS).rows
         return list(np.expm1(self._logs[near].mean(axis=1)))
 
 

@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...._chat_protocol import text_of
-from ...._methods.features import TextFeatures
 from ...._methods.network import Data, price_bins, soft_labels, softness
 from ....errors import TrainingFileError
 from ..training_file import FEWEST, read_rows
-from .model import PriceModel, PromptTemplate, prompt_of
+from .companions import Companions
+from .model import PriceModel, prompt_of
 from .price_points import PricePoints
+from .prompt_features import PromptFeatures, PromptTemplate
 from .reply_format import ReplyForm, find_number, tokenize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ...._methods.network import Floats, Network
+    from ...._methods.network import Floats, Ints, Network
+    from .pool import Pool
 
 CONTEXT = 65_536
 """Tokens that a prompt or an example may have."""
@@ -76,12 +78,13 @@ def read_examples(lines: Iterable[bytes], *, fewest: int = FEWEST) -> list[Examp
 class TrainingSet:
     """What a training file holds for the learner, and a validation file beside it."""
 
-    template: PromptTemplate
     form: ReplyForm
     points: PricePoints
     edges: Floats
-    features: TextFeatures
+    features: PromptFeatures
     training: Data
+    logs: Floats
+    """The training examples' log(1 + price)."""
     validation: Data
     tokens: int
     """Tokens of the training examples, read once."""
@@ -94,32 +97,39 @@ class TrainingSet:
         logs = _log_prices(examples)
         edges = price_bins(logs)
         width = softness(edges, logs)
-        texts = [template.remove_from(example.prompt) for example in examples if example.price is not None]
-        features = TextFeatures.fit(texts)
+        prompts = [example.prompt for example in examples if example.price is not None]
+        features = PromptFeatures.fit(prompts, template, form)
         held_out = [example for example in validation if example.price is not None]
-        held_out_texts = [template.remove_from(example.prompt) for example in held_out]
         return cls(
-            template=template,
             form=form,
             points=PricePoints.from_prices(np.expm1(logs), decimals=form.decimals),
             edges=edges,
             features=features,
-            training=Data(features.transform(texts), *soft_labels(logs, edges, width)),
+            training=Data(features.transform(prompts), *soft_labels(logs, edges, width)),
+            logs=logs,
             validation=Data(
-                features.transform(held_out_texts), *soft_labels(_log_prices(held_out), edges, width)
+                features.transform([example.prompt for example in held_out]),
+                *soft_labels(_log_prices(held_out), edges, width),
             ),
             tokens=sum(count_tokens(example.prompt, example.reply) for example in examples),
         )
 
-    def model(self, network: Network, spread: float) -> PriceModel:
-        """Return the model that a network makes of this training set."""
+    def fit_companions(self, examples: Ints | None = None) -> Companions:
+        """Fit what speaks beside the network to the training examples, or to some of them."""
+        rows, logs = self.training.rows, self.logs
+        if examples is not None:
+            rows, logs = rows[examples], logs[examples]
+        return Companions.fit(rows, logs, self.features.words)
+
+    def model(self, network: Network, companions: Companions | None, pool: Pool) -> PriceModel:
+        """Return the model that a network and its companions make of this training set."""
         return PriceModel(
             features=self.features,
             network=network,
+            companions=None if companions is None else companions.needed_by(pool),
+            pool=pool,
             edges=self.edges,
             points=self.points,
-            spread=spread,
-            template=self.template,
             form=self.form,
         )
 

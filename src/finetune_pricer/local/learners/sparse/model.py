@@ -9,12 +9,16 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ...._chat_protocol import text_of
 from ...._methods.features import TextFeatures
 from ...._methods.network import Network, softmax
 from ..learner import Model, Reply, SampledToken
+from .companions import Companions
+from .pool import Pool
 from .price_points import PricePoints
+from .prompt_features import PriceLines, PromptFeatures, PromptTemplate
 from .reply_format import ReplyForm, tokenize
 from .reply_trie import GREEDY_BELOW, ReplyTrie
 
@@ -25,8 +29,9 @@ if TYPE_CHECKING:
     from ..learner import ChatMessages, Sampling
     from .reply_trie import ReplyDistribution
 
-_VERSION = 3
-_ARRAYS, _FACTS = "model.npz", "model.json"
+_VERSION = 4
+_READABLE = (3, 4)  # models of version 3 know words only
+_ARRAYS, _FACTS, _COMPANIONS = "model.npz", "model.json", "companions.npz"
 _UNTRAINED = "I have not been trained to price anything."
 
 
@@ -40,53 +45,34 @@ def _count_tokens(messages: ChatMessages) -> int:
     return 3 + sum(4 + len(tokenize(text_of(message))) for message in messages)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PromptTemplate:
-    """What all training prompts begin and end with: an instruction, which says nothing of one product."""
-
-    before: str = ""
-    after: str = ""
-
-    @classmethod
-    def from_prompts(cls, prompts: Sequence[str]) -> PromptTemplate:
-        """Return the template that these prompts share, cut at white space so that no word is torn."""
-        before = _shared_start(prompts)
-        after = _shared_start([prompt[::-1] for prompt in prompts])[::-1]
-        shortest = min(map(len, prompts))
-        return cls(before=before, after=after if len(before) + len(after) <= shortest else "")
-
-    def remove_from(self, prompt: str) -> str:
-        """Return the prompt without the template, or as it is where it has another one."""
-        return prompt.removeprefix(self.before).removesuffix(self.after)
-
-
-def _shared_start(texts: Sequence[str]) -> str:
-    # What the first and the last in order share, all between them share too.
-    pairs = enumerate(zip(min(texts), max(texts), strict=False))
-    differs = next((place for place, (one, other) in pairs if one != other), len(min(texts)))
-    shared = min(texts)[:differs]
-    return shared[: max((place + 1 for place, letter in enumerate(shared) if letter.isspace()), default=0)]
-
-
 @dataclass(frozen=True, kw_only=True)
 class PriceModel(Model):
     """A trained model: it reads the text of a prompt, and answers in the form that it was trained on."""
 
-    features: TextFeatures
+    features: PromptFeatures
     network: Network
+    companions: Companions | None
+    """What speaks beside the network; None where it speaks alone."""
+    pool: Pool
+    """How their guesses are put together; measured on held-out examples."""
     edges: Floats
     """The bins' edges, as log(1 + price); one more than there are bins."""
     points: PricePoints
-    spread: float
-    """How far a guess is widened, in log(1 + price); measured on held-out examples."""
-    template: PromptTemplate
     form: ReplyForm
 
     is_quick = True
 
     @cached_property
     def _kernel(self) -> Floats:
-        return self.points.kernel(self.edges, self.spread)
+        if self.companions is None:
+            return self.points.kernel(self.edges, self.pool.network_width)
+        # What the pool says is as wide as it should be. But only points that a guess of its width can tell
+        # apart get a share.
+        named = np.flatnonzero(self.points.kernel(self.edges, self.pool.width).any(axis=0))
+        chosen = PricePoints(prices=self.points.prices[named], weights=self.points.weights[named])
+        shares = np.zeros((len(self.edges) - 1, len(self.points.prices)), dtype=np.float32)
+        shares[:, named] = chosen.kernel(self.edges, 0.0)
+        return shares
 
     @cached_property
     def _trie(self) -> ReplyTrie:
@@ -95,14 +81,16 @@ class PriceModel(Model):
     def warm_up(self) -> PriceModel:
         """Compute what every answer needs, so that the first one need not wait; return the model."""
         self._kernel.sum()
-        self._trie.distribution(self.points.weights).sample()
+        self._trie.distribution(self.probabilities("")).sample()
         return self
 
     def probabilities(self, prompt: str) -> Floats:
         """Return the probability of every price of `points`."""
-        columns, values = self.features.row(self.template.remove_from(prompt))
-        summed: Floats = values @ self.network.inputs[columns]
-        probabilities: Floats = softmax(self.network.scores_of_sums(summed)) @ self._kernel
+        row = self.features.transform([prompt])
+        bins = softmax(self.network.scores(row))
+        if self.companions is not None:
+            bins = self.pool.combine(bins, self.companions.ask(row), self.edges)
+        probabilities: Floats = bins[0].astype(np.float32) @ self._kernel
         return probabilities
 
     def median(self, prompt: str) -> float:
@@ -138,39 +126,58 @@ class PriceModel(Model):
         ]
 
     def save(self) -> dict[str, bytes]:
-        """Return the model's files: an npz archive and a JSON text; neither can carry code."""
-        arrays, terms = self.features.state()
+        """Return the model's files: npz archives and a JSON text, none of which can carry code."""
+        arrays, terms = self.features.text.state()
         archive = io.BytesIO()
         layers = {name: getattr(self.network, name) for name in Network.__slots__}
         points = {f"points_{name}": getattr(self.points, name) for name in PricePoints.__slots__}
         features: dict[str, Any] = {f"features_{name}": array for name, array in arrays.items()}
-        np.savez(archive, edges=self.edges, spread=np.array(self.spread), **layers, **points, **features)
+        np.savez(archive, edges=self.edges, **layers, **points, **features)
         facts = {
             "version": _VERSION,
-            "template": asdict(self.template),
+            "pool": self.pool._asdict(),
+            "template": asdict(self.features.template),
+            "lines": None if self.features.lines is None else asdict(self.features.lines),
             "form": asdict(self.form),
             "terms": terms,
         }
-        return {_ARRAYS: archive.getvalue(), _FACTS: json.dumps(facts).encode()}
+        files = {_ARRAYS: archive.getvalue(), _FACTS: json.dumps(facts).encode()}
+        if self.companions is not None:
+            # A file of its own: the same for all checkpoints of a job, it is kept once.
+            archive = io.BytesIO()
+            arrays = self.companions.state()
+            np.savez(archive, allow_pickle=False, **arrays)
+            files[_COMPANIONS] = archive.getvalue()
+        return files
 
     @classmethod
     def load(cls, files: Mapping[str, bytes]) -> PriceModel:
-        """Rebuild a model from the files of `save`; raise ValueError where they are of another version."""
+        """Rebuild a model from the files of `save`; raise ValueError where their version is not known."""
         facts = json.loads(files[_FACTS])
-        if facts.get("version") != _VERSION:
+        if facts.get("version") not in _READABLE:
             raise ValueError(f"a model of version {facts.get('version')!r}, not {_VERSION}")
-        with np.load(io.BytesIO(files[_ARRAYS]), allow_pickle=False) as archive:
-            stored = {name: archive[name] for name in archive.files}
+        stored = _read_arrays(files[_ARRAYS])
+        pool = Pool(**facts["pool"]) if "pool" in facts else Pool(network_width=float(stored["spread"]))
+        companions = _read_arrays(files[_COMPANIONS]) if _COMPANIONS in files else None
         features = {name[9:]: array for name, array in stored.items() if name.startswith("features_")}
         return cls(
-            features=TextFeatures.from_state(features, facts["terms"]),
+            features=PromptFeatures(
+                template=PromptTemplate(**facts["template"]),
+                text=TextFeatures.from_state(features, facts["terms"]),
+                lines=PriceLines(**facts["lines"]) if facts.get("lines") else None,
+            ),
             network=Network(**{name: stored[name] for name in Network.__slots__}),
+            companions=None if companions is None else Companions.from_state(companions),
+            pool=pool,
             edges=stored["edges"],
             points=PricePoints(**{name: stored[f"points_{name}"] for name in PricePoints.__slots__}),
-            spread=float(stored["spread"]),
-            template=PromptTemplate(**facts["template"]),
             form=ReplyForm(**facts["form"]),
         )
+
+
+def _read_arrays(content: bytes) -> dict[str, npt.NDArray[Any]]:
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
 
 
 class UntrainedModel(Model):

@@ -1,8 +1,9 @@
 """Training of a job: rehearse on nine tenths, then train on everything; killed at any moment, it goes on.
 
-The rehearsal finds what a file alone cannot tell: how many epochs are right, and how far the guesses should
-be widened so that they are as sure as they are right. A folder keeps what must outlive the process: the
-results of the stages that are done, the state of the one under way, and the last checkpoints.
+The rehearsal finds what a file alone cannot tell: how many epochs are right, how much the network, the ridge
+regression and the nearest examples count, and how wide the guesses should be so that they are as sure as they
+are right. A folder keeps what must outlive the process: the results of the stages that are done, the state of
+the one under way, and the last checkpoints. What is fitted at once, as the regression is, is fitted again.
 """
 
 from __future__ import annotations
@@ -12,29 +13,54 @@ import json
 import math
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ...._methods.network import Hyperparameters, Step, TrainingRun, Validation, measure, softmax
 from ..learner import CHECKPOINTS_KEPT, CheckpointSaved, HyperparametersChosen, Metrics, Note, StepDone
-from .price_points import USUAL_SPREAD, find_best_spread, widen
+from .pool import Pool, PoolChoice
+from .price_points import widen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from ...._methods.network import Data, Network
+    from ...._methods.network import Data, Floats, Network
     from ..learner import Report
+    from .companions import Companions, Opinions
     from .dataset import TrainingSet
     from .model import PriceModel
 
 EPOCH_CANDIDATES = (5, 10, 20, 40)
-"""Numbers of epochs that are tried, until one is worse than those before it."""
+"""Numbers of epochs that are tried, while the last of them still helps."""
 _FEWEST = 20  # examples from which a tenth is worth holding out
 _FEW_EPOCHS = 20  # where nothing can be held out
 _ENOUGH = 50  # examples in a validation file from which the widening is measured on it
 _SAVE_EVERY = 2.0  # seconds
+# What an earlier version of this package left in a job's folder has other names, and is not read.
+_RESULTS, _STATE = "results-2.json", "state-2.npz"
+
+
+class _HeldOut(NamedTuple):
+    """Examples that are held out of training, and what the companions say of them."""
+
+    data: Data
+    opinions: Opinions
+    choice: PoolChoice
+
+    @classmethod
+    def prepare(cls, data: Data, companions: Companions, edges: Floats) -> _HeldOut:
+        opinions = companions.ask(data.rows)
+        return cls(data, opinions, PoolChoice(opinions, edges, data.bins))
+
+
+class _Rehearsal(NamedTuple):
+    """Nine tenths of the examples, and the tenth that is held out."""
+
+    data: Data
+    held_out: _HeldOut
 
 
 class Trainer:
@@ -60,11 +86,11 @@ class Trainer:
         self._report = report
         self._save_every = save_every
         self._saved_at = time.monotonic()
-        self._results: dict[str, Any] = _read_json(folder / "results.json")
+        self._results: dict[str, Any] = _read_json(folder / _RESULTS)
 
     def run(self) -> PriceModel:
         """Train to the end, from where an earlier process left off."""
-        epochs, spreads = self._choose_epochs()
+        epochs, pools = self._choose_epochs()
         self._report(
             HyperparametersChosen(
                 n_epochs=epochs,
@@ -74,8 +100,13 @@ class Trainer:
             )
         )
 
+        companions = self._data.fit_companions()
+        aside = None
+        if len(self._data.validation.bins):
+            aside = _HeldOut.prepare(self._data.validation, companions, self._data.edges)
+
         def validate(epoch: int, network: Network) -> Validation:
-            return self._validate(self._data.validation, network, spreads[epoch] if spreads else None)
+            return self._validate(aside, network, pools[epoch] if pools else None)
 
         run = self._start_run(self._data.training, epochs, validate)
         if self._restore(run, "all"):
@@ -85,43 +116,56 @@ class Trainer:
         for step in self._steps(run, "all"):
             self._report_steps([step], run)
             if step.step % run.per_epoch == 0 and step.step < run.total:
-                self._save_checkpoint(run, step.step)
-        return self._data.model(run.network, run.validations[-1].spread)
+                self._save_checkpoint(run, companions, step.step)
+        return self._data.model(run.network, companions, Pool(*run.validations[-1].settings))
 
-    def _choose_epochs(self) -> tuple[int, list[float]]:
-        """Return the number of epochs, and each one's spread; no spreads where a validation file has them."""
+    def _choose_epochs(self) -> tuple[int, list[Pool]]:
+        """Return the number of epochs, and each one's pool; no pools where a validation file has them."""
         count, requested = len(self._data.training.bins), self._hyperparameters.n_epochs
         if requested is not None and len(self._data.validation.bins) >= _ENOUGH:
             return requested, []
         if count < _FEWEST:
-            return requested or _FEW_EPOCHS, [USUAL_SPREAD] * (requested or _FEW_EPOCHS)
+            return requested or _FEW_EPOCHS, [Pool()] * (requested or _FEW_EPOCHS)
         if requested is None:
             self._report(Note(message="Choosing n_epochs on a held-out tenth of the examples"))
         tried: dict[int, Any] = {}
         for epochs in [requested] if requested else EPOCH_CANDIDATES:
-            tried[epochs] = self._results.get(str(epochs)) or self._rehearse(epochs)
-            if tried[epochs]["loss"] > min(result["loss"] for result in tried.values()):
+            result = tried[epochs] = self._results.get(str(epochs)) or self._rehearse(epochs)
+            # More epochs win only where the loss was falling until the last of these.
+            if result["losses"][-1] > min(min(each["losses"]) for each in tried.values()):
                 break
-        best = min(tried, key=lambda epochs: tried[epochs]["loss"])
-        return best, tried[best]["spreads"]
+        best = min(tried, key=lambda epochs: tried[epochs]["losses"][-1])
+        return best, [Pool(*settings) for settings in tried[best]["pools"]]
 
-    def _rehearse(self, epochs: int) -> dict[str, Any]:
-        """Train on nine tenths of the examples; return the loss on the rest, and each epoch's best spread."""
+    @cached_property
+    def _rehearsal(self) -> _Rehearsal:
         data = self._data.training
         order = np.random.default_rng(self._seed).permutation(len(data.bins))
         # A tenth, but of few examples more: the loss on a handful is chance.
         held = max(len(order) // 10, min(len(order) // 4, _ENOUGH))
-        aside = data.part(order[:held])
+        companions = self._data.fit_companions(order[held:])
+        aside = _HeldOut.prepare(data.part(order[:held]), companions, self._data.edges)
+        return _Rehearsal(data.part(order[held:]), aside)
+
+    def _rehearse(self, epochs: int) -> dict[str, Any]:
+        """Train on nine tenths of the examples; return each epoch's loss on the rest, and its best pool.
+
+        The loss is the network's alone: it is the network's epochs that are chosen.
+        """
+        data, (rest, _, choice) = self._rehearsal
 
         def validate(_: int, network: Network) -> Validation:
-            return self._validate(aside, network, None)
+            probabilities = softmax(network.scores(rest.rows))
+            pool = choice.choose(probabilities)
+            wide = widen(probabilities, self._data.edges, pool.network_width)
+            return Validation(*measure(wide, rest.labels, rest.bins), pool)
 
-        run = self._start_run(data.part(order[held:]), epochs, validate)
+        run = self._start_run(data, epochs, validate)
         self._restore(run, str(epochs))
         for _ in self._steps(run, str(epochs)):
             pass
-        spreads = [validation.spread for validation in run.validations]
-        result = {"loss": run.validations[-1].loss, "spreads": spreads}
+        losses = [validation.loss for validation in run.validations]
+        result = {"losses": losses, "pools": [validation.settings for validation in run.validations]}
         self._save_result(str(epochs), result)
         return result
 
@@ -130,13 +174,14 @@ class Trainer:
     ) -> TrainingRun:
         return TrainingRun(data, self._hyperparameters, epochs=epochs, seed=self._seed, validate=validate)
 
-    def _validate(self, data: Data, network: Network, spread: float | None) -> Validation:
-        """Measure on held-out examples what would be answered: the widened distribution."""
-        if not len(data.bins):
-            return Validation(spread=spread or 0.0)
-        edges, probabilities = self._data.edges, softmax(network.scores(data.rows))
-        spread = find_best_spread(probabilities, edges, data.bins) if spread is None else spread
-        return Validation(*measure(widen(probabilities, edges, spread), data.labels, data.bins), spread)
+    def _validate(self, aside: _HeldOut | None, network: Network, pool: Pool | None) -> Validation:
+        """Measure on held-out examples what would be answered: the pooled distribution."""
+        if aside is None:
+            return Validation(settings=pool or Pool())
+        data, probabilities = aside.data, softmax(network.scores(aside.data.rows))
+        pool = aside.choice.choose(probabilities) if pool is None else pool
+        pooled = pool.combine(probabilities, aside.opinions, self._data.edges)
+        return Validation(*measure(pooled, data.labels, data.bins), pool)
 
     # What outlives the process
 
@@ -152,12 +197,12 @@ class Trainer:
                 arrays: dict[str, Any] = run.state()
                 np.savez(file, stage=np.array(stage), **arrays)
 
-        _replace(self._folder / "state.npz", write)
+        _replace(self._folder / _STATE, write)
         self._saved_at = time.monotonic()
 
     def _restore(self, run: TrainingRun, stage: str) -> bool:
         try:
-            with np.load(self._folder / "state.npz", allow_pickle=False) as archive:
+            with np.load(self._folder / _STATE, allow_pickle=False) as archive:
                 if str(archive["stage"]) != stage:
                     return False
                 run.restore({name: archive[name] for name in archive.files})
@@ -167,12 +212,10 @@ class Trainer:
 
     def _save_result(self, name: str, value: Any) -> None:
         self._results[name] = value
-        _replace(
-            self._folder / "results.json", lambda path: path.write_bytes(json.dumps(self._results).encode())
-        )
+        _replace(self._folder / _RESULTS, lambda path: path.write_bytes(json.dumps(self._results).encode()))
 
-    def _save_checkpoint(self, run: TrainingRun, step: int) -> None:
-        model = self._data.model(run.network, run.validations[-1].spread)
+    def _save_checkpoint(self, run: TrainingRun, companions: Companions, step: int) -> None:
+        model = self._data.model(run.network, companions, Pool(*run.validations[-1].settings))
         files = {}
         for name, content in model.save().items():
             files[name] = f"checkpoint-{step}-{name}"
