@@ -81,9 +81,9 @@ FACADES = {
 # What a function body may import: what costs too much when the public names are imported. Of the standard
 # library that is asyncio and importlib.metadata.
 HEAVY = set(
-    """asyncio bpe_openai charset_normalizer datasets dotenv filelock fsspec httpx2 huggingface_hub importlib
-    jinja2 numpy openai orjson pandas plotly polars pyarrow python_calamine rensa scipy sklearn starlette
-    tenacity tiktoken torch tqdm uvicorn""".split()
+    """accelerate asyncio bpe_openai charset_normalizer datasets dotenv filelock fsspec httpx2 huggingface_hub
+    importlib jinja2 numpy openai orjson pandas peft plotly polars pyarrow python_calamine rensa safetensors
+    scipy sklearn starlette tenacity tiktoken torch tqdm transformers trl uvicorn""".split()
 )
 # Own modules that a body imports, each with its reason.
 LATE = {
@@ -423,7 +423,7 @@ def loaded_by(code: str) -> set[str]:
 
 TOO_HEAVY = set(
     """asyncio charset_normalizer datasets huggingface_hub httpx2 jinja2 numpy openai pandas plotly pyarrow
-    pydantic python_calamine scipy sklearn tenacity tiktoken torch tqdm""".split()
+    peft pydantic python_calamine scipy sklearn tenacity tiktoken torch tqdm transformers trl""".split()
 )
 
 
