@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from finetune_pricer.errors import NotSupported
-
 from finetune_pricer.local.learners.lora.price_tree import PriceTree, TreeAsker
 from tiny_language_model import NO_TORCH, make_model, make_tokenizer
 

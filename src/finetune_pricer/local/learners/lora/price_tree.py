@@ -184,6 +184,8 @@ class TreeAsker:
 
         self._model = model
         self._tree = tree
+        self.size = tree.size
+        """How many tokens stand behind a prompt."""
         self._head = self._cut_head(model.get_output_embeddings())
         self._tokens = torch.from_numpy(tree.tokens[1:])
         self._sight = torch.from_numpy(tree.sight[1:, 1:])
