@@ -29,9 +29,8 @@ class TextLimit:
     def from_prompts(cls, prompts: Sequence[str], *, tokens: int) -> TextLimit:
         """Return the limit for prompts like these, whose shared ends are cut at white space."""
         before = _shared_start(prompts)
-        after = _shared_start([prompt[::-1] for prompt in prompts])[::-1]
-        if len(before) + len(after) > min(map(len, prompts)):
-            after = ""
+        # Of what is left: where texts begin alike, the words behind them must not be taken for a text's.
+        after = _shared_start([prompt[len(before) :][::-1] for prompt in prompts])[::-1]
         return cls(before=before, after=after, tokens=tokens)
 
     def fits(self, prompt: str) -> bool:

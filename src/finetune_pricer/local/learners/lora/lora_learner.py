@@ -73,8 +73,8 @@ class LoraLearner(Learner):
     _process: AnsweringProcess = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        options = self._options
-        changes = {name: value for name, value in options.items() if name not in ("base", "preset")}
+        of_recipe = {each.name for each in fields(Recipe)}
+        changes = {name: value for name, value in self._options.items() if name in of_recipe}
         object.__setattr__(self, "base", str(self.base))
         object.__setattr__(self, "recipe", make_recipe(self.preset, changes))
         object.__setattr__(self, "weights", BaseWeights(self.base))
@@ -103,7 +103,7 @@ class LoraLearner(Learner):
 
     @property
     def _options(self) -> dict[str, Any]:
-        return {each.name: getattr(self, each.name) for each in fields(self) if each.init}
+        return {each.name: getattr(self, each.name) for each in fields(LoraLearner) if each.init}
 
     @property
     def description(self) -> str:
