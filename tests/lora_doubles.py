@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from finetune_pricer.local import LoraLearner
 
@@ -25,8 +26,8 @@ class DyingLearner(LoraLearner):
     """In which save, counted from 1 in each process: its last file is cut in half, and it has no seal."""
 
     def train(self, job: TrainingJob, report: Callable[[Report], None]) -> Mapping[str, str]:
-        from finetune_pricer.local.learners.lora import adapter_trainer
-
+        # Not at the top: it loads torch, which the server's end of this class must not.
+        adapter_trainer: Any = import_module("finetune_pricer.local.learners.lora.adapter_trainer")
         seal, saves = adapter_trainer.seal_checkpoint, 0
 
         def seal_or_die(folder: Path) -> None:
@@ -44,6 +45,8 @@ class DyingLearner(LoraLearner):
                 os.kill(os.getpid(), signal.SIGKILL)
 
         adapter_trainer.seal_checkpoint = seal_or_die
-        return adapter_trainer.AdapterTrainer(
+        trainer = adapter_trainer.AdapterTrainer(
             job, self.weights, self.recipe, context=self.context, report=report_or_die, save_every=0
-        ).run()
+        )
+        files: Mapping[str, str] = trainer.run()
+        return files

@@ -68,14 +68,12 @@ GONE_WRONG = [
 def test_what_goes_wrong_in_training_says_what_to_do(
     learner: LoraLearner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: Any
 ) -> None:
-    from finetune_pricer.local.learners.lora import adapter_trainer
-
     error, kind, reason = case
 
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(adapter_trainer.SFTTrainer, "train", fail)
+    monkeypatch.setattr("trl.SFTTrainer.train", fail)
 
     with pytest.raises(kind, match=reason):
         learner.train(job(tmp_path), lambda _: None)
@@ -105,14 +103,14 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(learner: LoraLearner)
             raise RuntimeError("CUDA out of memory")
         return type(asker).ask(asker, some)
 
-    asker.ask = ask  # type: ignore[method-assign]
+    asker.ask = ask  # type: ignore[method-assign, assignment]
     assert np.allclose(answerer.ask(None, prompts), expected, atol=1e-6)
     assert sizes == [7, 3, 1, 2, 4, 2, 2]
 
     def refuse(_: Any) -> Any:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    asker.ask = refuse  # type: ignore[method-assign]
+    asker.ask = refuse  # type: ignore[method-assign, assignment]
     with pytest.raises(NotSupported, match="the memory is too small for a prompt of"):
         answerer.ask(None, prompts[:1])
 
