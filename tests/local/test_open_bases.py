@@ -10,9 +10,17 @@ import pytest
 from click.testing import CliRunner
 
 from finetune_pricer.cli import cli
-from finetune_pricer.errors import DataError, MissingFile, NotSupported, PricerError, ServiceUnavailable
+from finetune_pricer.errors import (
+    DataError,
+    MissingExtra,
+    MissingFile,
+    NotSupported,
+    PricerError,
+    ServiceUnavailable,
+)
 from finetune_pricer.local import LocalServer, LoraLearner
 from finetune_pricer.local.learners import describe_learner, make_learner
+from finetune_pricer.local.learners.lora import base_weights
 from finetune_pricer.local.learners.lora.dollar_points import DollarPoints
 from finetune_pricer.local.learners.lora.recipe import RECIPES, Recipe, make_recipe, split_batch
 from local_helpers import jsonl, products
@@ -35,9 +43,16 @@ def write_base(folder: Path, config: dict[str, Any] = LLAMA, **files: str) -> Pa
     return folder
 
 
+@pytest.fixture
+def _with_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the extra were installed: nothing of it is needed before a job trains or a model answers."""
+    monkeypatch.setattr(base_weights, "_NEEDED", ())
+
+
 # Declared
 
 
+@pytest.mark.usefixtures("_with_extra")
 def test_a_base_is_declared_as_an_object_or_as_text(tmp_path: Path) -> None:
     base = str(write_base(tmp_path / "smol"))
     learner = LoraLearner(base, rank=8, learning_rate=1e-4, targets="q_proj+v_proj")
@@ -160,12 +175,22 @@ def test_a_folder_that_is_no_base_keeps_the_server_from_starting(
         LocalServer(bases={"base": str(base)}).start()
 
 
+@pytest.mark.usefixtures("_with_extra")
 def test_a_base_without_a_chat_template_is_taken_where_it_gets_the_texts_alone(tmp_path: Path) -> None:
     base = write_base(tmp_path / "base", chat_template__jinja="none")
 
     LoraLearner(str(base), template="plain").prepare()
     (base / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ messages }}"}))
     LoraLearner(str(base)).prepare()
+
+
+def test_a_server_without_the_extra_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base_weights, "_NEEDED", ("json", "no_such_library"))
+
+    with pytest.raises(MissingExtra, match=r"need no_such_library.*pip install 'finetune-pricer\[lora\]'"):
+        LocalServer(bases={"base": str(write_base(tmp_path / "base"))}).start()
 
 
 def test_a_file_that_only_ends_like_one_of_weights_is_refused(tmp_path: Path) -> None:

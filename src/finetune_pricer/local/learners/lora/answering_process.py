@@ -104,7 +104,8 @@ class _Child:
     """One process, until it dies."""
 
     def __init__(self, options: Mapping[str, Any], environment: Mapping[str, str]) -> None:
-        self._lock = threading.Lock()
+        # Entered again where a model is dropped, and so let go of, by the thread that is sending.
+        self._lock = threading.RLock()
         self._loading = threading.Lock()
         self._loaded: set[str] = set()
         self._waiting: dict[int, Future[Any]] = {}

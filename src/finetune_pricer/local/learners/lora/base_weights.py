@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from ....errors import DataError, MissingExtra, MissingFile, NotSupported, Servi
 if TYPE_CHECKING:
     from .recipe import Recipe
 
+_NEEDED = ("torch", "transformers", "peft", "trl", "accelerate", "gguf")
 _GGUF = ".gguf"
 # Neither code nor pickles: what a repository may hold beside these is not even fetched.
 _PATTERNS = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.gguf")
@@ -204,16 +206,12 @@ class BaseWeights:
 
 
 def require_extra() -> None:
-    """Raise `MissingExtra` where what this stands on is not installed."""
-    try:
-        import peft  # noqa: F401
-        import torch  # noqa: F401
-        import transformers  # noqa: F401
-        import trl  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra(
-            f"open base models need {error.name}, which is not installed; pip install 'finetune-pricer[lora]'"
-        ) from error
+    """Raise `MissingExtra` where what this stands on is not installed; nothing of it is loaded."""
+    for name in _NEEDED:
+        if find_spec(name) is None:
+            raise MissingExtra(
+                f"open base models need {name}, which is not installed; pip install 'finetune-pricer[lora]'"
+            )
 
 
 def _has_template(folder: Path) -> bool:

@@ -162,6 +162,7 @@ class LoraLearner(Learner):
         """Fetch the base model if it is on the Hub, and check it."""
         self.weights.fetch()
         self.weights.check(template=self.recipe.template)
+        require_extra()
 
     def check(self, path: Path, *, fewest: int) -> None:
         """Raise `TrainingFileError` where a file has wrong lines, too few examples, or no price."""
