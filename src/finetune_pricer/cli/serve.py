@@ -26,6 +26,14 @@ import click
     multiple=True,
     help="Another name of this machine, for clients without a key.",
 )
+@click.option(
+    "--base",
+    "bases",
+    multiple=True,
+    metavar="NAME=MODEL",
+    help="Offer an open language model: a folder, a GGUF file or a Hub id with @REVISION, perhaps with "
+    "options such as ,rank=8 behind it. Needs the extra lora.",
+)
 @click.option("--faults", "preset", help="Rehearse a kind of bad day, such as flaky or wind_down.")
 def serve(
     *,
@@ -36,13 +44,33 @@ def serve(
     cores: int | None,
     strict: bool,
     names: tuple[str, ...],
+    bases: tuple[str, ...],
     preset: str | None,
 ) -> None:
     """Run the local fine-tuning server as a process of its own, until Ctrl-C."""
     # The server's own packages are an extra, and take a while to import.
     from .. import local
 
+    declared = dict(_read_base(base) for base in bases)
     faults = local.Faults.preset(preset) if preset else None
     local.serve(
-        host=host, port=port, dir=folder, key=key, cores=cores, strict=strict, faults=faults, names=names
+        host=host,
+        port=port,
+        dir=folder,
+        key=key,
+        cores=cores,
+        strict=strict,
+        faults=faults,
+        bases=declared,
+        names=names,
     )
+
+
+def _read_base(text: str) -> tuple[str, str]:
+    name, equals, model = text.partition("=")
+    if not (name and equals and model):
+        raise click.BadParameter(
+            f"{text!r} names no model; write NAME=MODEL, such as smol=HuggingFaceTB/SmolLM2-135M-Instruct",
+            param_hint="--base",
+        )
+    return name, model

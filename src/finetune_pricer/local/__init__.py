@@ -10,8 +10,17 @@ with LocalServer() as server:
 It trains a small sparse network that reads a text and gives a price. This is not a language model.
 """
 
+from typing import TYPE_CHECKING
+
+from .._lazy import resolve_late
 from .faults import Faults
 from .learners import Learner
 from .server import LocalServer, serve
 
-__all__ = ["Faults", "Learner", "LocalServer", "serve"]
+if TYPE_CHECKING:
+    from .learners.lora import LoraLearner
+
+__all__ = ["Faults", "Learner", "LocalServer", "LoraLearner", "serve"]
+
+# It computes with numpy and scipy, which are an extra.
+__getattr__ = resolve_late(__name__, {"LoraLearner": "learners.lora"})

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from starlette.concurrency import run_in_threadpool
 
+from ..errors import DataError, NotSupported, PricerError
 from .api.responses import ApiError, invalid_value, model_not_found
 from .chat_messages import find_problem
 from .learners import END, Reply, SampledToken, Sampling
@@ -52,6 +53,12 @@ class ChatService:
         if problem is not None:
             raise invalid_value(f"Invalid value for 'messages': {problem}.", "messages")
         _refuse_contradictions(body)
+        try:
+            return self._answer(body)
+        except PricerError as error:
+            raise _describe_refusal(error) from error
+
+    def _answer(self, body: ChatBody) -> Completion:
         learner, model = self._find_model(body.model)
         read = model.count_tokens(body.messages)
         if read > learner.context:
@@ -112,6 +119,13 @@ class ChatService:
                     raise model_not_found(name)
                 files[file] = path
             return learner.load(files)
+
+
+def _describe_refusal(error: PricerError) -> ApiError:
+    """Return what a learner's error is in the protocol: the request's fault, or the server's."""
+    if isinstance(error, DataError | NotSupported):
+        return ApiError(400, error.message, code="model_cannot_answer")
+    return ApiError(503, error.message, type_="server_error", code="model_not_ready")
 
 
 def _refuse_contradictions(body: ChatBody) -> None:

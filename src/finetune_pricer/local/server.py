@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ..errors import DataError, MissingExtra, NotConfigured, ServiceUnavailable
 from .faults import Faults
-from .learners import describe_learner
+from .learners import describe_learner, read_base
 from .records import printable
 from .signals import ENDING, do_at_end, leave_undone, restore_signals
 from .temporary_folder import keep_folder, make_temporary_folder
@@ -54,7 +54,8 @@ class LocalServer:
         strict: Whether unknown parameters of requests are refused; otherwise they are ignored and logged.
         cores: How many jobs train at once; as many as the machine has cores if it is not given.
         max_bytes: How many bytes the body of a request may have.
-        bases: Further base models to offer: for each name, the learner that trains it.
+        bases: Further base models to offer: for each name, the learner that trains it, or as text an open
+            language model and its options; see `LoraLearner`.
         names: Further names by which clients may call a server without a key, such as
             `host.docker.internal`; who answers for such a name in your network can reach the server.
 
@@ -86,7 +87,7 @@ class LocalServer:
         strict: bool = False,
         cores: int | None = None,
         max_bytes: int = _MAX_BYTES,
-        bases: Mapping[str, Learner] | None = None,
+        bases: Mapping[str, Learner | str] | None = None,
         names: Collection[str] = (),
     ) -> None:
         _require_extra()
@@ -95,7 +96,8 @@ class LocalServer:
             raise DataError(f"port must be from 0 to 65535, not {port}; 0 takes any free port")
         if cores is not None and cores < 1:
             raise DataError(f"cores must be at least 1, not {cores}")
-        for learner in (bases or {}).values():
+        learners = {name: read_base(base) for name, base in (bases or {}).items()}
+        for learner in learners.values():
             describe_learner(learner)  # raises where a training process could not make it
         self.dir = None if dir is None else Path(dir)
         self.host = host
@@ -105,7 +107,7 @@ class LocalServer:
             "strict": strict,
             "cores": cores or os.cpu_count() or 1,
             "max_bytes": max_bytes,
-            "bases": bases or {},
+            "bases": learners,
             "names": [names] if isinstance(names, str) else list(names),
         }
         self._faults = faults or Faults()
@@ -210,6 +212,7 @@ def serve(
     faults: Faults | None = None,
     strict: bool = False,
     cores: int | None = None,
+    bases: Mapping[str, Learner | str] | None = None,
     names: Collection[str] = (),
 ) -> None:
     """Run a server in the foreground until Ctrl-C, SIGTERM, SIGHUP or Windows' Ctrl-Break, and log to stderr.
@@ -224,7 +227,9 @@ def serve(
     stopping = threading.Event()
     before = {number: signal.signal(number, lambda *_: stopping.set()) for number in ENDING}
     try:
-        server = LocalServer(dir, host, port, key, faults=faults, strict=strict, cores=cores, names=names)
+        server = LocalServer(
+            dir, host, port, key, faults=faults, strict=strict, cores=cores, bases=bases, names=names
+        )
         with server:
             kept = server.dir or "a temporary folder, removed when it stops: --dir keeps it"
             log.info("listening on %s, keeping things in %s", server.url, kept)
@@ -313,7 +318,13 @@ class _Runtime:
         come to lead nowhere and are not closed, since objects that do not know of it will close them.
         """
         nowhere = os.open(os.devnull, os.O_RDWR)
-        descriptors = [*self._server.descriptors, *self.state.worker.descriptors, self._listener.fileno()]
+        answering = [each for learner in self.state.bases.values() for each in learner.descriptors]
+        descriptors = [
+            *self._server.descriptors,
+            *self.state.worker.descriptors,
+            *answering,
+            self._listener.fileno(),
+        ]
         for descriptor in descriptors:
             if descriptor >= 0:
                 os.dup2(nowhere, descriptor, inheritable=False)

@@ -68,7 +68,10 @@ class ServerState:
         cls, folder: Path, more_bases: Mapping[str, Learner], *, faults: Faults, cores: int, strict: bool
     ) -> ServerState:
         """Open a folder; raise `FileAccessError` where it cannot be used."""
-        bases, database, injector = load_bases(more_bases), Database(folder), FaultInjector(faults)
+        bases = load_bases(more_bases)
+        for learner in bases.values():
+            learner.prepare()
+        database, injector = Database(folder), FaultInjector(faults)
         chat = ChatService(database, bases, injector)
         worker = Worker(database, bases, injector, cores=cores)
         batches = Batches(database, chat, injector, strict=strict)
@@ -81,7 +84,7 @@ class ServerState:
             batches=batches,
             rate_limiter=RateLimiter(injector),
             serializer=Serializer(bases, injector),
-            health=Health(database, [*worker.threads, batches.thread]),
+            health=Health(database, [*worker.threads, batches.thread], learners=bases.values()),
             strict=strict,
         )
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from ..shortage import describe_shortage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from ..database import Database
+    from ..learners import Learner
     from ..queue_thread import QueueThread
 
 log = logging.getLogger("finetune_pricer.local")
@@ -29,9 +30,12 @@ class Health:
         database: Database,
         threads: Sequence[QueueThread],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        learners: Collection[Learner] = (),
     ) -> None:
         self._database = database
         self._threads = threads
+        self._learners = learners
         self._clock = clock
         self._lock = threading.Lock()
         self._found: tuple[float, list[str]] | None = None
@@ -48,6 +52,7 @@ class Health:
 
     def _look(self) -> list[str]:
         problems = [thread.problem for thread in self._threads]
+        problems += [learner.problem for learner in self._learners]
         for thread in self._threads:
             thread.revive()
         try:

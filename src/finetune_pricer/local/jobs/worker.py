@@ -66,17 +66,25 @@ class Worker:
         """Jobs that a thread let go of and could not end: perhaps `running` though nothing trains them."""
         self._to_check: queue.Queue[str | None] = queue.Queue()
         self._to_train: queue.Queue[str | None] = queue.Queue()
-        self._slots = [TrainerSlot() for _ in range(cores)]
+        self._to_train_alone: queue.Queue[str | None] = queue.Queue()
+        self._slots = [TrainerSlot() for _ in range(cores + 1)]
         self.threads = [QueueThread("checks", self._to_check, lambda job: self._carry_out(job, self._check))]
         """All that must live for jobs to go on."""
-        for slot in self._slots:
-            self.threads.append(self._training_thread(slot))
+        *side_by_side, alone = self._slots
+        self.threads += [self._training_thread(slot, self._to_train) for slot in side_by_side]
+        self.threads.append(self._training_thread(alone, self._to_train_alone))
 
-    def _training_thread(self, slot: TrainerSlot) -> QueueThread:
+    def _training_thread(self, slot: TrainerSlot, waiting: queue.Queue[str | None]) -> QueueThread:
         def train(job_id: str) -> None:
             self._carry_out(job_id, lambda job: self._train(job, slot))
 
-        return QueueThread("trains", self._to_train, train)
+        return QueueThread("trains", waiting, train)
+
+    def _enqueue(self, job: StoredJob) -> None:
+        """Let a job wait for its turn, among those beside which it may train."""
+        learner = self._bases.get(job.model)
+        alone = learner is not None and learner.trains_alone
+        (self._to_train_alone if alone else self._to_train).put(job.id)
 
     @property
     def descriptors(self) -> list[int]:
@@ -91,7 +99,7 @@ class Worker:
                 self._to_check.put(job.id)
             elif job.status in ("queued", "running"):
                 self._take_back(job.id, INTERRUPTED)
-                self._to_train.put(job.id)
+                self._enqueue(job)
         for thread in self.threads:
             thread.start()
 
@@ -135,8 +143,9 @@ class Worker:
             if moved:
                 self._database.add_event(job_id, "Fine-tuning job resumed, moving job to queued state")
                 log.info("job %s resumed", job_id)
-        if moved:
-            self._to_train.put(job_id)
+        job = self._database.find_job(job_id) if moved else None
+        if job is not None:
+            self._enqueue(job)
         return moved
 
     def _leave(
@@ -249,7 +258,7 @@ class Worker:
         with self._database.transaction():
             if self._database.move_job(job.id, "queued", only_from=("validating_files",)):
                 self._database.add_event(job.id, "Files validated, moving job to queued state")
-        self._to_train.put(job.id)
+        self._enqueue(job)
 
     def _find_deleted(self, job: StoredJob) -> _FileError | None:
         """Return the error for a file of a job that has been deleted, or None where all are there."""

@@ -18,7 +18,7 @@ from .learner import (
     StepDone,
     TrainingJob,
 )
-from .registry import LearnerSpec, describe_learner, load_bases, make_learner
+from .registry import LearnerSpec, describe_learner, load_bases, make_learner, read_base
 from .training_file import FEWEST, read_rows
 
 __all__ = [
@@ -43,5 +43,6 @@ __all__ = [
     "describe_learner",
     "load_bases",
     "make_learner",
+    "read_base",
     "read_rows",
 ]

@@ -57,6 +57,28 @@ class Learner(ABC):
         """Environment variables of the training process, such as the number of threads."""
         return {}
 
+    @property
+    def trains_alone(self) -> bool:
+        """Whether one training uses the whole machine, so that jobs of such learners wait for each other."""
+        return False
+
+    @property
+    def problem(self) -> str | None:
+        """What keeps loaded models from answering, as a sentence without an end; None where nothing does."""
+        return None
+
+    @property
+    def descriptors(self) -> Sequence[int]:
+        """The file descriptors that lead to processes which answer, as far as there are some."""
+        return ()
+
+    def prepare(self) -> None:  # noqa: B027  most learners bring all that they need
+        """Fetch and check the base model when the server starts; may take long.
+
+        Raises:
+            PricerError: The base model cannot be offered.
+        """
+
     @abstractmethod
     def check(self, path: Path, *, fewest: int) -> None:
         """Raise `TrainingFileError` where a job could not train on a file, or validate on it.
@@ -78,7 +100,11 @@ class Learner(ABC):
 
     @abstractmethod
     def load(self, files: Mapping[str, Path]) -> Model:
-        """Load a model from its files, by the names that `train` gave them. May take long."""
+        """Load a model from its files, by the names that `train` gave them. May take long.
+
+        Raises:
+            PricerError: The model cannot be loaded here.
+        """
 
     @abstractmethod
     def load_base(self) -> Model:
@@ -219,4 +245,8 @@ class Model(ABC):
 
     @abstractmethod
     def reply(self, messages: ChatMessages, sampling: Sampling) -> Sequence[Reply]:
-        """Return `sampling.n` replies."""
+        """Return `sampling.n` replies.
+
+        Raises:
+            PricerError: The model cannot answer now, or not this; the message must hold no text of a prompt.
+        """

@@ -28,6 +28,7 @@ class LearnerSpec(BaseModel):
     """The fields of the learner."""
 
 
+_LORA = "finetune_pricer.local.learners.lora:LoraLearner"
 _SPARSE = "finetune_pricer.local.learners.sparse:SparseLearner"
 _BUILT_IN = {
     "pricer-base": LearnerSpec(path=_SPARSE, options={"hidden": 32}),
@@ -38,6 +39,19 @@ _BUILT_IN = {
 def load_bases(more: Mapping[str, Learner]) -> dict[str, Learner]:
     """Return the base models that come with the server, and more, by name."""
     return {name: make_learner(spec) for name, spec in _BUILT_IN.items()} | dict(more)
+
+
+def read_base(base: Learner | str) -> Learner:
+    """Return the learner of a base model that may be given as text: an open language model and its options.
+
+    Raises:
+        DataError: There is no such option, or its value is of the wrong kind.
+    """
+    if not isinstance(base, str):
+        return base
+    module, _, name = _LORA.partition(":")
+    learner: Learner = getattr(import_module(module), name).from_text(base)
+    return learner
 
 
 def make_learner(spec: LearnerSpec) -> Learner:

@@ -1,0 +1,100 @@
+"""The files of a trained adapter: peft's own, the tokenizer's, and what it takes to name prices with them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from ....errors import DataError
+from ..sparse.reply_format import ReplyForm
+from .conversation import TextLimit
+from .dollar_points import DollarPoints
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .base_weights import BaseWeights
+    from .conversation import ConversationWriter
+    from .example_set import ExampleSet
+
+WEIGHTS = "adapter_model.safetensors"
+_FACTS = "pricer.json"
+_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterFacts:
+    """What is known of an adapter beside its weights, and of a base model that has none."""
+
+    form: ReplyForm
+    points: DollarPoints
+    limit: TextLimit | None = None
+    base: str = ""
+    fingerprint: str = ""
+    """Of the base model's weights."""
+    prompts: str = ""
+    """The hash of the way in which prompts are written."""
+
+    @classmethod
+    def for_base(cls) -> AdapterFacts:
+        """Return the facts of a base model itself, which is asked for whole dollars."""
+        return cls(form=ReplyForm(before="$", decimals=0), points=DollarPoints.from_prices([], decimals=0))
+
+    @classmethod
+    def of(cls, examples: ExampleSet, base: BaseWeights, writer: ConversationWriter) -> AdapterFacts:
+        """Return the facts of an adapter that these examples train."""
+        return cls(
+            form=examples.form,
+            points=examples.points,
+            limit=examples.limit,
+            base=base.name,
+            fingerprint=base.fingerprint,
+            prompts=writer.hash,
+        )
+
+    @property
+    def replies(self) -> list[str]:
+        """The replies that name its prices."""
+        return [self.form.write(float(price)) for price in self.points.prices]
+
+    def check_base(self, base: BaseWeights, writer: ConversationWriter) -> None:
+        """Raise `DataError` where the adapter was trained on another base, or asked in other words."""
+        if self.fingerprint != base.fingerprint:
+            raise DataError(
+                f"this model was trained on the weights of {self.base}, and the base {base.name} has "
+                "other weights; start the server with the base that it was trained on"
+            )
+        if self.prompts != writer.hash:
+            raise DataError(
+                f"this model was trained with another chat template than the base {base.name} has now; start "
+                "the server with the revision and the template option that it was trained with"
+            )
+
+    def save(self, folder: Path) -> None:
+        """Write the facts beside an adapter."""
+        stored: dict[str, Any] = {
+            "version": _VERSION,
+            "base": self.base,
+            "fingerprint": self.fingerprint,
+            "prompts": self.prompts,
+            "form": asdict(self.form),
+            "points": self.points.to_dict(),
+            "limit": None if self.limit is None else asdict(self.limit),
+        }
+        (folder / _FACTS).write_bytes(orjson.dumps(stored))
+
+    @classmethod
+    def load(cls, folder: Path) -> AdapterFacts:
+        """Read the facts beside an adapter; raise `DataError` where they are of another version."""
+        stored = orjson.loads((folder / _FACTS).read_bytes())
+        if stored.pop("version", None) != _VERSION:
+            raise DataError("this adapter was saved by another version of finetune-pricer; train it again")
+        limit = stored.pop("limit")
+        return cls(
+            form=ReplyForm(**stored.pop("form")),
+            points=DollarPoints.from_dict(stored.pop("points")),
+            limit=None if limit is None else TextLimit(**limit),
+            **stored,
+        )

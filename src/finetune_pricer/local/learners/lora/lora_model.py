@@ -1,0 +1,90 @@
+"""`LoraModel`: a base model with or without an adapter, as the server asks it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import weakref
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..learner import Model, Reply
+from ..sparse.reply_format import tokenize
+from ..sparse.reply_trie import GREEDY_BELOW, ReplyTrie
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ..learner import ChatMessages, Sampling
+    from .adapter_files import AdapterFacts
+    from .answering_process import AnsweringProcess
+
+
+class LoraModel(Model):
+    """Asks another process how likely each price is, and speaks the replies in the server's usual tokens.
+
+    So draws, temperature, the likeliest tokens and their probabilities agree, whatever the base model's own
+    tokens are.
+    """
+
+    def __init__(
+        self, process: AnsweringProcess, facts: AdapterFacts, adapter: tuple[str, Path] | None = None
+    ) -> None:
+        self._process = process
+        self._facts = facts
+        self._adapter = adapter
+        if adapter is not None:
+            weakref.finalize(self, _let_go, process, *adapter)
+
+    @cached_property
+    def _trie(self) -> ReplyTrie:
+        return ReplyTrie([tokenize(reply) for reply in self._facts.replies])
+
+    def warm_up(self) -> None:
+        """Load the adapter now, so that what keeps it from answering is known."""
+        self.count_tokens([{"role": "user", "content": "?"}])
+
+    def count_tokens(self, messages: ChatMessages) -> int:
+        """Return how many tokens the base model reads of a prompt."""
+        return int(self._process.order("count", self._adapter, messages=messages))
+
+    def reply(self, messages: ChatMessages, sampling: Sampling) -> Sequence[Reply]:
+        """Return replies; each names a price in few tokens, so that none is cut here."""
+        chances = self._process.order("ask", self._adapter, messages=messages)
+        distribution = self._trie.distribution(np.array(chances, dtype=np.float64))
+        if sampling.temperature < GREEDY_BELOW:
+            return [Reply(distribution.sample(alternatives=sampling.alternatives))] * sampling.n
+        random = np.random.default_rng(None if sampling.seed is None else sampling.seed % 2**63)
+        return [
+            Reply(
+                distribution.sample(
+                    temperature=sampling.temperature,
+                    top_p=sampling.top_p,
+                    random=random,
+                    alternatives=sampling.alternatives,
+                )
+            )
+            for _ in range(sampling.n)
+        ]
+
+
+def keep_files(files: Mapping[str, Path]) -> Path:
+    """Return a folder that has these files by their names, as long as the model needs them."""
+    folder = Path(tempfile.mkdtemp(prefix="finetune-pricer-adapter-"))
+    for name, path in files.items():
+        try:
+            os.link(path, folder / name)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(path, folder / name)
+    return folder
+
+
+def _let_go(process: AnsweringProcess, key: str, folder: Path) -> None:
+    with contextlib.suppress(Exception):  # the process may be gone
+        process.drop(key)
+    shutil.rmtree(folder, ignore_errors=True)
