@@ -32,7 +32,7 @@ from .tune.spec import JobSpec
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
     from openai import AsyncOpenAI
@@ -81,6 +81,8 @@ class AsyncFineTuneJob(BaseJob):
         learning_rate_multiplier: Factor | None = "recommended",
         seed: int | None = None,
         suffix: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        integrations: Sequence[Mapping[str, Any]] | None = None,
         budget: float | None = None,
         method: str = "supervised",
         provider: str | Provider | None = None,
@@ -102,6 +104,8 @@ class AsyncFineTuneJob(BaseJob):
             seed=seed,
             suffix=suffix,
             method=method,
+            metadata=metadata,
+            integrations=integrations,
             provider=provider_of(client, provider),
         )
         with await asyncio.to_thread(Journal, journal) as ledger:

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ._canned_service import Answer
-    from ._canned_service import CannedService
+    from ._canned_service import Answer, CannedService
     from .local import LocalServer
 
 __all__ = ["Answer", "CannedService", "canned_service", "local_server", "pricer_home"]

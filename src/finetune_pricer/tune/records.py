@@ -112,6 +112,8 @@ class JobRecord(ServiceRecord):
     seed: int | None = None
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
     metadata: dict[str, Any] = Field(default_factory=dict)
+    integrations: list[Any] = Field(default_factory=list, repr=False)
+    """Where the service reports to; some services send a key back with it."""
     result_files: list[str] = Field(default_factory=list)
 
     @field_validator("error", mode="before")
