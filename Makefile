@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check lint format types docs serve-docs wheel-demo acceptance statistics clients storm soak mutants audit-deps release-check clean
+.PHONY: demo test check lint format types docs serve-docs wheel-demo acceptance statistics clients trackers storm soak mutants audit-deps release-check clean
 
 demo: $(VENV)/.demo  ## the whole road on the local server: no key, no network, no cost
 	$(BIN)/python examples/01_first_job.py
@@ -23,6 +23,11 @@ clients: $(VENV)/.dev  ## clients of others against our server: openai for Node 
 	$(PYTHON) -m venv build/clients/venv
 	build/clients/venv/bin/python -m pip install --quiet 'litellm>=1.80'
 	$(BIN)/python -m pytest -m clients -n 0
+
+trackers: $(BIN)/python  ## W&B, MLflow and TensorBoard themselves, offline, in an environment of their own
+	$(PYTHON) -m venv build/trackers
+	build/trackers/bin/python -m pip install --quiet --editable '.[tracking]' 'wandb>=0.19' 'mlflow-skinny>=2.20' 'pytest>=9.0.3' 'respx>=0.22' 'hypothesis>=6.120'
+	build/trackers/bin/python -m pytest tests/test_trackers.py
 
 storm: $(VENV)/.dev  ## ten minutes of schemathesis against our server's own OpenAPI document, ten of odd bytes, cells and replies (FINETUNE_PRICER_FUZZ: other minutes)
 	mkdir -p build/clients

@@ -63,7 +63,7 @@ LEVEL = {room: level for level, rooms in enumerate(FLOW) for room in rooms}
 # The server and the pipeline meet at HTTP alone.
 MAY_IMPORT_LOCAL = {"providers.connect", "cli.serve", "testing"}
 LOCAL_MAY_IMPORT = {"errors", "prices", "_chat_protocol", "_methods"}
-ROOMS = ["evaluate", "items", "local", "predict", "prepare", "providers", "testing", "tune"]
+ROOMS = ["evaluate", "integrations", "items", "local", "predict", "prepare", "providers", "testing", "tune"]
 PUBLIC_FILES = ["aio", "errors", "prices"]
 
 # Methods that reach down to what renders them, or to the next step of the road: the only imports against
@@ -85,8 +85,8 @@ FACADES = {
 # library that is asyncio and importlib.metadata.
 HEAVY = set(
     """asyncio bpe_openai charset_normalizer datasets dotenv filelock fsspec httpx2 huggingface_hub importlib
-    jinja2 numpy openai orjson pandas plotly polars pyarrow python_calamine rensa scipy sklearn starlette
-    tenacity tiktoken torch tqdm uvicorn""".split()
+    jinja2 mlflow numpy openai orjson pandas plotly polars pyarrow python_calamine rensa scipy sklearn
+    starlette tenacity tiktoken torch tqdm uvicorn""".split()
 )
 # Own modules that a body imports, each with its reason.
 LATE = {
