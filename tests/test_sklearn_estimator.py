@@ -2,7 +2,9 @@
 
 import json
 import pickle
+import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from finetune_pricer.errors import (
     EvaluationError,
     InvalidItem,
     InvalidRows,
+    MissingExtra,
     NotSupported,
     WrongArgument,
 )
@@ -266,3 +269,10 @@ def test_by_default_it_rehearses_on_the_local_server() -> None:
 def test_a_client_of_the_wrong_kind_is_refused() -> None:
     with pytest.raises(WrongArgument, match=r"openai\.OpenAI"):
         FineTunedRegressor(openai.AsyncOpenAI(api_key="x"), "m").fit(TEXTS, PRICES)  # type: ignore[arg-type]
+
+
+def test_without_scikit_learn_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "finetune_pricer.integrations.sklearn")
+    monkeypatch.setitem(sys.modules, "sklearn.base", None)
+    with pytest.raises(MissingExtra, match=r"finetune-pricer\[sklearn\]"):
+        import_module("finetune_pricer.integrations.sklearn")

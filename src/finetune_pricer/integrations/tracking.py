@@ -97,6 +97,11 @@ class Tracker:
                 numbers = {key: value for key, value in metric.to_dict().items() if key != "step"}
                 self._write(name or "job", numbers, metric.step)
 
+    def __repr__(self) -> str:
+        return (
+            f"Tracker({type(self._destination).__name__.strip('_')}, {len(self._written):,} numbers at steps)"
+        )
+
     def _write_job(self, name: str, job: BaseJob) -> None:
         facts = _facts_of(job)
         self._destination.write_facts(name, {f"{name}/{key}": value for key, value in facts.items()})
