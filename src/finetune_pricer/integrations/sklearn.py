@@ -22,10 +22,10 @@ try:
     import pyarrow as pa
     from sklearn.base import BaseEstimator, RegressorMixin, clone
     from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
-except ImportError as problem:
+except ImportError as missing:
     raise MissingExtra(
         "FineTunedRegressor needs scikit-learn 1.6 or newer: pip install 'finetune-pricer[sklearn]'"
-    ) from problem
+    ) from missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -37,11 +37,36 @@ if TYPE_CHECKING:
     from ..providers import Provider
     from ..tune.spec import Factor, Whole
 
+    class _Estimator:
+        """What scikit-learn gives an estimator: it has no types of its own."""
+
+        def get_params(self, deep: bool = True) -> dict[str, Any]:
+            """Return the settings, by name."""
+            ...
+
+        def set_params(self, **params: Any) -> Self:
+            """Change settings."""
+            ...
+
+        n_features_in_: int
+        feature_names_in_: npt.NDArray[np.object_]
+
+        def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803 - scikit-learn's name
+            """Return the share of the variance of prices that is explained (R²)."""
+            ...
+
+        def __sklearn_tags__(self) -> Any: ...
+else:
+
+    class _Estimator(RegressorMixin, BaseEstimator):
+        """A regressor of scikit-learn."""
+
+
 _LOCAL_MODEL = "pricer-base"
 _TEXTS = frozenset({"title", "summary", "full"})  # a frame with one of these has items, else plain columns
 
 
-class FineTunedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class FineTunedRegressor(_Estimator):
     """A model that is fine-tuned by `fit` and asked by `predict`, as an estimator of scikit-learn.
 
     Each `fit` on other rows or with other settings is a training job, and a service takes money for it:
@@ -149,7 +174,7 @@ class FineTunedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             )
         self.job_id_: str = job.id
         self.model_: str = job.fine_tuned_model
-        self.median_ = float(np.median(prices))
+        self.median_: float = float(np.median(prices))
         return self
 
     def predict(self, X: Any) -> npt.NDArray[np.float64]:  # noqa: N803 - scikit-learn's name
@@ -237,8 +262,8 @@ class FineTunedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
                 "an estimator with a client of yours cannot be pickled; hand in the provider's name in its "
                 'place, such as client="openai", or fit it in one process'
             )
-        state: dict[str, Any] = super().__getstate__()
-        return state
+        state: Any = super().__getstate__()
+        return dict(state)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
-log = logging.getLogger("finetune_pricer.local")
+log: logging.Logger = logging.getLogger("finetune_pricer.local")
 
 _MODELS = "SELECT models.*, name, sha256 FROM models LEFT JOIN model_files ON model_files.model = models.id"
 
@@ -68,7 +68,7 @@ class Database:
         self._held: Counter[str] = Counter()
         """Blobs that are being written, or that will have an owner in a moment."""
         self._connection = open_folder(folder)
-        self.blobs = Blobs(folder / "blobs")
+        self.blobs: Blobs = Blobs(folder / "blobs")
 
     def close(self) -> None:
         """Close the database; nothing else may be called afterwards."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from .learners import Learner
 
-log = logging.getLogger("finetune_pricer.local")
+log: logging.Logger = logging.getLogger("finetune_pricer.local")
 
 _MAX_BYTES = 512 * 2**20
 
@@ -97,7 +97,7 @@ class LocalServer:
             raise DataError(f"cores must be at least 1, not {cores}")
         for learner in (bases or {}).values():
             describe_learner(learner)  # raises where a training process could not make it
-        self.dir = None if dir is None else Path(dir)
+        self.dir: Path | None = None if dir is None else Path(dir)
         self.host = host
         self.port = port
         self._key = key

@@ -106,9 +106,9 @@ class BaseJob:
             raise refuse(
                 "record", "a JobRecord", record, f"{type(self).__name__}.attach(client, id) finds a job"
             )
-        self.record = record
+        self.record: JobRecord = record
         """Everything that the service says about it."""
-        self.provider = provider_of(client, provider)
+        self.provider: Provider = provider_of(client, provider)
         """What is known of the service."""
         self._written_by: str | None = None  # the formatter of the file that this job was asked for with
         self._deployment: Deployment | None = None

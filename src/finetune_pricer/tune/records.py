@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 class ServiceRecord(ShortModelRepr, BaseModel):
     """An object as a service sent it: what cannot be read counts as absent, but for the id."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", coerce_numbers_to_str=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="allow", coerce_numbers_to_str=True)
 
     noun: ClassVar[str] = "thing"
 

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .._arguments import refuse, require_many, require_mapping, require_text
 from .._display import ShortRepr
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..providers.provider import Provider, Recommendation
     from .records import JobRecord, UploadedFile
 
-    GivenFile = TrainingFile | UploadedFile | FileObject | str
+    GivenFile: TypeAlias = "TrainingFile | UploadedFile | FileObject | str"
 
 Whole = int | Literal["auto", "recommended"]
 """A whole number, what the service chooses, or what its profile recommends."""
