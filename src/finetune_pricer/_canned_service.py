@@ -399,7 +399,7 @@ class _Handler(BaseHTTPRequestHandler):
     """Reads one request after the other from a connection."""
 
     protocol_version = "HTTP/1.1"
-    server: _Server
+    server: _Server  # pyright: ignore[reportIncompatibleVariableOverride] - it is made by no other
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
         """Say nothing: a test's output is the test's."""

@@ -250,7 +250,8 @@ class AsyncFineTuneJob(BaseJob):
     def _predictor(self, formatter: ChatFormatter, model: str | None, **settings: Any) -> AsyncPredictor:
         name, place = self._find_answering_model(model), self._answers_at()
         client = self.client if place is None else self.client.with_options(base_url=place)
-        return AsyncPredictor(client, name, formatter=formatter, **{"provider": self.provider, **settings})
+        chosen: dict[str, Any] = {"provider": self.provider, **settings}
+        return AsyncPredictor(client, name, formatter=formatter, **chosen)
 
     async def deploy(
         self,

@@ -138,8 +138,8 @@ class FineTunedRegressor(_Estimator):
         self.suffix = suffix
         self.budget = budget
         self.provider = provider
-        self.decoding = decoding
-        self.unanswered = unanswered
+        self.decoding: Decoding = decoding
+        self.unanswered: Literal["median", "nan"] = unanswered
 
     def fit(self, X: Any, y: Any) -> Self:  # noqa: N803 - scikit-learn's name
         """Train a model on rows and their prices, and wait until it is there.
@@ -238,7 +238,7 @@ class FineTunedRegressor(_Estimator):
                 read = ItemDataset.from_pandas if hasattr(rows, "iloc") else ItemDataset.from_arrow
                 return list(read(rows, columns=self.columns, priced=False))
             return _describe_rows(names, cells)
-        values = list(rows) if isinstance(rows, tuple) or hasattr(rows, "iloc") else rows
+        values: Any = list(rows) if isinstance(rows, tuple) or hasattr(rows, "iloc") else rows
         if isinstance(values, list) or (isinstance(values, np.ndarray) and values.ndim == 1):
             kind = type(values[0]) if len(values) else None
             if kind is not None and issubclass(kind, dict):
@@ -250,7 +250,7 @@ class FineTunedRegressor(_Estimator):
 
     def __sklearn_clone__(self) -> Self:
         # A client cannot be copied, and need not be.
-        settings = {
+        settings: dict[str, Any] = {
             name: value if name == "client" else clone(value, safe=False)
             for name, value in self.get_params(deep=False).items()
         }

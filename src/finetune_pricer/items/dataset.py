@@ -104,7 +104,7 @@ class ItemDataset(Sequence[Item]):
         self.history: tuple[str, ...] = tuple(history)
         self.skipped: tuple[RowProblem, ...] = tuple(skipped)
         self.currency: str = UNNAMED if currency is None else require_currency(currency)
-        self.zero_is = zero_is
+        self.zero_is: ZeroIs | None = zero_is
 
     @classmethod
     def from_items(
@@ -770,6 +770,7 @@ class Answered(Protocol):
     @property
     def item_id(self) -> str:
         """Which item it is about."""
+        ...
 
     @property
     def price(self) -> float | None:

@@ -312,7 +312,7 @@ class Database:
             job = self.find_job(id_)
             if job is None or job.status in FINAL or (only_from and job.status not in only_from):
                 return False
-            body = asdict(job) | changes | {"status": status}
+            body: dict[str, Any] = asdict(job) | changes | {"status": status}
             self._query(
                 "UPDATE jobs SET status = ?, body = ? WHERE id = ?",
                 status,

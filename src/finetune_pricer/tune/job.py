@@ -417,7 +417,8 @@ class FineTuneJob(BaseJob):
 
         name, place = self._find_answering_model(model), self._answers_at()
         client = self.client if place is None else self.client.with_options(base_url=place)
-        return Predictor(client, name, formatter=formatter, **{"provider": self.provider, **settings})
+        chosen: dict[str, Any] = {"provider": self.provider, **settings}
+        return Predictor(client, name, formatter=formatter, **chosen)
 
     def deploy(
         self,
