@@ -1,8 +1,8 @@
 """Does a type checker know the type of every public name? `make typing` asks pyright.
 
-`pyright --verifytypes` counts every file without an underscore as public. Here a name is public that stands in
-the `__all__` of the package or of a room, and with a class its attributes and methods: all of these must be
-known and unambiguous. What other packages leave unknown, such as pandas without its stubs, does not count.
+`pyright --verifytypes` counts every file without an underscore as public. Here a name is public that stands
+in the `__all__` of the package or of a room, and with a class its attributes and methods: all of these must
+be known and unambiguous. What other packages leave unknown, such as pandas without its stubs, does not count.
 """
 
 from __future__ import annotations
