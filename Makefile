@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-lora weights check lint format types docs serve-docs wheel-demo acceptance statistics clients storm soak mutants audit-deps release-check clean
+.PHONY: demo test test-lora weights check lint format types docs serve-docs wheel-demo acceptance statistics clients trackers storm soak mutants audit-deps release-check lowest typing clean
 
 demo: $(VENV)/.demo  ## the whole road on the local server: no key, no network, no cost
 	$(BIN)/python examples/01_first_job.py
@@ -37,6 +37,11 @@ clients: $(VENV)/.dev  ## clients of others against our server: openai for Node 
 	build/clients/venv/bin/python -m pip install --quiet 'litellm>=1.80'
 	$(BIN)/python -m pytest -m clients -n 0
 
+trackers: $(BIN)/python  ## W&B, MLflow and TensorBoard themselves, offline, in an environment of their own
+	$(PYTHON) -m venv build/trackers
+	build/trackers/bin/python -m pip install --quiet --editable '.[tracking]' 'wandb>=0.19' 'mlflow-skinny>=2.20' 'pytest>=9.0.3' 'respx>=0.22' 'hypothesis>=6.120'
+	build/trackers/bin/python -m pytest tests/test_trackers.py
+
 storm: $(VENV)/.dev  ## ten minutes of schemathesis against our server's own OpenAPI document, ten of odd bytes, cells and replies (FINETUNE_PRICER_FUZZ: other minutes)
 	mkdir -p build/clients
 	$(PYTHON) -m venv build/clients/schemathesis
@@ -60,8 +65,23 @@ audit-deps: $(BIN)/python  ## known holes of the lowest versions that may be ins
 	then build/audit/venv/bin/python tests/audit_deps.py; \
 	else echo "skipped: pip-audit cannot be installed here"; fi
 
-release-check: $(VENV)/.demo  ## before a release: fails where a fact about a service is older than 180 days and unconfirmed
+release-check: $(VENV)/.dev  ## before a release: old facts about services, what the built package holds, names that break callers
 	$(BIN)/python tests/release_check.py
+	rm -rf build/release && mkdir -p build/release
+	$(BIN)/python -m build --outdir build/release .
+	$(BIN)/python tests/package_check.py build/release
+
+lowest: $(BIN)/python  ## the demo and the tests of the road with the lowest versions of everything that users install
+	rm -rf build/lowest && $(PYTHON) -m venv build/lowest
+	build/lowest/bin/python -m pip install --quiet 'uv>=0.5'
+	build/lowest/bin/uv pip install --quiet --python build/lowest/bin/python --resolution lowest-direct --editable '.[local,plots,evaluate,sklearn,tracking,excel]'
+	build/lowest/bin/uv pip install --quiet --python build/lowest/bin/python 'pytest>=9.0.3' 'respx>=0.22' 'hypothesis>=6.120'
+	cd build && lowest/bin/finetune-pricer demo
+	build/lowest/bin/python -m pytest -q tests/test_job.py tests/test_predictor.py tests/test_evaluator.py tests/test_items.py tests/test_testing.py tests/test_sklearn_estimator.py tests/test_trackers.py
+
+typing: $(VENV)/.dev  ## pyright strict, and whether it knows the type of every public name
+	$(BIN)/python -m pyright --pythonpath $(BIN)/python
+	$(BIN)/python tests/typing/public_names.py
 
 check: test lint types docs wheel-demo  ## what CI runs
 

@@ -54,13 +54,16 @@ FLOW = [
     {"predict"},
     {"evaluate"},
     {"aio"},
+    {"integrations"},
+    {"_canned_service"},
+    {"testing"},
     {"cli"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(FLOW) for room in rooms}
 # The server and the pipeline meet at HTTP alone.
-MAY_IMPORT_LOCAL = {"providers.connect", "cli.serve"}
+MAY_IMPORT_LOCAL = {"providers.connect", "cli.serve", "testing"}
 LOCAL_MAY_IMPORT = {"errors", "prices", "_chat_protocol", "_lazy", "_methods"}
-ROOMS = ["evaluate", "items", "local", "predict", "prepare", "providers", "tune"]
+ROOMS = ["evaluate", "integrations", "items", "local", "predict", "prepare", "providers", "testing", "tune"]
 PUBLIC_FILES = ["aio", "errors", "prices"]
 
 # Methods that reach down to what renders them, or to the next step of the road: the only imports against
@@ -82,13 +85,16 @@ FACADES = {
 # library that is asyncio and importlib.metadata.
 HEAVY = set(
     """accelerate asyncio bitsandbytes bpe_openai charset_normalizer datasets dotenv filelock fsspec httpx2
-    huggingface_hub importlib jinja2 numpy openai orjson pandas peft plotly polars pyarrow python_calamine
-    rensa safetensors scipy sklearn starlette tenacity tiktoken torch tqdm transformers trl uvicorn""".split()
+    huggingface_hub importlib jinja2 mlflow numpy openai orjson pandas peft plotly polars pyarrow
+    python_calamine rensa safetensors scipy sklearn starlette tenacity tiktoken torch tqdm transformers trl
+    uvicorn""".split()
 )
 # Own modules that a body imports, each with its reason.
 LATE = {
     ("providers.connect", "local"): "the server is an extra",
     ("cli.serve", "local"): "the server is an extra",
+    ("testing", "local"): "the server is an extra, and pytest loads the file in every project",
+    ("testing", "_canned_service"): "pytest loads the file in every project",
     ("local.server", "local.api.app"): "it stands on starlette, which is an extra",
     ("local.server", "local.api.middleware"): "it stands on starlette, which is an extra",
     (
@@ -115,7 +121,8 @@ def name_of(path: Path) -> str:
 
 
 MODULES = {name_of(path): path for path in FILES}
-PIPELINE = [name for name in MODULES if name.split(".")[0] not in {"local", "cli", ""}]
+# The two services speak the other side of the protocol.
+PIPELINE = [name for name in MODULES if name.split(".")[0] not in {"local", "_canned_service", "cli", ""}]
 
 
 @cache

@@ -39,11 +39,13 @@ from finetune_pricer import (
     evaluate,
     forecast,
 )
+from finetune_pricer.integrations import FineTunedRegressor, Tracker
 from finetune_pricer.local import Faults, LocalServer
 from finetune_pricer.predict import Distribution, RangeGroup, Ranges, Usage
 from finetune_pricer.predict.range_groups import measure_group
 from finetune_pricer.prepare import Correction, Place
 from finetune_pricer.providers import PROVIDERS, Doubt, Recommendation, Retirement, Serving, Setting, Thinking
+from finetune_pricer.testing import CannedService
 from finetune_pricer.tune import (
     Deployment,
     JobCheckpoint,
@@ -57,7 +59,18 @@ from finetune_pricer.tune import (
     UploadedFile,
 )
 
-ROOMS = ("evaluate", "items", "local", "predict", "prepare", "providers", "tune", "aio")
+ROOMS = (
+    "evaluate",
+    "integrations",
+    "testing",
+    "items",
+    "local",
+    "predict",
+    "prepare",
+    "providers",
+    "tune",
+    "aio",
+)
 MOST = 2_000
 LONG = "A brass lamp <b>with</b> a switch. " * 300
 N = 600
@@ -176,6 +189,9 @@ def shown() -> dict[str, Any]:
         Evaluator(baselines=items, beside=[lambda _: 1.0] * N),
         Sweep(clients=client, train=items, test=items, folder="s", sizes=[100] * 50, models=[LONG] * 5),
         evaluate.PromptedPredictor(client, "m", formatter=writer.formatter),
+        Tracker(print),
+        FineTunedRegressor(formatter=writer.formatter),
+        CannedService({LONG: LONG}),
     ]
     return {type(instance).__name__: instance for instance in instances}
 

@@ -55,10 +55,12 @@ from finetune_pricer import (
 )
 from finetune_pricer.errors import DataError, FileAccessError, MissingFile, PricerError, WrongArgument
 from finetune_pricer.evaluate import MedianBaseline, SweepResult, choose, fit_baselines, prompting_baselines
+from finetune_pricer.integrations import Tracker
 from finetune_pricer.local import Faults
 from finetune_pricer.predict import RangeGroup, Ranges
 from finetune_pricer.prices import format_price, parse_amount, parse_price
 from finetune_pricer.providers import PROVIDERS, Provider, provider_of
+from finetune_pricer.testing import CannedService
 from finetune_pricer.tune import JobRecord, UploadedFile, deployments
 
 ITEMS = [Item(id=f"i{number}", title=f"Lamp {number}", price=10.0 + number) for number in range(12)]
@@ -640,6 +642,10 @@ def doors(h: Hands) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
             Ranges.learn(ANSWERS, ITEMS).measure,
             {"predictions": ANSWERS, "items": ITEMS},
         ),
+        "integrations.Tracker": (Tracker, {"target": print}),
+        "integrations.Tracker.__call__": (Tracker(lambda *_: None), {"found": EVALUATION}),
+        "testing.CannedService": (CannedService, {}),
+        "testing.CannedService.fail": (CannedService().fail, {}),
         "prices.format_price": (format_price, {"price": 5.0}),
         "prices.parse_amount": (parse_amount, {"text": "$5"}),
         "prices.parse_price": (parse_price, {"text": "$5"}),

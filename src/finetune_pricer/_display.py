@@ -44,8 +44,10 @@ class ShortModelRepr:
     """The same for a pydantic model: the fields that were given, for there may be dozens of others."""
 
     def __repr__(self) -> str:
-        given: set[str] = cast("Any", self).model_fields_set
-        return _write_fields(self, ((name, value) for name, value in cast("Any", self) if name in given))
+        model: Any = self
+        hidden = {name for name, field in type(model).model_fields.items() if not field.repr}
+        given: set[str] = model.model_fields_set - hidden
+        return _write_fields(self, ((name, value) for name, value in model if name in given))
 
 
 class NamedValues(dict[str, Value]):

@@ -32,7 +32,7 @@ from .tune.spec import JobSpec
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
     from openai import AsyncOpenAI
@@ -81,6 +81,8 @@ class AsyncFineTuneJob(BaseJob):
         learning_rate_multiplier: Factor | None = "recommended",
         seed: int | None = None,
         suffix: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        integrations: Sequence[Mapping[str, Any]] | None = None,
         budget: float | None = None,
         method: str = "supervised",
         provider: str | Provider | None = None,
@@ -102,6 +104,8 @@ class AsyncFineTuneJob(BaseJob):
             seed=seed,
             suffix=suffix,
             method=method,
+            metadata=metadata,
+            integrations=integrations,
             provider=provider_of(client, provider),
         )
         with await asyncio.to_thread(Journal, journal) as ledger:
@@ -246,7 +250,8 @@ class AsyncFineTuneJob(BaseJob):
     def _predictor(self, formatter: ChatFormatter, model: str | None, **settings: Any) -> AsyncPredictor:
         name, place = self._find_answering_model(model), self._answers_at()
         client = self.client if place is None else self.client.with_options(base_url=place)
-        return AsyncPredictor(client, name, formatter=formatter, **{"provider": self.provider, **settings})
+        chosen: dict[str, Any] = {"provider": self.provider, **settings}
+        return AsyncPredictor(client, name, formatter=formatter, **chosen)
 
     async def deploy(
         self,

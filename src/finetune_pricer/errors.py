@@ -116,7 +116,7 @@ class InvalidRows(DataError):
         if len(problems) > self.shown:
             lines.append(f"  ... and {len(problems) - self.shown:,} more, in `error.problems`")
         super().__init__("\n".join(lines))
-        self.problems = tuple(problems)
+        self.problems: tuple[RowProblem, ...] = tuple(problems)
 
 
 class PriceNotFound(DataError):

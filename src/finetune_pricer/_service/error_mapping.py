@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .._escape import escape_line
 from ..errors import (
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from openai import APIConnectionError, APIStatusError, AsyncOpenAI, OpenAI
 
-    Client = OpenAI | AsyncOpenAI
+    Client: TypeAlias = "OpenAI | AsyncOpenAI"
 
 _UNAUTHORISED = {401, 403}
 _SHORTEST_KEY = 12  # characters of a key that is cut out wherever it stands

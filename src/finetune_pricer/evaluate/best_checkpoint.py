@@ -202,7 +202,8 @@ class _Jury:
         baselines: ItemDataset | None,
         unscored: Unscored,
     ) -> None:
-        self._job, self._formatter, self._unscored = job, formatter, unscored
+        self._job, self._formatter = job, formatter
+        self._unscored: Unscored = unscored
         self._median = None if baselines is None else MedianBaseline.fit(baselines).price
 
     def score(self, checkpoint: JobCheckpoint, items: Sequence[Item]) -> CheckpointScore:

@@ -227,6 +227,21 @@ class Evaluation(PrintsAsPage):
         require_whole("count", count, low=0)
         return tuple(sorted(self.scored, key=lambda record: -abs(record.error))[:count])
 
+    def to_dict(self) -> dict[str, float]:
+        """Return all numbers as a flat dict of floats, for trackers and logs; what is unknown is left out.
+
+        Each metric under its name, the ends of its interval as `mae_low` and `mae_high`, and `n`, `unscored`,
+        `prompt_tokens`, `completion_tokens`, `dollars` and `seconds`.
+        """
+        found: dict[str, float | None] = {"n": self.n, "unscored": self.unscored}
+        for name, metric in self.metrics.items():
+            found |= {name: metric.value, f"{name}_low": metric.low, f"{name}_high": metric.high}
+        for name in ("prompt_tokens", "completion_tokens", "dollars", "seconds"):
+            found[name] = getattr(self, name)
+        return {
+            name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)
+        }
+
     def to_frame(self) -> pd.DataFrame:
         """Return a frame with one row per item: the fields of `Record` and `error` (predicted minus true)."""
         import pandas as pd

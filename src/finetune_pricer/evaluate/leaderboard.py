@@ -119,7 +119,7 @@ class Leaderboard(PrintsAsPage):
                 named.setdefault(baseline.name, baseline)
         entrants = best_first(enter(list(named.values()), unscored))
         self._unscored: Unscored = unscored
-        self.standings = _rank(entrants, allow_different, rounds, seed)
+        self.standings: tuple[Standing, ...] = _rank(entrants, allow_different, rounds, seed)
         """The lines, the best first."""
 
     def __len__(self) -> int:

@@ -100,11 +100,11 @@ class ItemDataset(Sequence[Item]):
         for name, many in (("history", history), ("skipped", skipped)):
             if isinstance(many, str | type) or not hasattr(many, "__iter__"):
                 raise refuse(name, "a list", many)
-        self.table = table
-        self.history = tuple(history)
-        self.skipped = tuple(skipped)
-        self.currency = UNNAMED if currency is None else require_currency(currency)
-        self.zero_is = zero_is
+        self.table: pa.Table = table
+        self.history: tuple[str, ...] = tuple(history)
+        self.skipped: tuple[RowProblem, ...] = tuple(skipped)
+        self.currency: str = UNNAMED if currency is None else require_currency(currency)
+        self.zero_is: ZeroIs | None = zero_is
 
     @classmethod
     def from_items(
@@ -770,6 +770,7 @@ class Answered(Protocol):
     @property
     def item_id(self) -> str:
         """Which item it is about."""
+        ...
 
     @property
     def price(self) -> float | None:

@@ -152,7 +152,7 @@ def _table_of_frame(frame: pd.DataFrame, start: int, roles: Roles, unreadable: l
     return _table_of(columns, range(start + 1, start + len(frame) + 1), roles, unreadable)
 
 
-def _frame_cells(column: pd.Series[Any], role: str) -> Any:
+def _frame_cells(column: pd.Series, role: str) -> Any:
     import numpy as np
     import pyarrow as pa
 

@@ -110,7 +110,7 @@ def _load(
     folder = _find_folder(name)
     try:
         if folder is not None and (files := _find_files(folder)):
-            return {split: partial(_read_files, paths, columns) for split, paths in files.items()}
+            return {str(split): partial(_read_files, paths, columns) for split, paths in files.items()}
         # A folder is streamed past the cache of `datasets`. The cache takes two folders of one name, each
         # with a card that lists its files, for the same, and returns the rows of the first.
         loaded = datasets.load_dataset(

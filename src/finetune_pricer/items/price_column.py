@@ -44,7 +44,7 @@ class PriceColumn:
 
     def __init__(self, rules: CellRules, *, priced: bool) -> None:
         self._currency = rules.currency or "USD"
-        self._decimal = rules.decimal
+        self._decimal: DecimalMark | None = rules.decimal
         self._zero_is = rules.zero_is
         self._priced = priced
         self._shown: dict[DecimalMark, tuple[int, str]] = {}
@@ -226,14 +226,15 @@ class PriceColumn:
         if self._decimal is not None or not ("." in text or "," in text):
             return read_price(text, self._currency, self._decimal), None
         read: dict[DecimalMark, float | None] = {}
+        reasons = list[ValueError]()
         for mark in _POINTS:
             try:
                 read[mark] = read_price(text, self._currency, mark)
             except ValueError as error:
-                reason = error
+                reasons.append(error)
         if not read:
             read_price(text, self._currency)  # its reason is the plainer one, where it has one
-            raise reason
+            raise reasons[-1]
         if len(read) == 1:
             [(mark, price)] = read.items()
             self._note_mark(mark, row, text)

@@ -29,6 +29,7 @@ class HasText(Protocol):
     @property
     def id(self) -> str:
         """Its id."""
+        ...
 
     @property
     def title(self) -> str | None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .database import Database
     from .faults import FaultInjector
 
-log = logging.getLogger("finetune_pricer.local")
+log: logging.Logger = logging.getLogger("finetune_pricer.local")
 
 ENDPOINT = "/v1/chat/completions"
 WINDOW = 86_400  # seconds
@@ -49,7 +49,7 @@ class Batches:
         self._stopping = threading.Event()
         self._waiting: queue.Queue[str | None] = queue.Queue()
         self._patience = Patience()
-        self.thread = QueueThread("batches", self._waiting, self._carry_out)
+        self.thread: QueueThread = QueueThread("batches", self._waiting, self._carry_out)
         """What must live for batches to go on."""
 
     def start(self) -> None:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
-log = logging.getLogger("finetune_pricer.local")
+log: logging.Logger = logging.getLogger("finetune_pricer.local")
 
 _MODELS = "SELECT models.*, name, sha256 FROM models LEFT JOIN model_files ON model_files.model = models.id"
 
@@ -68,7 +68,7 @@ class Database:
         self._held: Counter[str] = Counter()
         """Blobs that are being written, or that will have an owner in a moment."""
         self._connection = open_folder(folder)
-        self.blobs = Blobs(folder / "blobs")
+        self.blobs: Blobs = Blobs(folder / "blobs")
 
     def close(self) -> None:
         """Close the database; nothing else may be called afterwards."""
@@ -312,7 +312,7 @@ class Database:
             job = self.find_job(id_)
             if job is None or job.status in FINAL or (only_from and job.status not in only_from):
                 return False
-            body = asdict(job) | changes | {"status": status}
+            body: dict[str, Any] = asdict(job) | changes | {"status": status}
             self._query(
                 "UPDATE jobs SET status = ?, body = ? WHERE id = ?",
                 status,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import random
 import threading
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -52,7 +52,7 @@ class Faults(BaseModel, metaclass=_Refusing):
         {'requests_per_minute': 60, 'tokens_per_minute': 1000}
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     refuse_training: bool = False
     """New jobs are refused with 403 `training_not_available`; uploads still work."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import queue
     from collections.abc import Callable
 
-log = logging.getLogger("finetune_pricer.local")
+log: logging.Logger = logging.getLogger("finetune_pricer.local")
 
 _PAUSE = 1.0  # seconds before what went wrong is tried again
 _GRACE = 2.0  # seconds of work after which it goes well again

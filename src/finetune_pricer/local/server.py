@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from .learners import Learner
 
-log = logging.getLogger("finetune_pricer.local")
+log: logging.Logger = logging.getLogger("finetune_pricer.local")
 
 _MAX_BYTES = 512 * 2**20
 
@@ -99,7 +99,7 @@ class LocalServer:
         learners = {name: read_base(base) for name, base in (bases or {}).items()}
         for learner in learners.values():
             describe_learner(learner)  # raises where a training process could not make it
-        self.dir = None if dir is None else Path(dir)
+        self.dir: Path | None = None if dir is None else Path(dir)
         self.host = host
         self.port = port
         self._key = key

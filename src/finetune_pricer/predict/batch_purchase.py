@@ -79,6 +79,7 @@ class Waited(Protocol):
     @property
     def is_collected(self) -> bool:
         """Whether all that it holds was fetched."""
+        ...
 
 
 TakeUp = Callable[[BatchRecord, frozenset[str]], Flow[frozenset[str]]]

@@ -55,7 +55,7 @@ class Budget:
         self._asked, self._answered = known.input / _MILLION, known.output / _MILLION
         self._in_batches: set[str] = set()  # questions that a batch was sent with
         self._lock = threading.Lock()
-        self.spent = 0.0
+        self.spent: float = 0.0
         """Dollars for what was answered, and for what may have been answered and was lost."""
         self._reserved, self._under_way = 0.0, 0
         self.problem: OverBudget | None = None

@@ -1,6 +1,8 @@
 """Services that speak the protocol: what is known of them, what they charge, and `connect`."""
 
-from typing import TYPE_CHECKING
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from .._lazy import resolve_late
 from .connect import aconnect, connect
@@ -8,6 +10,8 @@ from .lookup import provider_of
 from .pricing import TokenPricing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .known import PROVIDERS
     from .provider import Doubt, Provider, Recommendation, Retirement, Serving, Setting, Thinking
 
@@ -26,7 +30,7 @@ __all__ = [
     "provider_of",
 ]
 
-__getattr__ = resolve_late(
+__getattr__: Callable[[str], Any] = resolve_late(
     __name__,
     {"PROVIDERS": "known"}
     | dict.fromkeys(

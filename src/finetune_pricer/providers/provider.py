@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping  # noqa: TC003 - pydantic reads it
 from datetime import date  # noqa: TC003 - pydantic reads it
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
@@ -37,7 +37,7 @@ class _Refusing(_ModelMeta):
 
 
 class _Fact(ShortModelRepr, BaseModel, metaclass=_Refusing):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
 
 class _DatedFact(_Fact):

@@ -1,6 +1,8 @@
 """From a training file to a model: what it costs, the job, its events and metrics, and its deployment."""
 
-from typing import TYPE_CHECKING
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from .._lazy import resolve_late
 from ._base import ResultFile
@@ -12,6 +14,8 @@ from .purchase import upload
 from .spec import JobSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .records import JobCheckpoint, JobEvent, JobProblem, JobRecord, UploadedFile
 
 __all__ = [
@@ -32,7 +36,7 @@ __all__ = [
     "upload",
 ]
 
-__getattr__ = resolve_late(
+__getattr__: Callable[[str], Any] = resolve_late(
     __name__,
     dict.fromkeys(("JobCheckpoint", "JobEvent", "JobProblem", "JobRecord", "UploadedFile"), "records"),
 )

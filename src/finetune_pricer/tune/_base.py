@@ -59,7 +59,7 @@ from .job_metrics import (
 )
 from .old_job import fetch_spec
 from .queries import ask_checkpoints, ask_job, next_events, next_jobs
-from .spec import FORMATTER_KEY, read_nested_hyperparameters
+from .spec import FORMATTER_KEY, OUR_KEYS, read_nested_hyperparameters
 from .weights import download_weights
 
 if TYPE_CHECKING:
@@ -106,9 +106,9 @@ class BaseJob:
             raise refuse(
                 "record", "a JobRecord", record, f"{type(self).__name__}.attach(client, id) finds a job"
             )
-        self.record = record
+        self.record: JobRecord = record
         """Everything that the service says about it."""
-        self.provider = provider_of(client, provider)
+        self.provider: Provider = provider_of(client, provider)
         """What is known of the service."""
         self._written_by: str | None = None  # the formatter of the file that this job was asked for with
         self._deployment: Deployment | None = None
@@ -158,6 +158,11 @@ class BaseJob:
     def hyperparameters(self) -> dict[str, Any]:
         """Its settings under the service's names, as the service shows them: those it chose itself, too."""
         return self.record.hyperparameters or read_nested_hyperparameters(self.record.model_extra or {})
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What was noted on it by `metadata=`, as the service shows it, without this library's own notes."""
+        return {name: value for name, value in self.record.metadata.items() if name not in OUR_KEYS}
 
     @property
     def error(self) -> JobProblem | None:

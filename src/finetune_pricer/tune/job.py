@@ -22,7 +22,7 @@ from .spec import JobSpec
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from openai import OpenAI
@@ -72,6 +72,8 @@ class FineTuneJob(BaseJob):
         learning_rate_multiplier: Factor | None = "recommended",
         seed: int | None = None,
         suffix: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        integrations: Sequence[Mapping[str, Any]] | None = None,
         budget: float | None = None,
         method: str = "supervised",
         provider: str | Provider | None = None,
@@ -101,6 +103,12 @@ class FineTuneJob(BaseJob):
             learning_rate_multiplier: Factor on the service's learning rate, above 0.
             seed: For the same result with the same request, as far as the service can.
             suffix: Becomes part of the tuned model's name.
+            metadata: Texts by their names, noted on the job at the service: up to 13, names of up to 64
+                characters, texts of up to 512. They make no other job of it: where one of the same spec
+                exists, it is given back with the notes that it has.
+            integrations: Where the service shall report to while it trains, in the service's words, such as
+                `[{"type": "wandb", "wandb": {"project": "prices"}}]`; as little as metadata do they make
+                another job of it.
             budget: Dollars that training may cost; it needs `epochs`, and a service whose price is known; or
                 one that says itself what a job would cost, once the files are there.
             method: Only `"supervised"`.
@@ -138,6 +146,8 @@ class FineTuneJob(BaseJob):
             seed=seed,
             suffix=suffix,
             method=method,
+            metadata=metadata,
+            integrations=integrations,
             provider=provider_of(client, provider),
         )
         with Journal(journal) as ledger:
@@ -407,7 +417,8 @@ class FineTuneJob(BaseJob):
 
         name, place = self._find_answering_model(model), self._answers_at()
         client = self.client if place is None else self.client.with_options(base_url=place)
-        return Predictor(client, name, formatter=formatter, **{"provider": self.provider, **settings})
+        chosen: dict[str, Any] = {"provider": self.provider, **settings}
+        return Predictor(client, name, formatter=formatter, **chosen)
 
     def deploy(
         self,

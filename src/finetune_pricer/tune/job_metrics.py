@@ -36,6 +36,10 @@ class JobMetric:
     full_valid_loss: float | None = None
     """On all validation examples."""
 
+    def to_dict(self) -> dict[str, float]:
+        """Return what was measured as a flat dict, for trackers and logs; what was not is left out."""
+        return {name: float(value) for name, value in asdict(self).items() if value is not None}
+
 
 _COLUMNS = [field.name for field in fields(JobMetric)]
 # Services' names for the same numbers, in the order in which they are believed.

@@ -98,7 +98,7 @@ class Journal:
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         require_path("journal", path, or_none=True)
-        self.path = Path(path) if path is not None else find_state_folder() / _NAME
+        self.path: Path = Path(path) if path is not None else find_state_folder() / _NAME
         was_there = self.path.exists()
         try:
             self._database = open_database(self.path, [_SCHEMA, _QUESTIONS])

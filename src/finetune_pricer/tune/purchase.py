@@ -505,6 +505,7 @@ class Record(Protocol):
     @property
     def id(self) -> str:
         """The service's name for it."""
+        ...
 
 
 T = TypeVar("T", bound=Record)

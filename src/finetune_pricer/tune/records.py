@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 class ServiceRecord(ShortModelRepr, BaseModel):
     """An object as a service sent it: what cannot be read counts as absent, but for the id."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", coerce_numbers_to_str=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="allow", coerce_numbers_to_str=True)
 
     noun: ClassVar[str] = "thing"
 
@@ -112,6 +112,8 @@ class JobRecord(ServiceRecord):
     seed: int | None = None
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
     metadata: dict[str, Any] = Field(default_factory=dict)
+    integrations: list[Any] = Field(default_factory=list, repr=False)
+    """Where the service reports to; some services send a key back with it."""
     result_files: list[str] = Field(default_factory=list)
 
     @field_validator("error", mode="before")

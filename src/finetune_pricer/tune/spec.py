@@ -6,24 +6,25 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from .._arguments import refuse, require_text
+from .._arguments import refuse, require_many, require_mapping, require_text
 from .._display import ShortRepr
 from .._numbers import read_number, read_whole, to_plain
 from ..errors import DataError, NotSupported
 from ..prepare.jsonl import TrainingFile
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Sequence
 
     from openai.types import FileObject
 
     from ..providers.provider import Provider, Recommendation
     from .records import JobRecord, UploadedFile
 
-    GivenFile = TrainingFile | UploadedFile | FileObject | str
+    GivenFile: TypeAlias = "TrainingFile | UploadedFile | FileObject | str"
 
 Whole = int | Literal["auto", "recommended"]
 """A whole number, what the service chooses, or what its profile recommends."""
@@ -36,6 +37,11 @@ TOKEN_KEY = "finetune_pricer_token"  # noqa: S105 - no secret
 """Under this one it holds the journal's word for the one request that asked for it."""
 FORMATTER_KEY = "finetune_pricer_formatter"
 """Under this one it holds the fingerprint of the formatter that wrote the training file."""
+OUR_KEYS = (SPEC_KEY, TOKEN_KEY, FORMATTER_KEY)
+_OURS = "finetune_pricer_"
+# The protocol's limits of metadata: keys, characters of a key, characters of a value.
+_MOST_KEYS, _LONGEST_KEY, _LONGEST_VALUE = 16, 64, 512
+_MOST_INTEGRATIONS = 5
 _FILE_ENDS = (".jsonl", ".json", ".gz")
 _HOW_TO_GIVE_A_PATH = "a file on this machine becomes a training file by check_jsonl(path).training_file()"
 
@@ -60,6 +66,10 @@ class JobSpec(ShortRepr):
     provider: Provider
     model_id: str | None = None
     """The service's own id of the model, where jobs name it so."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """What the user notes on the job; it makes no other job of it."""
+    integrations: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
+    """Where the service shall report to, in its own words; these may hold a key."""
 
     @classmethod
     def make(
@@ -74,6 +84,8 @@ class JobSpec(ShortRepr):
         seed: int | None = None,
         suffix: str | None = None,
         method: str = "supervised",
+        metadata: Mapping[str, str] | None = None,
+        integrations: Sequence[Mapping[str, Any]] | None = None,
         provider: Provider,
     ) -> JobSpec:
         """Check what can be checked without a request, and put it as the service wants it.
@@ -112,6 +124,8 @@ class JobSpec(ShortRepr):
             seed=seed if provider.seed else None,
             suffix=suffix,
             provider=provider,
+            metadata=_check_metadata(metadata),
+            integrations=_check_integrations(integrations),
         )
 
     def require_validation_of_its_own(self) -> None:
@@ -213,7 +227,9 @@ class JobSpec(ShortRepr):
                 extra["method"] = method
         optional = {"validation_file": validation_id, "seed": self.seed, "suffix": self.suffix}
         body |= {name: value for name, value in optional.items() if value is not None}
-        body["metadata"] = {SPEC_KEY: self.hash, TOKEN_KEY: token}
+        if self.integrations:
+            body["integrations"] = [dict(each) for each in self.integrations]
+        body["metadata"] = {**self.metadata, SPEC_KEY: self.hash, TOKEN_KEY: token}
         if self.formatter is not None:
             body["metadata"][FORMATTER_KEY] = self.formatter
         return body, extra
@@ -222,6 +238,7 @@ class JobSpec(ShortRepr):
         """Return what a service that says what a job would cost is asked about."""
         body, extra = self.request(training_id, validation_id, token="")
         del body["metadata"]
+        body.pop("integrations", None)
         return body | extra
 
     @property
@@ -423,3 +440,43 @@ def _check_suffix(suffix: str | None, provider: Provider) -> None:
         raise DataError(
             f"suffix must be {provider.suffix_rule or provider.suffix_pattern} {at}, not {suffix!r}"
         )
+
+
+def _check_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
+    """Return a copy of the user's notes on a job, within the limits of the protocol."""
+    if metadata is None:
+        return {}
+    require_mapping("metadata", metadata, "names and texts")
+    for name, value in metadata.items():
+        if not 0 < len(name) <= _LONGEST_KEY:
+            raise DataError(f"a name in metadata must have 1 to {_LONGEST_KEY} characters, not {len(name)}")
+        if name.startswith(_OURS):
+            raise DataError(f"metadata: names that begin with {_OURS!r} are this library's; choose another")
+        require_text(f"metadata[{name!r}]", value, "write it as one")
+        if len(value) > _LONGEST_VALUE:
+            raise DataError(
+                f"metadata[{name!r}] must have at most {_LONGEST_VALUE} characters, not {len(value):,}"
+            )
+    most = _MOST_KEYS - len(OUR_KEYS)
+    if len(metadata) > most:
+        raise DataError(
+            f"metadata may have {most} names, not {len(metadata)}: the protocol allows {_MOST_KEYS}, and "
+            f"{len(OUR_KEYS)} are needed to find the job again"
+        )
+    return dict(metadata)
+
+
+def _check_integrations(integrations: Sequence[Mapping[str, Any]] | None) -> tuple[Mapping[str, Any], ...]:
+    """Return what a service is told of where to report to; each names its type, and has settings of it."""
+    if integrations is None:
+        return ()
+    hint = "[{'type': 'wandb', 'wandb': {'project': 'prices'}}] is one"
+    require_many("integrations", integrations, "a list of integrations", hint)
+    found = tuple(integrations)
+    for each in found:
+        kind = each.get("type") if isinstance(each, Mapping) else None
+        if not isinstance(kind, str) or not isinstance(each.get(kind), Mapping):
+            raise refuse("an integration", "a dictionary with its type and the settings of that", each, hint)
+    if len(found) > _MOST_INTEGRATIONS:
+        raise DataError(f"there may be {_MOST_INTEGRATIONS} integrations, not {len(found)}")
+    return found

@@ -55,9 +55,9 @@ def draw(evaluation: Evaluation, kind: str, *, log: bool = False) -> Any:
             return draw_calibration(evaluation)
         case "ranges":
             return draw_ranges(evaluation)
-    raise EvaluationError(
-        f"there is no figure {kind!r}; choose one of scatter, running, bands, categories, calibration, ranges"
-    )
+        case _:
+            known = "scatter, running, bands, categories, calibration, ranges"
+            raise EvaluationError(f"there is no figure {kind!r}; choose one of {known}")
 
 
 def draw_scatter(evaluation: Evaluation, *, log: bool = False) -> Any:

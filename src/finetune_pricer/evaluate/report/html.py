@@ -130,7 +130,7 @@ def _environment() -> Environment:
             "reports as HTML need Jinja2; install it: pip install 'finetune-pricer[plots]'"
         ) from error
     return Environment(
-        loader=PackageLoader(__package__),
+        loader=PackageLoader(__package__ or __name__.rpartition(".")[0]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -14,11 +14,13 @@ workbook   Excel's .xlsx -> rows
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..._lazy import resolve_late
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .columnar import read_parquet as read_parquet
     from .delimited import read_delimited as read_delimited
     from .dialect import check_delimiter as check_delimiter
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from .utf8 import find_codec as find_codec
     from .workbook import read_workbook as read_workbook
 
-__getattr__ = resolve_late(
+__getattr__: Callable[[str], Any] = resolve_late(
     __name__,
     {
         "check_delimiter": "dialect",

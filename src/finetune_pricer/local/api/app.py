@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from ..learners import Learner
 
-log = logging.getLogger("finetune_pricer.local")
+log: logging.Logger = logging.getLogger("finetune_pricer.local")
 
 _ROUTES = (AdminRoutes, FileRoutes, ChatRoutes, JobRoutes, BatchRoutes)
 

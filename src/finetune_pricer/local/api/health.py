@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..learners import Learner
     from ..queue_thread import QueueThread
 
-log = logging.getLogger("finetune_pricer.local")
+log: logging.Logger = logging.getLogger("finetune_pricer.local")
 
 _FRESH = 0.5  # seconds for which a finding is repeated, so that many who ask cost one look
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ..faults import FaultInjector
 
-log = logging.getLogger("finetune_pricer.local")
+log: logging.Logger = logging.getLogger("finetune_pricer.local")
 
 _WITHOUT_KEY = frozenset({"/health"})
 _DASHBOARD = "/"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-log = logging.getLogger("finetune_pricer.local")
+log: logging.Logger = logging.getLogger("finetune_pricer.local")
 
 MAX_JSON = 4 * 2**20
 """Bytes that a JSON body may have."""
@@ -72,7 +72,7 @@ Penalty = Annotated[float, Field(ge=-2, le=2)]
 class Body(BaseModel):
     """The base of all bodies: a known field must have its type, an unknown one is let through."""
 
-    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="allow", frozen=True)
 
 
 class HyperparametersBody(Body):

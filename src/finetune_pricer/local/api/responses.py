@@ -44,7 +44,7 @@ class ApiError(Exception):
         super().__init__(message)
         self.status = status
         self.headers = headers
-        self.error = {"message": message, "type": type_, "param": param, "code": code}
+        self.error: dict[str, Any] = {"message": message, "type": type_, "param": param, "code": code}
 
     @property
     def body(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import IO, TYPE_CHECKING, Annotated, Literal, cast
+from typing import IO, TYPE_CHECKING, Annotated, ClassVar, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class TrainerOrder(BaseModel):
     """An order to train: which learner, and what."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     learner: LearnerSpec
     job: TrainingJob
@@ -41,7 +41,7 @@ class TrainerOrder(BaseModel):
 class TrainingDone(BaseModel):
     """The last message of a training that went well."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     kind: Literal["done"] = "done"
     files: dict[str, str]
@@ -51,7 +51,7 @@ class TrainingDone(BaseModel):
 class TrainingFailed(BaseModel):
     """The last message of a training that went wrong."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     kind: Literal["failed"] = "failed"
     error: str
@@ -104,7 +104,7 @@ class TrainerProcess:
     """A process that trains one job at a time, until it is killed."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self.environment = dict(environment)
+        self.environment: dict[str, str] = dict(environment)
         # Not multiprocessing: it would run the user's script once more, which may have no main guard.
         self._process = subprocess.Popen(  # noqa: S603  our own program
             [sys.executable, "-P", "-c", _PROGRAM],

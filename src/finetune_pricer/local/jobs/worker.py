@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..faults import FaultInjector
     from ..learners import Learner
 
-log = logging.getLogger("finetune_pricer.local")
+log: logging.Logger = logging.getLogger("finetune_pricer.local")
 
 INTERRUPTED = "The server was restarted, training goes on from the last saved state"
 _SHORT = "Training was interrupted by a shortage on the server, and goes on from the last saved state"
