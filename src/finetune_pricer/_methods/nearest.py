@@ -57,6 +57,11 @@ class NearestRows:
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def rows(self) -> Rows:
+        """The set's rows, of which another search that finds the same is made."""
+        return self._columns.T.tocsr() if self._is_sparse else self._rows
+
     def nearest(self, queries: Rows, k: int, *, exclude: npt.ArrayLike | None = None) -> Nearest:
         """Return for each query the `k` rows of the set that are most like it, or all where it has fewer.
 
