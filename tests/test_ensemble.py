@@ -155,6 +155,17 @@ def test_of_one_member_it_is_that_member() -> None:
     ensemble = Ensemble(three()[:1]).fit(FITTED_ON)
     assert ensemble.predict(TEST[0]).price == three()[0].predict_many(TEST[:1])[0].price
     assert str(ensemble).startswith("ensemble of 1, a alone, on 240 items")
+    distribution = ensemble.predict(TEST[0]).distribution
+    assert distribution is not None
+    assert distribution.quantile(0.1) < (ensemble(TEST[0]) or 0) < distribution.quantile(0.9)
+
+
+def test_the_one_member_that_is_left_gives_no_price_that_is_none() -> None:
+    odd = Guesser("odd", lambda price, _: -1.0 if price > 150 else price)
+    ensemble = Ensemble([odd]).fit(FITTED_ON)
+    found = [one for one in ensemble.predict_many(TEST) if one.price is None]
+    assert len(found) == sum((item.price or 0) > 150 for item in TEST)
+    assert {one.error for one in found} == {"no amount of money: -1.0"}
 
 
 def test_it_prints_as_a_table_of_weights_errors_and_costs_with_intervals() -> None:

@@ -522,7 +522,7 @@ class Ensemble(PrintsAsPage, SavedPricer):
 def _combine(found: Sequence[Prediction], members: Sequence[EnsembleMember], fit: _Fit) -> Prediction:
     """Return the one prediction that the members' make."""
     if len(found) == 1:
-        return replace(found[0], low=None, high=None)
+        return _complete(found[0], members[0])
     known = [
         (price, one, member)
         for one, member in zip(found, members, strict=True)
@@ -538,7 +538,10 @@ def _combine(found: Sequence[Prediction], members: Sequence[EnsembleMember], fit
         currency=fit.currency,
     )
     if not known:
-        reasons = (f"{member.name}: {one.error}" for one, member in zip(found, members, strict=True))
+        pairs = zip(found, members, strict=True)
+        reasons = (
+            f"{member.name}: {one.error or f'no amount of money: {one.price!r}'}" for one, member in pairs
+        )
         return replace(prediction, error=f"no member has a price; {'; '.join(reasons)}")
     weighed = [(price, member.weight / whole) for price, _, member in known]
     if fit.space == "log":
@@ -550,6 +553,16 @@ def _combine(found: Sequence[Prediction], members: Sequence[EnsembleMember], fit
         for (price, one, member), (_, weight) in zip(known, weighed, strict=True)
     ]
     return replace(prediction, price=price, distribution=mix(parts, price))
+
+
+def _complete(found: Prediction, member: EnsembleMember) -> Prediction:
+    """Return the prediction of the one member that is asked: with a distribution, without its own ranges."""
+    price, distribution = read_price(found), found.distribution
+    if price is None:
+        return replace(found, price=None, error=found.error or f"no amount of money: {found.price!r}")
+    if distribution is None:
+        distribution = mix([(spread_by_errors(price, member.errors), 1.0)], price)
+    return replace(found, low=None, high=None, distribution=distribution)
 
 
 def _find_distribution(found: Prediction, price: float, member: EnsembleMember) -> Distribution:
