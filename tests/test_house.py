@@ -66,8 +66,8 @@ LOCAL_MAY_IMPORT = {"errors", "prices", "_chat_protocol", "_lazy", "_methods"}
 ROOMS = ["evaluate", "integrations", "items", "local", "predict", "prepare", "providers", "testing", "tune"]
 PUBLIC_FILES = ["aio", "errors", "prices"]
 
-# Methods that reach down to what renders them, or to the next step of the road: the only imports against
-# the order.
+# Methods that reach down to what renders them, to the next step of the road, or to all that can be loaded:
+# the only imports against the order.
 FACADES = {
     ("evaluate.compare", "evaluate.report.html"),
     ("evaluate.evaluation", "evaluate.report.content"),
@@ -78,6 +78,8 @@ FACADES = {
     ("evaluate.leaderboard", "evaluate.report.html"),
     ("evaluate.leaderboard", "evaluate.report.markdown"),
     ("evaluate.sweep", "evaluate.report.markdown"),
+    ("predict.saved_pricer", "evaluate.baselines"),
+    ("predict.saved_pricer", "predict.ensemble"),
     ("tune.job", "predict.predictor"),
     ("tune.job", "predict.round_trip"),
 }
@@ -111,6 +113,7 @@ LATE = {
     ("tune.spec", "tune.records"): "pydantic costs as much to import as all else here",
     ("evaluate.baselines", "_methods.features"): "it stands on scipy, which is an extra",
     ("evaluate.baselines", "_methods.nearest"): "it stands on scipy, which is an extra",
+    ("predict.ensemble", "_methods.blend"): "it computes with numpy, which the public names do not load",
     ("evaluate.baselines", "_methods.network"): "it computes with numpy, which the public names do not load",
 }
 

@@ -4,7 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, hstack
 
 from finetune_pricer._methods import nearest
 from finetune_pricer._methods.nearest import NearestRows, scale_to_unit
@@ -82,3 +82,47 @@ def test_memory_follows_the_block_and_not_the_queries(
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 4_000_000  # all similarities together are 16 MB
+
+
+def make_large(count: int) -> csr_matrix:
+    """Rows of two terms that nearly all share, and of ten that few do."""
+    common = csr_matrix(DRAW.random((count, 2)) + 1)
+    rare = csr_matrix(
+        (DRAW.random(10 * count) + 1, DRAW.integers(0, 500, 10 * count), np.arange(0, 10 * count + 1, 10)),
+        shape=(count, 500),
+    )
+    return scale_to_unit(hstack([common, rare]).tocsr())
+
+
+def test_of_a_large_set_rare_terms_choose_and_all_terms_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = make_large(2_000)
+    exact = NearestRows(rows).nearest(rows, 5, exclude=np.arange(2_000))
+    monkeypatch.setattr(nearest, "_MANY", 1_000)
+    monkeypatch.setattr(nearest, "_PRODUCTS", 500)  # of 4,000 by common terms and 400 by the others
+    search = NearestRows(rows)
+    found = search.nearest(rows, 5, exclude=np.arange(2_000))
+    shared = [len(set(one) & set(other)) for one, other in zip(found.rows, exact.rows, strict=True)]
+    assert float(np.mean(shared)) / 5 > 0.97
+    assert np.allclose(found.similarities[:, 0], exact.similarities[:, 0], atol=0.02)
+    assert np.isclose(found.similarities, exact.similarities, atol=1e-6).mean() > 0.97
+    assert isinstance(search._method, nearest._RareTerms)
+    assert len(search._method._chosen) == 500
+    assert not np.any(found.rows == np.arange(2_000)[:, None])
+    alone = search.nearest(rows[7:8], 5, exclude=[7])
+    assert alone.rows.tolist() == found.rows[7:8].tolist()
+    # A query of common terms only finds what it finds in a small set.
+    query = scale_to_unit(csr_matrix(([1.0, 2.0], ([0, 0], [0, 1])), shape=(1, 502)))
+    monkeypatch.setattr(nearest, "_MANY", 2_000)
+    assert search.nearest(query, 9).rows.tolist() == NearestRows(rows).nearest(query, 9).rows.tolist()
+
+
+@pytest.mark.parametrize("many", [10, 1_000], ids=["rare terms", "all terms"])
+@pytest.mark.parametrize("rows", [DENSE, SPARSE], ids=["dense", "sparse"])
+def test_a_search_made_of_anothers_rows_finds_the_same(
+    rows: nearest.Rows, many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nearest, "_MANY", many)
+    search = NearestRows(rows)
+    found, again = search.nearest(rows, 4), NearestRows(search.rows).nearest(rows, 4)
+    assert found.rows.tolist() == again.rows.tolist()
+    assert found.similarities.tolist() == again.similarities.tolist()

@@ -69,7 +69,7 @@ class Distribution(ShortRepr):
     mass: float = 1.0
     """Share of the model's probability that was seen: below 1 when taken from the likeliest tokens. What was
     not seen is completed."""
-    source: Literal["logprobs", "samples"] = "logprobs"
+    source: Literal["logprobs", "samples", "mixture"] = "logprobs"
     """Where it comes from."""
 
     @classmethod
@@ -77,7 +77,7 @@ class Distribution(ShortRepr):
         cls,
         weighted: Iterable[tuple[float, float]],
         *,
-        source: Literal["logprobs", "samples"],
+        source: Literal["logprobs", "samples", "mixture"],
         mass: float | None = None,
     ) -> Distribution:
         """Return the distribution of prices with weights; without a mass it is the sum of the weights.
