@@ -55,6 +55,7 @@ FLOW = [
     {"evaluate"},
     {"aio"},
     {"cli"},
+    {"__main__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(FLOW) for room in rooms}
 # The server and the pipeline meet at HTTP alone.
