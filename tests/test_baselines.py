@@ -128,11 +128,10 @@ def test_all_of_them_stand_beside_every_model_on_the_same_items() -> None:
 def test_without_scikit_learn_the_others_remain_and_the_log_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for part in ("neighbors", "linear_model"):
-        monkeypatch.setitem(sys.modules, f"sklearn.{part}", None)
+    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
     with caplog.at_level(logging.INFO, "finetune_pricer"):
         assert [baseline.name for baseline in fit_baselines(TRAIN)] == [
-            kind.name for kind in (MedianBaseline, CategoryMedianBaseline, NetworkBaseline)
+            kind.name for kind in (MedianBaseline, CategoryMedianBaseline, NeighborsBaseline, NetworkBaseline)
         ]
     assert "finetune-pricer[evaluate]" in caplog.text
     with pytest.raises(MissingExtra):
@@ -140,7 +139,7 @@ def test_without_scikit_learn_the_others_remain_and_the_log_says_so(
 
 
 def test_without_scipy_the_medians_remain(monkeypatch: pytest.MonkeyPatch) -> None:
-    for part in ("scipy", "scipy.sparse", "sklearn.neighbors", "sklearn.linear_model"):
+    for part in ("scipy", "scipy.sparse", "sklearn.linear_model"):
         monkeypatch.setitem(sys.modules, part, None)
     monkeypatch.delitem(sys.modules, "finetune_pricer._methods.features", raising=False)
     assert [baseline.name for baseline in fit_baselines(TRAIN)] == [

@@ -64,8 +64,8 @@ LOCAL_MAY_IMPORT = {"errors", "prices", "_chat_protocol", "_methods"}
 ROOMS = ["evaluate", "items", "local", "predict", "prepare", "providers", "tune"]
 PUBLIC_FILES = ["aio", "errors", "prices"]
 
-# Methods that reach down to what renders them, or to the next step of the road: the only imports against
-# the order.
+# Methods that reach down to what renders them, to the next step of the road, or to all that can be loaded:
+# the only imports against the order.
 FACADES = {
     ("evaluate.compare", "evaluate.report.html"),
     ("evaluate.evaluation", "evaluate.report.content"),
@@ -76,6 +76,8 @@ FACADES = {
     ("evaluate.leaderboard", "evaluate.report.html"),
     ("evaluate.leaderboard", "evaluate.report.markdown"),
     ("evaluate.sweep", "evaluate.report.markdown"),
+    ("predict.saved_pricer", "evaluate.baselines"),
+    ("predict.saved_pricer", "predict.ensemble"),
     ("tune.job", "predict.predictor"),
     ("tune.job", "predict.round_trip"),
 }
@@ -101,6 +103,8 @@ LATE = {
     ("tune.queries", "tune.records"): "pydantic costs as much to import as all else here",
     ("tune.spec", "tune.records"): "pydantic costs as much to import as all else here",
     ("evaluate.baselines", "_methods.features"): "it stands on scipy, which is an extra",
+    ("evaluate.baselines", "_methods.nearest"): "it stands on scipy, which is an extra",
+    ("predict.ensemble", "_methods.blend"): "it computes with numpy, which the public names do not load",
     ("evaluate.baselines", "_methods.network"): "it computes with numpy, which the public names do not load",
 }
 

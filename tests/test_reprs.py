@@ -17,6 +17,7 @@ import finetune_pricer
 from finetune_pricer import (
     AnswerStore,
     ChatFormatter,
+    Ensemble,
     Evaluator,
     FineTuneJob,
     Item,
@@ -123,6 +124,8 @@ def shown() -> dict[str, Any]:
     group = RangeGroup(name=LONG, n=N, width=1.0, coverage=0.9, joined=(LONG,) * N)
     choice = evaluate.choose(evaluations.values(), rounds=20)
     baselines = [method.fit(plain[:40]) for method in evaluate.FITTED]
+    some = [evaluate.CategoryMedianBaseline.fit(plain[:40]), *baselines[:1]]
+    ensemble = Ensemble(some).fit(plain[40:80])
     openai_async = openai.AsyncOpenAI(api_key="sk-x", base_url="https://service.test/v1")
     instances = [
         *(items, things()[0], ItemSplits(items, items, items), items.describe(), writer, writer.formatter),
@@ -176,6 +179,7 @@ def shown() -> dict[str, Any]:
         Evaluator(baselines=items, beside=[lambda _: 1.0] * N),
         Sweep(clients=client, train=items, test=items, folder="s", sizes=[100] * 50, models=[LONG] * 5),
         evaluate.PromptedPredictor(client, "m", formatter=writer.formatter),
+        *(ensemble, replace(ensemble.members[0], name=LONG, errors=(0.0,) * N)),
     ]
     return {type(instance).__name__: instance for instance in instances}
 
@@ -206,9 +210,8 @@ def test_a_repr_fits_on_a_screen(name: str) -> None:
         assert " object at 0x" not in text or name in {"AnswerStore", "FittingData", "Sweep"}, text
 
 
-PAGES = """AuditReport BestCheckpoint Comparison CostEstimate Deployment Description Evaluation Forecast
-JsonlReport
-Leaderboard Rung SweepPlan SweepResult TokenCount""".split()
+PAGES = """AuditReport BestCheckpoint Comparison CostEstimate Deployment Description Ensemble Evaluation
+Forecast JsonlReport Leaderboard Rung SweepPlan SweepResult TokenCount""".split()
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -25,6 +25,7 @@ import finetune_pricer
 from finetune_pricer import (
     AnswerStore,
     ChatFormatter,
+    Ensemble,
     Evaluation,
     Evaluator,
     FineTuneJob,
@@ -50,6 +51,7 @@ from finetune_pricer import (
     count_tokens,
     estimate_cost,
     forecast,
+    load_pricer,
     login,
     upload,
 )
@@ -64,6 +66,8 @@ from finetune_pricer.tune import JobRecord, UploadedFile, deployments
 ITEMS = [Item(id=f"i{number}", title=f"Lamp {number}", price=10.0 + number) for number in range(12)]
 SET = ItemDataset.from_items(ITEMS)
 FRAME = pd.DataFrame({"title": ["Lamp"], "price": [5.0]})
+OTHERS = [Item(id=f"o{number}", title=f"Desk {number}", price=20.0 + number) for number in range(12)]
+THIRDS = [Item(id=f"t{number}", title=f"Mug {number}", price=30.0 + number) for number in range(12)]
 ANSWERS = Predictions(Prediction(item_id=item.id, price=20.0) for item in ITEMS)
 EVALUATION = Evaluator(rounds=20).score(ITEMS, ANSWERS)
 JOB = JobRecord(id="ftjob-1", status="succeeded", fine_tuned_model="ft:x")
@@ -84,6 +88,7 @@ class Hands:
         self.file = JsonlWriter().write(ITEMS, "right/train.jsonl")
         self.job = FineTuneJob(self.client, JOB)
         self.predictor = Predictor(self.client, "ft:x")
+        self.ensemble = Ensemble([MedianBaseline.fit(SET)]).fit(OTHERS)
         self.predictor_of_async = aio.AsyncPredictor(self.aclient, "ft:x")
 
 
@@ -546,6 +551,9 @@ def test_an_unknown_fault_is_named_with_those_that_there_are() -> None:
 def doors(h: Hands) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
     """Each public door by its name, and what it is rightly called with."""
     create = {"client": h.client, "training": h.file, "model": "m"}
+    h.predictor.save("right/predictor")
+    h.ensemble.save("right/ensemble")
+    MedianBaseline.fit(SET).save("right/median")
     return {
         "AnswerStore": (AnswerStore, {"path": "right/answers"}),
         "ChatFormatter": (ChatFormatter, {}),
@@ -604,6 +612,18 @@ def doors(h: Hands) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         "Predictor.predict": (h.predictor.predict, {"item": "a lamp"}),
         "Predictor.predict_many": (h.predictor.predict_many, {"items": ITEMS[:1]}),
         "Predictor.calibrate": (h.predictor.calibrate, {"items": ITEMS}),
+        "Predictor.save": (h.predictor.save, {"folder": "right/predictor"}),
+        "Predictor.load": (Predictor.load, {"folder": "right/predictor", "client": h.client}),
+        "Ensemble": (Ensemble, {"members": [MedianBaseline.fit(SET)]}),
+        "Ensemble.fit": (Ensemble([MedianBaseline.fit(SET)]).fit, {"items": OTHERS}),
+        "Ensemble.predict": (h.ensemble.predict, {"item": "a lamp"}),
+        "Ensemble.predict_many": (h.ensemble.predict_many, {"items": ITEMS}),
+        "Ensemble.calibrate": (h.ensemble.calibrate, {"items": THIRDS}),
+        "Ensemble.save": (h.ensemble.save, {"folder": "right/ensemble"}),
+        "Ensemble.load": (Ensemble.load, {"folder": "right/ensemble"}),
+        "MedianBaseline.save": (MedianBaseline.fit(SET).save, {"folder": "right/median"}),
+        "MedianBaseline.load": (MedianBaseline.load, {"folder": "right/median"}),
+        "load_pricer": (load_pricer, {"folder": "right/predictor", "client": h.client}),
         "Predictor.predict_batch": (h.predictor.predict_batch, {"items": ITEMS[:1]}),
         "Sweep": (
             Sweep,

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from .items import ItemSplits as ItemSplits
     from .items import login as login
     from .predict import AnswerStore as AnswerStore
+    from .predict import Ensemble as Ensemble
     from .predict import Prediction as Prediction
     from .predict import Predictions as Predictions
     from .predict import Predictor as Predictor
+    from .predict import load_pricer as load_pricer
     from .prepare import AuditReport as AuditReport
     from .prepare import JsonlReport as JsonlReport
     from .prepare import JsonlWriter as JsonlWriter
@@ -55,6 +57,7 @@ _HOMES = {
     "ChatFormatter": "chat",
     "Comparison": "evaluate",
     "CostEstimate": "tune",
+    "Ensemble": "predict",
     "Evaluation": "evaluate",
     "Evaluator": "evaluate",
     "FineTuneJob": "tune",
@@ -82,6 +85,7 @@ _HOMES = {
     "count_tokens": "prepare",
     "estimate_cost": "tune",
     "forecast": "evaluate",
+    "load_pricer": "predict",
     "login": "items",
     "upload": "tune",
 }

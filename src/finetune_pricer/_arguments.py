@@ -31,7 +31,7 @@ def describe(value: object) -> str:
     if value is None or isinstance(value, bool | int | float):
         return repr(value) if len(repr(value)) <= _MOST_SHOWN else "a number of many digits"
     if isinstance(value, str | bytes):
-        if value[:2] in {"sk", b"sk"} or (isinstance(value, str) and value.startswith(_KEYS)):
+        if value[:2] in {"sk", b"sk"} or looks_like_key(value):
             return "a text that looks like a key"
         shown = f"{value[:_MOST_SHOWN]!r}{'...' if len(value) > _MOST_SHOWN else ''}"
         return f"the {'text' if isinstance(value, str) else 'bytes'} {shown}"
@@ -43,6 +43,11 @@ def describe(value: object) -> str:
         inside = sorted({type(each).__name__ for each in value[:100]})
         return f"a {name} of {' and '.join(inside)}" if value else f"an empty {name}"
     return f"{article} {name}"
+
+
+def looks_like_key(value: object) -> bool:
+    """Whether a value is a text that begins as secrets do."""
+    return isinstance(value, str) and value.startswith(_KEYS)
 
 
 def refuse(

@@ -109,6 +109,12 @@ def temporary_folder(name: str) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def sync_file(path: Path) -> None:
+    """Wait until the disk itself has a file that was written and closed."""
+    with path.open("r+b") as file:
+        _sync(file.fileno())
+
+
 def _open_stream(target: Path) -> int | None:
     """Open what can only be written into; None where there is a plain file or nothing."""
     try:

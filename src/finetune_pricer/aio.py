@@ -9,7 +9,7 @@ import asyncio
 import builtins  # noqa: TC003 - the class has a method `list`
 from collections.abc import AsyncIterator, Iterable, Sized
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from ._arguments import require_client
 from ._progress import progress_bar
@@ -23,6 +23,7 @@ from .predict._base import BasePredictor, check_calibration_items
 from .predict.batch import BaseBatch
 from .predict.prediction import Prediction, Predictions
 from .predict.runners import run_in_tasks
+from .predict.saved_pricer import Access, load_kind, save_pricer
 from .providers.lookup import provider_of
 from .tune._base import BaseJob, get_job_by_id, list_newest_jobs
 from .tune.deployment import DEPLOY_TIMEOUT, list_deployments
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from .items import Item
     from .predict.engine import Sending
+    from .providers.pricing import TokenPricing
     from .providers.provider import Provider
     from .tune._base import ResultFile
     from .tune.deployment import Deployment
@@ -341,6 +343,7 @@ class AsyncPredictor(BasePredictor["AsyncOpenAI"]):
     """
 
     _awaits = True
+    _kind = "Predictor"
 
     async def predict(self, item: Item | str) -> Prediction:
         """Ask for the price of one item, priced or not, or of a text; see `Predictor.predict`."""
@@ -378,6 +381,28 @@ class AsyncPredictor(BasePredictor["AsyncOpenAI"]):
         """Return a predictor whose predictions have price ranges; see `Predictor.calibrate`."""
         known = check_calibration_items(items, self.formatter, coverage, by)
         return self._with_ranges(await self.predict_many(known), known, coverage, by)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Do as `Predictor.save` does; nothing is sent, so there is nothing to await."""
+        save_pricer(self, folder)
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        client: AsyncOpenAI | None = None,
+        *,
+        provider: str | Provider | None = None,
+        store: str | os.PathLike[str] | None = None,
+        budget: float | None = None,
+        pricing: TokenPricing | None = None,
+        embed: Callable[..., Any] | None = None,
+    ) -> Self:
+        """Do as `Predictor.load` does, of the same folders; nothing is sent."""
+        access = Access(
+            client=client, provider=provider, store=store, budget=budget, pricing=pricing, embed=embed
+        )
+        return cast("Self", load_kind(cls, folder, access))
 
     async def predict_batch(
         self,

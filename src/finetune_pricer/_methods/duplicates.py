@@ -62,17 +62,25 @@ def group_ids(labels: Sequence[Any] | npt.NDArray[Any]) -> Ints:
 
 
 class Shingles:
-    """The sets of three consecutive words of each text, as sorted hashes in one flat array."""
+    """The sets of three consecutive words of each text, as sorted hashes in one flat array.
 
-    def __init__(self, texts: Iterable[Sequence[str]]) -> None:
+    Args:
+        texts: The words of each.
+        like: Those of other texts: equal shingles then have equal hashes here and there.
+    """
+
+    def __init__(self, texts: Iterable[Sequence[str]], *, like: Shingles | None = None) -> None:
         import numpy as np
 
         multipliers = np.array(_MULTIPLIERS, dtype=np.uint64)
+        known: dict[str, int] = {} if like is None else like.numbers
         numbers: dict[str, int] = {}
         flat: list[int] = []
         lengths: list[int] = []
         for words in texts:
-            found = [numbers.setdefault(word, len(numbers) + 1) for word in words]
+            found = [
+                known.get(word) or numbers.setdefault(word, len(known) + len(numbers) + 1) for word in words
+            ]
             found += [0] * (_SHINGLE - len(found))  # a text of one or two words is one shingle
             flat += found
             lengths.append(len(found))
@@ -88,6 +96,8 @@ class Shingles:
         ]
         self.offsets = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])]).astype(np.int64)
         self.hashes: Hashes = np.concatenate([np.zeros(0, dtype=np.uint64), *pieces])
+        self.numbers: dict[str, int] = numbers
+        """A number for each word that was met first here."""
 
     def jaccard(self, first: int, second: int) -> float:
         """Return the exact share of common shingles of two texts."""
@@ -179,7 +189,7 @@ def _pairs_within(buckets: Ints) -> Ints:
     return np.concatenate(pairs)
 
 
-def group_alike(count: int, pairs: Iterable[tuple[int, int]]) -> Ints:
+def group_alike(count: int, pairs: Iterable[tuple[int, int]] | Ints) -> Ints:
     """Return a number for each of `count` rows, equal for rows that are alike: the smallest row of the group.
 
     The row with the most pairs makes a group with all rows that pair with it, then the next of those that are
@@ -192,17 +202,21 @@ def group_alike(count: int, pairs: Iterable[tuple[int, int]]) -> Ints:
     """
     import numpy as np
 
-    near: dict[int, set[int]] = {}
-    for first, second in pairs:
-        near.setdefault(first, set()).add(second)
-        near.setdefault(second, set()).add(first)
-    groups = np.arange(count, dtype=np.int64)
-    left = set(near)
-    for row in sorted(near, key=lambda row: (-len(near[row]), row)):
-        if row in left:
-            members = (near[row] & left) | {row}
-            groups[list(members)] = min(members)
-            left -= members
+    found = pairs if isinstance(pairs, np.ndarray) else np.array(list(pairs), dtype=np.int64)
+    first, second = found.reshape(-1, 2).astype(np.int64).T
+    # Both ways, each pair once, in the order of the rows.
+    codes = np.unique(np.concatenate([first * count + second, second * count + first]))
+    rows, near = codes // max(count, 1), codes % max(count, 1)
+    ends = np.searchsorted(rows, np.arange(count + 1))
+    groups, is_left = np.arange(count, dtype=np.int64), np.ones(count, dtype=bool)
+    for row in np.argsort(ends[:-1] - ends[1:], kind="stable").tolist():
+        others = near[ends[row] : ends[row + 1]]
+        if not len(others):
+            break
+        if is_left[row]:
+            members = np.append(others[is_left[others]], row)
+            groups[members] = members.min()
+            is_left[members] = False
     return groups
 
 

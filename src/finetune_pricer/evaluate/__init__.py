@@ -17,6 +17,7 @@ report/           content (computed once), and what lays it out: html, markdown,
 ```
 """
 
+from ..predict.prediction import PricesMany
 from . import metrics
 from .baselines import (
     FITTED,
@@ -35,7 +36,7 @@ from .best_checkpoint import BestCheckpoint, CheckpointScore, best_checkpoint
 from .choice import Choice, choose
 from .compare import Comparison, compare
 from .evaluation import Evaluation
-from .evaluator import Answer, Evaluator, PricesMany, PricingFunction
+from .evaluator import Answer, Evaluator, PricingFunction
 from .forecast import Band, Forecast, Needed, Point, Rung, forecast
 from .leaderboard import Leaderboard, Standing
 from .learning_curves import FittedForm

@@ -15,14 +15,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from .._arguments import require_client, require_formatter, require_text, require_whole
 from ..chat import ChatFormatter
-from ..errors import EvaluationError, MissingExtra
+from ..errors import EvaluationError, MissingExtra, NotSupported
 from ..items import (
     SHOWN_FIELDS,
     Item,
+    SeenItems,
     check_fields,
     require_item,
     require_item_text,
@@ -31,31 +32,45 @@ from ..items import (
     require_set,
 )
 from ..predict.conformal import Ranges
+from ..predict.plain_forms import (
+    currency_from_plain,
+    currency_to_plain,
+    read_arrays,
+    read_values,
+    write_arrays,
+    write_values,
+)
 from ..predict.prediction import Prediction, Predictions
 from ..predict.predictor import Predictor
+from ..predict.saved_pricer import SavedPricer, load_kind, require_unseen, save_pricer
 from ..providers.lookup import SOON, provider_of
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Sequence
     from datetime import date
+    from pathlib import Path
 
     import numpy as np
     import numpy.typing as npt
     from openai import OpenAI
     from scipy.sparse import csr_matrix
-    from sklearn.linear_model import Ridge
-    from sklearn.neighbors import NearestNeighbors
 
     from .._methods.features import TextFeatures
+    from .._methods.nearest import NearestRows
     from .._methods.network import Floats as AnyFloats
     from .._methods.network import Network
     from ..items import ItemDataset
+    from ..predict.plain_forms import Arrays
     from ..predict.range_groups import By
+    from ..predict.saved_pricer import Access
     from ..providers.provider import Provider
 
     Floats = npt.NDArray[np.float64]
 
 _NEIGHBORS = 10
+_SEEN = "seen"
+_OF_ROWS = ("data", "indices", "indptr")
 _SHOTS = 8
 _SEED = 42
 _log = logging.getLogger("finetune_pricer")
@@ -83,13 +98,12 @@ class FittingData:
     @cached_property
     def features(self) -> TextFeatures:
         """A vocabulary of the items' texts."""
-        try:
-            from .._methods.features import TextFeatures  # it needs scipy
-        except ImportError as error:
-            raise MissingExtra(
-                "this baseline needs scipy; install it: pip install 'finetune-pricer[evaluate]'"
-            ) from error
-        return TextFeatures.fit(self._texts)
+        return _import_features().fit(self._texts)
+
+    @cached_property
+    def seen(self) -> SeenItems:
+        """Which items these are."""
+        return SeenItems.of(self.items)
 
     @cached_property
     def rows(self) -> csr_matrix:
@@ -97,8 +111,8 @@ class FittingData:
         return self.features.transform(self._texts)
 
 
-class Baseline(ABC):
-    """A simple method that prices items, with the interface of `Predictor`.
+class Baseline(SavedPricer, ABC):
+    """A simple method that prices items, with the interface of `Predictor`: a pricer that needs no service.
 
     >>> from finetune_pricer import Item, ItemDataset
     >>> from finetune_pricer.evaluate import CategoryMedianBaseline
@@ -120,6 +134,8 @@ class Baseline(ABC):
     """ISO code of its prices' currency, which is that of the items that it was fitted to."""
     ranges: Ranges | None = None
     """How wide its price ranges are; None before `calibrate`."""
+    seen: SeenItems | None = None
+    """Which items it was fitted to; None where nobody knows."""
 
     @classmethod
     def fit(cls, train: ItemDataset, *, fields: Sequence[str] = SHOWN_FIELDS) -> Self:
@@ -140,7 +156,7 @@ class Baseline(ABC):
     def fit_to(cls, data: FittingData) -> Self:
         """Learn from items that several baselines share; it sees the same fields of others."""
         fitted = cls.learn(data)
-        fitted.fields, fitted.currency = data.fields, data.currency
+        fitted.fields, fitted.currency, fitted.seen = data.fields, data.currency, data.seen
         return fitted
 
     @classmethod
@@ -151,6 +167,44 @@ class Baseline(ABC):
     @abstractmethod
     def prices(self, items: Sequence[Item]) -> Sequence[float]:
         """Return one price per item, in the currency of the training items."""
+
+    def state(self) -> tuple[Arrays, dict[str, Any]]:
+        """Return what was learned: arrays of numbers by name, and values that JSON can hold.
+
+        A baseline of your own can be saved when it has this and `from_state`.
+        """
+        raise NotSupported(self._cannot_be_saved)
+
+    @classmethod
+    def from_state(cls, arrays: Arrays, values: dict[str, Any]) -> Self:  # noqa: ARG003
+        """Make the baseline that `state` described."""
+        raise NotSupported(f"{cls.__name__} has no from_state(), which makes it of what was saved")
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the fitted baseline into a folder, with its price ranges; nothing is pickled.
+
+        Loaded again, by whatever version of the libraries around it, it gives the same prices.
+
+        Args:
+            folder: Made where it is missing; a pricer that was saved there is replaced as a whole.
+
+        Raises:
+            NotSupported: It is one of your own without `state()`; nothing was written.
+            DataError: The folder holds a `pricer.json` that is no saved pricer's.
+            FileAccessError: The folder cannot be written.
+        """
+        save_pricer(self, folder)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
+        """Read a baseline that `save` wrote: `Baseline.load` any, `RidgeBaseline.load` one of those.
+
+        Raises:
+            MissingFile: There is no saved pricer.
+            DataError: What is there is none, another kind, was changed since, or is of a newer version.
+            MissingExtra: A library that it needs is not installed.
+        """
+        return cast("Self", load_kind(cls, folder))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.name}>"
@@ -187,11 +241,39 @@ class Baseline(ABC):
 
         Raises:
             InvalidItem: An item has no price.
-            DataError: A setting is out of range, or there are too few items.
+            DataError: A setting is out of range, there are too few items, or it was fitted to some of them.
         """
         known, calibrated = list(items), copy.copy(self)
+        require_unseen(self, known, "price ranges are learned")
         calibrated.ranges = Ranges.learn(self.predict_many(known), known, coverage=coverage, by=by)
         return calibrated
+
+    def _set_ranges(self, ranges: Ranges) -> None:
+        self.ranges = ranges
+
+    @property
+    def _cannot_be_saved(self) -> str:
+        return f"{type(self).__name__} cannot be saved: it has no state(), which says what it has learned"
+
+    def _require_savable(self) -> None:
+        if type(self).state is Baseline.state:
+            raise NotSupported(self._cannot_be_saved)
+
+    def _to_saved(self, parts: Path) -> dict[str, Any]:
+        arrays, values = self.state()
+        seen = {} if self.seen is None else {_SEEN: self.seen.hashes}
+        write_arrays(parts, {**arrays, **seen})
+        write_values(parts, values)
+        return {"fields": list(self.fields), "currency": currency_to_plain(self.currency)}
+
+    @classmethod
+    def _from_saved(cls, content: dict[str, Any], parts: Path, access: Access) -> Self:  # noqa: ARG003
+        arrays = read_arrays(parts)
+        seen = arrays.pop(_SEEN, None)
+        made = cls.from_state(arrays, read_values(parts))
+        made.fields, made.currency = tuple(content["fields"]), currency_from_plain(content["currency"])
+        made.seen = None if seen is None else SeenItems(seen)
+        return made
 
     def _to_prediction(self, item: Item, price: float) -> Prediction:
         found = Prediction(item_id=item.id, price=price, decoding="fitted", currency=self.currency)
@@ -216,6 +298,15 @@ class MedianBaseline(Baseline):
     def prices(self, items: Sequence[Item]) -> Sequence[float]:
         """Return the median, whatever the items."""
         return [self.price] * len(items)
+
+    def state(self) -> tuple[Arrays, dict[str, Any]]:
+        """Return the median."""
+        return {}, {"price": self.price}
+
+    @classmethod
+    def from_state(cls, arrays: Arrays, values: dict[str, Any]) -> Self:  # noqa: ARG003
+        """Take the median that `state` returned."""
+        return cls(values["price"])
 
 
 class CategoryMedianBaseline(Baseline):
@@ -242,32 +333,61 @@ class CategoryMedianBaseline(Baseline):
         """Return the median of each item's category."""
         return [self.medians.get(item.category, self.otherwise) for item in items]
 
+    def state(self) -> tuple[Arrays, dict[str, Any]]:
+        """Return the medians; the category of items that have none is None."""
+        return {}, {"medians": list(self.medians.items()), "otherwise": self.otherwise}
+
+    @classmethod
+    def from_state(cls, arrays: Arrays, values: dict[str, Any]) -> Self:  # noqa: ARG003
+        """Take the medians that `state` returned."""
+        return cls(dict(values["medians"]), values["otherwise"])
+
 
 class NeighborsBaseline(Baseline):
     """Answers with the geometric mean price of the ten training items whose texts are most alike."""
 
     name = "ten nearest by text"
 
-    def __init__(self, features: TextFeatures, search: NearestNeighbors, logs: Floats) -> None:
+    def __init__(self, features: TextFeatures, search: NearestRows, logs: Floats) -> None:
         self._features, self._search, self._logs = features, search, logs
 
     @classmethod
     def learn(cls, data: FittingData) -> Self:
         """Keep the training items' texts as TF-IDF rows."""
-        neighbors = _import_sklearn("neighbors")
         import numpy as np
 
-        count = min(_NEIGHBORS, len(data.items))
-        search = neighbors.NearestNeighbors(n_neighbors=count, metric="cosine", algorithm="brute")
-        return cls(data.features, search.fit(data.rows), np.log1p(data.prices))
+        features, rows = data.features, data.rows  # which say so where scipy is missing
+        from .._methods.nearest import NearestRows, scale_to_unit
+
+        return cls(features, NearestRows(scale_to_unit(rows)), np.log1p(data.prices))
 
     def prices(self, items: Sequence[Item]) -> Sequence[float]:
         """Return the mean price of each text's neighbors."""
         import numpy as np
 
-        rows = self._features.transform(_texts_of(items, self.fields))
-        near = self._search.kneighbors(rows, return_distance=False)
+        from .._methods.nearest import scale_to_unit  # it needs scipy
+
+        rows = scale_to_unit(self._features.transform(_texts_of(items, self.fields)))
+        near = self._search.nearest(rows, _NEIGHBORS).rows
         return list(np.expm1(self._logs[near].mean(axis=1)))
+
+    def state(self) -> tuple[Arrays, dict[str, Any]]:
+        """Return the vocabulary, the training items' rows and the logarithms of their prices."""
+        arrays, values = _state_of(self._features)
+        rows: Any = self._search.rows
+        arrays |= {f"rows_{name}": getattr(rows, name) for name in _OF_ROWS}
+        return {**arrays, "logs": self._logs}, {**values, "shape": list(rows.shape)}
+
+    @classmethod
+    def from_state(cls, arrays: Arrays, values: dict[str, Any]) -> Self:
+        """Make the search again of the rows that `state` returned."""
+        features = _features_of(arrays, values)  # which says so where scipy is missing
+        from scipy.sparse import csr_matrix
+
+        from .._methods.nearest import NearestRows
+
+        rows = csr_matrix(tuple(arrays[f"rows_{name}"] for name in _OF_ROWS), shape=tuple(values["shape"]))
+        return cls(features, NearestRows(rows), arrays["logs"])
 
 
 class RidgeBaseline(Baseline):
@@ -275,8 +395,10 @@ class RidgeBaseline(Baseline):
 
     name = "ridge on words"
 
-    def __init__(self, features: TextFeatures, model: Ridge, ends: tuple[float, float]) -> None:
-        self._features, self._model, self._ends = features, model, ends
+    def __init__(
+        self, features: TextFeatures, weights: AnyFloats, intercept: AnyFloats, ends: tuple[float, float]
+    ) -> None:
+        self._features, self._weights, self._intercept, self._ends = features, weights, intercept, ends
 
     @classmethod
     def learn(cls, data: FittingData) -> Self:
@@ -286,14 +408,30 @@ class RidgeBaseline(Baseline):
 
         logs = np.log1p(data.prices)
         model = linear_model.Ridge(alpha=1.0).fit(data.rows, logs)
-        return cls(data.features, model, (float(logs.min()), float(logs.max())))
+        # Only fitting needs scikit-learn: prices, also those of years later, come of these numbers.
+        learned = np.asarray(model.coef_), np.asarray(model.intercept_)
+        return cls(data.features, *learned, (float(logs.min()), float(logs.max())))
 
     def prices(self, items: Sequence[Item]) -> Sequence[float]:
         """Return the regression's price, kept between the cheapest and the dearest training item."""
         import numpy as np
 
-        logs = self._model.predict(self._features.transform(_texts_of(items, self.fields)))
+        rows = self._features.transform(_texts_of(items, self.fields))
+        logs = rows @ self._weights + self._intercept
         return list(np.expm1(np.clip(logs, *self._ends)))
+
+    def state(self) -> tuple[Arrays, dict[str, Any]]:
+        """Return the vocabulary, the weight of each term, and the ends of what it was fitted to."""
+        arrays, values = _state_of(self._features)
+        learned = {"ridge_weights": self._weights, "intercept": self._intercept}
+        return {**arrays, **learned}, {**values, "ends": list(self._ends)}
+
+    @classmethod
+    def from_state(cls, arrays: Arrays, values: dict[str, Any]) -> Self:
+        """Take the numbers that `state` returned."""
+        low, high = values["ends"]
+        features = _features_of(arrays, values)
+        return cls(features, arrays["ridge_weights"], arrays["intercept"], (low, high))
 
 
 class NetworkBaseline(Baseline):
@@ -336,6 +474,21 @@ class NetworkBaseline(Baseline):
         heights = np.hstack([np.zeros((len(items), 1)), heights / heights[:, -1:]])
         return [float(np.expm1(np.interp(0.5, height, self._edges))) for height in heights]
 
+    def state(self) -> tuple[Arrays, dict[str, Any]]:
+        """Return the vocabulary, the network's layers and the edges of its price bins."""
+        arrays, values = _state_of(self._features)
+        layers = {f"network_{name}": getattr(self._network, name) for name in self._network.__slots__}
+        return {**arrays, **layers, "edges": self._edges}, values
+
+    @classmethod
+    def from_state(cls, arrays: Arrays, values: dict[str, Any]) -> Self:
+        """Make the network again of the layers that `state` returned."""
+        features = _features_of(arrays, values)  # which says so where scipy is missing
+        from .._methods.network import Network
+
+        layers = {name: arrays[f"network_{name}"] for name in Network.__slots__}
+        return cls(features, Network(**layers), arrays["edges"])
+
 
 FITTED: tuple[type[Baseline], ...] = (
     MedianBaseline,
@@ -365,6 +518,7 @@ def fit_baselines(train: ItemDataset, fields: Sequence[str] = SHOWN_FIELDS) -> t
 class PromptedPredictor(Predictor):
     """A predictor of an untuned model, named by how it is prompted."""
 
+    _kind = "Predictor"
     name: str
     """What tables call it."""
 
@@ -446,6 +600,27 @@ def _choose_examples(train: ItemDataset, count: int, seed: int) -> list[Item]:
 
 def _texts_of(items: Iterable[Item], fields: tuple[str, ...]) -> list[str]:
     return [require_item_text(item, fields, row) for row, item in enumerate(items, start=1)]
+
+
+def _state_of(features: TextFeatures) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    arrays, terms = features.state()
+    return {f"features_{name}": array for name, array in arrays.items()}, {"terms": terms}
+
+
+def _features_of(arrays: Arrays, values: dict[str, Any]) -> TextFeatures:
+    prefix = "features_"
+    own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+    return _import_features().from_state(own, values["terms"])
+
+
+def _import_features() -> type[TextFeatures]:
+    try:
+        from .._methods.features import TextFeatures  # it needs scipy
+    except ImportError as error:
+        raise MissingExtra(
+            "this baseline needs scipy; install it: pip install 'finetune-pricer[evaluate]'"
+        ) from error
+    return TextFeatures
 
 
 def _to_item(item: Item | str) -> Item:

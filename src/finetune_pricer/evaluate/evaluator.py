@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._arguments import refuse, require_function, require_many, require_number, require_text, require_whole
 from .._display import ShortRepr
@@ -27,7 +27,7 @@ from ..chat import ChatFormatter
 from ..errors import EvaluationError, PriceNotFound, ServiceError
 from ..items import SHOWN_FIELDS, Item, ItemDataset, require_item, require_items, require_price, require_set
 from ..predict.conformal import Ranges
-from ..predict.prediction import Prediction, Predictions
+from ..predict.prediction import Prediction, Predictions, PricesMany
 from ..prices import parse_price
 from .baselines import Baseline, MedianBaseline, fit_baselines
 from .evaluation import Evaluation
@@ -52,14 +52,6 @@ _MANY_TWINS = 0.1
 _FEWEST_GROUPS = 20
 _NATURAL = "by what each item stands for in the natural mix"
 _log = logging.getLogger("finetune_pricer")
-
-
-@runtime_checkable
-class PricesMany(Protocol):
-    """Whatever prices many items at once, as `Predictor` and the baselines do."""
-
-    def predict_many(self, items: Any) -> Sequence[Prediction]:
-        """Return one prediction per item, in their order."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -93,7 +85,7 @@ class Evaluator(ShortRepr):
     size: int | None = None
     seed: int = 42
     baselines: ItemDataset | None = None
-    beside: Sequence[Predictor | PricingFunction] = ()
+    beside: Sequence[Predictor | PricesMany | PricingFunction] = ()
     dollars_per_million: tuple[float, float] | None = None
     rounds: int = 2000
     workers: int = _WORKERS
@@ -116,7 +108,7 @@ class Evaluator(ShortRepr):
 
     def evaluate(
         self,
-        predictor: Predictor | PricingFunction,
+        predictor: Predictor | PricesMany | PricingFunction,
         items: Sequence[Item],
         *,
         name: str | None = None,
@@ -126,8 +118,9 @@ class Evaluator(ShortRepr):
         """Ask for the price of each item and score the answers.
 
         Args:
-            predictor: A `Predictor`, or any function from an item to a price, a text with a price, a
-                `Prediction` or None. An exception in one item is one unscored item.
+            predictor: A `Predictor`, whatever else has `predict_many`, or any function from an item to a
+                price, a text with a price, a `Prediction` or None. An exception in one item is one unscored
+                item.
             items: Priced items.
             name: For tables and reports; without it, the model's or function's own name.
             weights: How much each item counts, at least 0. Without them all count the same; but items that

@@ -14,6 +14,7 @@ foreign_rows  records, frames and Arrow tables -> foreign rows
 file_formats  files -> foreign rows, by way of `formats/`, a kind of file each
 sampling      which rows to draw, and how to split
 description   what a set looks like
+seen_items    which products something was learned from
 hub           the Hugging Face Hub: load, push, log in
 splits        ItemSplits
 dataset       ItemDataset, which stands on all of these
@@ -29,6 +30,7 @@ from .item import require_items as require_items
 from .item import require_price as require_price
 from .item import require_questions as require_questions
 from .item import require_set as require_set
+from .seen_items import SeenItems as SeenItems
 from .splits import ItemSplits
 from .text import SHOWN_FIELDS as SHOWN_FIELDS
 from .text import check_fields as check_fields

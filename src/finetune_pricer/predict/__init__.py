@@ -1,5 +1,11 @@
-"""From an item to a price: `Predictor`, its predictions, their ranges, and the answers that are kept."""
+"""From an item to a price: `Predictor`, its predictions, their ranges, and the answers that are kept.
 
+`Ensemble` is several predictors as one, and `load_pricer` reads whatever pricer was saved.
+"""
+
+from typing import TYPE_CHECKING
+
+from .._lazy import resolve_late
 from . import decoding
 from .answer_store import AnswerStore
 from .batch import BatchRun
@@ -8,12 +14,19 @@ from .decoding import Decoding, Distribution
 from .prediction import Prediction, Predictions, Usage
 from .predictor import Predictor
 from .range_groups import GroupCoverage, RangeGroup
+from .saved_pricer import load_pricer
+
+if TYPE_CHECKING:
+    from .ensemble import Ensemble
+    from .ensemble_member import EnsembleMember
 
 __all__ = [
     "AnswerStore",
     "BatchRun",
     "Decoding",
     "Distribution",
+    "Ensemble",
+    "EnsembleMember",
     "GroupCoverage",
     "Prediction",
     "Predictions",
@@ -22,4 +35,7 @@ __all__ = [
     "Ranges",
     "Usage",
     "decoding",
+    "load_pricer",
 ]
+
+__getattr__ = resolve_late(__name__, {"Ensemble": "ensemble", "EnsembleMember": "ensemble_member"})

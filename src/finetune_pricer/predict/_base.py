@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, get_args
 
 from .._arguments import (
+    looks_like_key,
     require_choice,
     require_client,
     require_formatter,
@@ -23,28 +24,33 @@ from .._numbers import to_plain
 from .._service.account import owner_of, service_of
 from .._service.requests import note_process, without_retries
 from ..chat import ChatFormatter
-from ..errors import DataError, FileAccessError
+from ..errors import DataError, FileAccessError, NotConfigured
 from ..items import Item, require_item, require_items, require_price, require_questions
-from ..providers.lookup import provider_of
+from ..providers.connect import aconnect, connect
+from ..providers.lookup import get_providers, provider_of
 from .answer_store import AnswerStore
-from .budget import make_budget
+from .budget import find_pricing_of, make_budget
 from .conformal import Ranges, check_settings
 from .decoding import Decoding
 from .dialogue import Dialogue
 from .engine import FEW, Engine
 from .parameters import ModelParameters
+from .plain_forms import formatter_from_plain, formatter_to_plain, require_plain_formatter
 from .rate_limit import MAX_IN_FLIGHT, RateLimit
+from .saved_pricer import SavedPricer
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from openai import AsyncOpenAI, OpenAI
 
     from ..providers.pricing import TokenPricing
     from ..providers.provider import Provider
-    from .prediction import Prediction
+    from .prediction import Prediction, Usage
     from .range_groups import By
+    from .saved_pricer import Access
 
 Client = TypeVar("Client", "OpenAI", "AsyncOpenAI")
 
@@ -53,10 +59,11 @@ _TIMEOUT = 60.0  # seconds; a reply of a dozen tokens that takes longer is not o
 _THINKING_TIMEOUT = 600.0
 
 
-class BasePredictor(Generic[Client]):
+class BasePredictor(SavedPricer, Generic[Client]):
     """A client, a model, and the dialogue with it; the public classes describe the arguments."""
 
     _awaits: ClassVar[bool]
+    _kind: ClassVar[str] = "Predictor"
 
     def __init__(
         self,
@@ -99,7 +106,7 @@ class BasePredictor(Generic[Client]):
         service = provider_of(client, provider)
         note_process(client)
         self._client: Client = client
-        self.model = model
+        self.model, self._pricing = model, pricing
         self.formatter = formatter or ChatFormatter()
         self.concurrency = concurrency
         limits = {"requests_per_minute": requests_per_minute, "tokens_per_minute": tokens_per_minute}
@@ -121,6 +128,11 @@ class BasePredictor(Generic[Client]):
     def ranges(self) -> Ranges | None:
         """What gives predictions their `low` and `high`; None before `calibrate`."""
         return self._dialogue.ranges
+
+    @property
+    def service(self) -> str:
+        """The name of the service that is asked, as `connect` knows it; of an unknown one its host."""
+        return self._dialogue.provider.name
 
     @property
     def spent(self) -> float | None:
@@ -171,13 +183,90 @@ class BasePredictor(Generic[Client]):
         patient: Client = without_retries(self._client, _THINKING_TIMEOUT)
         return lambda: patient if self._dialogue.parameters.takes_long else quick
 
+    def price_usage(self, usage: Usage) -> float | None:
+        """Return the dollars that so many tokens of this model cost; None where nobody knows."""
+        pricing = self._pricing or find_pricing_of(self.model, self.service)
+        if pricing is None or pricing.input is None or pricing.output is None:
+            return None
+        return (usage.prompt_tokens * pricing.input + usage.completion_tokens * pricing.output) / 1_000_000
+
+    def _require_savable(self) -> None:
+        require_plain_formatter(self.formatter)
+        _require_no_key(self._dialogue.parameters.theirs)
+
+    def _to_saved(self, parts: Path) -> dict[str, Any]:
+        dialogue = self._dialogue
+        return {
+            "model": self.model,
+            "provider": self.service,
+            "name": getattr(self, "name", None),
+            "decoding": dialogue.decoding,
+            "samples": dialogue.samples,
+            "highest": dialogue.highest,
+            "concurrency": self.concurrency,
+            **self._limits,
+            "answer_parameters": dialogue.parameters.theirs or None,
+            "formatter": formatter_to_plain(self.formatter, parts),
+        }
+
+    @classmethod
+    def _from_saved(cls, content: dict[str, Any], parts: Path, access: Access) -> Self:
+        settings = dict(content)
+        provider, name = settings.pop("provider"), settings.pop("name")
+        client = access.client
+        if client is None or (access.of_several and provider_of(client).name != provider):
+            client = _connect(cls, provider)
+        settings["formatter"] = formatter_from_plain(settings["formatter"], parts, access.embed)
+        made = cls.__new__(cls)  # its own kind may take other arguments
+        BasePredictor.__init__(
+            made,
+            client,
+            provider=access.provider,
+            store=access.store,
+            budget=access.budget,
+            pricing=access.pricing,
+            **settings,
+        )
+        if name is not None:
+            vars(made)["name"] = name  # which some kinds have
+        return made
+
+    def _set_ranges(self, ranges: Ranges) -> None:
+        self._dialogue = replace(self._dialogue, ranges=ranges)
+
     def _with_ranges(
         self, predictions: Sequence[Prediction], items: Sequence[Item], coverage: float, by: By | None
     ) -> Self:
         ranges = Ranges.learn(predictions, items, coverage=coverage, by=by)
         made = copy.copy(self)
-        made._dialogue = replace(self._dialogue, ranges=ranges)  # noqa: SLF001 - of the same class
+        made._set_ranges(ranges)  # noqa: SLF001 - of the same class
         return made
+
+
+def _connect(wanted: type[BasePredictor[Any]], provider: str) -> Any:
+    """Return a client of a saved predictor's service.
+
+    Raises:
+        NotConfigured: Nobody knows the service, or its key is not set.
+    """
+    if provider not in get_providers():
+        raise NotConfigured(
+            f"this predictor asked a service at {provider!r}, which connect() does not know; hand in the "
+            "client: load(folder, client)"
+        )
+    return aconnect(provider) if wanted._awaits else connect(provider)  # noqa: SLF001 - of this file
+
+
+def _require_no_key(parameters: Mapping[str, Any]) -> None:
+    """Refuse to write down what looks like a key."""
+    for value in parameters.values():
+        if isinstance(value, dict):
+            _require_no_key(value)
+        elif looks_like_key(value):
+            raise DataError(
+                "answer_parameters hold a text that looks like a key, and keys are not saved; make the "
+                "predictor without it, and let the client carry the key"
+            )
 
 
 def _open_store(path: str | os.PathLike[str]) -> AnswerStore:

@@ -58,12 +58,12 @@ class Distribution(ShortRepr):
     """Sum to 1."""
     mass: float = 1.0
     """Share of the model's probability that was seen; below 1 when taken from the likeliest tokens."""
-    source: Literal["logprobs", "samples"] = "logprobs"
+    source: Literal["logprobs", "samples", "mixture"] = "logprobs"
     """Where it comes from."""
 
     @classmethod
     def of(
-        cls, weighted: Iterable[tuple[float, float]], *, source: Literal["logprobs", "samples"]
+        cls, weighted: Iterable[tuple[float, float]], *, source: Literal["logprobs", "samples", "mixture"]
     ) -> Distribution:
         """Return the distribution of prices with weights; the sum of the weights becomes the mass.
 

@@ -1,10 +1,10 @@
-"""`Prediction`: a model's answer about one item; `Predictions`: many of them."""
+"""`Prediction`: a model's answer about one item; `Predictions`: many; `PricesMany`: who gives them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Protocol, overload, runtime_checkable
 
 from .._arguments import require_kind, require_many
 from .._csv_file import write_csv
@@ -180,6 +180,14 @@ class Predictions(Sequence[Prediction]):
         head = ("item", "price", "low", "high", "decoding", "reply", "error")
         rows = [(p.item_id, p.price, p.low, p.high, p.decoding, p.text, p.error) for p in self[:FIRST]]
         return render_first(head, rows, repr(self))
+
+
+@runtime_checkable
+class PricesMany(Protocol):
+    """Whatever prices many items at once, as `Predictor`, `Ensemble` and the baselines do."""
+
+    def predict_many(self, items: Any) -> Sequence[Prediction]:
+        """Return one prediction per item, in their order."""
 
 
 _SHOWN_AS = {"usage": ["prompt_tokens", "completion_tokens"], "text": ["reply"]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sized
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from .._progress import track
 from .._service.flow import run
@@ -13,14 +13,17 @@ from ._base import BasePredictor, check_calibration_items
 from .batch import BatchRun
 from .prediction import Prediction, Predictions
 from .runners import run_in_threads
+from .saved_pricer import Access, load_kind, save_pricer
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
-    from openai import OpenAI  # noqa: F401 - the base's parameter
+    from openai import OpenAI
 
     from ..items import Item
+    from ..providers.pricing import TokenPricing
+    from ..providers.provider import Provider
     from .engine import Sending
 
 
@@ -150,6 +153,60 @@ class Predictor(BasePredictor["OpenAI"]):
         """
         known = check_calibration_items(items, self.formatter, coverage, by)
         return self._with_ranges(self.predict_many(known), known, coverage, by)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write all that makes up this predictor into a folder, so that another program asks as it does.
+
+        That is the model's name and the service's, the formatter with all its parameters, decoding, samples,
+        limits, `answer_parameters` and price ranges, as JSON that people can read. It holds no key, no kept
+        answer, no budget and no address; a `store=` is named anew when it is loaded.
+
+        Args:
+            folder: Made where it is missing; a pricer that was saved there is replaced as a whole.
+
+        Raises:
+            NotSupported: The formatter is one of your own; nothing was written.
+            DataError: `answer_parameters` hold what looks like a key, or the folder holds a `pricer.json`
+                that is no saved pricer's.
+            FileAccessError: The folder cannot be written.
+        """
+        save_pricer(self, folder)
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        client: OpenAI | None = None,
+        *,
+        provider: str | Provider | None = None,
+        store: str | os.PathLike[str] | None = None,
+        budget: float | None = None,
+        pricing: TokenPricing | None = None,
+        embed: Callable[..., Any] | None = None,
+    ) -> Self:
+        """Read what `save` wrote: it asks the same model in the same words, and gives the same ranges.
+
+        Args:
+            folder: What `save` wrote.
+            client: Any `openai.OpenAI`; without one, `connect` makes one for the service that was saved, with
+                the key from the environment. A model of the local server is where its folder is:
+                `connect("local", dir=...)`.
+            provider: As in `Predictor`.
+            store: As in `Predictor`.
+            budget: As in `Predictor`.
+            pricing: As in `Predictor`.
+            embed: The function from texts to vectors, where the formatter has neighbors that were found by
+                one.
+
+        Raises:
+            MissingFile: There is no saved pricer.
+            DataError: What is there is none, another kind, was changed since, or is of a newer version.
+            NotConfigured: No client is given, and the service's key is not set, or the service is unknown.
+        """
+        access = Access(
+            client=client, provider=provider, store=store, budget=budget, pricing=pricing, embed=embed
+        )
+        return cast("Self", load_kind(cls, folder, access))
 
     def predict_batch(
         self,
