@@ -1,13 +1,16 @@
 """The page on the command line holds the help of every command, as it is."""
 
 import re
+import shlex
 
 import click
 import pytest
 
 from command_line_page import PAGE, commands, render
-from finetune_pricer.cli import command
+from finetune_pricer.cli import cli, command
 
+ROOT = PAGE.parents[2]
+SHELL = re.compile(r"^```(?:sh|console)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 TEXT = PAGE.read_text(encoding="utf-8")
 
 
@@ -31,3 +34,25 @@ def test_every_option_and_command_says_what_it_is(name: str, found: click.Comman
     assert (found.help or "")[:1].isupper(), name
     for option in found.params:
         assert isinstance(option, click.Argument) or option.help, f"{name} {option.name}"
+
+
+def spell_commands() -> list[tuple[str, str]]:
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [
+        (page.name, line)
+        for page in pages
+        for block in SHELL.findall(page.read_text(encoding="utf-8"))
+        for line in re.findall(r"^(?:\$ )?(finetune-pricer .*)$", block, re.MULTILINE)
+    ]
+
+
+@pytest.mark.parametrize(("page", "line"), spell_commands())
+def test_every_command_of_the_docs_is_one(page: str, line: str) -> None:
+    name, *words = shlex.split(line.partition(" > ")[0], comments=True)
+    command: click.Command = cli
+    context = click.Context(cli, info_name=name)
+    while isinstance(command, click.Group):
+        found = command.get_command(context, words.pop(0))
+        assert found is not None, f"{page}: {line}"
+        command = found
+    command.make_context(command.name, words, parent=context).close()

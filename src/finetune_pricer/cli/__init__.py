@@ -40,6 +40,9 @@ class _Place(NamedTuple):
 # The order is that of the road. A test holds the lines against the commands' own first sentences.
 _COMMANDS = {
     "demo": _Place("demo", "Walk the whole road once on the local server: no key, no network, no cost."),
+    "train": _Place("train", "Learn prices from a file of products, and keep the pricer in a folder."),
+    "price": _Place("price", "Price the products of a file that have no price."),
+    "evaluate": _Place("evaluate", "Find out how wrong a pricer is on products whose price is known."),
     "compare": _Place("compare", "Find out whether one of several evaluations is better."),
     "audit": _Place("audit", "Look for what spoils training: duplicates, leaks, prices in texts."),
     "check": _Place("check", "Find everything that is wrong with a training file."),

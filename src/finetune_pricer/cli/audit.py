@@ -39,8 +39,8 @@ def audit(
     FILE holds products to learn from. Ends with 1 where something leaks: between the files, or from the price
     into the text.
     """
-    others = (None if path is None else reading.read(path, priced=False) for path in (validation, test))
-    report = look_at(reading.read(file, priced=False), *others, similarity=similarity)
+    others = (None if path is None else reading.read(path) for path in (validation, test))
+    report = look_at(reading.read(file), *others, similarity=similarity)
     content = {
         "ok": report.ok,
         "counts": Counter(finding.kind for finding in report.findings),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +12,7 @@ import click
 
 from .._environment import read_settings
 from .._files import replacing
-from ..errors import DataError
+from ..errors import DataError, InvalidRows
 from ..items import ItemDataset
 from ..items.item import ITEM_FIELDS
 from ..providers import connect
@@ -66,27 +66,30 @@ def read_list(kind: Callable[[str], Any]) -> Callable[..., tuple[Any, ...] | Non
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """How a file of items is read: what `ItemDataset.from_file` takes."""
+    """How a file of items is read: what `ItemDataset.from_file` takes; None is what it does by itself."""
 
     columns: dict[str, str] = field(default_factory=dict)
     currency: str | None = None
     decimal: Literal[".", ","] | None = None
     delimiter: str | None = None
     encoding: str | None = None
-    html: Literal["strip", "keep"] = "strip"
-    zero_is: Literal["unknown", "price"] = "unknown"
+    html: Literal["strip", "keep"] | None = None
+    zero_is: Literal["unknown", "price"] | None = None
     strict: bool = False
 
-    def read(self, path: Path, *, priced: bool = True) -> ItemDataset:
-        """Read a file; say which rows could not be items."""
-        settings = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        strict, columns = settings.pop("strict"), settings.pop("columns")
+    def read(self, path: Path) -> ItemDataset:
+        """Read a file, priced or not; say which rows could not be items."""
         items = ItemDataset.from_file(
             path,
-            columns=columns or None,
-            priced=priced,
-            on_error="raise" if strict else "skip",
-            **settings,
+            columns=self.columns or None,
+            priced=False,
+            currency=self.currency,
+            decimal=self.decimal,
+            delimiter=self.delimiter,
+            encoding=self.encoding,
+            html=self.html or "strip",
+            zero_is=self.zero_is or "unknown",
+            on_error="raise" if self.strict else "skip",
         )
         rows = {problem.row: problem for problem in items.skipped}
         for problem in [*rows.values()][:_SHOWN]:
@@ -97,11 +100,21 @@ class Reading:
 
     def read_known(self, path: Path) -> ItemDataset:
         """Read the products of a file whose price is known; say how many are left out."""
-        items = self.read(path, priced=False)
+        items = self.read(path)
         known = items.filter(lambda item: item.price is not None)
         if len(known) < len(items):
             say(f"{len(items) - len(known):,} products of {str(path)!r} have no price, and are left out")
         return known
+
+    def read_new(self, path: Path) -> ItemDataset:
+        """Read a file that may have no column of prices, although one is named."""
+        try:
+            return self.read(path)
+        except InvalidRows as error:
+            others = {theirs: ours for theirs, ours in self.columns.items() if ours != "price"}
+            if error.problems or others == self.columns:  # a row's problem, not a column's
+                raise
+            return replace(self, columns=others).read(path)
 
     def save(self, folder: Path) -> None:
         """Keep it beside a pricer, so that further files are read the same way."""
@@ -110,7 +123,7 @@ class Reading:
 
     @classmethod
     def load(cls, folder: Path) -> Reading:
-        """Return what `save` kept; the defaults where nothing was kept."""
+        """Return what `save` kept; nothing said where nothing was kept."""
         path = folder / _READING
         if not path.exists():
             return cls()
@@ -123,12 +136,8 @@ class Reading:
 
     def over(self, other: Reading) -> Reading:
         """Return this, with what another says where this says nothing."""
-        said = {
-            entry.name: value
-            for entry, default in zip(fields(self), asdict(Reading()).values(), strict=True)
-            if (value := getattr(self, entry.name)) != default
-        }
-        return Reading(**{**asdict(other), **said})
+        said = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return replace(other, **{name: value for name, value in said.items() if value})
 
 
 _READING_OPTIONS = (
@@ -146,15 +155,12 @@ _READING_OPTIONS = (
     click.option(
         "--html",
         type=click.Choice(["strip", "keep"]),
-        default="strip",
-        help="Whether HTML in texts is taken out.",
+        help="Whether HTML in texts is taken out; strip by default.",
     ),
     click.option(
         "--zero-is",
         type=click.Choice(["unknown", "price"]),
-        default="unknown",
-        show_default=True,
-        help="What a price of 0 means.",
+        help="What a price of 0 means; unknown by default.",
     ),
     click.option(
         "--strict", is_flag=True, help="Refuse a file of which a row cannot be read, and leave none out."
@@ -185,6 +191,10 @@ class Service:
     def is_local(self) -> bool:
         """Whether it is the local server of this process."""
         return self.base_url is None and self.provider == "local"
+
+    def at(self, folder: Path) -> Service:
+        """Return the local server whose folder that is."""
+        return replace(self, provider="local", folder=folder)
 
     def connect(self) -> OpenAI:
         """Return a client."""
