@@ -48,6 +48,11 @@ class Nearest(NamedTuple):
 class _Method(Protocol):
     """How one block of queries is compared with all rows."""
 
+    @property
+    def rows(self) -> Rows:
+        """All rows."""
+        ...
+
     def rank(self, queries: Rows, own: Ints | None, count: int) -> Nearest:
         """Return the `count` nearest rows of each query, without the one of `own` where that is not -1."""
         ...
@@ -76,7 +81,7 @@ class NearestRows:
     @property
     def rows(self) -> Rows:
         """The set's rows, of which another search that finds the same is made."""
-        return self._columns.T.tocsr() if self._is_sparse else self._rows
+        return self._method.rows
 
     def nearest(self, queries: Rows, k: int, *, exclude: npt.ArrayLike | None = None) -> Nearest:
         """Return for each query the `k` rows of the set that are most like it, or all where it has fewer.
@@ -105,6 +110,10 @@ class _Vectors:
     def __init__(self, rows: Floats) -> None:
         self._rows = np.ascontiguousarray(rows, dtype=np.float32)
 
+    @property
+    def rows(self) -> Floats:
+        return self._rows
+
     def rank(self, queries: Floats, own: Ints | None, count: int) -> Nearest:
         scores = np.asarray(queries, dtype=np.float32) @ self._rows.T
         _leave_out(scores, own)
@@ -126,6 +135,10 @@ class _Terms:
     def __init__(self, rows: csr_matrix) -> None:
         self._columns = rows.astype(np.float32).T.tocsr()
 
+    @property
+    def rows(self) -> csr_matrix:
+        return self._columns.T.tocsr()
+
     def rank(self, queries: csr_matrix, own: Ints | None, count: int) -> Nearest:
         scores = (queries.astype(np.float32) @ self._columns).toarray()
         _leave_out(scores, own)
@@ -145,6 +158,10 @@ class _RareTerms:
         products = np.cumsum(counts[order] ** 2) / rows.shape[0]
         self._chosen = np.sort(order[: np.searchsorted(products, _PRODUCTS, side="right")])
         self._by_chosen = _Terms(rows[:, self._chosen].tocsr())
+
+    @property
+    def rows(self) -> csr_matrix:
+        return self._rows
 
     def rank(self, queries: csr_matrix, own: Ints | None, count: int) -> Nearest:
         telling = queries[:, self._chosen].tocsr()
