@@ -1,4 +1,4 @@
-"""The whole road once: items, chat examples, upload, job, events, predictions, evaluation.
+"""The whole road once: items, chat examples, upload, job, events, predictions, evaluation, and advice.
 
 Runs on the local server by default: no key, no network, no cost. With a made-up catalogue, unless you hand in
 your own items:
@@ -16,15 +16,19 @@ from openai import OpenAI
 
 from finetune_pricer import (
     ChatFormatter,
+    Ensemble,
+    Evaluation,
     Evaluator,
     FineTuneJob,
     Item,
     ItemDataset,
     JsonlWriter,
+    Leaderboard,
     MadeUpCatalogue,
     connect,
 )
 from finetune_pricer.errors import PricerError
+from finetune_pricer.evaluate import fit_baselines
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -62,14 +66,21 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"  {event}")
     job.wait()
 
-    # 4. How wrong is it? Beside what always guessing the training median would give.
-    predictor = job.predictor(formatter)
-    evaluation = Evaluator(baselines=train).evaluate(predictor, test)
+    # 4. How wrong is it? Beside methods that cost nothing, and beside all of them as one, whose weights are
+    #    learned on the validation items. Answers are kept, so that nothing is asked twice.
+    predictor = job.predictor(formatter, store="jsonl/answers.sqlite")
+    methods = fit_baselines(train)
+    ensemble = Ensemble([predictor, *methods]).fit(validation)
+    evaluation = Evaluator(beside=[*methods, ensemble]).evaluate(predictor, test)
     print(f"\n{job.fine_tuned_model}\n  {evaluation}")
     for baseline in evaluation.baselines:
         print(f"{baseline.name}\n  {baseline}")
     if not options.data:
         print(f"best possible on these made-up items\n  MAE ${catalogue.best_possible_mae(test):,.2f}")
+    print(
+        "\nwhat the ensemble is made of: "
+        + ", ".join(f"{w:.0%} {n}" for n, w in ensemble.weights.items() if w)
+    )
     evaluation.to_html(options.report)
     print(f"report: {options.report}")
 
@@ -83,6 +94,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("\nProducts without a price:")
     for item, prediction in zip(unpriced, predictor.predict_many(unpriced), strict=True):
         print(f"  {prediction}  {item.text if isinstance(item, Item) else item}")
+
+    # 6. What to use: of those that these items cannot tell from the best, the one that costs the least.
+    print(f"\nadvice: {advise([evaluation, *evaluation.baselines])}")
+
+
+def advise(evaluations: Sequence[Evaluation]) -> str:
+    board = Leaderboard(evaluations)
+    first = [standing.evaluation for standing in board.standings if standing.rank == 1]
+    chosen = min(first, key=lambda one: one.prompt_tokens or 0)  # the nearer one of equally cheap ones
+    tokens = (chosen.prompt_tokens or 0) / len(chosen.records)
+    cost = f"reads {tokens:.0f} tokens an item" if tokens else "asks no service and costs nothing"
+    others = [one.name for one in first if one is not chosen]
+    why = (
+        f"{', '.join(others)}: not better beyond chance" if others else "better than all others beyond chance"
+    )
+    return f"use {chosen.name}, which {cost} ({why}, on {len(chosen.records):,} items)"
 
 
 def read_options(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -201,6 +201,18 @@ def test_a_gain_that_chance_may_give_is_called_so() -> None:
     assert any("which chance alone may give" in text for text in texts)
 
 
+def test_a_gain_of_less_than_half_a_standard_error_is_not_worth_asking_several() -> None:
+    for seed in range(40):
+        blend = learn_blend(guesses(40, (0.5, 0.52), seed), seed=1, rounds=200)
+        error = (blend.gain_interval.high - blend.gain_interval.low) / 3.92
+        assert blend.is_member == (blend.gain <= 0.5 * error)
+    members = [Guesser("a", wrong_by(0.4)), Guesser("like it", lambda p, z: p * math.exp(0.4 * z + 0.01))]
+    texts = [str(Ensemble(members).fit(catalogue(12, seed=seed))).splitlines()[0] for seed in range(20, 40)]
+    only = [text for text in texts if " the members' mean came only $" in text]
+    assert only
+    assert all("alone: by cross-validation on 12 items" in text for text in only)
+
+
 def test_an_ensemble_without_weights_says_what_to_do() -> None:
     ensemble = Ensemble(three())
     assert str(ensemble) == "ensemble of 3, not fitted yet: fit(items) learns the weights"
@@ -418,11 +430,12 @@ def test_usage_is_summed_and_costs_are_shown(client: openai.OpenAI, service: res
     assert free.cost == 0.0
     assert "| one | 1.00 |" in str(ensemble)
     assert "1,000 items cost $0.11" in str(ensemble)
-    low = Guesser("low", lambda price, _: price / 2)
-    both = Ensemble([models[0], low]).fit(items)
-    found = both.predict(items[0])
-    if len([weight for weight in both.weights.values() if weight]) == 2:
-        assert found.usage == Usage(prompt_tokens=100, completion_tokens=5)
+    opposite = Guesser("opposite", lambda price, _: 2 * price - 20.0)
+    both = Ensemble([models[0], opposite, models[1]]).fit(items)
+    asked = sum(both.weights[name] > 0 for name in ("one", "two"))
+    assert asked
+    assert both.predict(items[0]).usage == Usage(prompt_tokens=100 * asked, completion_tokens=5 * asked)
+    assert both.cost is None  # what the other costs, nobody knows
 
 
 def test_a_member_whose_service_fails_is_left_out_and_the_log_says_so(
@@ -430,13 +443,13 @@ def test_a_member_whose_service_fails_is_left_out_and_the_log_says_so(
 ) -> None:
     route = service.post("/chat/completions").mock(return_value=answer("$20.00"))
     items = ItemDataset.from_items(Item(title=f"Lamp {n}", price=18.0 + n / 3) for n in range(20))
-    low = Guesser("low", lambda *_: 22.0)
+    low = Guesser("low", lambda price, _: 2 * price - 20.0)
     ensemble = Ensemble([Predictor(client, "gone"), low]).fit(items)
     assert all(ensemble.weights.values())
     gone = {"error": {"message": "The model `gone` does not exist", "code": "model_not_found"}}
     route.mock(return_value=httpx.Response(404, json=gone))
     found = ensemble.predict_many(items)
-    assert [one.price for one in found] == pytest.approx([22.0] * 20)
+    assert [one.price for one in found] == [one.price for one in low.predict_many(items)]
     assert "gone cannot be asked, and the other members price without it" in caplog.text
     # Weights and ranges of an ensemble that is not whole would be those of another.
     again = Ensemble([Predictor(client, "gone"), low])

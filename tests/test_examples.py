@@ -18,7 +18,7 @@ from finetune_pricer.local import LocalServer
 from stub_service import Behaviour, StubService
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-MODEL_BASELINES_BEST = 1 + len(FITTED) + 1
+MODEL_BASELINES_ENSEMBLE_BEST = 1 + len(FITTED) + 1 + 1
 
 
 def run_first(*arguments: str, **environment: str) -> str:
@@ -37,6 +37,12 @@ def test_the_first_example_beats_the_median_and_prices_what_has_no_price() -> No
     model, median, *_, best = maes(output)
     assert best < model < 0.7 * median
     assert len(re.findall(r"^  \$\d+\.\d\d \(median", output, re.MULTILINE)) == 2
+    last = output.splitlines()[-1]
+    assert re.match(
+        r"advice: use .*, which (asks no service|reads \d+ tokens an item).*on 100 items\)$", last
+    )
+    assert re.search(r"^ensemble of 6.*\n  MAE \$", output, re.MULTILINE)
+    assert "ensemble of 6" in Path("report.html").read_text()
     assert "plotly" in Path("report.html").read_text()
 
 
@@ -45,7 +51,7 @@ def test_the_first_example_speaks_to_any_service_through_a_plain_client() -> Non
         output = run_first(
             "--base-url", server.url, "--train", "300", "--test", "50", OPENAI_API_KEY="sk-of-a-service"
         )
-        assert len(maes(output)) == MODEL_BASELINES_BEST
+        assert len(maes(output)) == MODEL_BASELINES_ENSEMBLE_BEST
         with server.client() as client:
             assert [job.status for job in client.fine_tuning.jobs.list()] == ["succeeded"]
 
@@ -60,7 +66,7 @@ def test_the_first_example_asks_for_a_model_where_none_can_be_meant() -> None:
 def test_the_demo_command_runs_the_first_example(capsys: pytest.CaptureFixture[str]) -> None:
     result = CliRunner().invoke(cli, ["demo", "--train", "300", "--test", "50"], catch_exceptions=False)
     assert result.exit_code == 0
-    assert len(maes(result.output + capsys.readouterr().out)) == MODEL_BASELINES_BEST
+    assert len(maes(result.output + capsys.readouterr().out)) == MODEL_BASELINES_ENSEMBLE_BEST
 
 
 def test_another_provider_is_one_word_away_and_the_file_stays_the_same() -> None:
@@ -167,3 +173,14 @@ def test_the_sixth_example_leaves_a_service_whose_models_die_at_a_date() -> None
     assert "kept answers: 60 of 60" in said
     assert re.findall(r"training pricer-base on (\d+) examples: ftjob-", said) == ["200", "260"]
     assert re.findall(r"n=(\d+), 0 unscored", said) == ["100", "100"]
+
+
+def test_the_seventh_example_weighs_several_pricers_and_prices_with_what_it_has_saved() -> None:
+    command = [sys.executable, str(EXAMPLES / "07_neighbours_and_ensemble.py"), "--train", "200"]
+    done = subprocess.run([*command, "--test", "60"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^ensemble of 6.* on \d+ items", done.stdout, re.MULTILINE)
+    assert "rank  model" in done.stdout
+    assert "90% ranges from" in done.stdout
+    assert len(re.findall(r"^  \$[\d,.]+ \(.*\$[\d,.]+ to \$[\d,.]+", done.stdout, re.MULTILINE)) == 3
+    assert Path("pricer/pricer.json").exists()

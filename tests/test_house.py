@@ -58,6 +58,7 @@ FLOW = [
     {"_canned_service"},
     {"testing"},
     {"cli"},
+    {"__main__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(FLOW) for room in rooms}
 # The server and the pipeline meet at HTTP alone.

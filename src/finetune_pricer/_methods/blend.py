@@ -30,7 +30,12 @@ _FEWEST_ADDED, _MOST_ADDED = 4, 30
 _ITEMS_FOR_EACH = 4  # so many items allow one addition
 _SMALLEST = 1.5  # of what a member keeps that was never added to many: below it, nobody needs to ask it
 _FOLDS = 5
+_WIDTH = 2 * 1.96  # standard errors of a 95 % interval
 _SAME = 1e-9  # of the error: a smaller gain is none
+# A blend asks several members, and costs more than one: it must gain more than so many standard errors. The
+# whole one of Breiman's rule (Classification and Regression Trees, 1984, 3.4.3) would leave out most of what
+# blends gain on a few hundred items.
+_LEAST_GAIN = 0.5
 
 
 class Guesses(NamedTuple):
@@ -105,7 +110,7 @@ def learn_blend(guesses: Guesses, *, seed: int, rounds: int = 2_000) -> Blend:
     """Return the weights for some guesses, and what they are worth on items that they were not learned on.
 
     Whether means are taken of prices or of their logarithms is decided by cross-validation, and so is
-    whether there is a blend at all: one that comes no nearer than the best member is that member.
+    whether there is a blend at all: one that comes hardly nearer than the best member is that member.
 
     Args:
         guesses: Of at least two items.
@@ -121,9 +126,10 @@ def learn_blend(guesses: Guesses, *, seed: int, rounds: int = 2_000) -> Blend:
     best = int(member_errors.argmin())
     of_blend = guesses.errors(tried[in_logs])
     gains = of_members[:, best] - of_blend
-    gain = _mean(gains, guesses.counts)
+    gain, gain_interval = _mean(gains, guesses.counts), _around_mean(gains, guesses, rounds, seed)
     weights = learn_weights(guesses, in_logs=in_logs, seed=seed)
-    if gain <= _SAME * member_errors[best]:
+    standard_error = (gain_interval.high - gain_interval.low) / _WIDTH
+    if gain <= max(_SAME * member_errors[best], _LEAST_GAIN * standard_error):
         weights = np.eye(len(member_errors))[best]
     return Blend(
         weights=weights,
@@ -134,7 +140,7 @@ def learn_blend(guesses: Guesses, *, seed: int, rounds: int = 2_000) -> Blend:
         member_errors=member_errors,
         member_intervals=_studentise(of_members, guesses, rounds, seed),
         gain=gain,
-        gain_interval=_around_mean(gains, guesses, rounds, seed),
+        gain_interval=gain_interval,
     )
 
 

@@ -7,16 +7,44 @@ from pathlib import Path
 
 import click
 
+from .command import Command
+
+EXAMPLES = {
+    "01_first_job.py": (
+        "The whole road once: items, chat examples, upload, job, events, predictions, evaluation."
+    ),
+    "02_your_own_csv.py": (
+        "From your shop's export to prices: one file in, a CSV with prices and a page on how wrong they are "
+        "out."
+    ),
+    "03_is_it_worth_it.py": (
+        "Is more training data worth its price? Pilots, baselines, a forecast, and then what really came."
+    ),
+    "04_another_provider.py": "One training file, one script, another provider.",
+    "05_price_a_catalogue.py": "Price a whole catalogue: products without prices, from a CSV to a CSV.",
+    "06_leaving_openai.py": (
+        "A service closes: take with you what is yours, and use its model as long as it answers."
+    ),
+}
+"""Each example, and the first line of what it says of itself."""
 _PLAIN = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
-@click.command(context_settings=_PLAIN, add_help_option=False)
+@click.command(cls=Command, with_json=False, context_settings=_PLAIN, add_help_option=False)
+@click.option("--list", "lists", is_flag=True, help="Name all examples, and what each shows.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def demo(arguments: tuple[str, ...]) -> None:
+def demo(*, lists: bool, arguments: tuple[str, ...]) -> None:
     """Walk the whole road once on the local server: no key, no network, no cost.
 
     Runs the first example; `finetune-pricer demo --help` lists its options.
     """
+    if lists:
+        for name, shows in EXAMPLES.items():
+            click.echo(f"{name:<24} {shows}")
+        click.echo(
+            "\nThey stand in the folder `examples` of the source; `finetune-pricer demo` runs the first."
+        )
+        return
     runpy.run_path(str(_first_example()))["main"](arguments)
 
 

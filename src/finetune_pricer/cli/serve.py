@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
+from .command import Command
 
-@click.command()
+
+@click.command(cls=Command, with_json=False)
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="Any but a loopback address needs --key."
 )

@@ -52,6 +52,7 @@ Space = Literal["log", "linear"]
 """Of what the mean is taken: of log(1 + price), or of prices."""
 
 _FEWEST = 10  # items to learn weights on
+_ROUNDING = 1e-9  # of the error: a smaller gain is none
 _SEEN, _MEMBERS = "seen", "members"
 _log = logging.getLogger("finetune_pricer")
 
@@ -87,8 +88,9 @@ class Ensemble(PrintsAsPage, SavedPricer):
 
     What errs differently cancels out in the mean. `fit` learns the weights on items whose prices are known,
     and whether the mean is taken of prices or of their logarithms. An ensemble that comes no nearer than its
-    best member on those items, by cross-validation, is that member, and says so. Members of weight 0 are not
-    asked and cost nothing. `print(ensemble)` shows the weights, errors and costs.
+    best member on those items, by cross-validation, or hardly (by less than half a standard error), is that
+    member, and says so. Members of weight 0 are not asked and cost nothing. `print(ensemble)` shows the
+    weights, errors and costs.
 
     Where a member has no price for an item, or its service fails, the weights of the others are scaled to 1,
     and the log says how often; where none has one, the item has no price and the members' reasons.
@@ -345,19 +347,17 @@ class Ensemble(PrintsAsPage, SavedPricer):
     @property
     def _summary(self) -> str:
         fit = self._require_fit()
-        best = cut_name(self._names[fit.best])
-        error = write_interval(*fit.mae, fit.currency)
-        if fit.alone is None:
-            gain, low, high = fit.gain
-            doubt = "" if low > 0 else ", which chance alone may give"
-            return (
-                f"{self.name}: MAE {error} on {fit.n:,} items, by cross-validation: "
-                f"{write_interval(gain, low, high, fit.currency)} nearer than {best} alone{doubt}"
-            )
         if len(self._members) == 1:
             return f"{self.name}, on {fit.n:,} items"
-        tried = f"by cross-validation on {fit.n:,} items the members' mean came no nearer"
-        return f"{self.name}: {tried}, MAE {error}"
+        error = f"MAE {write_interval(*fit.mae, fit.currency)}"
+        gain, low, _ = fit.gain
+        nearer = f"{write_interval(*fit.gain, fit.currency)} nearer"
+        if fit.alone is None:
+            doubt = "" if low > 0 else ", which chance alone may give"
+            than = f"{nearer} than {cut_name(self._names[fit.best])} alone{doubt}"
+            return f"{self.name}: {error} on {fit.n:,} items, by cross-validation: {than}"
+        came = f"only {nearer}" if gain > _ROUNDING * fit.mae[0] else "no nearer"
+        return f"{self.name}: by cross-validation on {fit.n:,} items the members' mean came {came}, {error}"
 
     def _require_fit(self) -> _Fit:
         if self._fit is None:

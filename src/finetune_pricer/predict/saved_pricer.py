@@ -71,6 +71,10 @@ class SavedPricer:
     _kind: ClassVar[str] = ""
     """What stands in the file; by default the class's name."""
 
+    def predict_many(self, items: Any) -> Any:
+        """Price many items at once; what awaits, returns what is to be awaited."""
+        raise NotImplementedError
+
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "_kind" not in cls.__dict__:

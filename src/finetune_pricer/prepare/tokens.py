@@ -245,6 +245,15 @@ def token_counter() -> tuple[CountText, str]:
         return _estimate, "estimate"
 
 
+def find_vocabulary() -> str | None:
+    """Return the library whose vocabulary is on this machine already; None where one must be fetched."""
+    if _vocabulary_is_here():
+        return "tiktoken"
+    from importlib.util import find_spec
+
+    return "bpe_openai" if find_spec("bpe_openai") else None
+
+
 def _tiktoken() -> CountText:
     import tiktoken
 

@@ -1,0 +1,58 @@
+"""The page on the command line holds the help of every command, as it is."""
+
+import re
+import shlex
+
+import click
+import pytest
+
+from command_line_page import PAGE, commands, render
+from finetune_pricer.cli import cli, command
+
+ROOT = PAGE.parents[2]
+SHELL = re.compile(r"^```(?:sh|console)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+TEXT = PAGE.read_text(encoding="utf-8")
+
+
+def test_the_page_is_in_step_with_the_commands() -> None:
+    assert render(TEXT) == TEXT, "run: python tests/command_line_page.py"
+
+
+def test_every_command_stands_in_it() -> None:
+    assert [name for name, _ in commands()] == re.findall(r"^## (finetune-pricer.*)$", TEXT, re.MULTILINE)
+
+
+def test_every_exit_code_is_explained_in_the_page_and_in_the_code() -> None:
+    told = {int(code) for code in re.findall(r"^\| (\d+) \|", TEXT, re.MULTILINE)}
+    here = {int(code) for code in re.findall(r"^(\d+) +\S", command.__doc__ or "", re.MULTILINE)}
+    names = "BAD USAGE INPUT SERVICE MONEY SETUP BUG INTERRUPTED".split()
+    assert told == here == {0, *(getattr(command, name) for name in names)}
+
+
+@pytest.mark.parametrize(("name", "found"), [*commands()], ids=[name for name, _ in commands()])
+def test_every_option_and_command_says_what_it_is(name: str, found: click.Command) -> None:
+    assert (found.help or "")[:1].isupper(), name
+    for option in found.params:
+        assert isinstance(option, click.Argument) or option.help, f"{name} {option.name}"
+
+
+def spell_commands() -> list[tuple[str, str]]:
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [
+        (page.name, line)
+        for page in pages
+        for block in SHELL.findall(page.read_text(encoding="utf-8"))
+        for line in re.findall(r"^(?:\$ )?(finetune-pricer .*)$", block, re.MULTILINE)
+    ]
+
+
+@pytest.mark.parametrize(("page", "line"), spell_commands())
+def test_every_command_of_the_docs_is_one(page: str, line: str) -> None:
+    name, *words = shlex.split(line.partition(" > ")[0], comments=True)
+    command: click.Command = cli
+    context = click.Context(cli, info_name=name)
+    while isinstance(command, click.Group):
+        found = command.get_command(context, words.pop(0))
+        assert found is not None, f"{page}: {line}"
+        command = found
+    command.make_context(command.name, words, parent=context).close()
