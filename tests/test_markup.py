@@ -117,6 +117,11 @@ def test_texts_are_read_without_html_and_the_set_says_how_many() -> None:
     )
 
 
+def test_one_text_is_told_as_one() -> None:
+    items = ItemDataset.from_records([{"title": "a &amp; b", "price": 1}])
+    assert items.history[-1] == "1 text freed of HTML"
+
+
 def test_a_row_whose_text_is_all_markup_has_no_text() -> None:
     items = ItemDataset.from_records(
         [{"title": "<p></p>", "price": 1}, {"title": "Mug", "price": 1}], on_error="skip"

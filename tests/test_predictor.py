@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import openai
 import pandas as pd
 import pytest
@@ -297,3 +298,23 @@ def test_what_is_no_sequence_of_items_is_refused_before_anything_is_asked(
     with pytest.raises(DataError, match="items must be items or texts"):
         Predictor(client, "m").predict_many(things)
     assert not service.calls
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "written"),
+    [
+        (12.345678, 20.001, ("12.34", "20.01")),
+        (np.float64(19.99), 19.99, ("19.99", "19.99")),
+        (1e300, None, ("1e+300", "")),
+        (-1.005, float("inf"), ("-1.01", "inf")),
+    ],
+)
+def test_ends_of_ranges_are_written_in_hundredths_and_never_nearer(
+    low: float, high: float | None, written: tuple[str, str]
+) -> None:
+    predictions = Predictions([Prediction(item_id="a", price=19.99, low=low, high=high)])
+    predictions.to_csv("prices.csv")
+    with Path("prices.csv").open(encoding="utf-8", newline="") as file:
+        [row] = csv.DictReader(file)
+    assert (row["low"], row["high"]) == written
+    assert predictions.to_frame()["low"][0] == low

@@ -208,7 +208,7 @@ def test_a_price_of_0_is_what_somebody_says_that_it_is(size: int) -> None:
 def test_zeros_that_are_unknown_stand_in_the_history() -> None:
     rows: list[dict[str, Any]] = [{"title": "Lamp", "price": 0}, {"title": "Mug", "price": "5"}]
     items = ItemDataset.from_records(rows, zero_is="unknown", priced=False)
-    assert items.history[-1] == "1 prices of 0 read as unknown"
+    assert items.history[-1] == "1 price of 0 read as unknown"
     made = ItemDataset.from_items(
         [Item(title="Lamp", price=0), Item(title="Mug", price=5)], zero_is="unknown"
     )

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from .cell_rules import CellRules
 
 _ROWS = 1000  # that are read together
-_READABLE = {".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"}
-_FILE_ENDINGS = {*_READABLE, ".gz", ".json", ".xlsx", ".xls"}
+_READABLE = {".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet"}
+_FILE_ENDINGS = {*_READABLE, ".gz", ".xlsx", ".xls"}
 _CARD_KEY = "finetune_pricer"  # of the card's head, under which stands what is known of the prices
 _Read = Callable[[Source], "Iterator[pa.Table]"]
 """Reads the batches of a split, and notes the rows that cannot be read."""
@@ -162,6 +162,7 @@ def _find_files(folder: Path) -> dict[str, list[Path]]:
     }
     usual = "\t" if endings == {".tsv"} else ","
     plain = getattr(config, "sep", usual) == usual and endings <= _READABLE
+    plain = plain and getattr(config, "field", None) is None  # a card may say under which key the rows stand
     return found if plain and all(path.is_file() for each in found.values() for path in each) else {}
 
 

@@ -190,7 +190,7 @@ class _RowCheck:
 
     def history(self, mark: DecimalMark) -> list[str]:
         """Return what was done to cells, a sentence each."""
-        texts = f"{self._marked_up:,} texts freed of HTML"
+        texts = f"{self._marked_up:,} text{'s' if self._marked_up > 1 else ''} freed of HTML"
         return [*self.prices.history(mark), *([texts] if self._marked_up else [])]
 
     def _rename(self, batch: pa.Table) -> pa.Table:

@@ -116,7 +116,7 @@ class PriceColumn:
         """Return what was done to the column, a sentence each."""
         done = ["prices read with a decimal comma"] if mark == "," else []
         if self.zeros and self._zero_is == "unknown":
-            done.append(f"{self.zeros:,} prices of 0 read as unknown")
+            done.append(f"{self.zeros:,} price{'s' if self.zeros > 1 else ''} of 0 read as unknown")
         return done
 
     def write(self, table: pa.Table, mark: DecimalMark) -> pa.Table:

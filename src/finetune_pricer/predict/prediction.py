@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import TYPE_CHECKING, Any, Protocol, overload, runtime_checkable
 
 from .._arguments import require_kind, require_many
@@ -124,6 +126,9 @@ class Predictions(Sequence[Prediction]):
     ) -> None:
         r"""Write the columns of `to_frame` to a CSV file in UTF-8; a missing price is an empty cell.
 
+        Ends of ranges are written in hundredths, the lower one rounded down and the upper one up: a range
+        holds the true price no less often than it promises.
+
         Half a character (a lone surrogate), which UTF-8 does not have, is written as `\ud83d`.
 
         Args:
@@ -137,7 +142,7 @@ class Predictions(Sequence[Prediction]):
             DataError: `formulas` is something else, or the items are others than those that were priced.
             FileAccessError: The path cannot be written; what stood there stays.
         """
-        rows = ([*_row(prediction).values()] for prediction in self)
+        rows = ([*_written_row(prediction).values()] for prediction in self)
         if items is None:
             write_csv(path, _COLUMNS, rows, formulas=formulas)
             return
@@ -202,6 +207,20 @@ _COLUMNS = [
 
 def _row(prediction: Prediction) -> dict[str, Any]:
     return {name: _read_cell(prediction, name) for name in _COLUMNS}
+
+
+_HUNDREDTH, _DIGITS = Decimal("0.01"), Context(prec=400)  # any float has fewer before its point
+
+
+def _written_row(prediction: Prediction) -> dict[str, Any]:
+    low, high = _round(prediction.low, ROUND_FLOOR), _round(prediction.high, ROUND_CEILING)
+    return _row(prediction) | {"low": low, "high": high}
+
+
+def _round(end: float | None, to: str) -> float | None:
+    if end is None or not math.isfinite(end):
+        return end
+    return float(Decimal(repr(float(end))).quantize(_HUNDREDTH, to, _DIGITS))
 
 
 def _read_cell(prediction: Prediction, column: str) -> Any:
