@@ -21,7 +21,7 @@ The rules by which `distribution_from_logprobs` reads the token probabilities of
    each other to thousands that nobody meant; and no reading is above the highest price, where it is known.
 5. Alternatives that are no amounts are left out; what remains is the `mass`. However little it is, it says
    more than the likeliest reply. But the median of twenty tokens that hold a third of the probability lies
-   too low, since dear prices share theirs among more tokens. So where more than a fiftieth of the mass is
+   too low, since dear prices share theirs among more tokens. So where more than a twentieth of the mass is
    unseen, it is completed by a bell over log(1 + price): the one under which what is seen, and how much is
    not, are the most likely, and no unseen token is likelier than the least likely one that is seen. What may
    be read two ways is then shared out between its readings as the bell stands over them.
@@ -50,7 +50,7 @@ Decoding = Literal["auto", "greedy", "median", "mean"]
 
 _FARTHEST = 10  # times the reply's price, which no longer reading is above
 _TOO_LITTLE = 1e-3  # of a token's probability, to be spread
-_ENOUGH_UNSEEN = 0.02  # beside what is seen, to be completed
+_ENOUGH_UNSEEN = 0.05  # beside what is seen, to be completed
 _MOST_ROUNDS = 100  # in search of the median; it goes one way only, and mostly two rounds
 _DOLLAR_TOKEN = re.compile(r"(?P<mark>[^\w.,-]*)(?P<digits>0|[1-9]\d{0,2})")
 _DIGITS = re.compile(r"[0-9]{1,3}")
