@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
-from ...._methods.nearest import NearestRows, scale_to_unit
+from ...._methods.nearest import NearestRows
 from ...._methods.ridge import fit_ridge
 
 if TYPE_CHECKING:
@@ -22,11 +22,32 @@ if TYPE_CHECKING:
     from ...._methods.network import Floats, Ints
     from .pool import Pool
 
+    AnyInts = npt.NDArray[np.signedinteger[Any]]
+
 _NEIGHBORS = 12
 _POWER = 2  # of a similarity, as the weight of a neighbour's price
 # Words that stand in more of the texts tell few of them apart, and cost the most to look up.
 _COMMON, _FEW_TEXTS = 0.05, 50
 _MOST_EXAMPLES = 20_000  # beyond which looking them up would take longer than all else
+
+
+class SparseRows(NamedTuple):
+    """Rows of features as plain arrays: for a single row, making a matrix takes longer than all else."""
+
+    columns: AnyInts
+    values: Floats
+    ends: AnyInts
+    """Where each row ends; a 0 stands before them."""
+
+    @classmethod
+    def of(cls, rows: csr_matrix) -> SparseRows:
+        """Return the arrays of a matrix."""
+        return cls(rows.indices, rows.data, rows.indptr)
+
+    def sum(self, values: Floats) -> Floats:
+        """Return the sum of each row of other values at the same places."""
+        row_of = np.repeat(np.arange(len(self.ends) - 1), np.diff(self.ends))
+        return np.bincount(row_of, weights=values, minlength=len(self.ends) - 1).astype(np.float64)
 
 
 class Opinions(NamedTuple):
@@ -60,8 +81,9 @@ class NeighborPrices:
             return None
         texts = np.bincount(rows.indices, minlength=rows.shape[1])[:words]
         columns = np.flatnonzero(texts <= max(_COMMON * rows.shape[0], _FEW_TEXTS))
-        found = cls(columns=columns, width=rows.shape[1], rows=rows[:0], logs=logs)
-        return cls(columns=columns, width=rows.shape[1], rows=found.compared(rows), logs=logs)
+        none = csr_matrix((0, len(columns)), dtype=rows.dtype)
+        empty = cls(columns=columns, width=rows.shape[1], rows=none, logs=logs)
+        return replace(empty, rows=empty.narrow(SparseRows.of(rows)))
 
     @cached_property
     def _search(self) -> NearestRows:
@@ -73,17 +95,19 @@ class NeighborPrices:
         places[self.columns] = np.arange(len(self.columns))
         return places
 
-    def compared(self, rows: csr_matrix) -> csr_matrix:
-        """Return rows of features over the columns that are compared, each of length 1."""
-        places = self._places[rows.indices]
+    def narrow(self, rows: SparseRows) -> csr_matrix:
+        """Return rows over the columns that are compared, each of length 1; one that has none is empty."""
+        places = self._places[rows.columns]
         kept = places >= 0
-        ends = np.concatenate([[0], np.cumsum(kept)])[rows.indptr]
-        shape = (rows.shape[0], len(self.columns))
-        return scale_to_unit(csr_matrix((rows.data[kept], places[kept], ends), shape=shape))
+        places, values, ends = places[kept], rows.values[kept], np.append(0, np.cumsum(kept))[rows.ends]
+        narrow = SparseRows(places, values, ends)
+        lengths = np.sqrt(narrow.sum(values**2))
+        values = (values / np.repeat(lengths, np.diff(ends))).astype(np.float32)
+        return csr_matrix((values, places, ends), shape=(len(lengths), len(self.columns)))
 
-    def find(self, rows: csr_matrix) -> tuple[Floats, Floats]:
+    def find(self, rows: SparseRows) -> tuple[Floats, Floats]:
         """Return the prices of each row's nearest examples, and their weights."""
-        found = self._search.nearest(self.compared(rows), _NEIGHBORS)
+        found = self._search.nearest(self.narrow(rows), _NEIGHBORS)
         weights = found.similarities**_POWER + 1e-9  # where nothing is alike, all count as much
         return self.logs[found.rows], weights / weights.sum(axis=1, keepdims=True)
 
@@ -109,12 +133,13 @@ class Companions:
             return None
         return self if pool.neighbors else replace(self, neighbors=None)
 
-    def ask(self, rows: csr_matrix) -> Opinions:
+    def ask(self, rows: SparseRows) -> Opinions:
         """Return what they say of rows."""
+        logs = rows.sum(rows.values * self.ridge[rows.columns]) + self.intercept
         if self.neighbors is None:
-            none = np.zeros((rows.shape[0], 0))
-            return Opinions(rows @ self.ridge + self.intercept, none, none)
-        return Opinions(rows @ self.ridge + self.intercept, *self.neighbors.find(rows))
+            none = np.zeros((len(logs), 0))
+            return Opinions(logs, none, none)
+        return Opinions(logs, *self.neighbors.find(rows))
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return what `from_state` needs, as arrays."""

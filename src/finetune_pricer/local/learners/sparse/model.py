@@ -15,7 +15,7 @@ from ...._chat_protocol import text_of
 from ...._methods.features import TextFeatures
 from ...._methods.network import Network, softmax
 from ..learner import Model, Reply, SampledToken
-from .companions import Companions
+from .companions import Companions, SparseRows
 from .pool import Pool
 from .price_points import PricePoints
 from .prompt_features import PriceLines, PromptFeatures, PromptTemplate
@@ -86,10 +86,12 @@ class PriceModel(Model):
 
     def probabilities(self, prompt: str) -> Floats:
         """Return the probability of every price of `points`."""
-        row = self.features.transform([prompt])
-        bins = softmax(self.network.scores(row))
+        columns, values = self.features.row(prompt)
+        summed = values @ self.network.inputs.take(columns, axis=0)
+        bins = softmax(self.network.scores_of_sums(summed[None]))
         if self.companions is not None:
-            bins = self.pool.combine(bins, self.companions.ask(row), self.edges)
+            opinions = self.companions.ask(SparseRows(columns, values, np.array([0, len(columns)])))
+            bins = self.pool.combine(bins, opinions, self.edges)
         probabilities: Floats = bins[0].astype(np.float32) @ self._kernel
         return probabilities
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _WIDTHS = (*SPREADS[1:], 1.0)
 _LEAST = 1e-6  # of a bin, so that no member rules out what others hold possible
 _NEGLIGIBLE = 0.02  # a member that weighs less is left out
+_TELLING = 0.005  # by which the log of the true bin's probability must rise
 _FAR = 0.5  # how far a weight lies from a third before anything is measured: a standard deviation
 _MOST = 2.0  # what a member of a logarithmic pool may weigh
 _ROUNDS = 60
@@ -82,11 +83,13 @@ class PoolChoice:
         """Return the pool under which the true bins are the least surprising, given the network's rows."""
         spread = find_best_spread(network, self._edges, self._bins)
         members = [widen(network, self._edges, spread), *self._companions]
-        linear, logarithmic = self._weigh_linear(members), self._weigh_logarithmic(members)
-        surprises = self._surprise(_mix(members, linear)), self._surprise(_multiply(members, logarithmic))
-        is_logarithmic = surprises[1] < surprises[0]
-        weights = [float(weight) for weight in (logarithmic if is_logarithmic else linear)]
-        kept = [weight if weight >= _NEGLIGIBLE else 0.0 for weight in [*weights, 0.0]]
+        surprise, is_logarithmic, weights = self._weigh(members)
+        if len(members) > 2:
+            # Neighbours take the most time to ask, so they must tell something.
+            without = self._weigh(members[:2])
+            if without[0] < surprise + _TELLING:
+                _, is_logarithmic, weights = without
+        kept = [float(weight) if weight >= _NEGLIGIBLE else 0.0 for weight in [*weights, 0.0]]
         pool = Pool(
             network=kept[0],
             ridge=kept[1],
@@ -99,6 +102,13 @@ class PoolChoice:
         if pool.is_alone:
             return Pool(network_width=spread)
         return pool._replace(width=_width(pool.combine(network, self._opinions, self._edges), self._edges))
+
+    def _weigh(self, members: Sequence[Floats]) -> tuple[float, bool, Floats]:
+        """Return how surprising the better of both pools is, whether it multiplies, and its weights."""
+        linear, logarithmic = self._weigh_linear(members), self._weigh_logarithmic(members)
+        mixed = self._surprise(_mix(members, linear))
+        multiplied = self._surprise(_multiply(members, logarithmic))
+        return (multiplied, True, logarithmic) if multiplied < mixed else (mixed, False, linear)
 
     def _find_width(self, spread_out: Callable[[Opinions, Floats, float], Floats]) -> tuple[float, Floats]:
         """Return the width under which a companion's guess is the least surprised, and that guess."""

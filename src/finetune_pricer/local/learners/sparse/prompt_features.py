@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .reply_format import ReplyForm
 
     Floats = npt.NDArray[np.floating[Any]]
+    Ints = npt.NDArray[np.int64]
 
 _STEPS = (0.6, 0.15)  # between the sizes of a price, in log(1 + price)
 _LOWEST, _HIGHEST = 0.0, 18.0  # log(1 + price): up to some $60,000,000
@@ -156,6 +157,13 @@ class PromptFeatures:
     def words(self) -> int:
         """How many of the first columns are words and bigrams."""
         return self.text.words
+
+    def row(self, prompt: str) -> tuple[Ints, Floats]:
+        """Return the columns and values of one prompt, without the cost of a matrix."""
+        if self.lines is None:
+            return self.text.row(self.template.remove_from(prompt))
+        row = self.transform([prompt])
+        return row.indices, row.data
 
     def transform(self, prompts: Sequence[str]) -> csr_matrix:
         """Return one row for each prompt."""

@@ -20,6 +20,7 @@ import numpy as np
 
 from ...._methods.network import Hyperparameters, Step, TrainingRun, Validation, measure, softmax
 from ..learner import CHECKPOINTS_KEPT, CheckpointSaved, HyperparametersChosen, Metrics, Note, StepDone
+from .companions import SparseRows
 from .pool import Pool, PoolChoice
 from .price_points import widen
 
@@ -52,7 +53,7 @@ class _HeldOut(NamedTuple):
 
     @classmethod
     def prepare(cls, data: Data, companions: Companions, edges: Floats) -> _HeldOut:
-        opinions = companions.ask(data.rows)
+        opinions = companions.ask(SparseRows.of(data.rows))
         return cls(data, opinions, PoolChoice(opinions, edges, data.bins))
 
 
