@@ -80,6 +80,18 @@ def test_the_greedy_reply_is_the_most_likely_token_each_time(
     assert "".join(token.token for token in tokens(answer)) == answer.choices[0].message.content
 
 
+def test_a_thousand_alternatives_are_all_that_a_model_knows(
+    client: openai.OpenAI, tuned: FineTuningJob
+) -> None:
+    few, all_of_them = (
+        tokens(create(client, tuned, temperature=0, logprobs=True, top_logprobs=count))[1].top_logprobs
+        for count in (20, 1_000)
+    )
+    assert [top.token for top in all_of_them[:20]] == [top.token for top in few]
+    assert len(few) == 20 < len(all_of_them)
+    assert sum(math.exp(top.logprob) for top in all_of_them) == pytest.approx(1, abs=1e-5)
+
+
 def test_logprobs_without_alternatives_list_none(client: openai.OpenAI, tuned: FineTuningJob) -> None:
     assert all(not token.top_logprobs for token in tokens(create(client, tuned, logprobs=True)))
     assert create(client, tuned).choices[0].logprobs is None
