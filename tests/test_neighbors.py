@@ -162,7 +162,7 @@ def test_neighbors_stand_below_the_text_with_the_most_similar_last() -> None:
         {
             "role": "user",
             "content": "How much?\n\nA lamp of brass for a desk\n\nPrices of similar products, the most "
-            "similar last:\n- oak desk: $120.50\n- desk lamp of brass: $45.00\n- lamp of brass: $30.00",
+            "similar last:\n- oak desk: $120.50\n- lamp of brass: $30.00\n- desk lamp of brass: $45.00",
         }
     ]
     assert formatter.prompt("A violin")[0]["content"] == "How much?\n\nA violin"

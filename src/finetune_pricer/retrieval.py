@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from ._arguments import refuse, require_path, require_whole
+from ._arguments import refuse, require_many, require_path, require_whole
 from ._display import ShortRepr
 from ._files import replacing
 from ._methods.duplicates import group_ids
@@ -178,6 +178,7 @@ class Neighbors:
 
         What is no item is passed over: it is for others to say. The last 20,000 items are remembered.
         """
+        require_many("items", items, "items or texts")
         for some in _chunk(items):
             self._find([item for item in some if isinstance(item, Item) or _is_asked(item)])
 
