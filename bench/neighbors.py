@@ -64,8 +64,8 @@ def compare_searches(rows, queries, oracle) -> None:  # noqa: ANN001 - sparse or
     true = (found.similarities >= 1 - distances[:, -1:] - 1e-6).mean()
     count = queries.shape[0]
     print(
-        f"  search alone, {count:,} in {rows.shape[0]:,}: {1000 * ours / count:.2f} ms each ({built:.1f} s to "
-        f"build), scikit-learn {1000 * theirs / count:.2f} ms; {true:.1%} of the true neighbors"
+        f"  search alone, {count:,} in {rows.shape[0]:,}: {1000 * ours / count:.2f} ms each ({built:.1f} s "
+        f"to build), scikit-learn {1000 * theirs / count:.2f} ms; {true:.1%} of the true neighbors"
     )
 
 
