@@ -43,11 +43,13 @@ FLOW = [
         "_numbers",
         "_progress",
         "_sqlite",
+        "_vectors",
         "prices",
     },
     {"providers"},
     {"_service"},
     {"items"},
+    {"retrieval"},
     {"chat"},
     {"prepare"},
     {"tune"},
@@ -65,7 +67,7 @@ LEVEL = {room: level for level, rooms in enumerate(FLOW) for room in rooms}
 MAY_IMPORT_LOCAL = {"providers.connect", "cli.serve", "testing"}
 LOCAL_MAY_IMPORT = {"errors", "prices", "_chat_protocol", "_lazy", "_methods"}
 ROOMS = ["evaluate", "integrations", "items", "local", "predict", "prepare", "providers", "testing", "tune"]
-PUBLIC_FILES = ["aio", "errors", "prices"]
+PUBLIC_FILES = ["aio", "errors", "prices", "retrieval"]
 
 # Methods that reach down to what renders them, to the next step of the road, or to all that can be loaded:
 # the only imports against the order.
@@ -90,7 +92,7 @@ HEAVY = set(
     """accelerate asyncio bitsandbytes bpe_openai charset_normalizer datasets dotenv filelock fsspec httpx2
     huggingface_hub importlib jinja2 mlflow numpy openai orjson pandas peft plotly polars pyarrow
     python_calamine rensa safetensors scipy sklearn starlette tenacity tiktoken torch tqdm transformers trl
-    uvicorn""".split()
+    usearch uvicorn""".split()
 )
 # Own modules that a body imports, each with its reason.
 LATE = {
@@ -112,6 +114,9 @@ LATE = {
     ("_service.requests", "_service.connections"): "it stands on httpx2, which only who asks a service needs",
     ("tune.queries", "tune.records"): "pydantic costs as much to import as all else here",
     ("tune.spec", "tune.records"): "pydantic costs as much to import as all else here",
+    ("retrieval", "_methods.features"): "it stands on scipy, which is an extra",
+    ("retrieval", "_methods.nearest"): "it stands on scipy, which is an extra",
+    ("retrieval", "_methods.twins"): "it stands on scipy, which is an extra",
     ("evaluate.baselines", "_methods.features"): "it stands on scipy, which is an extra",
     ("evaluate.baselines", "_methods.nearest"): "it stands on scipy, which is an extra",
     ("predict.ensemble", "_methods.blend"): "it computes with numpy, which the public names do not load",

@@ -233,6 +233,8 @@ class _Characters(_Block):
         return terms
 
     def occurrences(self, texts: Sequence[str]) -> _Occurrences:
+        if not self.ids:
+            return _Occurrences(_NONE, _NONE)
         found = [[self._terms(word) for word in text.lower().split()] for text in texts]
         terms = np.concatenate([_NONE, *(term for words in found for term in words)])
         lengths = [sum(map(len, words)) for words in found]

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from ..predict.range_groups import By
     from ..predict.saved_pricer import Access
     from ..providers.provider import Provider
+    from ..retrieval import Neighbors
 
     Floats = npt.NDArray[np.float64]
 
@@ -524,8 +525,10 @@ class PromptedPredictor(Predictor):
 
     def __init__(self, client: OpenAI, model: str, *, formatter: ChatFormatter) -> None:
         super().__init__(client, model, formatter=formatter)
-        shots = len(formatter.shots)
-        self.name = f"{model}, not tuned" + (f", {shots} solved examples" if shots else ", zero-shot")
+        parts = [f"{len(formatter.shots)} solved examples"] if formatter.shots else []
+        if formatter.neighbors is not None:
+            parts.append(f"{formatter.neighbors.k} neighbors")
+        self.name = ", ".join([model, "not tuned", *(parts or ["zero-shot"])])
 
 
 def prompting_baselines(
@@ -536,10 +539,12 @@ def prompting_baselines(
     formatter: ChatFormatter | None = None,
     shots: int = _SHOTS,
     seed: int = 42,
-) -> tuple[PromptedPredictor, PromptedPredictor]:
-    """Ask the untuned model zero-shot, and with priced examples in the prompt: fine-tuning must beat both.
+    neighbors: Neighbors | None = None,
+) -> tuple[PromptedPredictor, ...]:
+    """Ask the untuned model zero-shot, and with priced examples in the prompt: fine-tuning must beat them.
 
-    Hand them to `Evaluator(beside=...)`. They are asked of the service and paid for like any prediction.
+    The examples are the same for all items; neighbors are those most like each item, and tell the most. Hand
+    them to `Evaluator(beside=...)`. They are asked of the service and paid for like any prediction.
     A model that is known to stop answering within 90 days is warned of.
 
     Args:
@@ -549,6 +554,8 @@ def prompting_baselines(
         formatter: The formatter of the tuned model, so that only tuning and examples differ.
         shots: How many examples.
         seed: Seed of the choice of examples.
+        neighbors: Where to find the nearest priced items of an item, such as `Neighbors(train)`: with them a
+            third baseline has these in its prompts, in the place of the examples.
 
     Raises:
         EvaluationError: There are fewer priced items than examples, or no examples are asked for.
@@ -562,11 +569,10 @@ def prompting_baselines(
     require_whole("seed", seed)
     warn_of_end(provider_of(client), model, datetime.now(UTC).date())
     plain = formatter or ChatFormatter()
-    solved = replace(plain, shots=_choose_examples(train, shots, seed))
-    return (
-        PromptedPredictor(client, model, formatter=plain),
-        PromptedPredictor(client, model, formatter=solved),
-    )
+    formatters = [plain, replace(plain, shots=_choose_examples(train, shots, seed))]
+    if neighbors is not None:
+        formatters.append(replace(plain, neighbors=neighbors))
+    return tuple(PromptedPredictor(client, model, formatter=each) for each in formatters)
 
 
 def warn_of_end(provider: Provider, model: str, today: date) -> None:
