@@ -146,7 +146,7 @@ def test_amazon_beats_ridge_exactly_and_over_http(data_folder: Path) -> None:
     ridge = ridge_mae(train, test)
     ratio, loss = np.mean(exact) / ridge, np.mean(asked) / np.mean(exact)
     print(f"ridge ${ridge:.2f}; exact / ridge {ratio:.3f}; over HTTP / exact {loss:.3f}")
-    assert ratio <= 0.97
+    assert ratio <= 0.95
     assert loss <= 1.03
 
 
@@ -156,7 +156,7 @@ def test_diamonds_beat_ridge(data_folder: Path) -> None:
         exact = exact_mae(server, tuned(client, train, 1), test)
     ridge = ridge_mae(train, test)
     print(f"exact ${exact:.2f}, ridge ${ridge:.2f}: {exact / ridge:.3f}")
-    assert exact <= 0.85 * ridge
+    assert exact <= 0.83 * ridge
 
 
 def test_amazon_trains_fast_and_small_and_its_model_answers_fast(data_folder: Path, tmp_path: Path) -> None:
