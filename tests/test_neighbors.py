@@ -35,9 +35,9 @@ from finetune_pricer import (
     connect,
     estimate_cost,
 )
-from finetune_pricer._chat_protocol import NEIGHBOR_LINE, NEIGHBORS_HEAD
 from finetune_pricer._methods.duplicates import Shingles, words_of
 from finetune_pricer.aio import AsyncPredictor
+from finetune_pricer.chat import NEIGHBORS_HEAD
 from finetune_pricer.errors import (
     DataError,
     FileAccessError,
@@ -184,7 +184,7 @@ def test_a_neighbor_takes_one_short_line() -> None:
     content = ChatFormatter(neighbors=Neighbors(train)).prompt("a lamp")[0]["content"]
     below = content.partition(f"{NEIGHBORS_HEAD}\n")[2].split("\n")
     assert sorted(below) == sorted(["- First line: a lamp: $6.00", f"- A lamp {'of brass ' * 7}of...: $5.00"])
-    assert all(NEIGHBOR_LINE.match(line) for line in below)
+    assert all(re.fullmatch(r"- .+: \$\d+\.\d\d", line) for line in below)
     assert max(map(len, below)) < 95
     one_word = ChatFormatter(neighbors=Neighbors([named("lamp " + "x" * 200)])).prompt("lamp")[0]["content"]
     assert "- lamp...: $10.00" in one_word
