@@ -43,11 +43,13 @@ FLOW = [
         "_numbers",
         "_progress",
         "_sqlite",
+        "_vectors",
         "prices",
     },
     {"providers"},
     {"_service"},
     {"items"},
+    {"retrieval"},
     {"chat"},
     {"prepare"},
     {"tune"},
@@ -61,7 +63,7 @@ LEVEL = {room: level for level, rooms in enumerate(FLOW) for room in rooms}
 MAY_IMPORT_LOCAL = {"providers.connect", "cli.serve"}
 LOCAL_MAY_IMPORT = {"errors", "prices", "_chat_protocol", "_methods"}
 ROOMS = ["evaluate", "items", "local", "predict", "prepare", "providers", "tune"]
-PUBLIC_FILES = ["aio", "errors", "prices"]
+PUBLIC_FILES = ["aio", "errors", "prices", "retrieval"]
 
 # Methods that reach down to what renders them, to the next step of the road, or to all that can be loaded:
 # the only imports against the order.
@@ -85,7 +87,7 @@ FACADES = {
 HEAVY = set(
     """asyncio bpe_openai charset_normalizer datasets dotenv filelock fsspec httpx2 huggingface_hub importlib
     jinja2 numpy openai orjson pandas plotly polars pyarrow python_calamine rensa scipy sklearn starlette
-    tenacity tiktoken torch tqdm uvicorn""".split()
+    tenacity tiktoken torch tqdm usearch uvicorn""".split()
 )
 # Own modules that a body imports, each with its reason.
 LATE = {
@@ -101,6 +103,9 @@ LATE = {
     ("_service.requests", "_service.connections"): "it stands on httpx2, which only who asks a service needs",
     ("tune.queries", "tune.records"): "pydantic costs as much to import as all else here",
     ("tune.spec", "tune.records"): "pydantic costs as much to import as all else here",
+    ("retrieval", "_methods.features"): "it stands on scipy, which is an extra",
+    ("retrieval", "_methods.nearest"): "it stands on scipy, which is an extra",
+    ("retrieval", "_methods.twins"): "it stands on scipy, which is an extra",
     ("evaluate.baselines", "_methods.features"): "it stands on scipy, which is an extra",
     ("evaluate.baselines", "_methods.nearest"): "it stands on scipy, which is an extra",
     ("predict.ensemble", "_methods.blend"): "it computes with numpy, which the public names do not load",

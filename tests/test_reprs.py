@@ -26,6 +26,7 @@ from finetune_pricer import (
     JsonlWriter,
     Leaderboard,
     MadeUpCatalogue,
+    Neighbors,
     Prediction,
     Predictions,
     Predictor,
@@ -138,7 +139,14 @@ def shown() -> dict[str, Any]:
             Place(split="train", row=1, id=LONG, price=1),
         ),
         *(Correction(report=report, fixed=1, removed=1, left_out=tuple(range(N))), count_tokens(training)),
-        *(MadeUpCatalogue(), prediction, Predictions([prediction] * N), distribution, Usage()),
+        *(
+            MadeUpCatalogue(),
+            Neighbors(plain),
+            prediction,
+            Predictions([prediction] * N),
+            distribution,
+            Usage(),
+        ),
         *(
             Ranges(
                 coverage=0.9,

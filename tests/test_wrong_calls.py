@@ -35,6 +35,7 @@ from finetune_pricer import (
     JsonlWriter,
     Leaderboard,
     MadeUpCatalogue,
+    Neighbors,
     Prediction,
     Predictions,
     Predictor,
@@ -69,6 +70,7 @@ FRAME = pd.DataFrame({"title": ["Lamp"], "price": [5.0]})
 OTHERS = [Item(id=f"o{number}", title=f"Desk {number}", price=20.0 + number) for number in range(12)]
 THIRDS = [Item(id=f"t{number}", title=f"Mug {number}", price=30.0 + number) for number in range(12)]
 ANSWERS = Predictions(Prediction(item_id=item.id, price=20.0) for item in ITEMS)
+NEAR = Neighbors(SET, k=2)
 EVALUATION = Evaluator(rounds=20).score(ITEMS, ANSWERS)
 JOB = JobRecord(id="ftjob-1", status="succeeded", fine_tuned_model="ft:x")
 
@@ -86,6 +88,7 @@ class Hands:
     def __init__(self) -> None:
         self.client, self.aclient = clients()
         self.file = JsonlWriter().write(ITEMS, "right/train.jsonl")
+        NEAR.save("right/neighbors")
         self.job = FineTuneJob(self.client, JOB)
         self.predictor = Predictor(self.client, "ft:x")
         self.ensemble = Ensemble([MedianBaseline.fit(SET)]).fit(OTHERS)
@@ -305,6 +308,10 @@ TABLE: dict[str, tuple[Callable[[Hands], Any], str]] = {
         r"reply must be a text, not 19.99; show a price",
     ),
     "a text for shots": (lambda h: ChatFormatter(shots="Lamp"), "shots must be items"),
+    "items for neighbors": (
+        lambda h: ChatFormatter(neighbors=SET),
+        r"neighbors must be Neighbors of priced items, not an ItemDataset; Neighbors\(items, k=5\) makes",
+    ),
     "a dictionary to ask about": (
         lambda h: ChatFormatter().prompt({"title": "Lamp"}),
         "an Item or a text, not a dict",
@@ -650,6 +657,12 @@ def doors(h: Hands) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
             prompting_baselines,
             {"client": h.client, "model": "m", "train": SET, "shots": 2},
         ),
+        "Neighbors": (Neighbors, {"items": SET}),
+        "Neighbors.load": (Neighbors.load, {"folder": "right/neighbors"}),
+        "Neighbors.look_up": (NEAR.look_up, {"items": ITEMS}),
+        "Neighbors.of": (NEAR.of, {"item": "a lamp"}),
+        "Neighbors.of_many": (NEAR.of_many, {"items": ITEMS}),
+        "Neighbors.save": (NEAR.save, {"folder": "right/neighbors"}),
         "MedianBaseline.predict_many": (MedianBaseline.fit(SET).predict_many, {"items": ITEMS}),
         "predict.RangeGroup.expect": (
             RangeGroup(name="all items", n=20, width=1.0, coverage=0.9).expect,

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .providers import TokenPricing as TokenPricing
     from .providers.connect import aconnect as aconnect
     from .providers.connect import connect as connect
+    from .retrieval import Neighbors as Neighbors
     from .tune import CostEstimate as CostEstimate
     from .tune import FineTuneJob as FineTuneJob
     from .tune import estimate_cost as estimate_cost
@@ -69,6 +70,7 @@ _HOMES = {
     "JsonlWriter": "prepare",
     "Leaderboard": "evaluate",
     "MadeUpCatalogue": "prepare",
+    "Neighbors": "retrieval",
     "Prediction": "predict",
     "Predictions": "predict",
     "Predictor": "predict",

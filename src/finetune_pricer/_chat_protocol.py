@@ -22,6 +22,10 @@ LINE_KEYS = frozenset({"messages", "tools", "functions", "parallel_tool_calls"})
 """What a line of a training file may have."""
 CALLS = ("tool_calls", "function_call")
 """What an assistant's message may hold in the place of a text."""
+NEIGHBORS_HEAD = "Prices of similar products, the most similar last:"
+"""What stands in a prompt, on a line of its own, above items like the one that is asked about."""
+NEIGHBOR_LINE = re.compile(r"^- (?P<name>.*): (?P<price>.+)$")
+"""Each of these: `- Brass lamp: $45.00`."""
 SPECIAL_TOKEN = re.compile(r"<\|[a-zA-Z0-9_]{1,40}\|>")
 """As the tokenizers of gpt, gpt-oss, Qwen and Llama write them: `<|endoftext|>`, `<|im_start|>`."""
 

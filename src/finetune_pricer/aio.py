@@ -16,7 +16,7 @@ from ._progress import progress_bar
 from ._service.account import service_of
 from ._service.flow import LONGEST_PAUSE, arun, astream
 from ._service.requests import Reply, asend
-from .chat import ChatFormatter
+from .chat import ChatFormatter, LookAhead, look_ahead
 from .errors import PricerError
 from .predict import round_trip
 from .predict._base import BasePredictor, check_calibration_items
@@ -347,6 +347,9 @@ class AsyncPredictor(BasePredictor["AsyncOpenAI"]):
 
     async def predict(self, item: Item | str) -> Prediction:
         """Ask for the price of one item, priced or not, or of a text; see `Predictor.predict`."""
+        ahead = look_ahead(self.formatter, [item])
+        if isinstance(ahead, LookAhead):  # vectors may be asked of a service
+            await asyncio.to_thread(ahead.fetch)
         return await arun(self._client_for_one(), self._dialogue.ask(item), asyncio.sleep)
 
     async def __call__(self, item: Item | str) -> float | None:
@@ -373,7 +376,8 @@ class AsyncPredictor(BasePredictor["AsyncOpenAI"]):
         async def carry_out(sending: Sending) -> Reply:
             return await asend(choose_client(), sending.request)
 
-        return run_in_tasks(self._make_engine(items), items, carry_out, self._max_in_flight)
+        engine, ahead = self._make_engine(items), look_ahead(self.formatter, items)
+        return run_in_tasks(engine, ahead, carry_out, self._max_in_flight)
 
     async def calibrate(
         self, items: Iterable[Item], *, coverage: float = 0.9, by: Literal["category", "price"] | None = None

@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import textwrap
+from collections import deque
+from collections.abc import Sized
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Self
 
-from ._arguments import require_text
+from ._arguments import refuse, require_text
+from ._chat_protocol import NEIGHBORS_HEAD
 from ._display import ShortRepr
 from ._escape import escape_text
-from ._format import mark_of, require_currency
+from ._format import agree_on_currency, mark_of, require_currency
 from .errors import DataError, InvalidItem, PriceNotFound
 from .items import (
     SHOWN_FIELDS,
@@ -22,18 +26,24 @@ from .items import (
     require_item_text,
     require_items,
     require_price,
+    write_text,
 )
 from .prices import PriceForm, parse_price
 from .providers.lookup import get_provider
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ._service.requests import Message
     from .providers.provider import Provider
+    from .retrieval import Neighbor, Neighbors
 
 COURSE = "Estimate the price of this product. Respond with the price, no explanation"
 """The instruction of the course "LLM Engineering", from which this library grew."""
+
+
+_AT_ONCE = 500  # items whose neighbors are looked up together
+_LONGEST_NAME = 80  # characters of a neighbor in a prompt, which are paid for in each
 
 
 class _Unsaid(str):
@@ -59,12 +69,15 @@ class ChatFormatter(ShortRepr):
             `full`. `summary` is the description: the whole listing of an item that has no summary. The title
             is left out where the first line of the description holds it already, or begins with `Title:`.
         shots: Priced items shown as solved examples before the question.
+        neighbors: Finds items like the one that is asked about. Below its text stand their titles (or the
+            first line of their texts) and prices, the most similar last: in training examples, in questions,
+            and in the solved examples. Nothing stands there of an item that is like no other.
         think_block: What stands before the price in training examples, for base models that think: their
             thinking, left empty. `for_base` knows it.
 
     Raises:
         DataError: `reply` shows no form, or one that cannot be read again in `currency`; or `fields` names
-            none, or what is no text.
+            none, or what is no text; or the neighbors' prices are in another currency.
         InvalidItem: A shot has no price, or none of the fields.
 
     Examples:
@@ -84,6 +97,7 @@ class ChatFormatter(ShortRepr):
     currency: str = field(default="USD", kw_only=True)
     fields: Sequence[str] = field(default=SHOWN_FIELDS, kw_only=True)
     shots: Sequence[Item] = field(default=(), kw_only=True)
+    neighbors: Neighbors | None = field(default=None, kw_only=True)
     think_block: str = field(default="", kw_only=True)
     _lead: str = field(init=False, repr=False, compare=False)
     _write: Callable[[float], str] = field(init=False, repr=False, compare=False)
@@ -205,6 +219,8 @@ class ChatFormatter(ShortRepr):
             parts.append(self.think_block)
         if self.fields != SHOWN_FIELDS:
             parts.append({"fields": self.fields})
+        if self.neighbors is not None:
+            parts.append({"neighbors": self.neighbors.fingerprint})
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     def _require_kinds(self) -> None:
@@ -214,6 +230,11 @@ class ChatFormatter(ShortRepr):
         require_text("currency", self.currency, "give an ISO code, such as 'USD'")
         require_text("think_block", self.think_block)
         require_items(self.shots, "shots")
+        if self.neighbors is not None:
+            if not all(hasattr(self.neighbors, name) for name in ("of", "look_up", "fingerprint")):
+                hint = "Neighbors(items, k=5) makes them"
+                raise refuse("neighbors", "Neighbors of priced items", self.neighbors, hint)
+            agree_on_currency({"the neighbors": self.neighbors.currency, "the formatter": self.currency})
 
     def _require_readable(self) -> None:
         # Noticed here, and not when a model that was paid for answers in a form that cannot be read.
@@ -233,13 +254,79 @@ class ChatFormatter(ShortRepr):
             text = require_item_text(item, tuple(self.fields))
         elif (text := item).isspace() or not text:
             raise InvalidItem("an empty text cannot be priced; give a title or a description")
-        return {"role": "user", "content": self._lead + text}
+        return {"role": "user", "content": self._lead + text + self._write_neighbors(item)}
+
+    def _write_neighbors(self, item: Item | str) -> str:
+        """Return what stands below an item's text: items like it, the most similar last."""
+        found = () if self.neighbors is None else self.neighbors.of(item)
+        if not found:
+            return ""
+        lines = [self._write_neighbor(near) for near in reversed(found)]
+        return "\n\n" + "\n".join([NEIGHBORS_HEAD, *lines])
+
+    def _write_neighbor(self, near: Neighbor) -> str:
+        item = near.item
+        named = item.title if "title" in self.fields else None
+        if not named or named.isspace():
+            named = (write_text(item, tuple(self.fields)) or item.text).strip().partition("\n")[0]
+        words = " ".join(named.split())  # one line each, which nobody can take for several
+        if len(words) > _LONGEST_NAME:
+            cut = words[: _LONGEST_NAME - 3]
+            words = f"{cut.rpartition(' ')[0] or cut}..."
+        return f"- {words}: {self._write(require_price(item, 'a neighbor'))}"
 
     def _answer(self, item: Item) -> Message:
         price = item.price
         if price is None:
             price = require_price(item, "a training example")
         return {"role": "assistant", "content": self._write(price)}
+
+
+class LookAhead:
+    """Items, in their order, of which many at once have their neighbors looked up before they are handed out.
+
+    Args:
+        neighbors: Where they are looked up.
+        items: The items, or whatever stands among them.
+    """
+
+    def __init__(self, neighbors: Neighbors, items: Iterable[Item | str]) -> None:
+        self._neighbors = neighbors
+        self._rest = iter(items)
+        self._ready = deque[Item | str]()
+        self._has_ended = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the next item, or the end, comes without waiting."""
+        return bool(self._ready) or self._has_ended
+
+    def fetch(self) -> None:
+        """Make the next items ready, where none is."""
+        if not self.is_ready:
+            some = list(islice(self._rest, _AT_ONCE))
+            self._neighbors.look_up(some)
+            self._has_ended = not some
+            self._ready.extend(some)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Item | str:
+        self.fetch()
+        if not self._ready:
+            raise StopIteration
+        return self._ready.popleft()
+
+
+def look_ahead(formatter: ChatFormatter, items: Iterable[Item | str]) -> Iterable[Item | str] | LookAhead:
+    """Return the same items, for whose prompts the formatter then has at hand what takes longer one by one.
+
+    Only of a list, or what else has all items already: whoever makes items one by one may wait for the
+    answer to one before making the next.
+    """
+    neighbors: Neighbors | None = getattr(formatter, "neighbors", None)
+    return items if neighbors is None or not isinstance(items, Sized) else LookAhead(neighbors, items)
 
 
 def _show_message(message: Message) -> str:

@@ -6,7 +6,7 @@ it is asked alone or among others.
 
 Of a small set every row is compared. Of a large sparse one that would take too long: the commonest terms cost
 the most, as most rows share them, and tell the least. There the other terms choose candidates, many for each
-row that is wanted, and of these all terms decide.
+row that is wanted, and of these all terms decide. Many dense vectors are put into an index.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from ..errors import MissingExtra
 
+if TYPE_CHECKING:
     Ints = npt.NDArray[np.int64]
     Floats = npt.NDArray[np.floating[Any]]
     Exact = npt.NDArray[np.float64]
@@ -30,6 +30,8 @@ _BLOCK = 4_000_000  # similarities that are computed at a time: 16 MB, and as mu
 _STRIDE = 64  # columns of which only the greatest is looked at first
 _NOISE = 1e-5  # by which a product of float32 may differ with what else is computed beside it
 _PAIRS = 20_000  # pairs that are compared once more at a time
+MOST_COMPARED = 50_000
+"""Dense rows beyond which an index finds the nearest."""
 _MANY = 20_000  # rows of a sparse set beyond which its commonest terms choose no candidates
 _PRODUCTS = 200_000  # by which candidates are then chosen for a query, on average: about a millisecond
 _CANDIDATES = 50  # for a query, and ten more for each row that is wanted
@@ -45,16 +47,18 @@ class Nearest(NamedTuple):
     """Cosines, from -1 to 1."""
 
 
+class LeftOut(NamedTuple):
+    """Pairs of a query and a row that it shall not find."""
+
+    queries: Ints
+    rows: Ints
+
+
 class _Method(Protocol):
     """How one block of queries is compared with all rows."""
 
-    @property
-    def rows(self) -> Rows:
-        """All rows."""
-        ...
-
-    def rank(self, queries: Rows, own: Ints | None, count: int) -> Nearest:
-        """Return the `count` nearest rows of each query, without the one of `own` where that is not -1."""
+    def rank(self, queries: Rows, left_out: LeftOut, count: int) -> Nearest:
+        """Return the `count` nearest rows of each query; what is left out has a similarity of `-inf`."""
         ...
 
 
@@ -67,39 +71,47 @@ class NearestRows:
     """
 
     def __init__(self, rows: Rows) -> None:
-        """Take rows of length 1, or of length 0 for what is like nothing; `scale_to_unit` makes them."""
+        """Take rows of length 1, or of length 0 for what is like nothing; `scale_to_unit` makes them.
+
+        Raises:
+            MissingExtra: There are so many vectors that an index is needed, and usearch is not installed.
+        """
         self._count = int(rows.shape[0])
         self._method: _Method
         if isinstance(rows, np.ndarray):
-            self._method = _Vectors(rows)
+            self._method = _Vectors(rows) if self._count <= MOST_COMPARED else _Graph(rows)
         else:
             self._method = _Terms(rows) if self._count <= _MANY else _RareTerms(rows)
 
     def __len__(self) -> int:
         return self._count
 
-    @property
-    def rows(self) -> Rows:
-        """The set's rows, of which another search that finds the same is made."""
-        return self._method.rows
-
-    def nearest(self, queries: Rows, k: int, *, exclude: npt.ArrayLike | None = None) -> Nearest:
+    def nearest(self, queries: Rows, k: int, *, exclude: npt.ArrayLike | csr_matrix | None = None) -> Nearest:
         """Return for each query the `k` rows of the set that are most like it, or all where it has fewer.
 
         Args:
             queries: Rows of length 1 with the columns of the set's, sparse where those are.
             k: How many to find.
-            exclude: For each query the one row that it shall not find, such as its own; -1 for none. With
-                it, at most one row fewer is found than the set has.
+            exclude: What is not to be found. For each query one row, such as its own, or -1 for none: then at
+                most one row fewer is found than the set has. Or truth values, sparse, of shape
+                `(queries, rows)`: then what is left over where too few rows are left has a similarity of
+                `-inf`.
         """
-        own = None if exclude is None else np.asarray(exclude, dtype=np.int64)
-        count = max(0, min(k, self._count - (own is not None)))
+        count, mask = k, csr_matrix((int(queries.shape[0]), self._count), dtype=bool)
+        if isinstance(exclude, csr_matrix):
+            mask = exclude
+        elif exclude is not None:
+            own = np.asarray(exclude, dtype=np.int64)
+            known = np.flatnonzero(own >= 0)
+            mask = csr_matrix((np.ones(len(known), dtype=bool), (known, own[known])), shape=mask.shape)
+            count = min(k, self._count - 1)
+        count = max(0, min(count, self._count))
         shape = (int(queries.shape[0]), count)
         found = Nearest(np.zeros(shape, dtype=np.int64), np.zeros(shape))
         size = max(1, _BLOCK // max(self._count, 1))
         for start in range(0, shape[0] if count else 0, size):
             part = slice(start, start + size)
-            best = self._method.rank(queries[part], None if own is None else own[part], count)
+            best = self._method.rank(queries[part], _read(mask[part]), count)
             found.rows[part], found.similarities[part] = best
         return found
 
@@ -110,23 +122,56 @@ class _Vectors:
     def __init__(self, rows: Floats) -> None:
         self._rows = np.ascontiguousarray(rows, dtype=np.float32)
 
-    @property
-    def rows(self) -> Floats:
-        return self._rows
-
-    def rank(self, queries: Floats, own: Ints | None, count: int) -> Nearest:
+    def rank(self, queries: Floats, left_out: LeftOut, count: int) -> Nearest:
         scores = np.asarray(queries, dtype=np.float32) @ self._rows.T
-        _leave_out(scores, own)
+        scores[left_out] = -np.inf
         found, places = np.nonzero(scores >= (_bound_of_best(scores, count) - _NOISE)[:, None])
-        return _choose(found, places, self._compare(queries, found, places), count)
+        similarities = compare_pairs(queries, self._rows, found, places)
+        similarities[scores[found, places] == -np.inf] = -np.inf
+        return _choose(found, places, similarities, count)
 
-    def _compare(self, queries: Floats, found: Ints, places: Ints) -> Exact:
-        """Return the similarity of pairs, each by itself and without the noise of its last digits."""
-        parts = [np.zeros(0)]
-        for some in _slices(len(found)):
-            one = np.asarray(queries[found[some]], dtype=np.float64)
-            parts.append((one * self._rows[places[some]]).sum(axis=1))
-        return np.concatenate(parts).round(9)
+
+class _Graph:
+    """Dense rows in a graph of neighbors, along which a query finds nearly all of its nearest.
+
+    It is built by one thread, so that it is the same each time.
+    """
+
+    def __init__(self, rows: Floats) -> None:
+        try:
+            from usearch.index import Index
+        except ImportError as error:
+            raise MissingExtra(
+                f"more than {MOST_COMPARED:,} vectors need an index: pip install 'finetune-pricer[index]'"
+            ) from error
+        self._rows = np.ascontiguousarray(rows, dtype=np.float32)
+        self._index = Index(ndim=rows.shape[1], metric="ip", dtype="f32")
+        self._index.add(np.arange(len(rows)), self._rows, threads=1)
+
+    def rank(self, queries: Floats, left_out: LeftOut, count: int) -> Nearest:
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        hidden = np.bincount(left_out.queries, minlength=len(queries))
+        parts = []
+        # A query is asked for as many rows as it needs by itself, so that it finds the same alone.
+        for extra in np.unique(hidden):
+            some = np.flatnonzero(hidden == extra)
+            wanted = int(min(count + extra, len(self._rows)))
+            keys = self._index.search(queries[some], wanted, threads=1).keys.reshape(len(some), wanted)
+            parts.append(np.stack([np.repeat(some, wanted), keys.astype(np.int64).ravel()]))
+        found, places = np.concatenate(parts, axis=1)
+        similarities = compare_pairs(queries, self._rows, found, places)
+        codes = left_out.queries * len(self._rows) + left_out.rows
+        similarities[np.isin(found * len(self._rows) + places, codes)] = -np.inf
+        return _choose(found, places, similarities, count)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"rows": self._rows, "index": bytes(self._index.save())}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        from usearch.index import Index
+
+        self._rows = state["rows"]
+        self._index = Index.restore(state["index"])
 
 
 class _Terms:
@@ -135,13 +180,9 @@ class _Terms:
     def __init__(self, rows: csr_matrix) -> None:
         self._columns = rows.astype(np.float32).T.tocsr()
 
-    @property
-    def rows(self) -> csr_matrix:
-        return self._columns.T.tocsr()
-
-    def rank(self, queries: csr_matrix, own: Ints | None, count: int) -> Nearest:
+    def rank(self, queries: csr_matrix, left_out: LeftOut, count: int) -> Nearest:
         scores = (queries.astype(np.float32) @ self._columns).toarray()
-        _leave_out(scores, own)
+        scores[left_out] = -np.inf
         found, places = np.nonzero(scores >= _bound_of_best(scores, count)[:, None])
         return _choose(found, places, scores[found, places].astype(np.float64), count)
 
@@ -159,24 +200,21 @@ class _RareTerms:
         self._chosen = np.sort(order[: np.searchsorted(products, _PRODUCTS, side="right")])
         self._by_chosen = _Terms(rows[:, self._chosen].tocsr())
 
-    @property
-    def rows(self) -> csr_matrix:
-        return self._rows
-
-    def rank(self, queries: csr_matrix, own: Ints | None, count: int) -> Nearest:
+    def rank(self, queries: csr_matrix, left_out: LeftOut, count: int) -> Nearest:
         telling = queries[:, self._chosen].tocsr()
         is_told = np.asarray(telling.multiply(telling).sum(axis=1)).ravel() >= _TELLING
-        shape = (len(is_told), count)
-        wanted = max(count, min(10 * count + _CANDIDATES, self._rows.shape[0] - 1))
-        found = Nearest(np.zeros(shape, dtype=np.int64), np.zeros(shape))
-        for places in (np.flatnonzero(is_told), np.flatnonzero(~is_told)):
+        wanted = max(count, min(10 * count + _CANDIDATES, self._rows.shape[0]))
+        found = Nearest(np.zeros((len(is_told), count), dtype=np.int64), np.zeros((len(is_told), count)))
+        for told in (True, False):
+            places = np.flatnonzero(is_told == told)
             if not len(places):
                 continue
-            some, mine = queries[places], None if own is None else own[places]
-            if is_told[places[0]]:
-                best = self._decide(some, self._by_chosen.rank(telling[places], mine, wanted))
+            hidden = _choose_queries(left_out, places)
+            if told:
+                candidates = self._by_chosen.rank(telling[places], hidden, wanted)
+                best = self._decide(queries[places], candidates)
             else:
-                best = self._by_all.rank(some, mine, count)
+                best = self._by_all.rank(queries[places], hidden, count)
             found.rows[places], found.similarities[places] = (
                 best.rows[:, :count],
                 best.similarities[:, :count],
@@ -186,11 +224,23 @@ class _RareTerms:
     def _decide(self, queries: csr_matrix, candidates: Nearest) -> Nearest:
         """Return candidates in the order in which all terms have them."""
         found = np.repeat(np.arange(len(candidates.rows)), candidates.rows.shape[1])
-        places, parts = candidates.rows.ravel(), [np.zeros(0)]
-        for some in _slices(len(found)):
-            products = queries[found[some]].multiply(self._rows[places[some]])
-            parts.append(np.asarray(products.sum(axis=1), dtype=np.float64).ravel())
-        return _choose(found, places, np.concatenate(parts), candidates.rows.shape[1])
+        places = candidates.rows.ravel()
+        similarities = compare_pairs(queries, self._rows, found, places)
+        similarities[candidates.similarities.ravel() == -np.inf] = -np.inf
+        return _choose(found, places, similarities, candidates.rows.shape[1])
+
+
+def compare_pairs(queries: Rows, rows: Rows, found: Ints, places: Ints) -> Exact:
+    """Return the product of pairs of a query and a row, each by itself and without its last digits' noise."""
+    parts = [np.zeros(0)]
+    for start in range(0, len(found), _PAIRS):
+        one, other = queries[found[start : start + _PAIRS]], rows[places[start : start + _PAIRS]]
+        if isinstance(one, np.ndarray):
+            parts.append((one.astype(np.float64) * other).sum(axis=1))
+        else:
+            products = one.astype(np.float32).multiply(other).sum(axis=1)
+            parts.append(np.asarray(products, dtype=np.float64).ravel())
+    return np.concatenate(parts).round(9)
 
 
 def scale_to_unit(rows: Rows) -> Rows:
@@ -204,15 +254,16 @@ def scale_to_unit(rows: Rows) -> Rows:
     return csr_matrix((values, rows.indices, rows.indptr), shape=rows.shape)
 
 
-def _slices(count: int) -> Iterator[slice]:
-    for start in range(0, count, _PAIRS):
-        yield slice(start, start + _PAIRS)
+def _read(mask: csr_matrix) -> LeftOut:
+    pairs = mask.tocoo()
+    return LeftOut(pairs.row[pairs.data], pairs.col[pairs.data])
 
 
-def _leave_out(scores: Floats, own: Ints | None) -> None:
-    if own is not None:
-        known = np.flatnonzero(own >= 0)
-        scores[known, own[known]] = -np.inf
+def _choose_queries(left_out: LeftOut, places: Ints) -> LeftOut:
+    """Return what is left out of the queries at these places, which are then counted from 0."""
+    at = np.minimum(np.searchsorted(places, left_out.queries), len(places) - 1)
+    kept = places[at] == left_out.queries
+    return LeftOut(at[kept], left_out.rows[kept])
 
 
 def _choose(found: Ints, places: Ints, similarities: Exact, count: int) -> Nearest:

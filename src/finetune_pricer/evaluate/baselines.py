@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from ..predict.range_groups import By
     from ..predict.saved_pricer import Access
     from ..providers.provider import Provider
+    from ..retrieval import Neighbors
 
     Floats = npt.NDArray[np.float64]
 
@@ -348,8 +349,11 @@ class NeighborsBaseline(Baseline):
 
     name = "ten nearest by text"
 
-    def __init__(self, features: TextFeatures, search: NearestRows, logs: Floats) -> None:
-        self._features, self._search, self._logs = features, search, logs
+    def __init__(self, features: TextFeatures, rows: csr_matrix, logs: Floats) -> None:
+        from .._methods.nearest import NearestRows
+
+        self._features, self._rows, self._logs = features, rows, logs
+        self._search: NearestRows = NearestRows(rows)
 
     @classmethod
     def learn(cls, data: FittingData) -> Self:
@@ -357,9 +361,9 @@ class NeighborsBaseline(Baseline):
         import numpy as np
 
         features, rows = data.features, data.rows  # which say so where scipy is missing
-        from .._methods.nearest import NearestRows, scale_to_unit
+        from .._methods.nearest import scale_to_unit
 
-        return cls(features, NearestRows(scale_to_unit(rows)), np.log1p(data.prices))
+        return cls(features, cast("csr_matrix", scale_to_unit(rows)), np.log1p(data.prices))
 
     def prices(self, items: Sequence[Item]) -> Sequence[float]:
         """Return the mean price of each text's neighbors."""
@@ -374,9 +378,8 @@ class NeighborsBaseline(Baseline):
     def state(self) -> tuple[Arrays, dict[str, Any]]:
         """Return the vocabulary, the training items' rows and the logarithms of their prices."""
         arrays, values = _state_of(self._features)
-        rows: Any = self._search.rows
-        arrays |= {f"rows_{name}": getattr(rows, name) for name in _OF_ROWS}
-        return {**arrays, "logs": self._logs}, {**values, "shape": list(rows.shape)}
+        arrays |= {f"rows_{name}": getattr(self._rows, name) for name in _OF_ROWS}
+        return {**arrays, "logs": self._logs}, {**values, "shape": list(self._rows.shape)}
 
     @classmethod
     def from_state(cls, arrays: Arrays, values: dict[str, Any]) -> Self:
@@ -384,10 +387,8 @@ class NeighborsBaseline(Baseline):
         features = _features_of(arrays, values)  # which says so where scipy is missing
         from scipy.sparse import csr_matrix
 
-        from .._methods.nearest import NearestRows
-
         rows = csr_matrix(tuple(arrays[f"rows_{name}"] for name in _OF_ROWS), shape=tuple(values["shape"]))
-        return cls(features, NearestRows(rows), arrays["logs"])
+        return cls(features, rows, arrays["logs"])
 
 
 class RidgeBaseline(Baseline):
@@ -524,8 +525,10 @@ class PromptedPredictor(Predictor):
 
     def __init__(self, client: OpenAI, model: str, *, formatter: ChatFormatter) -> None:
         super().__init__(client, model, formatter=formatter)
-        shots = len(formatter.shots)
-        self.name = f"{model}, not tuned" + (f", {shots} solved examples" if shots else ", zero-shot")
+        parts = [f"{len(formatter.shots)} solved examples"] if formatter.shots else []
+        if formatter.neighbors is not None:
+            parts.append(f"{formatter.neighbors.k} neighbors")
+        self.name = ", ".join([model, "not tuned", *(parts or ["zero-shot"])])
 
 
 def prompting_baselines(
@@ -536,10 +539,12 @@ def prompting_baselines(
     formatter: ChatFormatter | None = None,
     shots: int = _SHOTS,
     seed: int = 42,
-) -> tuple[PromptedPredictor, PromptedPredictor]:
-    """Ask the untuned model zero-shot, and with priced examples in the prompt: fine-tuning must beat both.
+    neighbors: Neighbors | None = None,
+) -> tuple[PromptedPredictor, ...]:
+    """Ask the untuned model zero-shot, and with priced examples in the prompt: fine-tuning must beat them.
 
-    Hand them to `Evaluator(beside=...)`. They are asked of the service and paid for like any prediction.
+    The examples are the same for all items; neighbors are those most like each item, and tell the most. Hand
+    them to `Evaluator(beside=...)`. They are asked of the service and paid for like any prediction.
     A model that is known to stop answering within 90 days is warned of.
 
     Args:
@@ -549,6 +554,8 @@ def prompting_baselines(
         formatter: The formatter of the tuned model, so that only tuning and examples differ.
         shots: How many examples.
         seed: Seed of the choice of examples.
+        neighbors: Where to find the nearest priced items of an item, such as `Neighbors(train)`: with them a
+            third baseline has these in its prompts, in the place of the examples.
 
     Raises:
         EvaluationError: There are fewer priced items than examples, or no examples are asked for.
@@ -562,11 +569,10 @@ def prompting_baselines(
     require_whole("seed", seed)
     warn_of_end(provider_of(client), model, datetime.now(UTC).date())
     plain = formatter or ChatFormatter()
-    solved = replace(plain, shots=_choose_examples(train, shots, seed))
-    return (
-        PromptedPredictor(client, model, formatter=plain),
-        PromptedPredictor(client, model, formatter=solved),
-    )
+    formatters = [plain, replace(plain, shots=_choose_examples(train, shots, seed))]
+    if neighbors is not None:
+        formatters.append(replace(plain, neighbors=neighbors))
+    return tuple(PromptedPredictor(client, model, formatter=each) for each in formatters)
 
 
 def warn_of_end(provider: Provider, model: str, today: date) -> None:

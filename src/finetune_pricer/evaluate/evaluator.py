@@ -589,7 +589,9 @@ def _describe_prompt(predictor: Any) -> dict[str, str]:
     if formatter is None:
         return {}
     # The prompt itself stays out of reports; its hash tells whether two evaluations asked the same.
-    return {
+    neighbors = getattr(formatter, "neighbors", None)
+    near = {} if neighbors is None else {"neighbors in the prompt": f"{neighbors.k} of {len(neighbors):,}"}
+    return near | {
         "model": str(getattr(predictor, "model", "")),
         "prompt hash": formatter.fingerprint,
         "reply form": formatter.reply,

@@ -36,5 +36,6 @@ from .text import SHOWN_FIELDS as SHOWN_FIELDS
 from .text import check_fields as check_fields
 from .text import lacks_title as lacks_title
 from .text import require_item_text as require_item_text
+from .text import write_text as write_text
 
 __all__ = ["Description", "Item", "ItemDataset", "ItemSplits", "login"]

@@ -20,6 +20,7 @@ from .._format import agree_on_currency
 from .._progress import progress_bar
 from .._service.flow import Flow, Work, ask, poll, run
 from .._service.requests import cancel_batch, create_batch_file, get_file_content
+from ..chat import look_ahead
 from ..errors import (
     AccessDenied,
     JobTimeout,
@@ -203,7 +204,7 @@ class BaseBatch:
         """Return predictions as far as there are answers, and the open questions by key."""
         found: list[Prediction] = []
         pending: dict[str, PendingQuestion] = {}
-        for place, item in enumerate(self._items):
+        for place, item in enumerate(look_ahead(self._dialogue.formatter, self._items)):
             item_id = ""
             try:
                 item_id = id_of(item)

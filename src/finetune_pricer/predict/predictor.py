@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 from .._progress import track
 from .._service.flow import run
 from .._service.requests import Reply, send
+from ..chat import look_ahead
 from ._base import BasePredictor, check_calibration_items
 from .batch import BatchRun
 from .prediction import Prediction, Predictions
@@ -126,7 +127,8 @@ class Predictor(BasePredictor["OpenAI"]):
         def carry_out(sending: Sending) -> Reply:
             return send(choose_client(), sending.request)
 
-        return run_in_threads(self._make_engine(items), items, carry_out, self._max_in_flight)
+        engine, ahead = self._make_engine(items), look_ahead(self.formatter, items)
+        return run_in_threads(engine, ahead, carry_out, self._max_in_flight)
 
     def calibrate(
         self, items: Iterable[Item], *, coverage: float = 0.9, by: Literal["category", "price"] | None = None

@@ -17,6 +17,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..chat import LookAhead
 from ..errors import DataError, PricerError, ServiceError
 from .engine import Engine, Sending
 
@@ -268,8 +269,17 @@ async def run_in_tasks(
     under_way: set[asyncio.Task[None]] = set()
     output = _OrderedOutput(engine, items, workers)
     dispatcher = asyncio.create_task(_adispatch(engine, send, under_way, events, results))
+    ahead = items if isinstance(items, LookAhead) else None
+
+    def is_idle() -> bool:
+        return results.empty() and (ahead is None or ahead.is_ready)
+
     try:
-        while output.feed(events.put_nowait, results.empty):
+        while True:
+            if ahead is not None:
+                await asyncio.to_thread(ahead.fetch)
+            if not output.feed(events.put_nowait, is_idle):
+                break
             found = await results.get()
             if isinstance(found, BaseException):
                 raise found

@@ -7,13 +7,13 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISREG
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .._arguments import require_choice, require_formatter, require_path
 from .._chat_protocol import SPECIAL_TOKEN
 from .._files import replacing
 from .._format import agree_on_currency
-from ..chat import ChatFormatter
+from ..chat import ChatFormatter, LookAhead
 from ..errors import FileAccessError, InvalidItem, TrainingFileError
 from ..items import require_items, require_price
 
@@ -111,7 +111,7 @@ class JsonlWriter:
             if self.encoding == "utf-8-sig":
                 size += file.write(codecs.BOM_UTF8)
                 digest.update(codecs.BOM_UTF8)
-            for row, item in enumerate(items, start=1):
+            for row, item in enumerate(self._look_ahead(items), start=1):
                 try:
                     if item.price == 0:
                         require_price(item, "a training example", zero_is=zero_is)
@@ -130,6 +130,11 @@ class JsonlWriter:
             formatter=self.formatter.fingerprint,
             currency=currency,
         )
+
+    def _look_ahead(self, items: Iterable[Item]) -> Iterable[Any]:
+        # Of any iterable: nobody waits for a line before making the next item.
+        neighbors = getattr(self.formatter, "neighbors", None)
+        return items if neighbors is None else LookAhead(neighbors, items)
 
     def _require_writable_formatter(self) -> None:
         import orjson
