@@ -1,4 +1,4 @@
-"""Several pricers as one: a tuned model, methods that cost nothing, and what they are worth together.
+"""Several pricers as one: a model that sees priced neighbours, methods that cost nothing, and both together.
 
 Learns from the training items, lets an ensemble learn its weights on validation items that no member has
 seen, gives it price ranges, keeps the whole pricer in a folder, and prices products with what was loaded from
@@ -21,6 +21,7 @@ from finetune_pricer import (
     JsonlWriter,
     Leaderboard,
     MadeUpCatalogue,
+    Neighbors,
     Predictor,
     connect,
     load_pricer,
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     train, test = train[: options.train], test[: options.test]
     weighed_on, calibrated_on = validation[: len(validation) // 2], validation[len(validation) // 2 :]
 
-    # 2. The members: what reads words and costs nothing, and a tuned model.
+    # 2. The members: what reads words and costs nothing, and a model that is shown what similar items cost.
     methods = fit_baselines(train)
     tuned = [] if options.no_service else [tune(train, options)]
     members = [*tuned, *methods]
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def tune(train: ItemDataset, options: argparse.Namespace) -> Predictor:
-    formatter = ChatFormatter()
+    formatter = ChatFormatter(neighbors=Neighbors(train, k=options.neighbors) if options.neighbors else None)
     client, training = connect("local"), JsonlWriter(formatter).write(train, "jsonl/train.jsonl")
     job = FineTuneJob.create(client, training, model=options.model, seed=42, suffix="pricer")
     print(f"{job.id} learns from {len(train):,} items ...", flush=True)
@@ -82,6 +83,7 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
         "--data", help="a folder or Hub id with train, validation and test; made-up items if left out"
     )
     parser.add_argument("--no-service", action="store_true", help="only methods that ask no service")
+    parser.add_argument("--neighbors", type=int, default=5, help="priced items in each prompt; 0 for none")
     parser.add_argument("--model", default="pricer-base", help="the base model to tune")
     parser.add_argument("--train", type=int, default=1000, help="items to learn from")
     parser.add_argument("--test", type=int, default=200, help="items to test on")

@@ -34,6 +34,7 @@ from finetune_pricer.errors import (
     InvalidItem,
     ModelNotFound,
     NotAnItem,
+    OverBudget,
     WrongArgument,
 )
 from finetune_pricer.evaluate import Baseline, CategoryMedianBaseline, MedianBaseline
@@ -436,6 +437,17 @@ def test_usage_is_summed_and_costs_are_shown(client: openai.OpenAI, service: res
     assert asked
     assert both.predict(items[0]).usage == Usage(prompt_tokens=100 * asked, completion_tokens=5 * asked)
     assert both.cost is None  # what the other costs, nobody knows
+
+
+def test_weights_are_not_learned_of_a_member_whose_budget_is_used_up(
+    client: openai.OpenAI, service: respx.MockRouter
+) -> None:
+    service.post("/chat/completions").mock(return_value=answer(prompt_tokens=100, completion_tokens=5))
+    items = ItemDataset.from_items(Item(title=f"Lamp {n}", price=15.0 + n) for n in range(12))
+    pricing = TokenPricing(input=1.0, output=1.0)
+    poor = Predictor(client, "m", budget=0.0007, pricing=pricing)
+    with pytest.raises(OverBudget):
+        Ensemble([poor, Guesser("free", wrong_by(0.2))]).fit(items)
 
 
 def test_a_member_whose_service_fails_is_left_out_and_the_log_says_so(

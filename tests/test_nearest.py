@@ -114,15 +114,3 @@ def test_of_a_large_set_rare_terms_choose_and_all_terms_decide(monkeypatch: pyte
     query = scale_to_unit(csr_matrix(([1.0, 2.0], ([0, 0], [0, 1])), shape=(1, 502)))
     monkeypatch.setattr(nearest, "_MANY", 2_000)
     assert search.nearest(query, 9).rows.tolist() == NearestRows(rows).nearest(query, 9).rows.tolist()
-
-
-@pytest.mark.parametrize("many", [10, 1_000], ids=["rare terms", "all terms"])
-@pytest.mark.parametrize("rows", [DENSE, SPARSE], ids=["dense", "sparse"])
-def test_a_search_made_of_anothers_rows_finds_the_same(
-    rows: nearest.Rows, many: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(nearest, "_MANY", many)
-    search = NearestRows(rows)
-    found, again = search.nearest(rows, 4), NearestRows(search.rows).nearest(rows, 4)
-    assert found.rows.tolist() == again.rows.tolist()
-    assert found.similarities.tolist() == again.similarities.tolist()

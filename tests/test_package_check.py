@@ -19,7 +19,7 @@ from package_check import (
 )
 
 ROOT = Path(__file__).parents[1]
-ABOUT = [f"finetune_pricer-9.dist-info/{name}" for name in package_check.ABOUT]
+ABOUT = [f"finetune_pricer-9.dist-info/{name}" for name in sorted(package_check.ABOUT)]
 TRACKED = ["src/finetune_pricer/__init__.py", "src/finetune_pricer/py.typed", "tests/test_x.py", "README.md"]
 WHOLE = ["finetune_pricer/__init__.py", "finetune_pricer/py.typed", "finetune_pricer/_first_job.py", *ABOUT]
 

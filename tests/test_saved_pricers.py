@@ -9,7 +9,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from finetune_pricer import (
     FineTuneJob,
     Item,
     ItemDataset,
+    Neighbors,
     Predictor,
     aio,
     connect,
@@ -339,65 +340,31 @@ def test_a_job_asks_with_a_loaded_formatter_without_a_warning_and_warns_of_anoth
         job.predictor(Predictor.load("pricer", client).formatter)
 
 
-class FewNeighbors:
-    """Stands for `Neighbors`, by what a saved pricer wants of it."""
-
-    currency = "USD"
-
-    def __init__(self, prices: Sequence[float], embed: Any = None) -> None:
-        self.prices, self.embed = list(prices), embed
-
-    def of(self, item: Item | str) -> tuple[Any, ...]:
-        return ()
-
-    def look_up(self, items: Any) -> None:
-        """Nothing is to be computed."""
-
-    @property
-    def fingerprint(self) -> str:
-        return repr(self.prices)
-
-    def save(self, folder: Path) -> None:
-        folder.mkdir(parents=True)
-        (folder / "prices.json").write_text(json.dumps(self.prices), encoding="utf-8")
-
-    @classmethod
-    def load(cls, folder: Path, *, embed: Any = None) -> "FewNeighbors":
-        return cls(json.loads((folder / "prices.json").read_text(encoding="utf-8")), embed)
+def embed_by_length(texts: list[str]) -> list[list[float]]:
+    return [[1.0, len(text) / 10.0, text.count("e") / 3.0] for text in texts]
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class WithNeighbors(ChatFormatter):
-    neighbors: Any = None
-
-    @property
-    def fingerprint(self) -> str:
-        return f"{self.instruction} {self.neighbors and self.neighbors.fingerprint}"
-
-
-def test_neighbors_are_saved_in_a_folder_of_their_own_and_found_by_the_function_that_is_handed_in(
-    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(plain_forms, "ChatFormatter", WithNeighbors)
-    monkeypatch.setattr("finetune_pricer.predict.plain_forms.import_module", lambda _: Retrieval)
-    made = Predictor(client, "m", formatter=WithNeighbors(neighbors=FewNeighbors([1.5, 2.5])))
-    made.save("pricer")
-    (kept,) = Path("pricer").glob("parts-*/neighbors/prices.json")
-    loaded = Predictor.load("pricer", client, embed=len)
-    assert isinstance(loaded.formatter, WithNeighbors)
-    assert loaded.formatter.neighbors.prices == [1.5, 2.5]
-    assert loaded.formatter.neighbors.embed is len
-    kept.write_text("[1.5]", encoding="utf-8")
-    with pytest.raises(DataError, match=r"its part 'neighbors/prices.json' is another"):
-        Predictor.load("pricer", client)
+@pytest.mark.parametrize("embed", [None, embed_by_length], ids=["words", "vectors"])
+def test_a_loaded_pricer_finds_the_same_neighbors(client: openai.OpenAI, embed: Any) -> None:
+    formatter = ChatFormatter(neighbors=Neighbors(TRAIN, k=3, embed=embed))
+    Predictor(client, "m", formatter=formatter).save("pricer")
+    loaded = Predictor.load("pricer", client, embed=embed_by_length).formatter
+    assert loaded.fingerprint == formatter.fingerprint
+    for item in (TRAIN[5], NEW[0], NEW[1]):
+        assert loaded.prompt(item) == formatter.prompt(item)
+    kept = next(Path("pricer").glob("parts-*/neighbors/*"))
+    kept.write_bytes(kept.read_bytes() + b" ")
+    with pytest.raises(DataError, match=f"its part 'neighbors/{kept.name}' is another"):
+        Predictor.load("pricer", client, embed=embed_by_length)
     with pytest.raises(WrongArgument, match="embed must be a function from texts to vectors"):
         Predictor.load("pricer", client, embed="minilm")  # type: ignore[arg-type]
 
 
-class Retrieval:
-    """Stands for the module."""
-
-    Neighbors = FewNeighbors
+def test_neighbors_by_a_function_need_it_again(client: openai.OpenAI) -> None:
+    formatter = ChatFormatter(neighbors=Neighbors(TRAIN, k=3, embed=embed_by_length))
+    Predictor(client, "m", formatter=formatter).save("pricer")
+    with pytest.raises(DataError, match="embed"):
+        Predictor.load("pricer", client)
 
 
 class MyFormatter:

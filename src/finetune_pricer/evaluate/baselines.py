@@ -349,8 +349,11 @@ class NeighborsBaseline(Baseline):
 
     name = "ten nearest by text"
 
-    def __init__(self, features: TextFeatures, search: NearestRows, logs: Floats) -> None:
-        self._features, self._search, self._logs = features, search, logs
+    def __init__(self, features: TextFeatures, rows: csr_matrix, logs: Floats) -> None:
+        from .._methods.nearest import NearestRows
+
+        self._features, self._rows, self._logs = features, rows, logs
+        self._search: NearestRows = NearestRows(rows)
 
     @classmethod
     def learn(cls, data: FittingData) -> Self:
@@ -358,9 +361,9 @@ class NeighborsBaseline(Baseline):
         import numpy as np
 
         features, rows = data.features, data.rows  # which say so where scipy is missing
-        from .._methods.nearest import NearestRows, scale_to_unit
+        from .._methods.nearest import scale_to_unit
 
-        return cls(features, NearestRows(scale_to_unit(rows)), np.log1p(data.prices))
+        return cls(features, cast("csr_matrix", scale_to_unit(rows)), np.log1p(data.prices))
 
     def prices(self, items: Sequence[Item]) -> Sequence[float]:
         """Return the mean price of each text's neighbors."""
@@ -375,9 +378,8 @@ class NeighborsBaseline(Baseline):
     def state(self) -> tuple[Arrays, dict[str, Any]]:
         """Return the vocabulary, the training items' rows and the logarithms of their prices."""
         arrays, values = _state_of(self._features)
-        rows: Any = self._search.rows
-        arrays |= {f"rows_{name}": getattr(rows, name) for name in _OF_ROWS}
-        return {**arrays, "logs": self._logs}, {**values, "shape": list(rows.shape)}
+        arrays |= {f"rows_{name}": getattr(self._rows, name) for name in _OF_ROWS}
+        return {**arrays, "logs": self._logs}, {**values, "shape": list(self._rows.shape)}
 
     @classmethod
     def from_state(cls, arrays: Arrays, values: dict[str, Any]) -> Self:
@@ -385,10 +387,8 @@ class NeighborsBaseline(Baseline):
         features = _features_of(arrays, values)  # which says so where scipy is missing
         from scipy.sparse import csr_matrix
 
-        from .._methods.nearest import NearestRows
-
         rows = csr_matrix(tuple(arrays[f"rows_{name}"] for name in _OF_ROWS), shape=tuple(values["shape"]))
-        return cls(features, NearestRows(rows), arrays["logs"])
+        return cls(features, rows, arrays["logs"])
 
 
 class RidgeBaseline(Baseline):

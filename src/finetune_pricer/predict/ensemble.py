@@ -211,6 +211,7 @@ class Ensemble(PrintsAsPage, SavedPricer):
             InvalidItem: An item has no price; nothing was asked.
             DataError: There are too few items, a member has seen some, or their prices are in another
                 currency than the members', and nothing was asked; or no member gave a price.
+            OverBudget: A member's budget is too small for these items.
             ServiceError: As `Predictor.predict_many`.
         """
         known, counts = self._check_items(items)
@@ -220,6 +221,7 @@ class Ensemble(PrintsAsPage, SavedPricer):
             self._ask(known, range(len(self._members)), strict=True), total=len(known), doing="asking members"
         )
         table = list(zip(*(found for _, found in answers), strict=True))
+        self._require_budgets_left()
         for name, column in zip(self._names, table, strict=True):
             if all(read_price(one) is None for one in column):
                 _log.warning("%s priced not one of %d items: %s", name, len(known), column[0].error)
@@ -285,12 +287,14 @@ class Ensemble(PrintsAsPage, SavedPricer):
             InvalidItem: An item has no price; nothing was asked.
             DataError: The weights are not learned yet, a setting is out of range, there are too few items, or
                 some of them were seen, and nothing was asked; or too few of the predictions have a price.
+            OverBudget: A member's budget is too small for these items.
             ServiceError: As `Predictor.predict_many`.
         """
         self._require_fit()
         known = check_calibration_items(items, cast("Any", self), coverage, by)
         self._require_unseen(known, "price ranges are learned")
         found = list(self._iter_predict(known, strict=True))
+        self._require_budgets_left()
         calibrated = copy.copy(self)
         calibrated.ranges = Ranges.learn(found, known, coverage=coverage, by=by)
         return calibrated
@@ -395,6 +399,14 @@ class Ensemble(PrintsAsPage, SavedPricer):
             if isinstance(member, Ensemble):
                 member._require_unseen(items, what)  # noqa: SLF001 - of the same class
             require_unseen(member, items, what, name)
+
+    def _require_budgets_left(self) -> None:
+        # What was not asked for want of dollars says nothing of a member.
+        for member in self._members:
+            if isinstance(member, BasePredictor):
+                member.require_budget_left()
+            elif isinstance(member, Ensemble):
+                member._require_budgets_left()  # noqa: SLF001 - of the same class
 
     def _ask(
         self, items: Iterable[Item | str], places: Iterable[int], *, strict: bool

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, fields
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .._format import UNNAMED, Unnamed
@@ -11,6 +10,7 @@ from ..chat import ChatFormatter
 from ..errors import DataError, NotSupported
 from ..items import Item
 from ..items.item import ITEM_FIELDS
+from ..retrieval import Neighbors
 from .conformal import Ranges
 from .range_groups import RangeGroup
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, npt.NDArray[Any]]
 
 _ARRAYS, _VALUES = "arrays.npz", "learned.json"
-_SHOTS, _NEIGHBORS = "shots", "neighbors"
+_SHOTS, _NEIGHBORS, _BY_VECTORS = "shots", "neighbors", "by vectors"
 
 
 def require_plain_formatter(formatter: object) -> ChatFormatter:
@@ -52,8 +52,9 @@ def formatter_to_plain(formatter: ChatFormatter, folder: Path) -> dict[str, Any]
     # JSON knows one kind of text and one of list.
     plain |= {name: str(value) for name, value in plain.items() if isinstance(value, str)}
     if plain.get(_NEIGHBORS) is not None:
-        plain[_NEIGHBORS].save(folder / _NEIGHBORS)
-        plain[_NEIGHBORS] = _NEIGHBORS
+        neighbors = plain[_NEIGHBORS]
+        neighbors.save(folder / _NEIGHBORS)
+        plain[_NEIGHBORS] = "by words" if getattr(neighbors, "_vectors", None) is None else _BY_VECTORS
     return plain | {"fields": list(formatter.fields), "fingerprint": formatter.fingerprint}
 
 
@@ -74,7 +75,9 @@ def formatter_from_plain(
     fingerprint = values.pop("fingerprint")
     values[_SHOTS] = tuple(Item(**shot) for shot in values[_SHOTS])
     if values.get(_NEIGHBORS) is not None:
-        values[_NEIGHBORS] = _load_neighbors(folder / _NEIGHBORS, embed)
+        # One function is handed in for all members of an ensemble; not all of them need it.
+        own = embed if values[_NEIGHBORS] == _BY_VECTORS else None
+        values[_NEIGHBORS] = Neighbors.load(folder / _NEIGHBORS, embed=own)
     formatter = ChatFormatter(**values)
     if formatter.fingerprint != fingerprint:
         raise DataError(
@@ -82,10 +85,6 @@ def formatter_from_plain(
             f"has {formatter.fingerprint}: the model would be asked in other words; make it anew and save it"
         )
     return formatter
-
-
-def _load_neighbors(folder: Path, embed: Callable[..., Any] | None) -> Any:
-    return import_module("finetune_pricer.retrieval").Neighbors.load(folder, embed=embed)
 
 
 def currency_to_plain(currency: str) -> str | None:
