@@ -67,12 +67,13 @@ class Worker:
         self._to_check: queue.Queue[str | None] = queue.Queue()
         self._to_train: queue.Queue[str | None] = queue.Queue()
         self._to_train_alone: queue.Queue[str | None] = queue.Queue()
-        self._slots = [TrainerSlot() for _ in range(cores + 1)]
+        side_by_side = [TrainerSlot() for _ in range(cores)]
+        alone = [TrainerSlot()] if any(base.trains_alone for base in bases.values()) else []
+        self._slots = side_by_side + alone
         self.threads = [QueueThread("checks", self._to_check, lambda job: self._carry_out(job, self._check))]
         """All that must live for jobs to go on."""
-        *side_by_side, alone = self._slots
         self.threads += [self._training_thread(slot, self._to_train) for slot in side_by_side]
-        self.threads.append(self._training_thread(alone, self._to_train_alone))
+        self.threads += [self._training_thread(slot, self._to_train_alone) for slot in alone]
 
     def _training_thread(self, slot: TrainerSlot, waiting: queue.Queue[str | None]) -> QueueThread:
         def train(job_id: str) -> None:
