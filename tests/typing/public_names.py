@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 SOURCE = Path(__file__).parents[2] / "src"
 PACKAGE = "finetune_pricer"
-PLACES = ["aio", "errors", "evaluate", "integrations", "items", "local", "predict", "prepare", "prices"]
-PLACES += ["providers", "testing", "tune"]
+PLACES = """
+    aio errors evaluate integrations items local predict prepare prices providers testing tune
+""".split()
 
 
 def find_public_names() -> set[str]:

@@ -60,7 +60,6 @@ class PricesMany(Protocol):
 
     def predict_many(self, items: Any) -> Sequence[Prediction]:
         """Return one prediction per item, in their order."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

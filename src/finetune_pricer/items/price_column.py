@@ -8,7 +8,7 @@ seen; `settle` then says which one holds. Where nothing does, these rows are a q
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from .._format import format_money
 from ..errors import PriceNotFound, RowProblem
@@ -79,7 +79,7 @@ class PriceColumn:
         import pyarrow as pa
 
         if column is None:
-            column = pa.chunked_array([pa.nulls(n, pa.float64())])
+            column = cast("pa.ChunkedArray", pa.chunked_array([pa.nulls(n, pa.float64())]))
         prices, others = self._read_cells(column, first, problems)
         self._note_lines(first, find_lines)
         prices = self._take_zeros(prices)

@@ -100,7 +100,7 @@ class BasePredictor(Generic[Client]):
         note_process(client)
         self._client: Client = client
         self.model = model
-        self.formatter: ChatFormatter = formatter or ChatFormatter()
+        self.formatter = formatter or ChatFormatter()
         self.concurrency = concurrency
         limits = {"requests_per_minute": requests_per_minute, "tokens_per_minute": tokens_per_minute}
         self._limits = {name: to_plain(limit) for name, limit in limits.items()}

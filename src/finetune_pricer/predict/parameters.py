@@ -90,7 +90,7 @@ class ModelParameters:
     def __init__(
         self, model: str, provider: Provider, answer_parameters: Mapping[str, Any] | None = None
     ) -> None:
-        self.theirs: dict[str, Any] = read_answer_parameters(answer_parameters)
+        self.theirs = read_answer_parameters(answer_parameters)
         """What the user wants in each request."""
         self._model, self._thinking = model, provider.thinking_of(model)
         known = self._thinking
@@ -102,8 +102,8 @@ class ModelParameters:
         self.reasons = _REASONING.match(model) is not None and effort != "none"
         self._room = _THINKING_TOKENS if self.reasons else known.room if known and known.always else 0
         self.limit = "max_completion_tokens" if _REASONING.match(model) else provider.reply_limit
-        self.top_logprobs: int = 0 if self.reasons else min(provider.logprobs, 20)
-        self.takes_n: bool = True
+        self.top_logprobs = 0 if self.reasons else min(provider.logprobs, 20)
+        self.takes_n = True
         """Whether a request may ask for several samples."""
         self.has_replied = False
         """Whether a real answer has come since the predictor was made."""
