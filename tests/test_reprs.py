@@ -142,6 +142,7 @@ def shown() -> dict[str, Any]:
     ensemble = Ensemble(some).fit(plain[40:80])
     openai_async = openai.AsyncOpenAI(api_key="sk-x", base_url="https://service.test/v1")
     instances = [
+        *(Tracker(print), FineTunedRegressor(formatter=writer.formatter), CannedService({LONG: LONG})),
         *(items, things()[0], ItemSplits(items, items, items), items.describe(), writer, writer.formatter),
         *(
             training,
@@ -200,9 +201,6 @@ def shown() -> dict[str, Any]:
         Evaluator(baselines=items, beside=[lambda _: 1.0] * N),
         Sweep(clients=client, train=items, test=items, folder="s", sizes=[100] * 50, models=[LONG] * 5),
         evaluate.PromptedPredictor(client, "m", formatter=writer.formatter),
-        Tracker(print),
-        FineTunedRegressor(formatter=writer.formatter),
-        CannedService({LONG: LONG}),
         *(ensemble, replace(ensemble.members[0], name=LONG, errors=(0.0,) * N)),
     ]
     return {type(instance).__name__: instance for instance in instances}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-SOURCE = Path(__file__).parents[2] / "src"
+SOURCE = Path(__file__).resolve().parents[2] / "src"
 PACKAGE = "finetune_pricer"
-PLACES = ["aio", "errors", "evaluate", "integrations", "items", "local", "predict", "prepare", "prices"]
-PLACES += ["providers", "testing", "tune"]
+PLACES = """
+    aio errors evaluate integrations items local predict prepare prices providers testing tune
+""".split()
 
 
 def find_public_names() -> set[str]:
@@ -70,7 +72,12 @@ def main() -> int:
     """Ask pyright, print, and return the exit status."""
     asked = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "--verifytypes", PACKAGE]
     done = subprocess.run(
-        [*asked, "--ignoreexternal", "--outputjson"], cwd=SOURCE, capture_output=True, text=True, check=False
+        [*asked, "--ignoreexternal", "--outputjson"],
+        cwd=SOURCE,
+        env=os.environ | {"PYTHONPATH": str(SOURCE)},  # pyright follows no editable install
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if not done.stdout.startswith("{"):
         print(done.stdout, done.stderr, "pyright gave no answer", sep="\n")

@@ -6,7 +6,7 @@ import tempfile
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from .._arguments import refuse, require_choice, require_client
 from ..chat import ChatFormatter
@@ -245,7 +245,7 @@ class FineTunedRegressor(_Estimator):
                 return list(ItemDataset.from_records(values, columns=self.columns, priced=False))
             if kind is not None and issubclass(kind, str | Item):
                 return [_to_item(each, row) for row, each in enumerate(values, start=1)]
-        table = validate_data(self, values, reset=reset, dtype=None)
+        table: Any = validate_data(self, cast("Any", values), reset=reset, dtype=None)
         return _describe_rows([f"x{column}" for column in range(table.shape[1])], table.tolist())
 
     def __sklearn_clone__(self) -> Self:

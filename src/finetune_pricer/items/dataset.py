@@ -452,12 +452,13 @@ class ItemDataset(Sequence[Item]):
             )
         history = dict.fromkeys(line for items in sets for line in items.history)
         skipped = [problem for items in sets for problem in items.skipped]
+        said: set[ZeroIs | None] = {items.zero_is for items in sets}
         return cls(
             tables.concat([items.table for items in sets]),
             history=history,
             skipped=skipped,
             currency=next(iter(currencies), None),
-            zero_is=next(iter(said)) if len(said := {items.zero_is for items in sets}) == 1 else None,
+            zero_is=next(iter(said)) if len(said) == 1 else None,
         )
 
     @property

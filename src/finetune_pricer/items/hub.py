@@ -110,7 +110,7 @@ def _load(
     folder = _find_folder(name)
     try:
         if folder is not None and (files := _find_files(folder)):
-            return {str(split): partial(_read_files, paths, columns) for split, paths in files.items()}
+            return {split: partial(_read_files, paths, columns) for split, paths in files.items()}
         # A folder is streamed past the cache of `datasets`. The cache takes two folders of one name, each
         # with a card that lists its files, for the same, and returns the rows of the first.
         loaded = datasets.load_dataset(
@@ -126,7 +126,7 @@ def _load(
         raise HubError(f"cannot load {name!r}: {_first_line(error)}") from error
     if not isinstance(loaded, dict):
         raise HubError(f"{name!r} has no splits; split it first, or load files")
-    return {split: partial(_read_split, name, data, notes, columns) for split, data in loaded.items()}
+    return {str(split): partial(_read_split, name, data, notes, columns) for split, data in loaded.items()}
 
 
 def _find_folder(name: str) -> Path | None:

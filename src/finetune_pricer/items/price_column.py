@@ -78,15 +78,14 @@ class PriceColumn:
         """
         import pyarrow as pa
 
-        if column is None:
-            column = pa.chunked_array([pa.nulls(n, pa.float64())])
-        prices, others = self._read_cells(column, first, problems)
+        cells: Any = pa.chunked_array([pa.nulls(n, pa.float64())]) if column is None else column
+        prices, others = self._read_cells(cells, first, problems)
         self._note_lines(first, find_lines)
         prices = self._take_zeros(prices)
         if self._priced and prices.null_count:
             known = {problem.row for problem in problems}
             why = "has no price" + (" (0 is unknown)" if self._zero_is == "unknown" else "")
-            for row, (price, cell) in enumerate(zip(prices.to_pylist(), column, strict=True), start=1):
+            for row, (price, cell) in enumerate(zip(prices.to_pylist(), cells, strict=True), start=1):
                 if price is None and row not in known:
                     value = repr(cell.as_py())[:60]
                     problems.append(RowProblem(row=row, field="price", value=value, reason=why))
