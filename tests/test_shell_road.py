@@ -4,16 +4,31 @@ import csv
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from finetune_pricer import ChatFormatter, Evaluation, MadeUpCatalogue, Predictor, connect, load_pricer
+from finetune_pricer import (
+    AuditReport,
+    ChatFormatter,
+    Evaluation,
+    ItemDataset,
+    MadeUpCatalogue,
+    Predictor,
+    connect,
+    load_pricer,
+)
+from finetune_pricer import audit as audit_items
 from finetune_pricer.cli import cli
 from finetune_pricer.cli.command import INPUT, MONEY, SETUP, USAGE
+from finetune_pricer.cli.options import Reading
+from finetune_pricer.cli.train import divide
+from finetune_pricer.errors import MissingExtra
 from finetune_pricer.evaluate import MedianBaseline
+from finetune_pricer.items import SeenItems
 from finetune_pricer.local import LocalServer
 from finetune_pricer.providers import TokenPricing, pricing
 
@@ -146,6 +161,39 @@ def test_too_few_prices_are_refused_before_anything_is_made(tmp_path: Path) -> N
     error = run_json("train", small, *COLUMNS, "--out", tmp_path / "pricer", code=INPUT)["error"]
     assert error["message"].startswith("34 of 39 products have a price, and at least 70 are needed")
     assert not (tmp_path / "pricer").exists()
+
+
+def test_the_same_product_at_two_prices_is_not_asked_about_twice(tmp_path: Path) -> None:
+    shop = write_shop(tmp_path / "shop.csv")
+    items = Reading(columns=dict(pair.split("=") for pair in COLUMNS[1:])).read(shop)
+    twice = [replace(item, price=(item.price or 0) + 1, id="") for item in items if item.price is not None]
+    parts = divide(items + ItemDataset.from_items(twice), seed=1)
+    everything = [(part, SeenItems.of(part)) for part in parts]
+    for number, (part, _) in enumerate(everything):
+        assert len(part) >= 10
+        assert not any(seen.find(part) for _, seen in everything[:number])
+
+
+def test_a_file_of_which_leaks_leave_too_little_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    lines = ["Name,Desc,Price", *(f"lamp {number % 12},of brass,{number % 12 + 1}" for number in range(100))]
+    (tmp_path / "shop.csv").write_text("\n".join(lines))
+    done = run("train", tmp_path / "shop.csv", *COLUMNS, "--out", tmp_path / "pricer")
+    assert (done.exit_code, (tmp_path / "pricer").exists()) == (INPUT, False), done.output
+
+
+def test_without_the_extra_for_twins_all_else_is_looked_for(
+    free: Path, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = audit_items
+
+    def refuse(train: ItemDataset, *, similarity: float | None, **others: Any) -> AuditReport:
+        if similarity is not None:
+            raise MissingExtra("it needs the extra `audit`")
+        return real(train, similarity=None, **others)
+
+    monkeypatch.setattr("finetune_pricer.cli.audit.audit_items", refuse)
+    done = run("audit", shop, *COLUMNS)
+    assert (done.exit_code, "near-duplicates are not looked for" in done.stderr) == (0, True)
 
 
 # What costs money
