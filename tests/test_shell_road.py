@@ -4,16 +4,33 @@ import csv
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from finetune_pricer import ChatFormatter, Evaluation, MadeUpCatalogue, Predictor, connect, load_pricer
+from finetune_pricer import (
+    AnswerStore,
+    AuditReport,
+    ChatFormatter,
+    Evaluation,
+    ItemDataset,
+    MadeUpCatalogue,
+    Predictor,
+    connect,
+    load_pricer,
+)
+from finetune_pricer import audit as audit_items
 from finetune_pricer.cli import cli
 from finetune_pricer.cli.command import INPUT, MONEY, SETUP, USAGE
+from finetune_pricer.cli.consent import require_consent
+from finetune_pricer.cli.options import Reading
+from finetune_pricer.cli.train import divide
+from finetune_pricer.errors import MissingExtra, OverBudget
 from finetune_pricer.evaluate import MedianBaseline
+from finetune_pricer.items import SeenItems
 from finetune_pricer.local import LocalServer
 from finetune_pricer.providers import TokenPricing, pricing
 
@@ -60,8 +77,10 @@ def shop(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(folder: Path, shop: Path) -> Result:
-    """The first of the two commands, on the local server."""
-    return run("train", shop, *COLUMNS, "--out", folder / "pricer", "--epochs", "2")
+    """The first of the two commands, on the local server; what costs nothing needs no vocabulary."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("finetune_pricer.cli.train.estimate_cost", None)
+        return run("train", shop, *COLUMNS, "--out", folder / "pricer", "--epochs", "2")
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +107,10 @@ def test_train_says_that_it_costs_nothing_and_leaves_a_pricer_and_its_report(
 
 
 def test_price_needs_no_word_on_columns_and_starts_the_models_server(
-    trained: Result, folder: Path, shop: Path, tmp_path: Path
+    trained: Result, folder: Path, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     priced = tmp_path / "priced.csv"
+    monkeypatch.setattr("finetune_pricer.cli.saved.count_tokens", None)
     done = run("price", shop, priced, "--pricer", folder / "pricer")
     assert (done.exit_code, done.stdout) == (0, f"10 products priced in {priced}\n"), trained.output
     rows = rows_of(priced)
@@ -148,6 +168,41 @@ def test_too_few_prices_are_refused_before_anything_is_made(tmp_path: Path) -> N
     assert not (tmp_path / "pricer").exists()
 
 
+def test_the_same_product_at_two_prices_is_not_asked_about_twice(tmp_path: Path) -> None:
+    shop = write_shop(tmp_path / "shop.csv")
+    items = Reading(columns=dict(pair.split("=") for pair in COLUMNS[1:])).read(shop)
+    twice = [replace(item, price=(item.price or 0) + 1, id="") for item in items if item.price is not None]
+    parts = divide(items + ItemDataset.from_items(twice), seed=1)
+    everything = [(part, SeenItems.of(part)) for part in parts]
+    for number, (part, _) in enumerate(everything):
+        assert len(part) >= 10
+        assert not any(seen.find(part) for _, seen in everything[:number])
+
+
+def test_a_file_of_which_leaks_leave_too_little_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    frame = MadeUpCatalogue(seed=3).items(30).to_pandas().rename(columns=NAMES)[list(NAMES.values())]
+    lines = frame.to_csv(index=False, lineterminator="\n").splitlines()
+    (tmp_path / "shop.csv").write_text("\n".join([lines[0], *lines[1:] * 4]), encoding="utf-8")
+    done = run("train", tmp_path / "shop.csv", *COLUMNS, "--out", tmp_path / "pricer")
+    assert (done.exit_code, (tmp_path / "pricer").exists()) == (INPUT, False), done.output
+    assert "Error: too few products are left once those that leak are taken out" in done.stderr
+
+
+def test_without_the_extra_for_twins_all_else_is_looked_for(
+    free: Path, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = audit_items
+
+    def refuse(train: ItemDataset, *, similarity: float | None, **others: Any) -> AuditReport:
+        if similarity is not None:
+            raise MissingExtra("it needs the extra `audit`")
+        return real(train, similarity=None, **others)
+
+    monkeypatch.setattr("finetune_pricer.cli.audit.audit_items", refuse)
+    done = run("audit", shop, *COLUMNS)
+    assert (done.exit_code, "near-duplicates are not looked for" in done.stderr) == (0, True)
+
+
 # What costs money
 
 
@@ -182,10 +237,20 @@ def test_a_service_is_paid_only_with_consent_and_within_the_budget(
     refused = run(*asked, input="n\n")
     assert (refused.exit_code, "to pay: about $0.000" in refused.stderr) == (MONEY, True)
     assert not priced.exists()
+    with AnswerStore(out / "answers.sqlite") as store:
+        before = len(store)
     agreed = run(*asked, "--budget", "0.5", input="y\n")
     assert (agreed.exit_code, len(rows_of(priced))) == (0, 10), agreed.output
-    assert (out / "answers.sqlite").exists()
+    with AnswerStore(out / "answers.sqlite") as store:
+        assert len(store) == before + 10
     assert "--model: name a base model" in run("train", shop, "--out", out, *where[:2]).stderr
+
+
+@pytest.mark.parametrize("yes", [True, False])
+def test_more_than_the_budget_is_refused_before_anybody_is_asked(*, yes: bool) -> None:
+    with pytest.raises(OverBudget, match=r"it costs about \$2\.00, above the budget of \$1\.50") as caught:
+        require_consent({"training": 1.25, "questions": 0.75}, yes=yes, budget=1.5)
+    assert (caught.value.cost, caught.value.budget) == (2.0, 1.5)
 
 
 def test_a_cost_that_nobody_knows_is_said_and_held_to_no_budget(

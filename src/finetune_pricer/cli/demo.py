@@ -10,23 +10,15 @@ import click
 from .command import Command
 
 EXAMPLES = {
-    "01_first_job.py": (
-        "The whole road once: items, chat examples, upload, job, events, predictions, evaluation."
-    ),
-    "02_your_own_csv.py": (
-        "From your shop's export to prices: one file in, a CSV with prices and a page on how wrong they are "
-        "out."
-    ),
-    "03_is_it_worth_it.py": (
-        "Is more training data worth its price? Pilots, baselines, a forecast, and then what really came."
-    ),
+    "01_first_job.py": "The whole road once: items, a job, predictions, an evaluation, and advice.",
+    "02_your_own_csv.py": "From your shop's export to prices, and a page on how wrong they are.",
+    "03_is_it_worth_it.py": "Is more training data worth its price? A forecast, and what really came.",
     "04_another_provider.py": "One training file, one script, another provider.",
-    "05_price_a_catalogue.py": "Price a whole catalogue: products without prices, from a CSV to a CSV.",
-    "06_leaving_openai.py": (
-        "A service closes: take with you what is yours, and use its model as long as it answers."
-    ),
+    "05_price_a_catalogue.py": "A whole catalogue: products without prices, from a CSV to a CSV.",
+    "06_leaving_openai.py": "A service closes: take with you what is yours.",
+    "07_neighbours_and_ensemble.py": "Several pricers as one, and what they are worth together.",
 }
-"""Each example, and the first line of what it says of itself."""
+"""The examples, and what each shows."""
 _PLAIN = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
@@ -40,7 +32,7 @@ def demo(*, lists: bool, arguments: tuple[str, ...]) -> None:
     """
     if lists:
         for name, shows in EXAMPLES.items():
-            click.echo(f"{name:<24} {shows}")
+            click.echo(f"{name:<30} {shows}")
         click.echo(
             "\nThey stand in the folder `examples` of the source; `finetune-pricer demo` runs the first."
         )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from ..predict import Ensemble, Predictor, Usage, load_pricer
+from ..predict import Ensemble, Predictor, Usage
+from ..predict.saved_pricer import Access, SavedPricer, load_kind
 from ..prepare import count_tokens
 
 if TYPE_CHECKING:
@@ -36,10 +37,9 @@ def load(folder: Path, service: Service, *, budget: float | None = None) -> Pric
     else:
         client = None if service.base_url is None else service.connect()
         store = folder / ANSWERS
-    pricer = load_pricer(folder, client, store=store)
-    if budget is not None and isinstance(pricer, Predictor):
-        return Predictor.load(folder, client, store=store, budget=budget)
-    return pricer
+    # As `load_pricer`, which takes no budget.
+    access = Access(client=client, store=store, budget=budget)
+    return cast("Pricer", load_kind(SavedPricer, folder, access))
 
 
 def find_cost(pricer: Pricer, items: ItemDataset) -> float | None:

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
     Method = Literal["model", "baseline", "best"]
 
-_FEWEST = 70  # so that a tenth or more is left for each part, and 10 for ranges
+_FEWEST = 70  # so that each part gets its share
+_FEWEST_OF_A_PART = 10  # for price ranges, and for the weights of an ensemble
 _LOCAL_MODEL = "pricer-base"
 
 
@@ -155,12 +156,21 @@ def divide(items: ItemDataset, seed: int) -> Parts:
     groups = look_at(known).groups()
     splits = known.split(validation=0.3, test=0.2, seed=seed, group=groups)
     parts, validation, test = look_at(*splits).clean()
-    middle = len(validation) // 2
+    # The same product may stand there twice, at two prices: no ranges are learned where weights were.
+    chosen_on, calibrated_on, _ = validation.split(
+        validation=0.5, test=0, seed=seed, group=lambda item: item.text
+    )
+    if min(map(len, (parts, chosen_on, calibrated_on, test))) < _FEWEST_OF_A_PART:
+        raise DataError(
+            f"too few products are left once those that leak are taken out: {len(parts):,} to learn from, "
+            f"{len(chosen_on):,} to choose by, {len(calibrated_on):,} for ranges, {len(test):,} to be judged "
+            f"on, and each needs {_FEWEST_OF_A_PART}; `audit` names them"
+        )
     say(
         f"{len(parts):,} products to learn from, {len(validation):,} to choose by and for ranges, "
         f"{len(test):,} to be judged on"
     )
-    return Parts(parts, validation[:middle], validation[middle:], test)
+    return Parts(parts, chosen_on, calibrated_on, test)
 
 
 def _find_service(provider: str, base_url: str | None, out: Path) -> Service:
