@@ -15,8 +15,8 @@ test: $(VENV)/.dev  ## the tests
 TORCH := torch==2.13.0+cpu
 
 test-lora:  ## the tests of open language models, in an environment with a CPU build of torch; skipped where none can be had
-	@if $(MAKE) --silent build/lora/.ready; \
-	then build/lora/venv/bin/python -m pytest -n 0 tests/lora; \
+	@if $(MAKE) --silent build/lora/.torch; \
+	then $(MAKE) --silent build/lora/.ready && build/lora/venv/bin/python -m pytest -n 0 tests/lora; \
 	else echo "skipped: $(TORCH) cannot be had here for $$($(PYTHON) --version)"; fi
 
 weights: build/lora/.ready  ## slow: train and ask a real language model of 135M parameters (93 MB, Apache-2.0)
@@ -109,10 +109,13 @@ wheel-demo: $(VENV)/.dev  ## the built wheel, in an environment of its own
 	build/wheel/venv/bin/python -m pip install --quiet "$$(ls build/wheel/*.whl)[local,plots]"
 	cd build/wheel && venv/bin/finetune-pricer demo
 
-build/lora/.ready: pyproject.toml
+build/lora/.torch:
 	mkdir -p build/lora
 	$(PYTHON) -m venv build/lora/venv
 	build/lora/venv/bin/python -m pip install --quiet '$(TORCH)' 2> build/lora/torch.log
+	@touch $@
+
+build/lora/.ready: build/lora/.torch pyproject.toml
 	build/lora/venv/bin/python -m pip install --quiet --editable '.[lora,evaluate]' 'pytest>=9.0.3' 'pytest-xdist>=3.6' 'respx>=0.22' 'hypothesis>=6.120'
 	@touch $@
 

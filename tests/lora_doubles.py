@@ -46,7 +46,7 @@ class DyingLearner(LoraLearner):
 
         adapter_trainer.seal_checkpoint = seal_or_die
         trainer = adapter_trainer.AdapterTrainer(
-            job, self.weights, self.recipe, context=self.context, report=report_or_die, save_every=0
+            job, self.weights, self.recipe, report=report_or_die, save_every=0
         )
         files: Mapping[str, str] = trainer.run()
         return files

@@ -48,7 +48,6 @@ class AdapterTrainer:
         base: BaseWeights,
         recipe: Recipe,
         *,
-        context: int,
         report: Callable[[Report], None],
         save_every: float = _SAVE_EVERY,
     ) -> None:
@@ -58,7 +57,8 @@ class AdapterTrainer:
         self._report = report
         self._save_every = save_every
         self._tokenizer = base.load_tokenizer()
-        self._writer = ConversationWriter(self._tokenizer, template=recipe.template, context=context)
+        # Asked after the tokenizer was loaded, which converts a GGUF file: only then is it known.
+        self._writer = ConversationWriter(self._tokenizer, template=recipe.template, context=base.context)
         self._examples = ExampleSet.read(
             job.training, job.validation, self._writer, text_tokens=recipe.text_tokens
         )

@@ -174,7 +174,7 @@ class LoraLearner(Learner):
         # It stands on torch, which only a training process loads.
         from .adapter_trainer import AdapterTrainer
 
-        return AdapterTrainer(job, self.weights, self.recipe, context=self.context, report=report).run()
+        return AdapterTrainer(job, self.weights, self.recipe, report=report).run()
 
     def load(self, files: Mapping[str, Path]) -> Model:
         """Load a tuned model into the answering process."""
