@@ -54,4 +54,4 @@ def require_consent(costs: Mapping[str, float | None], *, yes: bool, budget: flo
 
 def somebody_answers() -> bool:
     """Whether there is a terminal to ask in."""
-    return sys.stdin.isatty()
+    return sys.stdin is not None and sys.stdin.isatty()  # a program without a console has none
