@@ -138,7 +138,7 @@ class _Block:
     def __init__(self, ids: dict[str, int], pairs: Ints = _NONE) -> None:
         self.ids = ids
         self.pairs = pairs
-        self.width = len(ids) + len(pairs)
+        self.width: int = len(ids) + len(pairs)
 
     @classmethod
     def fit(cls, texts: Sequence[str], max_terms: int) -> tuple[Self, Ints]:

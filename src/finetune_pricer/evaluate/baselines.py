@@ -86,14 +86,14 @@ class FittingData:
         require_items(train, "train")
         self.currency: str = getattr(train, "currency", "USD")
         zero_is = getattr(train, "zero_is", None)
-        self.items = [item for item in train if item.price is not None]
+        self.items: list[Item] = [item for item in train if item.price is not None]
         for row, item in enumerate(train, start=1):
             if item.price == 0:
                 require_price(item, "a baseline", row, zero_is)
         if not self.items:
             raise EvaluationError("the training items of a baseline have no prices; hand in priced items")
         self.prices: Floats = np.array([item.price for item in self.items], dtype=np.float64)
-        self.fields = check_fields(fields)
+        self.fields: tuple[str, ...] = check_fields(fields)
         self._texts = _texts_of(self.items, self.fields)
 
     @cached_property

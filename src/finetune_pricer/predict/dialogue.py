@@ -203,7 +203,8 @@ class Dialogue:
         import orjson
 
         replies = question.replies if question.kind == "samples" else 1
-        parts = [self.model, question.messages, question.kind, replies, question.turn, self.reply_tokens]
+        parts: list[Any] = [self.model, question.messages, question.kind]
+        parts += [replies, question.turn, self.reply_tokens]
         if self.parameters.theirs:
             parts.append(sorted(self.parameters.theirs.items()))
         return hashlib.sha256(orjson.dumps(parts)).hexdigest()

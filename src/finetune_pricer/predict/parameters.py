@@ -94,7 +94,7 @@ class ModelParameters:
     def __init__(
         self, model: str, provider: Provider, answer_parameters: Mapping[str, Any] | None = None
     ) -> None:
-        self.theirs = read_answer_parameters(answer_parameters)
+        self.theirs: dict[str, Any] = read_answer_parameters(answer_parameters)
         """What the user wants in each request."""
         self._model, self._thinking = model, provider.thinking_of(model)
         known = self._thinking
