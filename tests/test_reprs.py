@@ -42,7 +42,7 @@ from finetune_pricer import (
     forecast,
 )
 from finetune_pricer.integrations import FineTunedRegressor, Tracker
-from finetune_pricer.local import Faults, LocalServer
+from finetune_pricer.local import Faults, LocalServer, LoraLearner
 from finetune_pricer.predict import Distribution, RangeGroup, Ranges, Usage
 from finetune_pricer.predict.range_groups import measure_group
 from finetune_pricer.prepare import Correction, Place
@@ -201,6 +201,7 @@ def shown() -> dict[str, Any]:
         Evaluator(baselines=items, beside=[lambda _: 1.0] * N),
         Sweep(clients=client, train=items, test=items, folder="s", sizes=[100] * 50, models=[LONG] * 5),
         evaluate.PromptedPredictor(client, "m", formatter=writer.formatter),
+        LoraLearner("models/smol"),
         *(ensemble, replace(ensemble.members[0], name=LONG, errors=(0.0,) * N)),
     ]
     return {type(instance).__name__: instance for instance in instances}
