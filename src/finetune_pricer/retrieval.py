@@ -85,10 +85,13 @@ class Neighbors:
         >>> neighbors = Neighbors(train, k=2)
         >>> for near in neighbors.of("white mug, fine clay"):
         ...     print(near.item.title, near.item.price, round(near.similarity, 1))
-        red mug of fine clay for tea 9.0 0.7
-        blue mug of fine clay for tea 9.5 0.7
+        red mug of fine clay for tea 9.0 0.6
+        blue mug of fine clay for tea 9.5 0.6
+
+        Of the red mug, those that differ by one word are twins:
+
         >>> [near.item.title for near in neighbors.of(train[0])]
-        []
+        ['huge green mug of fine clay for tea']
     """
 
     def __init__(

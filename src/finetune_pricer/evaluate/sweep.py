@@ -308,7 +308,7 @@ class Sweep(ShortRepr):
     | gpt-4.1-mini-2025-04-14, 100 examples (the service's own) | $0.0258 |
     | gpt-4.1-mini-2025-04-14, 300 examples (the service's own) | $0.0658 |
     <BLANKLINE>
-    to pay in all: $0.0915 of a budget of $1.00
+    to pay in all: $0.0917 of a budget of $1.00
     """
 
     clients: OpenAI | Mapping[str, OpenAI]
