@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     OfWeights = Callable[[Floats], Any]
 
 _AT_ONCE = 2_000_000  # array elements of one slice: some 16 MB an array
+_MANY, _OF_MANY = 5_000, 200_000  # with so many items slices are smaller: they stay in a processor's cache
 _NAN = float("nan")
 _ENDLESS = 1_000.0
 _ROUNDING = 1e-12
@@ -30,7 +31,7 @@ def resamples(size: int, *, rounds: int, seed: int) -> Iterator[Floats]:
 
     random = np.random.default_rng(seed)
     kind = np.uint16 if size <= 2**16 else np.uint32  # narrow numbers are drawn faster
-    step = max(1, min(rounds, _AT_ONCE // size))
+    step = max(1, min(rounds, (_AT_ONCE if size < _MANY else _OF_MANY) // size))
     rows = (np.arange(step) * size)[:, None]
     for start in range(0, rounds, step):
         some = min(step, rounds - start)
