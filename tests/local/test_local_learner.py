@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from finetune_pricer._methods.features import TextFeatures
-from finetune_pricer._methods.network import Hyperparameters, TrainingRun
+from finetune_pricer._methods.network import Hyperparameters, TrainingRun, price_bins
 from finetune_pricer.errors import TrainingFileError
 from finetune_pricer.local.learners import HyperparametersChosen, Report, StepDone
 from finetune_pricer.local.learners.sparse.dataset import CONTEXT, Example, TrainingSet, read_examples
@@ -426,3 +426,19 @@ def test_what_a_service_leaves_out_of_the_loss_teaches_nothing() -> None:
 def test_a_file_that_cannot_teach_is_refused(content: bytes, said: str) -> None:
     with pytest.raises(TrainingFileError, match=said):
         read_file(content)
+
+
+@pytest.mark.parametrize("prices", [[20.0], [20.0, 20.0], [9.0, 10.0, 11.0], [10.0] * 500 + [9_000.0]])
+def test_no_bin_of_prices_is_too_wide_to_tell_its_ends_apart(prices: list[float]) -> None:
+    widths = np.diff(price_bins(np.log1p(prices)))
+    assert len(widths) > 0
+    assert widths.min() > 0
+    assert widths.max() <= 0.25 + 1e-9
+
+
+def test_the_dearest_prices_are_as_many_bins_as_it_takes() -> None:
+    logs = np.random.default_rng(1).normal(4, 1.2, 4000)
+    edges = price_bins(logs)
+    assert (edges[0], edges[-1]) == (logs.min(), logs.max())
+    assert np.diff(edges).max() <= 0.25
+    assert len(edges) < 90
