@@ -453,15 +453,12 @@ def imported_files(path: Path, room: Path) -> Iterator[Path]:
 
 def test_only_the_registry_knows_a_learner_by_name() -> None:
     room = Path(finetune_pricer.local.__file__).parent
-    # How replies are written and spoken is the same for open models, which take it from there.
-    shared = {"reply_format", "reply_trie"}
     outside = [path for path in room.rglob("*.py") if "sparse" not in path.parts]
     importing = [
         path.name
         for path in outside
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ImportFrom | ast.Import) and "sparse" in ast.unparse(node)
-        if not (isinstance(node, ast.ImportFrom) and (node.module or "").rpartition(".")[2] in shared)
     ]
     naming = [path.name for path in outside if "learners.sparse" in path.read_text()]
 

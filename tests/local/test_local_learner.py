@@ -12,11 +12,11 @@ from finetune_pricer._methods.features import TextFeatures
 from finetune_pricer._methods.network import Hyperparameters, TrainingRun, price_bins
 from finetune_pricer.errors import TrainingFileError
 from finetune_pricer.local.learners import HyperparametersChosen, Report, StepDone
+from finetune_pricer.local.learners.reply_format import ReplyForm, find_number, tokenize
 from finetune_pricer.local.learners.sparse.dataset import CONTEXT, Example, TrainingSet, read_examples
 from finetune_pricer.local.learners.sparse.model import PriceModel
 from finetune_pricer.local.learners.sparse.pool import Pool
 from finetune_pricer.local.learners.sparse.prompt_features import PromptFeatures, PromptTemplate
-from finetune_pricer.local.learners.sparse.reply_format import ReplyForm, find_number, tokenize
 from finetune_pricer.local.learners.sparse.trainer import Trainer
 from local_helpers import INSTRUCTION, Product, products
 

@@ -13,13 +13,13 @@ from finetune_pricer import MadeUpCatalogue
 from finetune_pricer._methods.features import TextFeatures
 from finetune_pricer._methods.network import Hyperparameters
 from finetune_pricer._methods.ridge import fit_ridge
+from finetune_pricer.local.learners.reply_format import ReplyForm
 from finetune_pricer.local.learners.sparse import companions
 from finetune_pricer.local.learners.sparse.companions import Companions, Opinions, SparseRows
 from finetune_pricer.local.learners.sparse.dataset import Example, TrainingSet
 from finetune_pricer.local.learners.sparse.model import PriceModel
 from finetune_pricer.local.learners.sparse.pool import Pool, PoolChoice
 from finetune_pricer.local.learners.sparse.prompt_features import PriceLines
-from finetune_pricer.local.learners.sparse.reply_format import ReplyForm
 from finetune_pricer.local.learners.sparse.trainer import Trainer
 from local_helpers import products
 from ridge import ridge_mae

@@ -16,9 +16,9 @@ from finetune_pricer.local.api.rate_limit import RateLimiter
 from finetune_pricer.local.api.responses import ApiError
 from finetune_pricer.local.faults import FaultInjector
 from finetune_pricer.local.learners import END
+from finetune_pricer.local.learners.reply_format import tokenize
+from finetune_pricer.local.learners.reply_trie import ReplyTrie
 from finetune_pricer.local.learners.sparse.price_points import PricePoints, find_best_spread, widen
-from finetune_pricer.local.learners.sparse.reply_format import tokenize
-from finetune_pricer.local.learners.sparse.reply_trie import ReplyTrie
 from local_helpers import ask, products
 
 if TYPE_CHECKING:

@@ -160,7 +160,7 @@ class _Graph:
                 f"more than {MOST_COMPARED:,} vectors need an index: pip install 'finetune-pricer[index]'"
             ) from error
         self._rows = np.ascontiguousarray(rows, dtype=np.float32)
-        self._index = Index(ndim=rows.shape[1], metric="ip", dtype="f32")
+        self._index: Any = Index(ndim=rows.shape[1], metric="ip", dtype="f32")
         self._index.add(np.arange(len(rows)), self._rows, threads=1)
 
     @property

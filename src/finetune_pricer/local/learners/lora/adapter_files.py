@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ....errors import DataError
-from ..sparse.reply_format import ReplyForm
+from ..reply_format import ReplyForm
 from .conversation import TextLimit
 from .dollar_points import DollarPoints
 

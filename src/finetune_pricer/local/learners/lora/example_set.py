@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...._chat_protocol import text_of
 from ....errors import TrainingFileError
-from ..sparse.reply_format import ReplyForm, find_number
+from ..reply_format import ReplyForm, find_number
 from ..training_file import FEWEST, read_rows
 from .conversation import TextLimit
 from .dollar_points import DollarPoints

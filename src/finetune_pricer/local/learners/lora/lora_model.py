@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..learner import Model, Reply
-from ..sparse.reply_format import tokenize
-from ..sparse.reply_trie import GREEDY_BELOW, ReplyTrie
+from ..reply_format import tokenize
+from ..reply_trie import ReplyTrie
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,21 +56,7 @@ class LoraModel(Model):
     def reply(self, messages: ChatMessages, sampling: Sampling) -> Sequence[Reply]:
         """Return replies; each names a price in few tokens, so that none is cut here."""
         chances = self._process.order("ask", self._adapter, messages=messages)
-        distribution = self._trie.distribution(np.array(chances, dtype=np.float64))
-        if sampling.temperature < GREEDY_BELOW:
-            return [Reply(distribution.sample(alternatives=sampling.alternatives))] * sampling.n
-        random = np.random.default_rng(None if sampling.seed is None else sampling.seed % 2**63)
-        return [
-            Reply(
-                distribution.sample(
-                    temperature=sampling.temperature,
-                    top_p=sampling.top_p,
-                    random=random,
-                    alternatives=sampling.alternatives,
-                )
-            )
-            for _ in range(sampling.n)
-        ]
+        return self._trie.distribution(np.array(chances, dtype=np.float64)).reply(sampling)
 
 
 def keep_files(files: Mapping[str, Path]) -> Path:

@@ -14,12 +14,12 @@ import numpy as np
 from ...._chat_protocol import text_of
 from ...._methods.network import Data, price_bins, soft_labels, softness
 from ....errors import TrainingFileError
+from ..reply_format import ReplyForm, find_number, tokenize
 from ..training_file import FEWEST, read_rows
 from .companions import Companions
 from .model import PriceModel, prompt_of
 from .price_points import PricePoints
 from .prompt_features import PromptFeatures, PromptTemplate
-from .reply_format import ReplyForm, find_number, tokenize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

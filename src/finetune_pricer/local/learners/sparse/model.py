@@ -15,19 +15,19 @@ from ...._chat_protocol import text_of
 from ...._methods.features import TextFeatures
 from ...._methods.network import Network, softmax
 from ..learner import Model, Reply, SampledToken
+from ..reply_format import ReplyForm, tokenize
+from ..reply_trie import ReplyTrie
 from .companions import Companions, SparseRows
 from .pool import Pool
 from .price_points import PricePoints
 from .prompt_features import PriceLines, PromptFeatures, PromptTemplate
-from .reply_format import ReplyForm, tokenize
-from .reply_trie import GREEDY_BELOW, ReplyTrie
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ...._methods.network import Floats
     from ..learner import ChatMessages, Sampling
-    from .reply_trie import ReplyDistribution
+    from ..reply_trie import ReplyDistribution
 
 _VERSION = 4
 _READABLE = (3, 4)  # models of version 3 know words only
@@ -111,21 +111,7 @@ class PriceModel(Model):
 
     def reply(self, messages: ChatMessages, sampling: Sampling) -> Sequence[Reply]:
         """Return replies; each names a price in few tokens, so that none is cut here."""
-        distribution = self.distribution(prompt_of(messages))
-        if sampling.temperature < GREEDY_BELOW:
-            return [Reply(distribution.sample(alternatives=sampling.alternatives))] * sampling.n
-        random = np.random.default_rng(None if sampling.seed is None else sampling.seed % 2**63)
-        return [
-            Reply(
-                distribution.sample(
-                    temperature=sampling.temperature,
-                    top_p=sampling.top_p,
-                    random=random,
-                    alternatives=sampling.alternatives,
-                )
-            )
-            for _ in range(sampling.n)
-        ]
+        return self.distribution(prompt_of(messages)).reply(sampling)
 
     def save(self) -> dict[str, bytes]:
         """Return the model's files: npz archives and a JSON text, none of which can carry code."""

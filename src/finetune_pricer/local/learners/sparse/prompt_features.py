@@ -16,12 +16,12 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix, hstack
 
 from ...._methods.features import EVERY_BLOCK, TextFeatures
-from .reply_format import find_number
+from ..reply_format import find_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .reply_format import ReplyForm
+    from ..reply_format import ReplyForm
 
     Floats = npt.NDArray[np.floating[Any]]
     Ints = npt.NDArray[np.int64]

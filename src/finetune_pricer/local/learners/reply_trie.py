@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..learner import END, SampledToken
+from .learner import END, Reply, SampledToken
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from .learner import Sampling
 
     Floats = npt.NDArray[np.floating[Any]]
     Ints = npt.NDArray[np.int64]
@@ -67,6 +69,23 @@ class ReplyDistribution:
         self._trie = trie
         self._weights = weights
         self._known: dict[tuple[int, int], tuple[_Branching, Floats]] = {}
+
+    def reply(self, sampling: Sampling) -> list[Reply]:
+        """Return as many replies as asked for; each names a price in few tokens, so that none is cut here."""
+        if sampling.temperature < GREEDY_BELOW:
+            return [Reply(self.sample(alternatives=sampling.alternatives))] * sampling.n
+        random = np.random.default_rng(None if sampling.seed is None else sampling.seed % 2**63)
+        return [
+            Reply(
+                self.sample(
+                    temperature=sampling.temperature,
+                    top_p=sampling.top_p,
+                    random=random,
+                    alternatives=sampling.alternatives,
+                )
+            )
+            for _ in range(sampling.n)
+        ]
 
     def sample(
         self,
