@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -208,7 +209,7 @@ def price_bins(logs: Floats) -> Floats:
     edges = np.unique(np.quantile(logs, np.linspace(0, 1, count + 1)))
     if len(edges) == 1:
         return np.array([edges[0], edges[0] + 1e-6])
-    pairs = zip(edges[:-1], edges[1:], strict=True)
+    pairs = pairwise(edges)
     parts = [np.linspace(low, high, int(np.ceil((high - low) / _WIDEST)) + 1)[:-1] for low, high in pairs]
     return np.concatenate([*parts, edges[-1:]])
 
