@@ -205,6 +205,11 @@ def test_without_the_extra_for_twins_all_else_is_looked_for_and_it_is_said_once(
     assert capsys.readouterr().err.count("near-duplicates are not looked for") == 1
 
 
+def test_foreign_names_are_refused_with_the_option_that_maps_them(shop: Path) -> None:
+    done = run("audit", shop)
+    assert (done.exit_code, "--columns theirs=ours" in done.stderr) == (INPUT, True)
+
+
 def test_prices_of_another_currency_are_left_out_with_the_option_that_reads_them(tmp_path: Path) -> None:
     path = tmp_path / "shop.csv"
     path.write_text("Name;Price\nLampe;20,50\nStuhl;80,00 €\n", encoding="utf-8")
