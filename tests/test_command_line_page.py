@@ -42,7 +42,7 @@ def spell_commands() -> list[tuple[str, str]]:
         (page.name, line)
         for page in pages
         for block in SHELL.findall(page.read_text(encoding="utf-8"))
-        for line in re.findall(r"^(?:\$ )?(finetune-pricer .*)$", block, re.MULTILINE)
+        for line in re.findall(r"^(?:\$ )?(finetune-pricer .*)$", block.replace("\\\n", " "), re.MULTILINE)
     ]
 
 

@@ -138,7 +138,7 @@ def test_members_that_add_nothing_are_not_asked_and_it_says_that_it_is_its_best_
     assert noise.asked == asked == N
     assert [one.price for one in found] == [one.price for one in good.predict_many(TEST)]
     assert ensemble.weights == {"noise": 0.0, "good": 1.0}
-    assert ensemble.name == "ensemble of 2, good alone"
+    assert ensemble.name == "ensemble of 2 (good alone)"
     first = str(ensemble).splitlines()[0]
     assert first.startswith(
         f"{ensemble.name}: by cross-validation on 240 items the members' mean came no nearer"
@@ -155,7 +155,7 @@ def test_members_that_are_all_the_same_are_one_of_them() -> None:
 def test_of_one_member_it_is_that_member() -> None:
     ensemble = Ensemble(three()[:1]).fit(FITTED_ON)
     assert ensemble.predict(TEST[0]).price == three()[0].predict_many(TEST[:1])[0].price
-    assert str(ensemble).startswith("ensemble of 1, a alone, on 240 items")
+    assert str(ensemble).startswith("ensemble of 1 (a alone), on 240 items")
     distribution = ensemble.predict(TEST[0]).distribution
     assert distribution is not None
     assert distribution.quantile(0.1) < (ensemble(TEST[0]) or 0) < distribution.quantile(0.9)
@@ -211,7 +211,7 @@ def test_a_gain_of_less_than_half_a_standard_error_is_not_worth_asking_several()
     texts = [str(Ensemble(members).fit(catalogue(12, seed=seed))).splitlines()[0] for seed in range(20, 40)]
     only = [text for text in texts if " the members' mean came only $" in text]
     assert only
-    assert all("alone: by cross-validation on 12 items" in text for text in only)
+    assert all("alone): by cross-validation on 12 items" in text for text in only)
 
 
 def test_an_ensemble_without_weights_says_what_to_do() -> None:

@@ -278,6 +278,19 @@ def test_predictions_become_a_csv_in_which_a_missing_price_is_an_empty_cell(tmp_
     assert list(rows[0]) == list(MADE.to_frame().columns)
 
 
+@pytest.mark.parametrize(
+    ("price", "written"),
+    [(86.72093963623047, "86.72"), (1199.0, "1199.0"), (0.004, "0.004"), (1e300, "1e+300"), (None, "")],
+)
+def test_prices_are_written_in_hundredths_unless_they_are_smaller(price: float | None, written: str) -> None:
+    predictions = Predictions([Prediction(item_id="a", price=price)])
+    predictions.to_csv("prices.csv")
+    with Path("prices.csv").open(encoding="utf-8", newline="") as file:
+        [row] = csv.DictReader(file)
+    assert row["price"] == written
+    assert predictions[0].price == price
+
+
 def test_an_unwritable_csv_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileAccessError, match="cannot write"):
         MADE.to_csv(tmp_path)

@@ -188,8 +188,8 @@ def test_a_file_of_which_leaks_leave_too_little_is_refused_before_anything_is_ma
     assert "Error: too few products are left once those that leak are taken out" in done.stderr
 
 
-def test_without_the_extra_for_twins_all_else_is_looked_for(
-    free: Path, shop: Path, monkeypatch: pytest.MonkeyPatch
+def test_without_the_extra_for_twins_all_else_is_looked_for_and_it_is_said_once(
+    free: Path, shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     real = audit_items
 
@@ -201,6 +201,26 @@ def test_without_the_extra_for_twins_all_else_is_looked_for(
     monkeypatch.setattr("finetune_pricer.cli.audit.audit_items", refuse)
     done = run("audit", shop, *COLUMNS)
     assert (done.exit_code, "near-duplicates are not looked for" in done.stderr) == (0, True)
+    divide(ItemDataset.from_items(MadeUpCatalogue().items(200)), seed=1)
+    assert capsys.readouterr().err.count("near-duplicates are not looked for") == 1
+
+
+def test_foreign_names_are_refused_with_the_option_that_maps_them(shop: Path) -> None:
+    done = run("audit", shop)
+    assert (done.exit_code, "--columns theirs=ours" in done.stderr) == (INPUT, True)
+
+
+def test_prices_of_another_currency_are_left_out_with_the_option_that_reads_them(tmp_path: Path) -> None:
+    path = tmp_path / "shop.csv"
+    path.write_text("Name;Price\nLampe;20,50\nStuhl;80,00 €\n", encoding="utf-8")
+    columns = ("--columns", "Name=title", "Price=price")
+    assert "read in USD; another currency is named so: --currency EUR" in run("audit", path, *columns).stderr
+    assert "left out" not in run("audit", path, *columns, "--currency", "EUR").stderr
+
+    path.write_text("Name;Price\nStuhl;80,00 €\n", encoding="utf-8")
+    nothing_left = run("audit", path, *columns)
+    assert (nothing_left.exit_code, nothing_left.stdout) == (INPUT, "")
+    assert f"no row of {str(path)!r} can be an item" in nothing_left.stderr
 
 
 # What costs money

@@ -56,10 +56,12 @@ def look_at(
     test: ItemDataset | None = None,
     *,
     similarity: float = 0.6,
+    quiet: bool = False,
 ) -> AuditReport:
-    """Audit items; where near-duplicates cannot be looked for, say so and look for all else."""
+    """Audit items; where near-duplicates cannot be looked for, do the rest, and say so unless `quiet`."""
     try:
         return audit_items(train, validation=validation, test=test, similarity=similarity)
-    except MissingExtra as error:
-        say(f"near-duplicates are not looked for: {error}")
+    except MissingExtra:
+        if not quiet:
+            say("near-duplicates are not looked for: that needs pip install 'finetune-pricer[audit]'")
         return audit_items(train, validation=validation, test=test, similarity=None)

@@ -96,6 +96,10 @@ class Reading:
             say(f"  left out: {problem}")
         if len(rows) > _SHOWN:
             say(f"  ... and {len(rows) - _SHOWN:,} more rows; --strict refuses such a file")
+        if any(problem.reason.startswith("the price is in ") for problem in items.skipped):
+            say(f"  prices are read in {items.currency}; another currency is named so: --currency EUR")
+        if rows and not items:
+            raise DataError(f"no row of {str(path)!r} can be an item")
         return items
 
     def read_known(self, path: Path) -> ItemDataset:

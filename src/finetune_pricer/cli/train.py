@@ -155,7 +155,7 @@ def divide(items: ItemDataset, seed: int) -> Parts:
         )
     groups = look_at(known).groups()
     splits = known.split(validation=0.3, test=0.2, seed=seed, group=groups)
-    parts, validation, test = look_at(*splits).clean()
+    parts, validation, test = look_at(*splits, quiet=True).clean()  # said above
     # The same product may stand there twice, at two prices: no ranges are learned where weights were.
     chosen_on, calibrated_on, _ = validation.split(
         validation=0.5, test=0, seed=seed, group=lambda item: item.text

@@ -222,7 +222,7 @@ def _check_names(names: list[str], source: str, columns: Mapping[str, str], *, p
             raise InvalidRows(f"{source} has no column {theirs!r}; it has {quote_names(names)}")
         raise InvalidRows(f"an item has no field {ours!r}; it has {quote_names(ITEM_FIELDS)}")
     fields = {*(name for name in names if name not in columns), *columns.values()}
-    hint = "map foreign names with columns={'theirs': 'ours'}"
+    hint = "map foreign names with columns={'theirs': 'ours'}, or in a shell with --columns theirs=ours"
     if {"prompt", "completion"} <= set(names):
         hint = (
             "these are the course's prompts with their answers, and its items are in the sets 'items_lite' "

@@ -144,7 +144,7 @@ class Ensemble(PrintsAsPage, SavedPricer):
         fit = self._fit
         if fit is None or fit.alone is None:
             return f"ensemble of {len(self._members)}"
-        return f"ensemble of {len(self._members)}, {cut_name(self._names[fit.alone])} alone"
+        return f"ensemble of {len(self._members)} ({cut_name(self._names[fit.alone])} alone)"
 
     @property
     def members(self) -> tuple[EnsembleMember, ...]:

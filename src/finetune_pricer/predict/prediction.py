@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
-from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 from typing import TYPE_CHECKING, Any, Protocol, overload, runtime_checkable
 
 from .._arguments import require_kind, require_many
@@ -126,8 +126,8 @@ class Predictions(Sequence[Prediction]):
     ) -> None:
         r"""Write the columns of `to_frame` to a CSV file in UTF-8; a missing price is an empty cell.
 
-        Ends of ranges are written in hundredths, the lower one rounded down and the upper one up: a range
-        holds the true price no less often than it promises.
+        Prices are written in hundredths. So are the ends of ranges, the lower one rounded down and the upper
+        one up: a range holds the true price no less often than it promises.
 
         Half a character (a lone surrogate), which UTF-8 does not have, is written as `\ud83d`.
 
@@ -214,7 +214,8 @@ _HUNDREDTH, _DIGITS = Decimal("0.01"), Context(prec=400)  # any float has fewer 
 
 def _written_row(prediction: Prediction) -> dict[str, Any]:
     low, high = _round(prediction.low, ROUND_FLOOR), _round(prediction.high, ROUND_CEILING)
-    return _row(prediction) | {"low": low, "high": high}
+    price = _round(prediction.price, ROUND_HALF_EVEN) or prediction.price  # a screw may cost less than a cent
+    return _row(prediction) | {"price": price, "low": low, "high": high}
 
 
 def _round(end: float | None, to: str) -> float | None:
