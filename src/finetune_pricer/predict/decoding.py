@@ -50,6 +50,8 @@ Decoding = Literal["auto", "greedy", "median", "mean"]
 
 _FARTHEST = 10  # times the reply's price, which no longer reading is above
 _TOO_LITTLE = 1e-3  # of a token's probability, to be spread
+_ROUNDED = 0.01  # above 0, where the logarithm of a probability may lie by rounding
+_NEVER = -9_999.0  # the logarithm of a probability of 0, as services write it
 _ENOUGH_UNSEEN = 0.05  # beside what is seen, to be completed
 _MOST_ROUNDS = 100  # in search of the median; it goes one way only, and mostly two rounds
 _DOLLAR_TOKEN = re.compile(r"(?P<mark>[^\w.,-]*)(?P<digits>0|[1-9]\d{0,2})")
@@ -322,8 +324,11 @@ def _likeliest(token: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 def _probability(token: Mapping[str, Any]) -> float | None:
     logprob = token.get("logprob")
+    # Some services write NaN where they computed none; no rounding lifts a certain token far above 0.
+    if isinstance(logprob, bool) or not isinstance(logprob, int | float) or not logprob <= _ROUNDED:
+        return None
     # A service that clips writes -9999 for "almost never"; exp of that is 0.
-    return math.exp(min(0.0, float(logprob))) if isinstance(logprob, int | float) else None
+    return math.exp(min(0.0, max(_NEVER, logprob)))
 
 
 def _alternatives(token: Mapping[str, Any], own: _Token) -> Iterator[tuple[_Token, float]]:
