@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
+from .._files import read_npz
 from .._format import UNNAMED, Unnamed
 from ..chat import ChatFormatter
 from ..errors import DataError, NotSupported
@@ -144,10 +145,7 @@ def write_arrays(folder: Path, arrays: Arrays) -> None:
 
 def read_arrays(folder: Path) -> dict[str, npt.NDArray[Any]]:
     """Read what `write_arrays` wrote; a file that holds objects is refused."""
-    import numpy as np
-
-    with np.load(folder / _ARRAYS, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+    return read_npz(folder / _ARRAYS)
 
 
 def write_values(folder: Path, values: Mapping[str, Any]) -> None:
