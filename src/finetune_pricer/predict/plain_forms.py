@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .._files import read_npz
 from .._format import UNNAMED, Unnamed
 from ..chat import ChatFormatter
-from ..errors import DataError, NotSupported
+from ..errors import DataError, FileAccessError, NotSupported
 from ..items import Item
 from ..items.item import ITEM_FIELDS
 from ..retrieval import Neighbors
@@ -163,5 +163,9 @@ def read_values(folder: Path) -> dict[str, Any]:
     """Read what `write_values` wrote."""
     import orjson
 
-    values: dict[str, Any] = orjson.loads((folder / _VALUES).read_bytes())
+    path = folder / _VALUES
+    try:
+        values: dict[str, Any] = orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise FileAccessError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
     return values
