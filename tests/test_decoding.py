@@ -214,6 +214,17 @@ def test_missing_or_strange_token_probabilities_are_no_evidence(logprobs: Any) -
 
 
 @pytest.mark.parametrize(
+    ("tokens", "like"),
+    [
+        (("$", ("2", {"2": 0.4, "3": 0.3}), ",", "500", ",", "000"), "$1,199"),
+        (("$", ("250", {"250": 0.4, "300": 0.3}), "000", "0"), "$1199"),
+    ],
+)
+def test_a_reply_of_millions_is_no_evidence(tokens: Sequence[Any], like: str) -> None:
+    assert seen(*tokens, like=like) is None
+
+
+@pytest.mark.parametrize(
     "odd", [math.nan, math.inf, 5.0, True, 10**400, -(10**400)], ids="nan inf 5 true large small".split()
 )
 def test_an_alternative_whose_probability_is_no_number_is_left_out(odd: float) -> None:
