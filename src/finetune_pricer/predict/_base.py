@@ -293,27 +293,29 @@ def _open_store(path: str | os.PathLike[str]) -> AnswerStore:
     return store
 
 
-def require_currency_of(items: object, formatter: ChatFormatter) -> None:
-    """Make sure that items have their prices in the currency in which a formatter reads replies.
+def require_currency_of(items: object, pricer: ChatFormatter | SavedPricer) -> None:
+    """Make sure that items have their prices in the currency in which a formatter or a pricer gives them.
 
     Raises:
         DataError: They say another.
     """
-    agree_on_currency({"the items": getattr(items, "currency", None), "the formatter": formatter.currency})
+    name = "the pricer" if isinstance(pricer, SavedPricer) else "the formatter"
+    said = {"the items": getattr(items, "currency", None), name: getattr(pricer, "currency", None)}
+    agree_on_currency(said)
 
 
 def check_calibration_items(
-    items: Iterable[Item], formatter: ChatFormatter, coverage: float, by: By | None
+    items: Iterable[Item], pricer: ChatFormatter | SavedPricer, coverage: float, by: By | None
 ) -> list[Item]:
     """Return the items; raise, before anything is asked, what calibrating on them would raise after it.
 
     Raises:
         InvalidItem: An item has no price, or one of 0 of which nobody said what it means.
         DataError: A setting is out of range, or there are too few items for it, or their prices are in
-            another currency than the formatter's.
+            another currency than the pricer's.
     """
     require_items(items)
-    require_currency_of(items, formatter)
+    require_currency_of(items, pricer)
     zero_is, found = getattr(items, "zero_is", None), list(items)
     for row, item in enumerate(found, start=1):
         require_item(item, row)

@@ -18,7 +18,7 @@ from .._methods.duplicates import group_ids
 from .._progress import track
 from ..errors import DataError, NotSupported
 from ..items import Item, SeenItems, require_item, require_items, require_price
-from ._base import BasePredictor, check_calibration_items
+from ._base import BasePredictor, check_calibration_items, require_currency_of
 from .conformal import Ranges
 from .ensemble_member import (
     EnsembleMember,
@@ -257,7 +257,7 @@ class Ensemble(PrintsAsPage, SavedPricer):
         `usage` is the sum of the members', `latency` that of the slowest one.
 
         Raises:
-            DataError: The weights are not learned yet.
+            DataError: The weights are not learned yet, or the items' prices are in another currency.
             ServiceError: No member could be asked.
         """
         total = len(items) if isinstance(items, Sized) else None
@@ -268,11 +268,12 @@ class Ensemble(PrintsAsPage, SavedPricer):
         """Yield predictions in the items' order; memory does not grow with the items.
 
         Raises:
-            DataError: The weights are not learned yet.
+            DataError: The weights are not learned yet, or the items' prices are in another currency.
             ServiceError: No member could be asked.
         """
         self._require_fit()
         require_items(items, or_text=True)
+        require_currency_of(items, self)
         return self._iter_predict(items, strict=False)
 
     def calibrate(self, items: Iterable[Item], *, coverage: float = 0.9, by: By | None = None) -> Self:
@@ -294,7 +295,7 @@ class Ensemble(PrintsAsPage, SavedPricer):
             ServiceError: As `Predictor.predict_many`.
         """
         self._require_fit()
-        known = check_calibration_items(items, cast("Any", self), coverage, by)
+        known = check_calibration_items(items, self, coverage, by)
         self._require_unseen(known, "price ranges are learned")
         found = list(self._iter_predict(known, strict=True))
         self._require_budgets_left()
