@@ -7,14 +7,22 @@ from dataclasses import replace
 from datetime import date
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import openai
 import pytest
 import respx
 
 from evaluate_helpers import evaluated, things
-from finetune_pricer import ChatFormatter, Evaluation, Evaluator, Item, ItemDataset
-from finetune_pricer.errors import DataError, EvaluationError, InvalidItem, MissingExtra
+from finetune_pricer import ChatFormatter, Ensemble, Evaluation, Evaluator, Item, ItemDataset
+from finetune_pricer.errors import (
+    DataError,
+    EvaluationError,
+    InvalidItem,
+    MissingExtra,
+    NotAnItem,
+    WrongArgument,
+)
 from finetune_pricer.evaluate import (
     FITTED,
     Baseline,
@@ -61,6 +69,20 @@ def test_a_calibrated_baseline_gives_ranges_and_leaves_the_first_as_it_was(kind:
         baseline.calibrate([TEST[0], Item(title="a mug"), *TEST[1:20]])
     with pytest.raises(DataError, match="coverage"):
         baseline.calibrate(known, coverage=1.5)
+
+
+def test_items_in_another_currency_are_neither_priced_nor_calibrated_on() -> None:
+    dollars, euros = (ItemDataset.from_items(TRAIN, currency=code) for code in ("USD", "EUR"))
+    baseline = MedianBaseline.fit(dollars)
+    known: list[Any] = [baseline, Ensemble([baseline]).fit(things(20, seed=2, start=2_000))]
+    for pricer in known:
+        for ask in (pricer.predict_many, pricer.calibrate):
+            with pytest.raises(DataError, match="items are in EUR and those of the pricer in USD"):
+                ask(euros)
+    with pytest.raises(WrongArgument, match="items must be items, not 5"):
+        baseline.calibrate(cast("Any", 5))
+    with pytest.raises(NotAnItem, match="row 1"):
+        baseline.calibrate(cast("Any", ["a mug"] * 20))
 
 
 def test_an_evaluation_shows_what_ranges_held_beside_what_could_be_expected(tmp_path: Path) -> None:

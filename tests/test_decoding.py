@@ -213,6 +213,28 @@ def test_missing_or_strange_token_probabilities_are_no_evidence(logprobs: Any) -
     assert distribution_from_logprobs({"logprobs": logprobs}, 20.99, PriceForm.like("$19.99")) is None
 
 
+@pytest.mark.parametrize(
+    ("tokens", "like"),
+    [
+        (("$", ("2", {"2": 0.4, "3": 0.3}), ",", "500", ",", "000"), "$1,199"),
+        (("$", ("250", {"250": 0.4, "300": 0.3}), "000", "0"), "$1199"),
+    ],
+)
+def test_a_reply_of_millions_is_no_evidence(tokens: Sequence[Any], like: str) -> None:
+    assert seen(*tokens, like=like) is None
+
+
+@pytest.mark.parametrize(
+    "odd", [math.nan, math.inf, 5.0, True, 10**400, -(10**400)], ids="nan inf 5 true large small".split()
+)
+def test_an_alternative_whose_probability_is_no_number_is_left_out(odd: float) -> None:
+    made = choice("$", ("20", SMALL), ".", "99")
+    made["logprobs"]["content"][1]["top_logprobs"].append({"token": "900", "logprob": odd})
+    assert distribution_from_logprobs(made, 20.99, PriceForm.like("$19.99")) == seen(
+        "$", ("20", SMALL), ".", "99"
+    )
+
+
 def test_a_price_that_is_never_meant_lies_in_no_quantile() -> None:
     found = Distribution.of([(10, 0.5), (15, 0.0), (20, 0.5), (5_000, 0.0)], source="logprobs")
     assert (found.prices, found.median, found.quantile(1)) == ((10, 20), 15, 20)

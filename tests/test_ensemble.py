@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import numpy as np
@@ -393,6 +394,59 @@ def test_a_mute_member_among_others_has_no_weight(caplog: pytest.LogCaptureFixtu
     assert mae(ensemble) < mae(three()[0])
 
 
+def test_a_price_too_high_for_a_number_ends_in_no_error() -> None:
+    dear = Guesser("dear", lambda price, z: 1.7e308 if price == 1 else wrong_by(0.4)(price, z))
+    ensemble = Ensemble([dear, *three()]).fit(FITTED_ON)
+    assert ensemble.weights["dear"] > 0
+    found = ensemble.predict(Item(title="Thing", price=1.0))
+    assert found.distribution is not None
+    assert math.isfinite(found.distribution.median)
+
+
+class Gives:
+    name = "strange"
+
+    def __init__(self, found: Any) -> None:
+        self._found = found
+
+    def predict_many(self, items: Iterable[Any]) -> Any:
+        return self._found(list(items))
+
+
+STRANGE: dict[str, tuple[Callable[[list[Item]], Any], str]] = {
+    "nothing": (lambda items: None, "what strange.predict_many returns must be a list of predictions"),
+    "numbers": (lambda items: [5.0 for _ in items], "what strange gives for an item must be a Prediction"),
+    "texts as prices": (
+        lambda items: [Prediction(item_id="", price=cast("Any", "20")) for _ in items],
+        "the price that strange gives must be a number or None, not the text '20'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_what_is_no_prediction_is_refused_in_our_words(name: str) -> None:
+    found, words = STRANGE[name]
+    with pytest.raises(WrongArgument, match=re.escape(words)):
+        Ensemble([*three(), Gives(found)]).fit(FITTED_ON)
+
+
+def test_prices_that_are_given_in_another_currency_are_neither_learned_from_nor_mixed() -> None:
+    euros = [Prediction(item_id="", price=20.0, currency="EUR")]
+    with pytest.raises(DataError, match="are in USD and those of strange in EUR; nothing is converted"):
+        Ensemble([Gives(lambda items: euros * len(items)), Dollars()]).fit(FITTED_ON)
+    changing = Guesser("changing", lambda price, z: euros[0] if price == 1 else wrong_by(0.4)(price, z))
+    ensemble = Ensemble([Dollars(), changing, *three()]).fit(FITTED_ON)
+    with pytest.raises(DataError, match="are in USD and those of changing in EUR; nothing is converted"):
+        ensemble.predict(Item(title="Thing", price=1.0))
+
+
+class Dollars(Guesser):
+    currency = "USD"
+
+    def __init__(self) -> None:
+        super().__init__("dollars", wrong_by(0.4))
+
+
 class Miscounting:
     name = "miscounting"
 
@@ -585,6 +639,8 @@ def test_groups_are_held_out_as_a_whole() -> None:
     assert found.members[0].low < found.members[0].mae < found.members[0].high
     with pytest.raises(DataError, match="a label for each of 240 items"):
         Ensemble(three()).fit(FITTED_ON, groups=[1, 2])
+    with pytest.raises(DataError, match="gives all items one label"):
+        Ensemble(three()).fit(FITTED_ON, groups=["a"] * N)
 
 
 def test_the_same_items_and_seed_give_the_same_weights() -> None:

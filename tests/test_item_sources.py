@@ -150,6 +150,14 @@ def test_a_file_that_cannot_be_read_says_why(name: str, content: bytes, message:
         ItemDataset.from_file(name)
 
 
+def test_a_damaged_text_is_noticed_when_the_file_is_read() -> None:
+    pq.write_table(pa.table({"title": ["Lamp"], "price": [5.0]}), "items.parquet")
+    damaged = Path("items.parquet").read_bytes().replace(b"Lamp", b"L\xdfmp")
+    Path("items.parquet").write_bytes(damaged)
+    with pytest.raises(InvalidRows, match=r"cannot read .*UTF8"):
+        ItemDataset.from_file("items.parquet")
+
+
 def test_a_missing_file_is_a_file_error() -> None:
     with pytest.raises(FileAccessError, match="No such file"):
         ItemDataset.from_file("nowhere.csv")

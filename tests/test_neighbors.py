@@ -291,13 +291,16 @@ def test_a_fingerprint_holds_all_that_decides_the_neighbors() -> None:
         Neighbors([*items[1:], items[0]]),
         Neighbors([replace(items[0], id="other"), *items[1:]]),
         Neighbors([replace(items[0], title="huge lamp"), *items[1:]]),
+        Neighbors([replace(items[0], category="x"), *items[1:]]),
+        Neighbors([replace(items[0], full="x"), *items[1:]]),
+        Neighbors([replace(items[0], summary="x"), *items[1:]]),
         Neighbors(items, groups=[0, 0, 1, 2, 3, 4]),
         Neighbors(items, embed=embed),
         Neighbors(items, embed=embed_by_length),
         Neighbors(ItemDataset.from_items(items, currency="EUR")),
     ]
     prints = {each.fingerprint for each in others}
-    assert len(prints) == 10
+    assert len(prints) == 13
     assert Neighbors(items).fingerprint not in prints
     assert Neighbors(items) == Neighbors(LAMPS)
     assert Neighbors(items) != others[0]
@@ -468,9 +471,17 @@ def test_files_that_were_changed_are_refused(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"is not what Neighbors\.save has written"):
             Neighbors.load(folder)
     saved()
-    (folder / "neighbors.npz").write_bytes(b"PK")
-    with pytest.raises(DataError, match=r"is not what Neighbors\.save has written"):
-        Neighbors.load(folder)
+    Neighbors(LAMPS, groups=range(6)).save(folder)
+    packed = (folder / "neighbors.npz").read_bytes()
+    torn = [packed[: len(packed) // 2], packed.replace(b"\5", b"\7"), packed.replace(b"PK\1", b"PK\7")]
+    for damaged in (b"PK", *torn, b"\x93NUMPY"):
+        (folder / "neighbors.npz").write_bytes(damaged)
+        with pytest.raises(DataError, match=r"is not what Neighbors\.save has written"):
+            Neighbors.load(folder)
+    for labels in (np.array(3), np.array([1, 2])):
+        np.savez(folder / "neighbors.npz", labels=labels)
+        with pytest.raises(DataError, match=r"is of other items than items\.parquet"):
+            Neighbors.load(folder)
     (folder / "neighbors.npz").unlink()
     with pytest.raises(FileAccessError, match="cannot read"):
         Neighbors.load(folder)
@@ -544,12 +555,19 @@ def test_what_is_no_vector_is_refused_in_our_words(name: str) -> None:
     assert words in str(caught.value)
 
 
-def test_a_length_that_changes_later_is_refused() -> None:
+def test_a_length_that_changes_later_is_refused(tmp_path: Path) -> None:
     length = [4]
-    neighbors = Neighbors(LAMPS, embed=lambda texts: [[1.0] * length[0] for _ in texts])
+
+    def give(texts: Sequence[str]) -> list[list[float]]:
+        return [[1.0] * length[0] for _ in texts]
+
+    made = Neighbors(LAMPS, embed=give)
+    made.save(tmp_path)
+    loaded = Neighbors.load(tmp_path, embed=give)
     length[0] = 5
-    with pytest.raises(DataError, match="gave one of 5 numbers, and of 4 before"):
-        neighbors.of("a lamp of another kind")
+    for neighbors in (made, loaded):
+        with pytest.raises(DataError, match="gave one of 5 numbers, and of 4 before"):
+            neighbors.of(f"a lamp of another kind than {id(neighbors)}")
 
 
 def test_a_coroutine_function_is_refused() -> None:

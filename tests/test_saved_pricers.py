@@ -264,6 +264,17 @@ def test_calibrated_by_category_it_gives_the_same_ranges_to_each_item(
     assert ends[0] == ends[1]
 
 
+SECRETS: list[dict[str, Any]] = [
+    {"metadata": {"k": "sk-1234"}},
+    {"stop": ["sk-1234"]},
+    {"extra_body": {"tools": [{"headers": ["hf_1234"]}]}},
+    {"metadata": {"sk-1234": "x"}},
+    {"extra_headers": {"X-Api-Key": "0123456789abcdef"}},
+    {"extra_headers": {"authorization": "Basic dXNlcjpwYXNz"}},
+    {"extra_query": {"access_token": "0123456789abcdef"}},
+]
+
+
 def test_what_is_saved_holds_no_key_no_address_and_no_pickle_and_is_read_by_people(
     client: openai.OpenAI,
 ) -> None:
@@ -274,8 +285,10 @@ def test_what_is_saved_holds_no_key_no_address_and_no_pickle_and_is_read_by_peop
     assert client.api_key not in text
     assert "answers.sqlite" not in text
     assert '\n    "model": "ft:m",\n    "provider": "service.test"' in text
-    with pytest.raises(DataError, match="looks like a key"):
-        Predictor(client, "m", answer_parameters={"metadata": {"k": "sk-1234"}}).save("other")
+    for secret in SECRETS:
+        with pytest.raises(DataError, match="looks like a key"):
+            Predictor(client, "m", answer_parameters=secret).save("other")
+    Predictor(client, "m", answer_parameters={"extra_headers": {"X-Team": "prices"}}).save("headers")
     assert not Path("other").exists()
 
 
@@ -552,6 +565,44 @@ def test_a_forged_folder_ends_in_an_error_of_ours_and_removes_nothing_else(clien
     rewrite(lambda head: head.update(parts="../precious"))
     Predictor(client, "m").save("pricer")
     assert Path("precious/file").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"parts": 3},
+        {"parts": "../precious"},
+        {"files": None},
+        {"files": ["a"]},
+        {"files": {"a\0b": "x"}},
+        {"files": {"a" * 5_000: "x"}},
+        {"files": {"..": "x"}},
+        {"kind": 3},
+        {"kind": []},
+        {"content": []},
+        {"files": {}, "parts": None},
+    ],
+    ids=range(11),
+)
+def test_a_forged_file_ends_in_an_error_of_ours(change: dict[str, Any]) -> None:
+    RidgeBaseline.fit(TRAIN).save("pricer")
+    rewrite(lambda head: head.update(change))
+    with pytest.raises(PricerError, match=r"pricer'|pricer/"):
+        load_pricer("pricer")
+
+
+def test_a_part_that_is_no_file_or_no_archive_ends_in_an_error_of_ours() -> None:
+    RidgeBaseline.fit(TRAIN).save("pricer")
+    arrays = next(Path("pricer").glob("parts-*/arrays.npz"))
+    arrays.write_bytes(arrays.read_bytes()[:100])
+    found = saved_pricer._hash_file(arrays)
+    rewrite(lambda head: head["files"].update({"arrays.npz": found}))
+    with pytest.raises(DataError, match=r"arrays\.npz' holds no arrays of numbers, or was damaged"):
+        load_pricer("pricer")
+    arrays.unlink()
+    arrays.mkdir()
+    with pytest.raises(FileAccessError, match=r"cannot read .*arrays\.npz"):
+        load_pricer("pricer")
 
 
 def test_an_edited_formatter_is_refused_although_the_hash_is_right(client: openai.OpenAI) -> None:

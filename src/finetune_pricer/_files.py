@@ -6,15 +6,18 @@ import errno
 import os
 import shutil
 import stat
+import struct
 import sys
 import tempfile
 import time
+import zipfile
+import zlib
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from ._arguments import require_path
-from .errors import FileAccessError
+from .errors import DataError, FileAccessError
 
 if sys.platform != "win32":
     import fcntl
@@ -22,9 +25,22 @@ if sys.platform != "win32":
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy.typing as npt
+
 
 # What the disk says without naming a file. Other errors inside the block are the caller's own.
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+# What numpy and zipfile raise where a file of arrays is damaged.
+_DAMAGED = (
+    ValueError,
+    TypeError,
+    KeyError,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+)
 _ENDING = ".finetune_pricer.part"
 _NAME_LENGTH = 40  # characters of a file's name in that of its temporary file; a name may have 255 bytes
 _TRIES = 5  # to make a temporary file that is locked
@@ -113,6 +129,24 @@ def sync_file(path: Path) -> None:
     """Wait until the disk itself has a file that was written and closed."""
     with path.open("r+b") as file:
         _sync(file.fileno())
+
+
+def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Return arrays of numbers by their names, as `numpy.savez` has written them; nothing is unpickled.
+
+    Raises:
+        DataError: The file holds something else, or was damaged.
+        FileAccessError: The file cannot be read.
+    """
+    import numpy as np
+
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except OSError as error:
+        raise FileAccessError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
+    except _DAMAGED as error:
+        raise DataError(f"{str(path)!r} holds no arrays of numbers, or was damaged: {error}") from error
 
 
 def _open_stream(target: Path) -> int | None:

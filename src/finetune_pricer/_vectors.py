@@ -58,17 +58,18 @@ class TextVectors:
 
     Args:
         embed: Takes a list of texts, and gives a vector of numbers for each.
+        length: How many numbers a vector has; 0 where the first one tells.
 
     Raises:
         WrongArgument: It is no function.
     """
 
-    def __init__(self, embed: Callable[[list[str]], Any]) -> None:
+    def __init__(self, embed: Callable[[list[str]], Any], length: int = 0) -> None:
         require_function("embed", embed, "a function from a list of texts to vectors")
         self._embed = embed
         self.name = _name_of(embed)
         """What it is called in fingerprints and messages."""
-        self._length = 0
+        self._length = length
         self._has_warned = False
 
     def of(self, texts: Sequence[str]) -> Vectors:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ._arguments import refuse, require_many, require_path, require_whole
 from ._display import ShortRepr
-from ._files import replacing
+from ._files import read_npz, replacing
 from ._methods.duplicates import group_ids
 from ._vectors import TextVectors, is_same_vector
 from .errors import DataError, FileAccessError, InvalidItem, MissingExtra, MissingFile
@@ -129,7 +129,8 @@ class Neighbors:
         """How many neighbors an item has, at most."""
         self._labels = labels
         texts = [item.text for item in items]
-        self._vectors = None if embed is None else TextVectors(embed)
+        length = arrays["vectors"].shape[1] if "vectors" in arrays else 0
+        self._vectors = None if embed is None else TextVectors(embed, length)
         self._rows_of = _fit_terms(texts) if self._vectors is None else self._vectors.of
         self._rows: Rows = arrays["vectors"] if "vectors" in arrays else self._rows_of(texts)
         self._search: NearestRows = NearestRows(self._rows)
@@ -267,7 +268,7 @@ class Neighbors:
         if (facts["embed"] is None) is not (embed is None):
             raise DataError(_explain_embed(place, facts["embed"]))
         items = ItemDataset.from_file(place / _ITEMS)
-        if any(len(array) != len(items) for array in arrays.values()):
+        if any(array.shape[:1] != (len(items),) for array in arrays.values()):
             raise DataError(f"{str(place / _ARRAYS)!r} is of other items than {_ITEMS}; make them anew")
         if embed is not None:
             _require_same_function(embed, items, arrays, facts["embed"])
@@ -318,7 +319,9 @@ class Neighbors:
         labels = None if self._labels is None else self._labels.tolist()
         digest = hashlib.sha256(json.dumps([_VERSION, self.k, by, labels, str(self.currency)]).encode())
         for item in self.items:
-            digest.update(json.dumps([item.id, item.title, item.text, item.price]).encode())
+            # A prompt may show any of these, whichever of them the text is made of.
+            shown = [item.title, item.category, item.summary, item.full]
+            digest.update(json.dumps([item.id, item.text, item.price, shown]).encode())
         return digest.hexdigest()[:16]
 
 
@@ -425,13 +428,8 @@ def _read_facts(place: Path) -> dict[str, Any]:
 
 
 def _read_arrays(place: Path) -> Arrays:
-    import numpy as np
-
     path = place / _ARRAYS
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except OSError as error:
-        raise FileAccessError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
-    except (ValueError, EOFError, KeyError) as error:
+        return read_npz(path)
+    except DataError as error:
         raise DataError(f"{str(path)!r} is not what Neighbors.save has written; make them anew") from error

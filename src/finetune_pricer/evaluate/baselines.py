@@ -31,6 +31,7 @@ from ..items import (
     require_price,
     require_set,
 )
+from ..predict._base import check_calibration_items, require_currency_of
 from ..predict.conformal import Ranges
 from ..predict.plain_forms import (
     currency_from_plain,
@@ -219,8 +220,13 @@ class Baseline(SavedPricer, ABC):
         return self.predict_many([item])[0]
 
     def predict_many(self, items: Iterable[Item | str]) -> Predictions:
-        """Price many items at once; the order is kept."""
+        """Price many items at once; the order is kept.
+
+        Raises:
+            DataError: The items' prices are in another currency.
+        """
         require_items(items, or_text=True)
+        require_currency_of(items, self)
         priced = [_to_item(item) for item in items]
         prices = self.prices(priced) if priced else []
         return Predictions(
@@ -242,9 +248,10 @@ class Baseline(SavedPricer, ABC):
 
         Raises:
             InvalidItem: An item has no price.
-            DataError: A setting is out of range, there are too few items, or it was fitted to some of them.
+            DataError: A setting is out of range, there are too few items, their prices are in another
+                currency, or it was fitted to some of them.
         """
-        known, calibrated = list(items), copy.copy(self)
+        known, calibrated = check_calibration_items(items, self, coverage, by), copy.copy(self)
         require_unseen(self, known, "price ranges are learned")
         calibrated.ranges = Ranges.learn(self.predict_many(known), known, coverage=coverage, by=by)
         return calibrated

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sized
+import re
+from collections.abc import Mapping, Sized
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, get_args
 
@@ -41,7 +42,7 @@ from .saved_pricer import SavedPricer
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from openai import AsyncOpenAI, OpenAI
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
 
 Client = TypeVar("Client", "OpenAI", "AsyncOpenAI")
 
+_CARRIERS = ("extra_headers", "extra_query")  # the parameters in which keys are sent
+_MAY_BE_KEY = re.compile("auth|cookie|key|pass|secret|sig|token", re.IGNORECASE)  # in the name of one
 _MOST_SAMPLES = 128  # by the protocol
 _TIMEOUT = 60.0  # seconds; a reply of a dozen tokens that takes longer is not on its way any more
 _THINKING_TIMEOUT = 600.0
@@ -258,15 +261,26 @@ def _connect(wanted: type[BasePredictor[Any]], provider: str) -> Any:
 
 
 def _require_no_key(parameters: Mapping[str, Any]) -> None:
-    """Refuse to write down what looks like a key."""
-    for value in parameters.values():
-        if isinstance(value, dict):
-            _require_no_key(value)
-        elif looks_like_key(value):
-            raise DataError(
-                "answer_parameters hold a text that looks like a key, and keys are not saved; make the "
-                "predictor without it, and let the client carry the key"
-            )
+    """Refuse to write down what looks like a key, or goes where keys go."""
+    carried = [name for place in _CARRIERS for name in parameters.get(place) or ()]
+    if any(map(_MAY_BE_KEY.search, map(str, carried))) or any(map(looks_like_key, _list_texts(parameters))):
+        raise DataError(
+            "answer_parameters hold a text that looks like a key, and keys are not saved; make the "
+            "predictor without it, and let the client carry the key"
+        )
+
+
+def _list_texts(value: object) -> Iterator[str]:
+    """Yield all texts in what JSON can hold, wherever they stand."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, each in value.items():
+            yield from _list_texts(name)
+            yield from _list_texts(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _list_texts(each)
 
 
 def _open_store(path: str | os.PathLike[str]) -> AnswerStore:
@@ -279,27 +293,29 @@ def _open_store(path: str | os.PathLike[str]) -> AnswerStore:
     return store
 
 
-def require_currency_of(items: object, formatter: ChatFormatter) -> None:
-    """Make sure that items have their prices in the currency in which a formatter reads replies.
+def require_currency_of(items: object, pricer: ChatFormatter | SavedPricer) -> None:
+    """Make sure that items have their prices in the currency in which a formatter or a pricer gives them.
 
     Raises:
         DataError: They say another.
     """
-    agree_on_currency({"the items": getattr(items, "currency", None), "the formatter": formatter.currency})
+    name = "the pricer" if isinstance(pricer, SavedPricer) else "the formatter"
+    said = {"the items": getattr(items, "currency", None), name: getattr(pricer, "currency", None)}
+    agree_on_currency(said)
 
 
 def check_calibration_items(
-    items: Iterable[Item], formatter: ChatFormatter, coverage: float, by: By | None
+    items: Iterable[Item], pricer: ChatFormatter | SavedPricer, coverage: float, by: By | None
 ) -> list[Item]:
     """Return the items; raise, before anything is asked, what calibrating on them would raise after it.
 
     Raises:
         InvalidItem: An item has no price, or one of 0 of which nobody said what it means.
         DataError: A setting is out of range, or there are too few items for it, or their prices are in
-            another currency than the formatter's.
+            another currency than the pricer's.
     """
     require_items(items)
-    require_currency_of(items, formatter)
+    require_currency_of(items, pricer)
     zero_is, found = getattr(items, "zero_is", None), list(items)
     for row, item in enumerate(found, start=1):
         require_item(item, row)

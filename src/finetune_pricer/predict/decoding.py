@@ -5,6 +5,7 @@ The rules by which `distribution_from_logprobs` reads the token probabilities of
 1. The *dollar token* is the reply's first token with a digit. It must be nothing but one to three digits,
    with at most a currency mark or spaces before them (`123`, ` 123`, `$123`), and with the digits that follow
    it must be the whole dollars of the price that was read; else the reply is no evidence (`2 for $30`).
+   Nor is one of a million or more: a token that goes on twice tells too little of what it stands for.
 2. Vocabularies cut digits in threes from the left (o200k, Llama 3) or one by one (Llama 2, Qwen). One by
    one, a token says nothing about the amount: unless a token of several digits shows up among the reply's
    tokens or their alternatives, there is no evidence (`$`, `1`, `2`, `.`, `9`, `9`).
@@ -48,8 +49,11 @@ if TYPE_CHECKING:
 Decoding = Literal["auto", "greedy", "median", "mean"]
 """How to take a price from what a model knows."""
 
+_TOO_LONG = 1_000_000  # an amount whose digits are cut twice or more
 _FARTHEST = 10  # times the reply's price, which no longer reading is above
 _TOO_LITTLE = 1e-3  # of a token's probability, to be spread
+_ROUNDED = 0.01  # above 0, where the logarithm of a probability may lie by rounding
+_NEVER = -9_999.0  # the logarithm of a probability of 0, as services write it
 _ENOUGH_UNSEEN = 0.05  # beside what is seen, to be completed
 _MOST_ROUNDS = 100  # in search of the median; it goes one way only, and mostly two rounds
 _DOLLAR_TOKEN = re.compile(r"(?P<mark>[^\w.,-]*)(?P<digits>0|[1-9]\d{0,2})")
@@ -203,7 +207,8 @@ class _Reply:
         while step := _count_step(last, rest, form):
             last, grouped = _text_of(rest[step - 1]), step == 2
             whole, rest = whole + last, rest[step:]
-        return cls(digits, following, price, form, grouped) if whole == str(int(price)) else None
+        is_told = whole == str(int(price)) and price < _TOO_LONG
+        return cls(digits, following, price, form, grouped) if is_told else None
 
     def share_out(self, weight: float) -> Iterator[tuple[float, float]]:
         """Yield the amounts that the dollar token stands for, by the tokens after it, with weights."""
@@ -322,8 +327,11 @@ def _likeliest(token: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 def _probability(token: Mapping[str, Any]) -> float | None:
     logprob = token.get("logprob")
+    # Some services write NaN where they computed none; no rounding lifts a certain token far above 0.
+    if isinstance(logprob, bool) or not isinstance(logprob, int | float) or not logprob <= _ROUNDED:
+        return None
     # A service that clips writes -9999 for "almost never"; exp of that is 0.
-    return math.exp(min(0.0, float(logprob))) if isinstance(logprob, int | float) else None
+    return math.exp(min(0.0, max(_NEVER, logprob)))
 
 
 def _alternatives(token: Mapping[str, Any], own: _Token) -> Iterator[tuple[_Token, float]]:

@@ -18,7 +18,7 @@ from .._methods.duplicates import group_ids
 from .._progress import track
 from ..errors import DataError, NotSupported
 from ..items import Item, SeenItems, require_item, require_items, require_price
-from ._base import BasePredictor, check_calibration_items
+from ._base import BasePredictor, check_calibration_items, require_currency_of
 from .conformal import Ranges
 from .ensemble_member import (
     EnsembleMember,
@@ -220,7 +220,10 @@ class Ensemble(PrintsAsPage, SavedPricer):
         answers = track(
             self._ask(known, range(len(self._members)), strict=True), total=len(known), doing="asking members"
         )
-        table = list(zip(*(found for _, found in answers), strict=True))
+        rows = [found for _, found in answers]
+        for found in rows:
+            _agree(found, self._names, self.currency)
+        table = list(zip(*rows, strict=True))
         self._require_budgets_left()
         for name, column in zip(self._names, table, strict=True):
             if all(read_price(one) is None for one in column):
@@ -254,7 +257,7 @@ class Ensemble(PrintsAsPage, SavedPricer):
         `usage` is the sum of the members', `latency` that of the slowest one.
 
         Raises:
-            DataError: The weights are not learned yet.
+            DataError: The weights are not learned yet, or the items' prices are in another currency.
             ServiceError: No member could be asked.
         """
         total = len(items) if isinstance(items, Sized) else None
@@ -265,11 +268,12 @@ class Ensemble(PrintsAsPage, SavedPricer):
         """Yield predictions in the items' order; memory does not grow with the items.
 
         Raises:
-            DataError: The weights are not learned yet.
+            DataError: The weights are not learned yet, or the items' prices are in another currency.
             ServiceError: No member could be asked.
         """
         self._require_fit()
         require_items(items, or_text=True)
+        require_currency_of(items, self)
         return self._iter_predict(items, strict=False)
 
     def calibrate(self, items: Iterable[Item], *, coverage: float = 0.9, by: By | None = None) -> Self:
@@ -291,7 +295,7 @@ class Ensemble(PrintsAsPage, SavedPricer):
             ServiceError: As `Predictor.predict_many`.
         """
         self._require_fit()
-        known = check_calibration_items(items, cast("Any", self), coverage, by)
+        known = check_calibration_items(items, self, coverage, by)
         self._require_unseen(known, "price ranges are learned")
         found = list(self._iter_predict(known, strict=True))
         self._require_budgets_left()
@@ -533,6 +537,7 @@ class Ensemble(PrintsAsPage, SavedPricer):
 
 def _combine(found: Sequence[Prediction], members: Sequence[EnsembleMember], fit: _Fit) -> Prediction:
     """Return the one prediction that the members' make."""
+    currency = _agree(found, [member.name for member in members], fit.currency)
     if len(found) == 1:
         return _complete(found[0], members[0])
     known = [
@@ -547,7 +552,7 @@ def _combine(found: Sequence[Prediction], members: Sequence[EnsembleMember], fit
         decoding="ensemble",
         usage=sum((one.usage for one in found), Usage()),
         latency=max(one.latency for one in found),
-        currency=fit.currency,
+        currency=currency,
     )
     if not known:
         pairs = zip(found, members, strict=True)
@@ -565,6 +570,16 @@ def _combine(found: Sequence[Prediction], members: Sequence[EnsembleMember], fit
         for (price, one, member), (_, weight) in zip(known, weighed, strict=True)
     ]
     return replace(prediction, price=price, distribution=mix(parts, price))
+
+
+def _agree(found: Sequence[Prediction], names: Sequence[str], currency: str) -> str:
+    """Return the currency of all prices that members gave for an item.
+
+    Raises:
+        DataError: They are in different ones, or in another than the ensemble's.
+    """
+    said = {name: one.currency for name, one in zip(names, found, strict=True) if one.price is not None}
+    return agree_on_currency({"the ensemble": currency, **said})
 
 
 def _complete(found: Prediction, member: EnsembleMember) -> Prediction:
@@ -643,7 +658,13 @@ def _number_groups(labels: Sequence[Any] | npt.NDArray[Any] | None, count: int) 
     require_many("groups", labels, "a label for each item")
     if not hasattr(labels, "__len__") or len(labels) != count:
         raise DataError(f"groups must be a label for each of {count:,} items")
-    return group_ids(labels)
+    numbers = group_ids(labels)
+    if not numbers.any():
+        raise DataError(
+            "groups= gives all items one label, and weights are learned on some groups and tried on others; "
+            "give labels of which there are more, or none"
+        )
+    return numbers
 
 
 def _read_end(value: float | None) -> float:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _MOST_PRICES = 64  # of a distribution: more are taken by as many quantiles as half of that
 _QUANTILES = 32
 _ERRORS = 20
+_HIGHEST = 709.0  # log(1 + price) of the highest price that is a number here
 FEWEST_ERRORS = 10
 """Of fewer errors no quantiles are taken."""
 
@@ -61,7 +62,7 @@ def _list_prices(found: Distribution) -> Sequence[tuple[float, float]]:
 
 
 def _from_log(value: float) -> float:
-    return max(0.0, math.expm1(value))
+    return max(0.0, math.expm1(min(value, _HIGHEST)))
 
 
 def _interpolate(ordered: Sequence[float], place: float) -> float:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
+from .._files import read_npz
 from .._format import UNNAMED, Unnamed
 from ..chat import ChatFormatter
-from ..errors import DataError, NotSupported
+from ..errors import DataError, FileAccessError, NotSupported
 from ..items import Item
 from ..items.item import ITEM_FIELDS
 from ..retrieval import Neighbors
@@ -144,10 +145,7 @@ def write_arrays(folder: Path, arrays: Arrays) -> None:
 
 def read_arrays(folder: Path) -> dict[str, npt.NDArray[Any]]:
     """Read what `write_arrays` wrote; a file that holds objects is refused."""
-    import numpy as np
-
-    with np.load(folder / _ARRAYS, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+    return read_npz(folder / _ARRAYS)
 
 
 def write_values(folder: Path, values: Mapping[str, Any]) -> None:
@@ -165,5 +163,9 @@ def read_values(folder: Path) -> dict[str, Any]:
     """Read what `write_values` wrote."""
     import orjson
 
-    values: dict[str, Any] = orjson.loads((folder / _VALUES).read_bytes())
+    path = folder / _VALUES
+    try:
+        values: dict[str, Any] = orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise FileAccessError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
     return values

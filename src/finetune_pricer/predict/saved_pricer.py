@@ -233,8 +233,10 @@ def _read(wanted: type[SavedPricer], folder: Path, access: Access) -> SavedPrice
     for name, known in head["files"].items():
         try:
             found = _hash_file(parts / name)
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):  # a name may be none that a file can have
             found = None
+        except OSError as error:
+            raise _unreadable(parts / name, error) from error
         if found != known:
             raise _tell_change(folder, f"its part {name!r} is {'gone' if found is None else 'another'}")
     kind = _find_kind(head["kind"], wanted, folder)
@@ -284,7 +286,7 @@ def _read_json(folder: Path) -> dict[str, Any]:
             f"there is no saved pricer in {str(folder)!r}: it has no {_FILE}, which save(folder) writes"
         ) from None
     except OSError as error:
-        raise FileAccessError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
+        raise _unreadable(path, error) from error
     try:
         head: dict[str, Any] = orjson.loads(text)
         version, said = head["format"], head.pop("sha256")
@@ -297,7 +299,18 @@ def _read_json(folder: Path) -> dict[str, Any]:
         )
     if said != _hash(head):
         raise _tell_change(folder, f"{_FILE} is another")
+    if not _is_whole(head):
+        raise DataError(
+            f"{str(folder)!r} is a damaged pricer: its {_FILE} names no parts of it; save it again"
+        )
     return head
+
+
+def _is_whole(head: dict[str, Any]) -> bool:
+    """Whether a file, whose hash anybody may have made, names a kind and parts beside it and nowhere else."""
+    parts, files = head.get("parts"), head.get("files")
+    is_beside = parts is None or (isinstance(parts, str) and _PARTS.fullmatch(parts) is not None)
+    return is_beside and isinstance(files, dict) and isinstance(head["kind"], str)
 
 
 def _peek(folder: Path) -> bytes | None:
@@ -356,6 +369,10 @@ def _to_json(value: Any, *, indent: bool = False) -> bytes:
 
 def _tell_change(folder: Path, what: str) -> DataError:
     return DataError(f"{str(folder)!r} was changed since it was saved: {what}; save the pricer again")
+
+
+def _unreadable(path: Path, error: OSError) -> FileAccessError:
+    return FileAccessError(f"cannot read {str(path)!r}: {error.strerror or error}")
 
 
 def _unwritable(folder: Path, error: OSError) -> FileAccessError:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence, Sized
 from contextlib import ExitStack, closing
+from numbers import Real
 from typing import TYPE_CHECKING, cast
 
+from .._arguments import refuse
 from ..errors import DataError, ServiceError
 from ..items import Item, require_item
 from .dialogue import id_of
@@ -36,6 +38,7 @@ def ask_side_by_side(
 
     Raises:
         ServiceError: A member cannot be asked, or none can.
+        WrongArgument: A member gives what is no prediction, or a price that is no number.
         DataError: A member gives more or fewer predictions than one for each item, or in another order.
     """
     first, *copies = _copy(items, len(members) + 1)
@@ -76,6 +79,7 @@ class _Stream:
                     "%s cannot be asked, and the other members price without it: %s", self._name, error
                 )
             else:
+                self._require_prediction(found)
                 if found is None or found.item_id not in {item_id, ""}:
                     raise DataError(
                         f"{self._name} gave no prediction for item {item_id!r} where it was asked for one; "
@@ -83,6 +87,16 @@ class _Stream:
                     )
                 return found
         return Prediction(item_id=item_id, price=None, error=str(self.error))
+
+    def _require_prediction(self, found: object) -> None:
+        if found is None:
+            return  # it gave too few
+        if not isinstance(found, Prediction):
+            hint = "Prediction(item_id=item.id, price=5.0) makes one"
+            raise refuse(f"what {self._name} gives for an item", "a Prediction", found, hint)
+        is_number = isinstance(found.price, Real) and not isinstance(found.price, bool)
+        if found.price is not None and not is_number:
+            raise refuse(f"the price that {self._name} gives", "a number or None", found.price)
 
     def close(self) -> None:
         """End it: nothing more is asked."""
@@ -96,6 +110,8 @@ def _predict(member: PricesMany, name: str, items: Iterable[Item | str]) -> Gene
     rest = iter(items)
     while some := list(itertools.islice(rest, _AT_ONCE)):
         found = member.predict_many(some)
+        if not isinstance(found, Sized):
+            raise refuse(f"what {name}.predict_many returns", "a list of predictions", found)
         if len(found) != len(some):
             raise DataError(
                 f"{name} gave {len(found):,} predictions for {len(some):,} items; give one for each"

@@ -48,6 +48,7 @@ def _read_groups(path: Path, file: Any, columns: list[str]) -> Iterator[pa.Table
     for group in range(file.num_row_groups):
         rows = _choose_rows(path, file, group, columns)
         for batch in file.iter_batches(rows, row_groups=[group], columns=columns, use_threads=True):
+            batch.validate(full=True)  # texts of a damaged file may be no UTF-8
             yield _write_out(pa.Table.from_batches([batch]))
 
 

@@ -14,7 +14,8 @@ _NUMBER = re.compile(
     r"""# A decimal comma has one or two decimals: before three digits a comma sets thousands apart.
     (?P<comma>(?:\d{1,3}(?P<before_comma>[.'\u2019\u00a0\u202f ])\d{3}(?:(?P=before_comma)\d{3})*
       |\d+),\d{1,2}(?!\d))
-    |\d{1,3}(?P<before_point>[,'\u2019\u00a0\u202f])\d{3}(?:(?P=before_point)\d{3})*(?:\.\d+)?
+    |\d{1,3}(?P<before_point>[,'\u2019\u00a0\u202f]|[ ](?=\d{3}(?!\d)))\d{3}
+      (?:(?P=before_point)\d{3})*(?:\.\d+)?
     |\d+(?:\.\d+)?
     |\.\d+""",
     re.VERBOSE,
