@@ -9,6 +9,7 @@ of its answer beside that of the distribution's own median.
 import json
 import math
 import re
+import sys
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -196,6 +197,18 @@ def test_the_median_of_a_model_that_holds_any_price_possible_is_found(
         # Without a mark, five tokens tell thousands badly: an error 3.5 % larger is accepted there.
         most = 0.035 if alternatives == 5 and "," not in form else 0.03
         assert loss(model, found, shares) < most
+
+
+def test_a_likeliest_reply_far_above_the_rest_does_not_lift_the_rest(
+    client: openai.OpenAI, service: respx.MockRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its median is $4,301, and `399` beside the reply $16,700 is not $39,900."""
+    monkeypatch.setattr(sys.modules[__name__], "CENTRES", [4357.3] * len(SURE))
+    for alternatives in (5, 20):
+        model, found, shares = ask("$19.99", client, service, alternatives=alternatives)
+        assert found[-1].text == "$16700.00"
+        assert 3_000 < model.median(shares[-1]) < 5_000
+        assert 3_000 < (found[-1].price or 0) < 5_000
 
 
 @pytest.mark.parametrize("form", ["$1,199.99", "20"])

@@ -18,8 +18,11 @@ The rules by which `distribution_from_logprobs` reads the token probabilities of
    stand for thousands, which are spread over their range; in the form `$1199.99` each of three digits may
    lack one to three more. Each is read as what lies nearest, in proportion, to the median of all that was
    told, which is looked for from the reply's price on: beside $850 the token `119` is $1,195, beside $150 it
-   is $119. A longer reading is never above ten times the reply's price, so that likely tokens do not lift
-   each other to thousands that nobody meant; and no reading is above the highest price, where it is known.
+   is $119. Where the reply's own token may well be an amount of another length, the median is looked for
+   from there too, and the end counts under which all that is seen is the likelier: of a model that holds
+   $2,000 to $9,000 possible, $16,700 may be the likeliest reply. A longer reading is never above ten times
+   the reply's price, so that likely tokens do not lift each other to thousands that nobody meant; and no
+   reading is above the highest price, where it is known.
 5. Alternatives that are no amounts are left out; what remains is the `mass`. However little it is, it says
    more than the likeliest reply. But the median of twenty tokens that hold a third of the probability lies
    too low, since dear prices share theirs among more tokens. So where more than a twentieth of the mass is
@@ -51,6 +54,7 @@ Decoding = Literal["auto", "greedy", "median", "mean"]
 
 _TOO_LONG = 1_000_000  # an amount whose digits are cut twice or more
 _FARTHEST = 10  # times the reply's price, which no longer reading is above
+_TELLING = 0.05  # of the reply's own token, for a reading of it to be looked from
 _TOO_LITTLE = 1e-3  # of a token's probability, to be spread
 _ROUNDED = 0.01  # above 0, where the logarithm of a probability may lie by rounding
 _NEVER = -9_999.0  # the logarithm of a probability of 0, as services write it
@@ -167,8 +171,7 @@ def distribution_from_logprobs(
             told += reply.share_out(weight)
         elif chosen := reply.choose_readings(spans, highest):
             readings.append((chosen, weight))
-    nearest = _read_as_nearest(told, readings, price)
-    mass = math.fsum(weight for _, weight in nearest)
+    mass = math.fsum(weight for _, weight in [*told, *readings])
     if not mass:
         return None
     listed = math.fsum(_chances(content[place]).values())
@@ -181,8 +184,25 @@ def distribution_from_logprobs(
         grouped=reply.grouped,
         highest=highest,
     )
-    found = evidence.complete(nearest) if evidence.unseen > _ENOUGH_UNSEEN * mass else nearest
+    ends = [_read_as_nearest(told, readings, start) for start in _find_starts(told, readings, price)]
+    if evidence.unseen > _ENOUGH_UNSEEN * mass:
+        ends = [evidence.complete(nearest) for nearest in ends]
+    found = max(ends, key=evidence.judge) if len(ends) > 1 else ends[0]
     return Distribution.of(found, source="logprobs", mass=mass)
+
+
+def _find_starts(told: Weighted, readings: Sequence[tuple[list[Span], float]], price: float) -> list[float]:
+    """Return where to look for the median from: the reply's price, and what else its token may well be."""
+    starts, total = [price], math.fsum(weight for _, weight in told)
+    if all(len(spans) == 1 for spans, _ in readings):
+        return starts
+    by_length: dict[int, Weighted] = {}
+    for amount, weight in told:
+        by_length.setdefault(len(str(int(amount))), []).append((amount, weight))
+    for length, some in by_length.items():
+        if length != len(str(int(price))) and math.fsum(weight for _, weight in some) >= _TELLING * total:
+            starts.append(Distribution.of(some, source="logprobs").median)
+    return starts
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,19 @@ class Evidence:
     """Whether a token may stand for all amounts of a thousand."""
     highest: float | None
 
+    def judge(self, found: Weighted) -> float:
+        """Return how likely all that is seen is under the bell over these prices, as a logarithm."""
+        import numpy as np
+
+        prices, weights = np.array(found).T
+        centre, spread = _measure(np.log1p(prices), weights)
+        spread = max(spread, _NARROWEST)
+        likelihood = -float(weights.sum()) * math.log(spread)
+        for spans, weight in [*(([Span(0, price)], weight) for price, weight in self.told), *self.readings]:
+            far = ((np.log1p([span.middle for span in spans]) - centre) / spread) ** 2 / 2
+            likelihood += weight * (float(np.log(np.exp(far.min() - far).sum())) - float(far.min()))
+        return likelihood
+
     def complete(self, nearest: Weighted) -> Weighted:
         """Return all prices with their weights, of which `nearest` are a first reading of what is seen."""
         import numpy as np
