@@ -74,6 +74,8 @@ def test_amazon_by_default_is_better_than_ridge(data_folder: Path, tmp_path: Pat
                 asked[name].append(ask(predictor, items).mae.value / ridge[name])
                 exact[name].append(exact_mae(server, predictor, items) / ridge[name])
                 print(f"{name}, seed {seed}: {asked[name][-1]:.3f}, exact {exact[name][-1]:.3f} of ridge")
+    # The validation part is harder for this learner than the test part; its bound is no promise, but what was
+    # measured (0.967) and the noise of seeds, so that a loss is noticed there too.
     for name, most in (("test", 0.96), ("kept aside", 0.98)):
         print(f"{name}: {np.mean(asked[name]):.3f} of ridge, exact {np.mean(exact[name]):.3f}")
         assert np.mean(asked[name]) <= most

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ....errors import DataError
@@ -76,38 +75,31 @@ class Recipe:
         return min(int(self.warmup), steps // 10)
 
 
+_COURSE = Recipe(
+    rank=32,
+    alpha=64,
+    dropout=0.1,
+    targets="q_proj+k_proj+v_proj+o_proj",
+    quantize="nf4",
+    text_tokens=110,
+    template="plain",
+    learning_rate=1e-4,
+    schedule="cosine",
+    warmup=0.01,
+    weight_decay=0.001,
+    clip=0.3,
+    batch_size=32,
+    n_epochs=1,
+)
 RECIPES = {
     "usual": Recipe(),
     # The recipe of week 7 of the course "LLM Engineering", on 20,000 products and on 800,000.
-    "course": Recipe(
-        rank=32,
-        alpha=64,
-        dropout=0.1,
-        targets="q_proj+k_proj+v_proj+o_proj",
-        quantize="nf4",
-        text_tokens=110,
-        template="plain",
-        learning_rate=1e-4,
-        schedule="cosine",
-        warmup=0.01,
-        weight_decay=0.001,
-        clip=0.3,
-        batch_size=32,
-        n_epochs=1,
-    ),
-    "course-full": Recipe(
+    "course": _COURSE,
+    "course-full": replace(
+        _COURSE,
         rank=256,
         alpha=512,
-        dropout=0.1,
         targets="q_proj+k_proj+v_proj+o_proj+gate_proj+up_proj+down_proj",
-        quantize="nf4",
-        text_tokens=110,
-        template="plain",
-        learning_rate=1e-4,
-        schedule="cosine",
-        warmup=0.01,
-        weight_decay=0.001,
-        clip=0.3,
         batch_size=256,
         n_epochs=3,
     ),
@@ -142,7 +134,7 @@ def make_recipe(preset: str, changes: dict[str, Any]) -> Recipe:
     recipe = RECIPES[preset]
     if "rank" in given and "alpha" not in given:
         given["alpha"] = given["rank"] * recipe.scale // recipe.rank
-    return dataclasses.replace(recipe, **given)
+    return replace(recipe, **given)
 
 
 def split_batch(batch_size: int) -> tuple[int, int]:
