@@ -95,6 +95,20 @@ def test_what_has_nothing_in_common_is_no_neighbor() -> None:
     assert Neighbors(train).of("violin") == ()
 
 
+@pytest.mark.parametrize(
+    ("asked", "alike"),
+    [
+        ("白色陶瓷杯", ("红色陶瓷杯子", "蓝色大号陶瓷杯")),
+        ("大きな木の机", ("小さな木の机です", "古い木の机と椅子")),
+        ("โต๊ะไม้ใหม่", ("โต๊ะไม้เก่าสีขาว", "ขายโต๊ะไม้สัก")),
+    ],
+)
+def test_scripts_without_spaces_between_words_have_neighbors_too(asked: str, alike: tuple[str, ...]) -> None:
+    others = ("不锈钢炒锅", "ガラスの花瓶", "กระทะเหล็ก")
+    items = ItemDataset.from_items(Item(title=title, price=9.0) for title in (*others, *alike))
+    assert {near.item.title for near in Neighbors(items, k=2).of(asked)} == set(alike)
+
+
 def test_many_are_found_as_one_by_one_wherever_they_stand() -> None:
     asked = [*TRAIN[:30], *TEST, "A desk lamp by Nordvik"]
     alone = [Neighbors(TRAIN).of(item) for item in asked[::10]]

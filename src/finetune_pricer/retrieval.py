@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ._arguments import refuse, require_many, require_path, require_whole
 from ._display import ShortRepr
 from ._files import read_npz, replacing
-from ._methods.duplicates import group_ids
+from ._methods.duplicates import group_ids, space_out
 from ._vectors import TextVectors, is_same_vector
 from .errors import DataError, FileAccessError, InvalidItem, MissingExtra, MissingFile
 from .items import Item, ItemDataset, require_item, require_items, require_price
@@ -331,12 +331,12 @@ class _TermRows:
     def __init__(self, texts: Sequence[str]) -> None:
         from ._methods.features import TextFeatures
 
-        self._features = TextFeatures.fit(texts, blocks=_TERMS)
+        self._features = TextFeatures.fit([*map(space_out, texts)], blocks=_TERMS)
 
     def __call__(self, texts: Sequence[str]) -> Rows:
         from ._methods.nearest import scale_to_unit
 
-        return scale_to_unit(self._features.transform(texts))
+        return scale_to_unit(self._features.transform([*map(space_out, texts)]))
 
 
 def _fit_terms(texts: Sequence[str]) -> Callable[[Sequence[str]], Rows]:

@@ -33,6 +33,7 @@ _MARKS = "\u0300-\u036f\u0900-\u0963\u0966-\u0dff"  # accents; the scripts of In
 # Of ASCII, what belongs to words, in lower case, and a space for all else: much faster than a pattern.
 _ASCII = "".join(sign.lower() if (sign := chr(code)).isalnum() or sign == "_" else " " for code in range(128))
 _WORD_OR_CHARACTER = compile_late(f"[{_ALONE}]|(?:[^\\W{_ALONE}]|[{_MARKS}])+")
+_LONE = compile_late(f"[{_ALONE}]")
 _SHINGLE = 3  # words
 # 32 bands of 4: a pair that shares 60 % of its shingles becomes a candidate with a probability of 98.8 %.
 _BANDS, _ROWS = 32, 4
@@ -50,6 +51,11 @@ def words_of(text: str) -> list[str]:
     if text.isascii():
         return text.translate(_ASCII).split()
     return _WORD_OR_CHARACTER.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def space_out(text: str) -> str:
+    """Return a text with spaces around each character of scripts that write none between words."""
+    return text if text.isascii() else _LONE.sub(r" \g<0> ", text)
 
 
 def group_ids(labels: Sequence[Any] | npt.NDArray[Any]) -> Ints:

@@ -68,6 +68,9 @@ class BasePredictor(SavedPricer, Generic[Client]):
     _awaits: ClassVar[bool]
     _kind: ClassVar[str] = "Predictor"
 
+    model: str
+    """Its name at the service."""
+
     def __init__(
         self,
         client: Client,
