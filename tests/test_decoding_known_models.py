@@ -204,7 +204,7 @@ def test_a_likeliest_reply_far_above_the_rest_does_not_lift_the_rest(
 ) -> None:
     """Its median is $4,301, and `399` beside the reply $16,700 is not $39,900."""
     monkeypatch.setattr(sys.modules[__name__], "CENTRES", [4357.3] * len(SURE))
-    for alternatives in (5, 20):
+    for alternatives in (5, 20, 100):
         model, found, shares = ask("$19.99", client, service, alternatives=alternatives)
         assert found[-1].text == "$16700.00"
         assert 3_000 < model.median(shares[-1]) < 5_000

@@ -18,11 +18,12 @@ The rules by which `distribution_from_logprobs` reads the token probabilities of
    stand for thousands, which are spread over their range; in the form `$1199.99` each of three digits may
    lack one to three more. Each is read as what lies nearest, in proportion, to the median of all that was
    told, which is looked for from the reply's price on: beside $850 the token `119` is $1,195, beside $150 it
-   is $119. Where the reply's own token may well be an amount of another length, the median is looked for
-   from there too, and the end counts under which all that is seen is the likelier: of a model that holds
-   $2,000 to $9,000 possible, $16,700 may be the likeliest reply. A longer reading is never above ten times
-   the reply's price, so that likely tokens do not lift each other to thousands that nobody meant; and no
-   reading is above the highest price, where it is known.
+   is $119. A model that holds $2,000 to $9,000 possible may find $16,700 the likeliest reply. So in the form
+   `$1199.99` the median is looked for from seven places around the reply's price, from a tenth to ten times
+   of it, and the end counts whose bell (rule 5) makes all that is known the likeliest: what each token
+   weighs, how the reply's own is shared out, and how much is unseen. A longer reading is never above ten
+   times the reply's price, so that likely tokens do not lift each other to thousands that nobody meant; and
+   no reading is above the highest price, where it is known.
 5. Alternatives that are no amounts are left out; what remains is the `mass`. However little it is, it says
    more than the likeliest reply. But the median of twenty tokens that hold a third of the probability lies
    too low, since dear prices share theirs among more tokens. So where more than a twentieth of the mass is
@@ -54,7 +55,6 @@ Decoding = Literal["auto", "greedy", "median", "mean"]
 
 _TOO_LONG = 1_000_000  # an amount whose digits are cut twice or more
 _FARTHEST = 10  # times the reply's price, which no longer reading is above
-_TELLING = 0.05  # of the reply's own token, for a reading of it to be looked from
 _TOO_LITTLE = 1e-3  # of a token's probability, to be spread
 _ROUNDED = 0.01  # above 0, where the logarithm of a probability may lie by rounding
 _NEVER = -9_999.0  # the logarithm of a probability of 0, as services write it
@@ -177,6 +177,7 @@ def distribution_from_logprobs(
     listed = math.fsum(_chances(content[place]).values())
     evidence = Evidence(
         told=told,
+        own=reply.sort_by_length(told),
         readings=readings,
         seen=seen,
         least=min(weight for _, weight in amounts if weight),
@@ -184,25 +185,12 @@ def distribution_from_logprobs(
         grouped=reply.grouped,
         highest=highest,
     )
-    ends = [_read_as_nearest(told, readings, start) for start in _find_starts(told, readings, price)]
+    ends = [_read_as_nearest(told, readings, start) for start in reply.find_starts(readings)]
+    ends = [found for place, found in enumerate(ends) if found not in ends[:place]]
     if evidence.unseen > _ENOUGH_UNSEEN * mass:
         ends = [evidence.complete(nearest) for nearest in ends]
     found = max(ends, key=evidence.judge) if len(ends) > 1 else ends[0]
     return Distribution.of(found, source="logprobs", mass=mass)
-
-
-def _find_starts(told: Weighted, readings: Sequence[tuple[list[Span], float]], price: float) -> list[float]:
-    """Return where to look for the median from: the reply's price, and what else its token may well be."""
-    starts, total = [price], math.fsum(weight for _, weight in told)
-    if all(len(spans) == 1 for spans, _ in readings):
-        return starts
-    by_length: dict[int, Weighted] = {}
-    for amount, weight in told:
-        by_length.setdefault(len(str(int(amount))), []).append((amount, weight))
-    for length, some in by_length.items():
-        if length != len(str(int(price))) and math.fsum(weight for _, weight in some) >= _TELLING * total:
-            starts.append(Distribution.of(some, source="logprobs").median)
-    return starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +259,22 @@ class _Reply:
         """Return all that a dollar token may stand for: itself, and what goes on after it."""
         widths = (1000,) if self.grouped else (10, 100, 1000) if len(digits) == 3 else ()
         return [self._span(digits, width) for width in (1, *widths) if width == 1 or digits != "0"]
+
+    def sort_by_length(self, told: Weighted) -> list[tuple[list[Span], float]]:
+        """Return what the dollar token may stand for, each length by itself, with its weight."""
+        weights: dict[int, float] = {}
+        for amount, weight in told:
+            length = len(str(int(amount)))
+            weights[length] = weights.get(length, 0.0) + weight
+        spans = ((span, weights.get(len(str(span.lowest)))) for span in self.spans_of(self.digits))
+        return [([span], weight) for span, weight in spans if weight]
+
+    def find_starts(self, readings: Sequence[tuple[list[Span], float]]) -> list[float]:
+        """Return where to look for the median from."""
+        if self.grouped or all(len(spans) == 1 for spans, _ in readings):
+            return [self.price]
+        # A token that goes on stands for ten times as much: all places of that circle, some thirds apart.
+        return [self.price * 10 ** (third / 3) for third in (0, -3, -2, -1, 1, 2, 3)]
 
     def choose_readings(self, spans: Sequence[Span], highest: float | None) -> list[Span]:
         """Return those that are not far above the reply's price, nor above the highest."""

@@ -42,6 +42,7 @@ _STILL = 2e-3  # of the spread, by which a bell moves that stands still
 _MOST_ROUNDS = 60
 _FILLINGS = 6  # of cells that are full, until what is left fits into the others
 _HARDLY = 1e-3  # a share that is not worth a reading of its own
+_NEVER = 1e-9  # a share that no bell goes below, as what a model likes is no bell
 _HIGHEST = 1e6  # dollars, where nobody says more
 
 
@@ -54,6 +55,11 @@ class Span:
     """The price that stands for them all."""
     dollars: int = 1
     """How many they are."""
+
+    @property
+    def edges(self) -> tuple[float, float]:
+        """The prices between which they lie."""
+        return max(self.middle - self.dollars / 2, 0.0), self.middle + self.dollars / 2
 
     def spread(self, weight: float) -> Iterator[tuple[float, float]]:
         """Yield prices that share the weight: so many that none stands for more than a tenth of itself."""
@@ -71,6 +77,8 @@ class Evidence:
 
     told: Weighted
     """Amounts of which it is sure what they are."""
+    own: Sequence[tuple[Sequence[Span], float]]
+    """What the reply's own token may stand for, each length of an amount by itself, and its weight."""
     readings: Sequence[tuple[Sequence[Span], float]]
     """What each other token may stand for, and its weight."""
     seen: Sequence[Span]
@@ -84,17 +92,18 @@ class Evidence:
     highest: float | None
 
     def judge(self, found: Weighted) -> float:
-        """Return how likely all that is seen is under the bell over these prices, as a logarithm."""
+        """Return how likely all that is known is under the bell over these prices, as a logarithm."""
         import numpy as np
 
         prices, weights = np.array(found).T
         centre, spread = _measure(np.log1p(prices), weights)
-        spread = max(spread, _NARROWEST)
-        likelihood = -float(weights.sum()) * math.log(spread)
-        for spans, weight in [*(([Span(0, price)], weight) for price, weight in self.told), *self.readings]:
-            far = ((np.log1p([span.middle for span in spans]) - centre) / spread) ** 2 / 2
-            likelihood += weight * (float(np.log(np.exp(far.min() - far).sum())) - float(far.min()))
-        return likelihood
+        rows = [*self.own, *self.readings]
+        edges = np.log1p(_pad([[edge for span in spans for edge in span.edges] for spans, _ in rows]))
+        below = _below((edges - centre) / max(spread, _NARROWEST))
+        shares = np.nansum(below[:, 1::2] - below[:, ::2], axis=1)
+        logs = np.log(np.maximum(shares, _NEVER))
+        seen = math.fsum(weight * log for (_, weight), log in zip(rows, logs.tolist(), strict=True))
+        return seen + self.unseen * math.log(max(1 - float(shares.sum()), _NEVER))
 
     def complete(self, nearest: Weighted) -> Weighted:
         """Return all prices with their weights, of which `nearest` are a first reading of what is seen."""
@@ -103,7 +112,8 @@ class Evidence:
         prices, weights = np.array(nearest).T
         centre, spread = _measure(np.log1p(prices), weights)
         told = np.array(self.told).reshape(-1, 2)
-        gaps, rows = _Gaps.beside(self), _pad([[span.middle for span in spans] for spans, _ in self.readings])
+        gaps = _Gaps.beside(self)
+        rows = np.log1p(_pad([[span.middle for span in spans] for spans, _ in self.readings]))
         weighs = np.array([weight for _, weight in self.readings])[:, None]
         spread = max(spread, _FIRST)
         for _ in range(_MOST_ROUNDS):
@@ -198,13 +208,21 @@ def _share_out(rows: Floats, centre: float, spread: float) -> Floats:
 
 
 def _pad(rows: Sequence[Sequence[float]]) -> Floats:
-    """Return rows of prices as log(1 + price), filled up with NaN."""
+    """Return rows of prices as one array, filled up with NaN."""
     import numpy as np
 
     padded = np.full((len(rows), max(map(len, rows), default=0)), math.nan)
     for place, row in enumerate(rows):
-        padded[place, : len(row)] = np.log1p(row)
+        padded[place, : len(row)] = row
     return padded
+
+
+def _below(places: Floats) -> Floats:
+    """Return how much of a standard bell lies below each place."""
+    import numpy as np
+
+    # numpy has no error function, and scipy is not among what everybody installs.
+    return np.array([[(1 + math.erf(place / math.sqrt(2))) / 2 for place in row] for row in places.tolist()])
 
 
 @cache
@@ -213,5 +231,4 @@ def _lay_out() -> tuple[Floats, Floats]:
     import numpy as np
 
     borders = np.linspace(-_REACH, _REACH, _CELLS + 1)
-    below = np.array([math.erf(border / math.sqrt(2)) / 2 for border in borders])
-    return borders, np.diff(below) / np.diff(borders)
+    return borders, np.diff(_below(borders[None])[0]) / np.diff(borders)
