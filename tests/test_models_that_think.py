@@ -295,6 +295,8 @@ def test_room_that_the_user_gives_is_kept(serve: Callable[[Thinker], Batches]) -
         {"max_tokens": 0},
         {"max_tokens": "9"},
         {"x": object()},
+        {"temperature": float("nan")},
+        {"logit_bias": {"12": float("inf")}},
         "x",
     ],
 )

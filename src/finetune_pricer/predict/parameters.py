@@ -12,6 +12,7 @@ A refusal is understood in the service's own words, and answered by the nearest 
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Mapping
@@ -313,6 +314,7 @@ def read_answer_parameters(given: Mapping[str, Any] | None) -> dict[str, Any]:
         if name in wanted and (type(wanted[name]) is not int or wanted[name] < 1):
             raise DataError(f"answer_parameters: {name} must be a whole number above 0, not {wanted[name]!r}")
     try:
+        json.dumps(wanted, allow_nan=False, default=str)  # orjson would send null for what is no number
         copied: dict[str, Any] = orjson.loads(orjson.dumps(wanted))
     except (TypeError, ValueError) as error:
         raise DataError(f"answer_parameters must be JSON: {error}") from None
