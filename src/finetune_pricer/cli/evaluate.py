@@ -112,6 +112,7 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
         "currency": evaluation.currency,
         "dollars": evaluation.dollars,
         "metrics": evaluation.metrics,
+        "left_out": evaluation.left_out,
         "baselines": [summarise(one) for one in evaluation.baselines],
     }
 

@@ -204,8 +204,8 @@ def tell_bytes(cell: bytes, guess: Guess | None) -> tuple[str, str]:
     found = guess or guess_encoding(cell)
     readings = [f"{_excerpt(cell, name)!r} in {name}" for name in found.encodings[:3]]
     return cell.decode(errors="replace"), (
-        f"is not UTF-8; it may be {' or '.join(readings)}: say encoding={found.encodings[0]!r} if so, or "
-        "save the file as UTF-8"
+        f"is not UTF-8; it may be {' or '.join(readings)}: say encoding={found.encodings[0]!r} if so (in "
+        f"a shell --encoding {found.encodings[0]}), or save the file as UTF-8"
     )
 
 

@@ -136,4 +136,5 @@ class TrainingSet:
 
 
 def _log_prices(examples: Sequence[Example], form: ReplyForm) -> Floats:
-    return np.log1p([form.read(example.reply) for example in examples if example.price is not None])
+    prices = [form.read(example.reply) for example in examples if example.price is not None]
+    return np.log1p(np.array(prices, dtype=np.float64))
