@@ -59,7 +59,7 @@ class Evaluator(ShortRepr):
     """Scores predictors, functions, and predictions made elsewhere.
 
     Args:
-        size: How many items to draw; None takes all.
+        size: How many items to draw, or all where there are fewer; None takes all.
         seed: Seed of the drawing and of the intervals.
         baselines: Training items; simple methods fitted on them are scored beside every model, and their
             median price stands in for missing prices where models are compared, ranked or chosen. One whose
