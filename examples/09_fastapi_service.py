@@ -21,7 +21,7 @@ import httpx2
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from finetune_pricer import (
     Ensemble,
@@ -50,12 +50,15 @@ class Product(BaseModel):
     category: Annotated[str, Field(max_length=200)] = ""
 
 
+Amount = Annotated[float | None, AfterValidator(lambda amount: None if amount is None else round(amount, 2))]
+
+
 class Answer(BaseModel):
     """A price, or why the model names none; the range holds the true price as often as was calibrated."""
 
-    price: float | None
-    low: float | None
-    high: float | None
+    price: Amount
+    low: Amount
+    high: Amount
     problem: str | None
 
 
