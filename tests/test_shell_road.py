@@ -132,6 +132,17 @@ def test_a_file_without_a_column_of_prices_is_priced(free: Path, shop: Path, tmp
     assert told.exit_code == 0
 
 
+def test_the_encoding_of_the_first_file_is_not_put_upon_another_in_utf8(tmp_path: Path) -> None:
+    pricer, new = tmp_path / "pricer", tmp_path / "new.csv"
+    MedianBaseline(19.5).save(pricer)
+    Reading(columns={"Name": "title"}, encoding="cp1252").save(pricer)
+    arguments = ("price", new, tmp_path / "priced.csv", "--pricer", pricer, "--force")
+    for encoding, given in (("utf-8", ()), ("cp1252", ()), ("cp850", ("--encoding", "cp850"))):
+        new.write_bytes("Name\nGrüner Löffel\n".encode(encoding))
+        assert run(*arguments, *given).exit_code == 0
+        assert [row["title"] for row in rows_of(tmp_path / "priced.csv")] == ["Grüner Löffel"]
+
+
 def test_all_prices_what_has_a_price_and_without_it_that_is_refused(free: Path, tmp_path: Path) -> None:
     known = tmp_path / "known.csv"
     known.write_text("Name,Desc,Price\nA lamp,of brass,5.00\nA shelf,of oak,auf Anfrage\n")

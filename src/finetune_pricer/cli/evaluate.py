@@ -64,7 +64,7 @@ def evaluate(
     if sum(each is not None for each in (pricer, predictions, model)) != 1:
         raise click.UsageError("give one of --pricer, --predictions and --model")
     if pricer is not None:
-        reading = reading.over(Reading.load(pricer))
+        reading = reading.over(Reading.load(pricer), file)
     items = reading.read_known(file)
     train = None if baselines is None else reading.read_known(baselines)
     judge = Evaluator(size=size, seed=seed, baselines=train)

@@ -48,7 +48,7 @@ def price(
     if priced.is_file() and not force:
         raise FileAccessError(f"{str(priced)!r} is there already: --force replaces it, or name another file")
     loaded = load(pricer, Service(base_url=base_url), budget=budget)
-    items = reading.over(Reading.load(pricer)).read_new(file)
+    items = reading.over(Reading.load(pricer), file).read_new(file)
     wanted = items if every else items.filter(lambda item: item.price is None)
     if not len(wanted):
         raise DataError(f"every product of {str(file)!r} has a price; --all prices them all the same")
