@@ -147,17 +147,32 @@ def test_all_of_them_stand_beside_every_model_on_the_same_items() -> None:
     assert {one.manifest["items hash"] for one in (first, *first.baselines)} == {first.manifest["items hash"]}
 
 
-def test_without_scikit_learn_the_others_remain_and_the_log_says_so(
+def test_without_scikit_learn_the_others_remain_and_the_log_warns_of_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
-    with caplog.at_level(logging.INFO, "finetune_pricer"):
+    with caplog.at_level(logging.WARNING, "finetune_pricer"):
         assert [baseline.name for baseline in fit_baselines(TRAIN)] == [
             kind.name for kind in (MedianBaseline, CategoryMedianBaseline, NeighborsBaseline, NetworkBaseline)
         ]
-    assert "finetune-pricer[evaluate]" in caplog.text
+    (record,) = caplog.records
+    assert record.getMessage().startswith("not compared: ridge on words; this baseline needs scikit-learn")
+    assert "finetune-pricer[evaluate]" in record.getMessage()
     with pytest.raises(MissingExtra):
         RidgeBaseline.fit(TRAIN)
+
+
+def test_a_free_method_that_is_not_installed_is_named_in_the_manifest_and_on_the_page(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    everything = Evaluator(baselines=TRAIN, rounds=100).evaluate(partial(always, 10.0), TEST)
+    assert everything.left_out == {}
+    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
+    found = Evaluator(baselines=TRAIN, rounds=100).evaluate(partial(always, 10.0), TEST)
+    assert [*found.left_out] == ["ridge on words"]
+    assert "finetune-pricer[evaluate]" in found.manifest["left out: ridge on words"]
+    assert "Not compared: ridge on words" in found.to_markdown()
+    assert "Not compared" not in everything.to_markdown()
 
 
 def test_without_scipy_the_medians_remain(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,6 +117,46 @@ def test_a_wrong_usage_is_2_and_an_object_for_programs() -> None:
     assert run("chekc").exit_code == USAGE
 
 
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [(name, found) for name, found in commands() if not isinstance(found, click.Group)],
+    ids=[name for name, found in commands() if not isinstance(found, click.Group)],
+)
+def test_an_option_that_no_command_has_is_2_for_each_of_them(name: str, found: click.Command) -> None:
+    words = name.split()[1:]
+    if words == ["demo"]:  # whose options are those of the example
+        return
+    assert run(*words, "--no-such-option").exit_code == USAGE
+    if any(option.name == "as_json" for option in found.params):
+        assert run_json(*words, "--no-such-option", code=USAGE)["error"]["exit_code"] == USAGE
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "absent.csv", "--out", "pricer"),
+        ("price", "absent.csv", "priced.csv", "--pricer", "absent"),
+        ("evaluate", "absent.csv", "--predictions", "absent.csv"),
+        ("compare", "absent.json", "absent.json"),
+        ("audit", "absent.csv"),
+        ("check", "absent.jsonl"),
+        ("estimate", "absent.csv", "--model", "gpt-4.1-mini-2025-04-14", "--provider", "openai"),
+        ("sweep", "absent.csv", "--test", "absent.csv", "--out", "sweep", "--models", "m", "--sizes", "10"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_file_that_is_not_there_is_3_for_each_command_that_reads_one(words: tuple[str, ...]) -> None:
+    assert run(*words).exit_code == INPUT
+    error = run_json(*words, code=INPUT)["error"]
+    assert (error["kind"], error["exit_code"]) == ("MissingFile", INPUT)
+    assert not list(Path().iterdir())
+
+
+def test_a_server_that_strangers_could_reach_without_a_key_is_not_started() -> None:
+    done = run("serve", "--host", "0.0.0.0", "--port", "0")
+    assert (done.exit_code, "key" in done.stderr) == (SETUP, True)
+
+
 def test_a_fault_of_ours_does_not_end_like_a_finding(
     training: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -449,6 +489,6 @@ def test_every_extra_has_a_purpose() -> None:
 
 
 def test_the_demo_names_every_example() -> None:
-    assert [*EXAMPLES] == sorted(path.name for path in (ROOT / "examples").glob("*.py"))
+    assert [*EXAMPLES] == sorted(path.name for path in (ROOT / "examples").glob("[0-9]*"))
     done = run("demo", "--list")
     assert all(f"{name:<30} {shows}" in done.stdout for name, shows in EXAMPLES.items())

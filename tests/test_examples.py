@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from example_outputs import read_index
 from finetune_pricer import MadeUpCatalogue
 from finetune_pricer.cli import cli
+from finetune_pricer.cli.demo import EXAMPLES as SHOWN
 from finetune_pricer.evaluate import FITTED
 from finetune_pricer.local import LocalServer
 from stub_service import Behaviour, StubService
@@ -30,6 +32,15 @@ def run_first(*arguments: str, **environment: str) -> str:
 
 def maes(output: str) -> list[float]:
     return [float(found.replace(",", "")) for found in re.findall(r"MAE \$([\d,.]+)", output)]
+
+
+def test_the_index_says_of_every_example_what_it_shows_and_what_it_printed() -> None:
+    index = read_index()
+    assert {name: shows for name, (shows, _) in index.items()} == SHOWN, "python tests/example_outputs.py"
+    for name, (_, rest) in index.items():
+        assert name.endswith(".ipynb") or re.match(
+            rf"```console\n\$ python examples/{name}.*\n```\n\n```text\n.{{40,}}```\n", rest, re.DOTALL
+        )
 
 
 def test_the_first_example_beats_the_median_and_prices_what_has_no_price() -> None:

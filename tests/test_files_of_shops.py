@@ -831,3 +831,10 @@ def test_a_file_in_another_encoding_than_was_said_is_read_or_refused_in_our_word
     path = save(name, "title,price\nStuhl f\u00fcr Kinder+,12\n".encode("cp1252"))
     with contextlib.suppress(PricerError):
         assert all(item.text for item in ItemDataset.from_file(path, encoding=encoding, on_error="skip"))
+
+
+def test_a_byte_that_the_given_encoding_does_not_have_is_told_by_that_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "shop.csv"
+    path.write_bytes(b"title,price\na lamp \x9d,5\n")
+    with pytest.raises(InvalidRows, match="is not in cp1252: say another encoding="):
+        ItemDataset.from_file(path, encoding="cp1252")

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -126,24 +127,63 @@ def test_a_file_without_a_column_of_prices_is_priced(free: Path, shop: Path, tmp
     assert (found["products"], found["without_a_price"], found["rows_left_out"]) == (2, 0, 0)
 
     new.write_text("Title,Desc\nA lamp,of brass\n")
-    assert run("price", new, tmp_path / "priced.csv", "--pricer", free).exit_code == INPUT
-    told = run("price", new, tmp_path / "priced.csv", "--pricer", free, "--columns", "Title=title")
+    assert run("price", new, tmp_path / "priced.csv", "--pricer", free, "--force").exit_code == INPUT
+    told = run("price", new, tmp_path / "priced.csv", "--pricer", free, "--columns", "Title=title", "--force")
     assert told.exit_code == 0
+
+
+def test_the_encoding_of_the_first_file_is_not_put_upon_another_in_utf8(tmp_path: Path) -> None:
+    pricer, new = tmp_path / "pricer", tmp_path / "new.csv"
+    MedianBaseline(19.5).save(pricer)
+    Reading(columns={"Name": "title"}, encoding="cp1252").save(pricer)
+    arguments = ("price", new, tmp_path / "priced.csv", "--pricer", pricer, "--force")
+    for encoding, given in (("utf-8", ()), ("cp1252", ()), ("cp850", ("--encoding", "cp850"))):
+        new.write_bytes("Name\nGrüner Löffel\n".encode(encoding))
+        assert run(*arguments, *given).exit_code == 0
+        assert [row["title"] for row in rows_of(tmp_path / "priced.csv")] == ["Grüner Löffel"]
 
 
 def test_all_prices_what_has_a_price_and_without_it_that_is_refused(free: Path, tmp_path: Path) -> None:
     known = tmp_path / "known.csv"
-    known.write_text("Name,Desc,Price\nA lamp,of brass,5.00\n")
+    known.write_text("Name,Desc,Price\nA lamp,of brass,5.00\nA shelf,of oak,auf Anfrage\n")
     arguments = ("price", known, tmp_path / "priced.csv", "--pricer", free)
     error = run_json(*arguments, code=INPUT)["error"]
     assert "--all prices them" in error["message"]
-    assert run_json(*arguments, "--all")["products"] == 1
+    found = run_json(*arguments, "--all")
+    assert (found["products"], found["rows_left_out"]) == (1, 1)  # the one on request is named on stderr
+    assert "'auf Anfrage'" in run(*arguments, "--all", "--force").stderr
+    assert run(*arguments, "--all", "--force", "--strict").exit_code == INPUT
 
 
 def test_a_file_is_never_replaced_by_its_prices(free: Path, shop: Path) -> None:
     before = shop.read_bytes()
     assert run("price", shop, shop.parent / "." / "shop.csv", "--pricer", free).exit_code == USAGE
     assert shop.read_bytes() == before
+
+
+def test_prices_that_are_there_already_are_replaced_only_when_told_to(
+    free: Path, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    priced = tmp_path / "priced.csv"
+    priced.write_text("prices that somebody has worked on\n")
+    arguments = ("price", shop, priced, "--pricer", free)
+    with monkeypatch.context() as patch:
+        patch.setattr("finetune_pricer.cli.price.load", None)  # nothing is read, asked or paid before
+        error = run_json(*arguments, code=INPUT)["error"]
+    assert (error["kind"], "--force replaces it" in error["message"]) == ("FileAccessError", True)
+    assert priced.read_text() == "prices that somebody has worked on\n"
+    assert run(*arguments, "--force").exit_code == 0
+    assert len(rows_of(priced)) == 10
+
+
+def test_a_free_method_that_is_not_installed_is_named_once(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
+    done = run("train", shop, *COLUMNS, "--out", tmp_path / "pricer", "--method", "baseline", "--json")
+    assert done.stderr.count("not compared: ridge on words") == 1
+    assert done.stderr.count("pip install 'finetune-pricer[evaluate]'") == 1
+    assert [*json.loads(done.stdout)["evaluation"]["left_out"]] == ["ridge on words"]
 
 
 def test_what_is_no_pricer_is_refused(shop: Path, tmp_path: Path, free: Path) -> None:

@@ -7,6 +7,8 @@ import inspect
 import io
 import pickle
 import re
+import subprocess
+import sys
 import types
 from collections.abc import Callable
 from dataclasses import replace
@@ -746,3 +748,15 @@ def test_whatever_is_handed_in_only_errors_of_ours_come_out(
 
 def test_a_service_by_name_for_a_client_is_known_of_all_services() -> None:
     assert set(_arguments._PROVIDERS) == set(PROVIDERS)
+
+
+def test_a_name_that_is_nearly_one_of_ours_is_told_with_ours() -> None:
+    program = "import finetune_pricer; finetune_pricer.FinetuneJob"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert "has no attribute 'FinetuneJob'. Did you mean: 'FineTuneJob'?" in done.stderr
+
+
+def test_what_an_editor_completes_is_ours() -> None:
+    names = {name for name in dir(finetune_pricer) if not name.startswith("_")}
+    assert not names & {"Any", "TYPE_CHECKING", "annotations", "import_module", "sys"}
+    assert set(finetune_pricer.__all__) <= names

@@ -6,6 +6,7 @@ What this module lists is the public interface.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +96,8 @@ _HOMES = {
 # Names of earlier versions, which still work: (room, today's name).
 _FORMER = {"KeptAnswers": ("predict", "AnswerStore"), "PriceRow": ("providers", "TokenPricing")}
 
+_OF_OTHERS = {"Any", "TYPE_CHECKING", "annotations", "import_module", "sys"}
+
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - a test holds it against the imports above
 
 
@@ -104,7 +107,9 @@ def __getattr__(name: str) -> Any:
 
         return version("finetune-pricer")
     if name not in _HOMES and name not in _FORMER:
-        raise AttributeError(f"module 'finetune_pricer' has no attribute {name!r}")
+        # With the module at hand, Python asks "Did you mean ...?" where a name is nearly one of ours.
+        told = f"module 'finetune_pricer' has no attribute {name!r}"
+        raise AttributeError(told, name=name, obj=sys.modules[__name__])
     room, known_as = _FORMER[name] if name in _FORMER else (_HOMES[name], name)
     value = getattr(import_module(f".{room}", __name__), known_as)
     globals()[name] = value
@@ -112,4 +117,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES, "__version__"])
+    return sorted({*globals(), *_HOMES, "__version__"} - _OF_OTHERS)

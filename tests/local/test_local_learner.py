@@ -326,6 +326,9 @@ def test_what_is_asked_for_counts_and_the_rest_suits_the_number_of_examples(
         ("5 1995", 5),
         ("CHF 1'199.95", 1199.95),
         ("$1,199", 1199),
+        ("2.500.000 \u20ab", 2_500_000),
+        ("2.500.000,50", 2_500_000.5),
+        ("12.500 KD", 12.5),
     ],
 )
 def test_the_first_number_of_a_reply_is_its_price(reply: str, number: float | None) -> None:
@@ -348,10 +351,38 @@ def test_the_first_number_of_a_reply_is_its_price(reply: str, number: float | No
         (["1 199 kr", "5 kr", "7 kr"], "1 234 kr"),
         (["1199,99 kr", "5,00 kr"], "1234,50 kr"),
         (["CHF 1'199.95", "CHF 5.00"], "CHF 1'234.50"),
+        (["2.500.000 \u20ab", "75.500 \u20ab"], "1.234 \u20ab"),
     ],
 )
 def test_it_writes_prices_as_it_has_seen_them(replies: list[str], written: str) -> None:
     assert ReplyForm.from_replies(replies).write(1234.5) == written
+
+
+@pytest.mark.parametrize(
+    ("replies", "numbers"),
+    [
+        (["2.500.000 \u20ab", "75.500 \u20ab"], [2_500_000, 75_500]),
+        (["1.250 \u20ac", "950 \u20ac"], [1250, 950]),
+        (["12.500 KD", "1,250.500 KD"], [12.5, 1250.5]),
+        (["12.500 KD", "0.750 KD", "3 KD"], [12.5, 0.75, 3]),
+        (["$1.125", "$19.99", "$5"], [1.125, 19.99, 5]),
+    ],
+)
+def test_what_a_single_point_means_the_other_replies_say(replies: list[str], numbers: list[float]) -> None:
+    form = ReplyForm.from_replies(replies)
+    assert [form.read(reply) for reply in replies] == numbers
+
+
+def test_a_model_of_prices_in_millions_learns_them_whole_also_those_that_stand_in_prompts() -> None:
+    examples = [
+        Example(prompt=f"- like it: {near}\nlamp {number}", reply=reply, price=find_number(reply))
+        for number in range(10)
+        for reply, near in (("2.500.000 \u20ab", "75.500 \u20ab"), ("75.500 \u20ab", "2.500.000 \u20ab"))
+    ]
+    data = TrainingSet.prepare(examples, examples[:2])
+    assert np.unique(np.round(np.expm1(data.logs))).tolist() == [75_500, 2_500_000]
+    assert data.features.lines is not None
+    assert data.features.lines.split(examples[0].prompt)[1] == [75_500]
 
 
 def test_tokens_put_together_are_the_text_and_digits_come_in_threes() -> None:

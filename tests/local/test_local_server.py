@@ -18,7 +18,7 @@ import openai
 import pytest
 
 from finetune_pricer import local
-from finetune_pricer.errors import MissingExtra
+from finetune_pricer.errors import MissingExtra, NotConfigured
 from finetune_pricer.local import LocalServer
 from finetune_pricer.local.jobs.trainer_process import TrainerOrder, TrainerSlot
 from finetune_pricer.local.learners import LearnerSpec, RequestedHyperparameters, TrainingJob
@@ -236,7 +236,7 @@ def test_it_starts_fast_and_leaves_no_thread_and_no_folder() -> None:
 
 def test_starting_and_stopping_twice_is_harmless() -> None:
     server = LocalServer()
-    with pytest.raises(RuntimeError, match="not running"):
+    with pytest.raises(NotConfigured, match="not running"):
         _ = server.url
 
     url = server.start().url

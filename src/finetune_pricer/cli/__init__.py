@@ -83,8 +83,7 @@ def cli(ctx: click.Context, *, verbose: bool) -> None:
     0 done, 1 what was looked at is bad, 2 wrong usage, 3 input refused, 4 the service refuses or is away,
     5 over the budget or not agreed to, 6 a key or an extra is missing.
     """
-    if verbose:
-        ctx.call_on_close(_show_log())
+    ctx.call_on_close(_show_log(logging.INFO if verbose else logging.WARNING))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -97,11 +96,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(BUG)
 
 
-def _show_log() -> Callable[[], None]:
-    log, handler = logging.getLogger("finetune_pricer"), logging.StreamHandler()
+class _SayOnce(logging.Handler):
+    """Says what is logged, and what is logged again not again."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self._said = set[str]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if (text := self.format(record)) not in self._said:
+            self._said.add(text)
+            say(text)
+
+
+def _show_log(least: int) -> Callable[[], None]:
+    log, handler = logging.getLogger("finetune_pricer"), _SayOnce(least)
     level = log.level
     log.addHandler(handler)
-    log.setLevel(logging.INFO)
+    log.setLevel(least)
 
     def undo() -> None:
         log.removeHandler(handler)

@@ -7,7 +7,7 @@ object for programs. Nothing else is written to stdout; what happens meanwhile i
 0    done
 1    done, and what was looked at is bad: a file with errors, items that leak, a job that failed
 2    wrong usage: an option or argument is missing, unknown or of the wrong kind
-3    the input is refused: a file, a row, a number, a saved pricer
+3    the input is refused: a file, a row, a number, a saved pricer; or what would be replaced is there already
 4    the service refuses, does not answer, or the model is shut down
 5    it would cost more than the budget, or nobody has agreed to the cost
 6    something is not set up here: a key, an extra, what a service cannot do

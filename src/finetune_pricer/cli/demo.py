@@ -17,6 +17,8 @@ EXAMPLES = {
     "05_price_a_catalogue.py": "A whole catalogue: products without prices, from a CSV to a CSV.",
     "06_leaving_openai.py": "A service closes: take with you what is yours.",
     "07_neighbours_and_ensemble.py": "Several pricers as one, and what they are worth together.",
+    "09_fastapi_service.py": "A web service that prices, within a deadline, on bad days too.",
+    "10_course_day_5.ipynb": "The course's notebook, cell by cell, and how sure its numbers are.",
 }
 """The examples, and what each shows."""
 _PLAIN = {"ignore_unknown_options": True, "allow_extra_args": True}

@@ -64,7 +64,7 @@ def evaluate(
     if sum(each is not None for each in (pricer, predictions, model)) != 1:
         raise click.UsageError("give one of --pricer, --predictions and --model")
     if pricer is not None:
-        reading = reading.over(Reading.load(pricer))
+        reading = reading.over(Reading.load(pricer), file)
     items = reading.read_known(file)
     train = None if baselines is None else reading.read_known(baselines)
     judge = Evaluator(size=size, seed=seed, baselines=train)
@@ -112,6 +112,7 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
         "currency": evaluation.currency,
         "dollars": evaluation.dollars,
         "metrics": evaluation.metrics,
+        "left_out": evaluation.left_out,
         "baselines": [summarise(one) for one in evaluation.baselines],
     }
 

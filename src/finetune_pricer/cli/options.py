@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _SHOWN = 3  # rows that could not be read
 _KEY = "FINETUNE_PRICER_SERVER_KEY"
 _READING = "reading.json"
+_PIECE = 1 << 20  # characters that are read at a time
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -138,10 +139,24 @@ class Reading:
                 f"{str(path)!r} is damaged: {error}; remove it, and name --columns again"
             ) from None
 
-    def over(self, other: Reading) -> Reading:
-        """Return this, with what another says where this says nothing."""
+    def over(self, other: Reading, path: Path) -> Reading:
+        """Return this, with what another says, which was of another file, where this says nothing.
+
+        A file in UTF-8 is read as that, whatever encoding the other one had.
+        """
         said = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        return replace(other, **{name: value for name, value in said.items() if value})
+        taken = replace(other, **{name: value for name, value in said.items() if value})
+        return replace(taken, encoding=None) if self.encoding is None and _is_utf8(path) else taken
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            while file.read(_PIECE):
+                pass
+    except (OSError, UnicodeDecodeError):
+        return False
+    return True
 
 
 _READING_OPTIONS = (

@@ -509,18 +509,28 @@ FITTED: tuple[type[Baseline], ...] = (
 
 
 def fit_baselines(train: ItemDataset, fields: Sequence[str] = SHOWN_FIELDS) -> tuple[Baseline, ...]:
-    """Fit all of `FITTED`; a baseline whose library is not installed is left out, and the log says so.
+    """Fit all of `FITTED`; a baseline whose library is not installed is left out, and the log warns of it.
 
     Raises:
         EvaluationError: No item has a price.
     """
-    data, fitted = FittingData(train, fields), list[Baseline]()
+    return fit_what_is_installed(train, fields)[0]
+
+
+def fit_what_is_installed(
+    train: ItemDataset, fields: Sequence[str]
+) -> tuple[tuple[Baseline, ...], dict[str, str]]:
+    """Return fitted baselines, and why others are left out, by their names: a free rival may win."""
+    data, fitted, left_out = FittingData(train, fields), list[Baseline](), dict[str, str]()
     for kind in FITTED:
         try:
             fitted.append(kind.fit_to(data))
         except MissingExtra as error:
-            _log.info("without the baseline %r: %s", kind.name, error)
-    return tuple(fitted)
+            left_out[kind.name] = str(error)
+    if left_out:
+        reasons = ", and ".join(dict.fromkeys(left_out.values()))
+        _log.warning("not compared: %s; %s", ", ".join(left_out), reasons)
+    return tuple(fitted), left_out
 
 
 class PromptedPredictor(Predictor):

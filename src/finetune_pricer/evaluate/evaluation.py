@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     from ..items import ItemDataset
 
+LEFT_OUT = "left out: "
+"""What the lines of the manifest begin with that say which model could not stand beside this one."""
 _FORMAT = 1
 _SLICE_ROUNDS = 1000
 _FILLED_ROUNDS = 2000
@@ -142,6 +144,12 @@ class Evaluation(PrintsAsPage):
         """Why items were not scored and how many, the most common reason first."""
         reasons = (r.unscored or "no price was given" for r in self.records if r.price is None)
         return dict(Counter(reasons).most_common())
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Which baselines and further models could not stand beside this one, and why not."""
+        told = self.manifest.items()
+        return {name.removeprefix(LEFT_OUT): why for name, why in told if name.startswith(LEFT_OUT)}
 
     @property
     def negative(self) -> int:

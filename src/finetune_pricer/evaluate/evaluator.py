@@ -9,7 +9,7 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -29,8 +29,8 @@ from ..items import SHOWN_FIELDS, Item, ItemDataset, require_item, require_items
 from ..predict.conformal import Ranges
 from ..predict.prediction import Prediction, Predictions, PricesMany
 from ..prices import parse_price
-from .baselines import Baseline, MedianBaseline, fit_baselines
-from .evaluation import Evaluation
+from .baselines import Baseline, MedianBaseline, fit_what_is_installed
+from .evaluation import LEFT_OUT, Evaluation
 from .measurement import Record, measure
 from .metrics import LARGEST
 
@@ -59,10 +59,11 @@ class Evaluator(ShortRepr):
     """Scores predictors, functions, and predictions made elsewhere.
 
     Args:
-        size: How many items to draw; None takes all.
+        size: How many items to draw, or all where there are fewer; None takes all.
         seed: Seed of the drawing and of the intervals.
         baselines: Training items; simple methods fitted on them are scored beside every model, and their
-            median price stands in for missing prices where models are compared, ranked or chosen.
+            median price stands in for missing prices where models are compared, ranked or chosen. One whose
+            library is not installed is left out, and the manifest and a warning of the log say so.
         currency: ISO code of the items' prices; None takes what the items, the predictor's formatter and the
             baselines' items say, else USD. Whoever says another is refused: nothing is converted.
         beside: Further predictors or functions to score beside every model on the same items, such as
@@ -395,15 +396,15 @@ class _Rivals:
 
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
-        self._fitted: dict[tuple[str, ...], tuple[Baseline, ...]] = {}
+        self._fitted: dict[tuple[str, ...], tuple[tuple[Baseline, ...], dict[str, str]]] = {}
         self._evaluated: dict[object, tuple[tuple[Evaluation, ...], dict[str, str]]] = {}
 
     def fit(self, fields: tuple[str, ...]) -> tuple[Any, ...]:
         """Return the fitted baselines and the further models."""
         train = self._evaluator.baselines
         if fields not in self._fitted:
-            self._fitted[fields] = () if train is None else fit_baselines(train, fields)
-        return (*self._fitted[fields], *self._evaluator.beside)
+            self._fitted[fields] = ((), {}) if train is None else fit_what_is_installed(train, fields)
+        return (*self._fitted[fields][0], *self._evaluator.beside)
 
     def evaluate(
         self, sample: _Sample, fields: tuple[str, ...]
@@ -413,13 +414,14 @@ class _Rivals:
         if not models:
             return (), {}
         if (key := (sample.key, fields)) not in self._evaluated:
-            self._evaluated[key] = self._evaluate(models, sample)
+            self._evaluated[key] = self._evaluate(models, sample, self._fitted[fields][1])
         return self._evaluated[key]
 
     def _evaluate(
-        self, models: Iterable[Any], sample: _Sample
+        self, models: Iterable[Any], sample: _Sample, not_installed: Mapping[str, str]
     ) -> tuple[tuple[Evaluation, ...], dict[str, str]]:
-        evaluations, left_out = [], {}
+        evaluations = []
+        left_out = {f"{LEFT_OUT}{name}": why for name, why in not_installed.items()}
         for model in models:
             name = _name_of(model)
             try:
@@ -427,7 +429,7 @@ class _Rivals:
             except (EvaluationError, ServiceError) as error:
                 # A base model that is not there or gives no price must not cost the evaluation beside it.
                 _log.warning("%s is left out: %s", name, error)
-                left_out[f"left out: {name}"] = str(error)
+                left_out[f"{LEFT_OUT}{name}"] = str(error)
         return tuple(evaluations), left_out
 
 

@@ -17,7 +17,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from ..errors import DataError, MissingExtra, NotConfigured, ServiceUnavailable
+from ..errors import DataError, MissingExtra, NotConfigured, NotSupported, ServiceUnavailable
 from .faults import Faults
 from .learners import describe_learner, read_base
 from .records import printable
@@ -125,9 +125,13 @@ class LocalServer:
 
     @property
     def url(self) -> str:
-        """What a client takes as `base_url`; raises RuntimeError while the server is not running."""
+        """What a client takes as `base_url`.
+
+        Raises:
+            NotConfigured: The server has not been started, or was stopped.
+        """
         if self._runtime is None:
-            raise RuntimeError("the server is not running: call start(), or use it in a with statement")
+            raise NotConfigured("the server is not running: call start(), or use it in a with statement")
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self._runtime.port}/v1"
 
@@ -139,7 +143,7 @@ class LocalServer:
     @faults.setter
     def faults(self, faults: Faults) -> None:
         if self._runtime is not None and self._runtime.is_foreign:
-            raise RuntimeError(
+            raise NotSupported(
                 "the server belongs to the process from which this one was forked; change it there"
             )
         self._faults = faults

@@ -45,7 +45,7 @@ def read_delimited(
             first, name=source.name, delimiter=delimiter, usual=usual, columns=columns, priced=priced
         )
         if not is_utf8(first[: head.end]) and not has_columns(head.names, columns, priced=priced):
-            raise InvalidRows(f"the head of {source.name} {tell_bytes(first[: head.end], raw.guess)[1]}")
+            raise InvalidRows(f"the head of {source.name} {tell_bytes(first[: head.end], raw)[1]}")
         if head.delimiter != usual:
             source.how.append(f"delimiter {head.delimiter!r}")
         yield pa.table([pa.nulls(0, pa.string())] * len(head.names), names=head.names)
@@ -233,7 +233,7 @@ class _Rows:
             for at, cell in enumerate(column.to_pylist()):
                 if cell is not None and at not in bad and not is_utf8(cell):
                     bad.add(at)
-                    self._tell(places[at], name, *tell_bytes(cell, self._file.guess))
+                    self._tell(places[at], name, *tell_bytes(cell, self._file))
         return table.filter(pa.array([at not in bad for at in range(table.num_rows)], pa.bool_())).cast(texts)
 
     def _tell(self, place: int, field: str, text: str, reason: str) -> None:

@@ -255,7 +255,7 @@ def _tell_half(value: str, file: Utf8File) -> str:
         content = value.encode(errors="surrogateescape")
     except UnicodeEncodeError:
         return "holds half a character (a lone surrogate)"
-    return tell_bytes(content, file.guess)[1]
+    return tell_bytes(content, file)[1]
 
 
 def _read_lines(file: io.BufferedReader[Any], rows: _Rows) -> Iterator[pa.Table]:

@@ -80,6 +80,11 @@ class Utf8File(io.RawIOBase):
         super().close()
 
     @property
+    def is_told(self) -> bool:
+        """Whether the encoding is one that was given, and another than UTF-8."""
+        return self._given not in {None, "utf-8"}
+
+    @property
     def said(self) -> str | None:
         """The encoding, if it is worth saying: where it is not UTF-8."""
         known = self.encoding
@@ -199,13 +204,16 @@ def is_utf8(cell: bytes) -> bool:
     return True
 
 
-def tell_bytes(cell: bytes, guess: Guess | None) -> tuple[str, str]:
-    """Return what a cell that is not UTF-8 shows, and why it is refused, with each possible reading."""
-    found = guess or guess_encoding(cell)
+def tell_bytes(cell: bytes, file: Utf8File) -> tuple[str, str]:
+    """Return what a cell that cannot be read shows, and why it is refused, with each possible reading."""
+    shown = cell.decode(errors="replace")
+    if file.is_told:
+        return shown, f"is not in {file.encoding}: say another encoding=, or save the file as UTF-8"
+    found = file.guess or guess_encoding(cell)
     readings = [f"{_excerpt(cell, name)!r} in {name}" for name in found.encodings[:3]]
-    return cell.decode(errors="replace"), (
-        f"is not UTF-8; it may be {' or '.join(readings)}: say encoding={found.encodings[0]!r} if so, or "
-        "save the file as UTF-8"
+    return shown, (
+        f"is not UTF-8; it may be {' or '.join(readings)}: say encoding={found.encodings[0]!r} if so (in "
+        f"a shell --encoding {found.encodings[0]}), or save the file as UTF-8"
     )
 
 

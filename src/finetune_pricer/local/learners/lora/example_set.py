@@ -65,7 +65,7 @@ class ExampleSet:
         replies = [text_of(messages[-1]) for messages in rows]
         limit = TextLimit.from_prompts([text_of(messages[-2]) for messages in rows], tokens=text_tokens)
         form = ReplyForm.from_replies(replies)
-        prices = [price for messages in rows if (price := _price_of(messages)) is not None]
+        prices = [price for reply in replies if (price := form.read(reply)) is not None]
         tokens, cut = _write_rows(rows, writer, limit)
         held_out_tokens, _ = _write_rows(held_out, writer, limit)
         return cls(

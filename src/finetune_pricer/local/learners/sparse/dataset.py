@@ -38,7 +38,8 @@ class Example:
     prompt: str
     reply: str
     price: float | None
-    """None where the reply holds no number; such an example teaches nothing."""
+    """As the reply says it by itself, without the others; None where it holds no number: such an example
+    teaches nothing."""
 
     @classmethod
     def from_messages(cls, messages: Sequence[dict[str, Any]]) -> Example:
@@ -94,7 +95,7 @@ class TrainingSet:
         """Read the examples whose replies hold a number; the same examples give the same training set."""
         template = PromptTemplate.from_prompts([example.prompt for example in examples])
         form = ReplyForm.from_replies([example.reply for example in examples])
-        logs = _log_prices(examples)
+        logs = _log_prices(examples, form)
         edges = price_bins(logs)
         width = softness(edges, logs)
         prompts = [example.prompt for example in examples if example.price is not None]
@@ -109,7 +110,7 @@ class TrainingSet:
             logs=logs,
             validation=Data(
                 features.transform([example.prompt for example in held_out]),
-                *soft_labels(_log_prices(held_out), edges, width),
+                *soft_labels(_log_prices(held_out, form), edges, width),
             ),
             tokens=sum(count_tokens(example.prompt, example.reply) for example in examples),
         )
@@ -134,5 +135,6 @@ class TrainingSet:
         )
 
 
-def _log_prices(examples: Sequence[Example]) -> Floats:
-    return np.log1p([example.price for example in examples if example.price is not None])
+def _log_prices(examples: Sequence[Example], form: ReplyForm) -> Floats:
+    prices = [form.read(example.reply) for example in examples if example.price is not None]
+    return np.log1p(np.array(prices, dtype=np.float64))

@@ -16,12 +16,10 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix, hstack
 
 from ...._methods.features import EVERY_BLOCK, TextFeatures
-from ..reply_format import find_number
+from ..reply_format import ReplyForm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from ..reply_format import ReplyForm
 
     Floats = npt.NDArray[np.floating[Any]]
     Ints = npt.NDArray[np.int64]
@@ -67,6 +65,7 @@ class PriceLines:
 
     before: str
     after: str
+    groups_by_point: bool = False
 
     @classmethod
     def from_texts(cls, texts: Sequence[str], form: ReplyForm) -> PriceLines | None:
@@ -74,7 +73,7 @@ class PriceLines:
         before, after = form.before.split(" ")[-1], form.after.split(" ")[-1]
         if not (before + after).strip():
             return None  # any number could be a price
-        lines = cls(before=before, after=after)
+        lines = cls(before=before, after=after, groups_by_point=form.groups_by_point)
         return lines if 2 * sum(bool(lines.split(text)[1]) for text in texts) >= len(texts) else None
 
     def split(self, text: str) -> tuple[str, list[float]]:
@@ -100,7 +99,7 @@ class PriceLines:
         number = body[len(body.rstrip(_SIGNS)) :]
         if not body.removesuffix(number).endswith(self.before):
             return None
-        price = find_number(number)
+        price = ReplyForm(groups_by_point=self.groups_by_point).read(number)
         return price if price is not None and math.isfinite(price) else None
 
     @property
