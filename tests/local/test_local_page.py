@@ -12,7 +12,7 @@ import pytest
 
 from browser import Browser
 from finetune_pricer.local import Faults, LocalServer
-from finetune_pricer.local.api.dashboard import render_dashboard
+from finetune_pricer.local.api.dashboard import render_overview
 from local_helpers import endless, eventually, jsonl, products, train, upload
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def test_what_clients_write_cannot_become_markup(server: LocalServer, client: op
     server.faults = Faults(job_status="<i>strange</i>")
     assert server._runtime is not None
 
-    page = render_dashboard(server._runtime.state)
+    page = render_overview(server._runtime.state, url=root(server), has_key=False)
     server.faults = Faults()
 
     assert "<b>bold" not in page

@@ -15,8 +15,7 @@ from ..errors import EvaluationError
 from .evaluation import require_evaluation
 from .measurement import Metric
 from .paired import adjust, align, measure_differences
-from .report.format import format_p
-from .unscored import best_first, enter
+from .report.format import say_p
 
 if TYPE_CHECKING:
     import os
@@ -67,6 +66,8 @@ class Comparison(PrintsAsPage):
     """Items that only one of the two has scored, and that were left out for that."""
     filled: int = 0
     """Items where the training median stood in for a price that one of the two did not give."""
+    adjusted_for: int = 1
+    """For how many comparisons the p-value is adjusted, by Holm's method; 1 where there was but one."""
     further: tuple[Comparison, ...] = ()
     """`a` against each further model, where more than two were compared."""
 
@@ -130,13 +131,14 @@ class Comparison(PrintsAsPage):
         if math.isnan(metric.low):
             return f"One item cannot tell {self.a.name} from {self.b.name}.{left_out}"
         if (better := self.better) is not None:
-            worse = self.b if better is self.a else self.a
-            won = self.win_rate if better is self.a else 1 - self.win_rate
-            low, high = (metric.low, metric.high) if better is self.b else (-metric.high, -metric.low)
+            is_better = better is self.a
+            low, high = (-metric.high, -metric.low) if is_better else (metric.low, metric.high)
+            p = say_p(self.p_value, self.adjusted_for)
             return (
-                f"{better.name} is better than {worse.name}: {self._money(gap)} nearer to the price on "
-                f"average (95% CI {self._money(low)} to {self._money(high)}, "
-                f"p{_p(self.p_value)}), nearer on {won:.0%} of {self.n:,} items.{left_out}"
+                f"{self.a.name} is {'better' if is_better else 'worse'} than {self.b.name}: "
+                f"{self._money(gap)} {'nearer to' if is_better else 'further from'} the price on average "
+                f"(95% CI {self._money(low)} to {self._money(high)}, {p}), nearer on "
+                f"{self.win_rate:.0%} of {self.n:,} items.{left_out}"
             )
         if not self.spread and not gap:
             return (
@@ -146,7 +148,7 @@ class Comparison(PrintsAsPage):
         return (
             f"{self.a.name} and {self.b.name} cannot be told apart on these {self.n:,} items: they differ by "
             f"{self._money(gap)} on average (95% CI {self._money(metric.low)} to "
-            f"{self._money(metric.high)}, p{_p(self.p_value)}){self._missed}.{left_out}"
+            f"{self._money(metric.high)}, {say_p(self.p_value, self.adjusted_for)}){self._missed}.{left_out}"
         )
 
     @property
@@ -224,44 +226,21 @@ def compare(
         seed=seed,
     )
     first, *further = (
-        _to_comparison(a, other, difference, p_value)
+        _to_comparison(a, other, difference, p_value, adjusted_for=len(differences))
         for other, difference, p_value in zip(evaluations[1:], differences, adjust(differences), strict=True)
     )
     return replace(first, further=tuple(further))
 
 
-def compare_with_baselines(evaluation: Evaluation) -> tuple[Comparison, ...]:
-    """Compare a model with each of its baselines, p-values adjusted for their number."""
-    if not evaluation.baselines:
-        return ()
-    first = compare(evaluation, *evaluation.baselines, seed=evaluation.seed)
-    return (first, *first.further)
-
-
-def state_verdicts(evaluation: Evaluation) -> list[str]:
-    """Return a sentence on the best of a model's baselines, and one on those that it does not beat."""
-    try:
-        comparisons = compare_with_baselines(evaluation)
-    except EvaluationError as error:  # a report of a silent model is still a report
-        return [f"Not compared: {error}."]
-    if not comparisons:
-        return ["No baseline stands beside it: whether a simpler method would do is not known."]
-    best = best_first(enter(evaluation.baselines, "fill"))[0].evaluation
-    sentences = [one.sentence for one in comparisons if one.b is best]
-    unbeaten = [one.b.name for one in comparisons if one.better is not evaluation]
-    if unbeaten:
-        return [*sentences, f"Not beaten beyond chance: {', '.join(unbeaten)}."]
-    if len(comparisons) > 1:
-        sentences.append(f"It beats all {len(comparisons)} baselines beyond chance.")
-    return sentences
-
-
-def _to_comparison(a: Evaluation, b: Evaluation, difference: Difference, p_value: float) -> Comparison:
+def _to_comparison(
+    a: Evaluation, b: Evaluation, difference: Difference, p_value: float, *, adjusted_for: int
+) -> Comparison:
     return Comparison(
         a=a,
         b=b,
         difference=Metric(value=difference.mean, low=difference.low, high=difference.high, n=difference.n),
         p_value=p_value,
+        adjusted_for=adjusted_for,
         smallest_detectable=_POWER * difference.spread / math.sqrt(difference.n),
         win_rate=difference.win_rate,
         spread=difference.spread,
@@ -269,8 +248,3 @@ def _to_comparison(a: Evaluation, b: Evaluation, difference: Difference, p_value
         left_out=difference.left_out,
         filled=difference.filled,
     )
-
-
-def _p(value: float) -> str:
-    said = format_p(value)
-    return said if said.startswith("<") else f"={said}"

@@ -17,6 +17,7 @@ from .._format import format_money, format_share, mark_of
 from ..errors import EvaluationError, FileAccessError
 from ..predict.range_groups import GroupCoverage
 from .measurement import (
+    SLICE_ROUNDS,
     Metric,
     Record,
     ScoredRecord,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 LEFT_OUT = "left out: "
 """What the lines of the manifest begin with that say which model could not stand beside this one."""
 _FORMAT = 1
-_SLICE_ROUNDS = 1000
 _FILLED_ROUNDS = 2000
 
 
@@ -222,12 +222,12 @@ class Evaluation(PrintsAsPage):
 
     def by_category(self) -> tuple[Slice, ...]:
         """Measure each category, the largest first."""
-        return slice_by_category(self.records, seed=self.seed, rounds=_SLICE_ROUNDS)
+        return slice_by_category(self.records, seed=self.seed, rounds=SLICE_ROUNDS)
 
     def by_price_band(self, edges: Sequence[float] | None = None) -> tuple[Slice, ...]:
         """Measure each band of true prices: cut at the given amounts, or into about fifths of the items."""
         return slice_by_price_band(
-            self.records, edges, currency=self.currency, seed=self.seed, rounds=_SLICE_ROUNDS
+            self.records, edges, currency=self.currency, seed=self.seed, rounds=SLICE_ROUNDS
         )
 
     def worst(self, count: int = 10) -> tuple[ScoredRecord, ...]:
@@ -343,12 +343,12 @@ class Evaluation(PrintsAsPage):
 
         return render_card(collect_evaluation(self), base_model=base_model, license=license)
 
-    def figure(self, kind: str = "scatter", *, log: bool = False) -> Any:
+    def figure(self, kind: str = "scatter", *, log: bool | None = None) -> Any:
         """Draw one figure of the report as a plotly `Figure`; `.to_image("png")` of it needs kaleido.
 
         Args:
             kind: `scatter`, `running`, `bands`, `categories`, `calibration` or `ranges`.
-            log: Logarithmic axes, for `scatter`.
+            log: Logarithmic axes, for `scatter`; None takes them where prices span more than a factor of 50.
 
         Raises:
             MissingExtra: plotly is not installed.

@@ -14,6 +14,7 @@ from ..errors import EvaluationError
 from .evaluation import require_evaluation
 from .paired import adjust, align_entrants, measure_differences
 from .report.format import Table, format_interval, format_metric, format_p, format_unscored
+from .same_prices import name_once
 from .unscored import best_first, enter
 
 if TYPE_CHECKING:
@@ -174,7 +175,14 @@ class Leaderboard(PrintsAsPage):
     def _table(self) -> Table:
         filled = self._has_filled
         head = (*_HEAD[:4], "MAE, all", *_HEAD[4:]) if filled else _HEAD
-        return Table(head, [_to_cells(one, with_filled=filled) for one in self], text_columns=2)
+        # Of lines with the very same prices a table shows the first, under all their names.
+        labels = {id(one.evaluation): one.label for one in name_once(each.evaluation for each in self)}
+        rows = [
+            _to_cells(one, labels[id(one.evaluation)], with_filled=filled)
+            for one in self
+            if id(one.evaluation) in labels
+        ]
+        return Table(head, rows, text_columns=2, spare=_SPARE)
 
     @property
     def _has_filled(self) -> bool:
@@ -188,6 +196,7 @@ class Leaderboard(PrintsAsPage):
 
 
 _HEAD = ("rank", "model", "MAE", "95 % interval", "median error", "n", "unscored", "cost", "p against first")
+_SPARE = frozenset({"MAE, all", "median error", "n", "unscored", "cost"})  # on a phone
 
 
 def _rank(entrants: list[Entrant], allow_different: bool, rounds: int, seed: int) -> tuple[Standing, ...]:
@@ -222,12 +231,12 @@ def _rank(entrants: list[Entrant], allow_different: bool, rounds: int, seed: int
     )
 
 
-def _to_cells(one: Standing, *, with_filled: bool) -> tuple[str, ...]:
+def _to_cells(one: Standing, label: str, *, with_filled: bool) -> tuple[str, ...]:
     evaluation = one.evaluation
     filled = evaluation.mae_filled
     return (
         f"{one.rank}{' =' if one.tied else ''}",
-        evaluation.name,
+        label,
         format_money(evaluation.mae.value, evaluation.currency, 2),
         format_interval(evaluation.mae, "$", evaluation.currency),
         *(["" if filled is None else format_metric(filled, "$", evaluation.currency)] if with_filled else []),

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     Ints = npt.NDArray[np.int64]
 
 _OF_SLICES = ("mae", "median_ape", "bias")
+SLICE_ROUNDS = 1000
+"""Resamples of the intervals of a slice."""
+_FEWEST = 5  # items of a category; of fewer the interval says nothing
+_MOST = 15  # categories; a longer list is not read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -230,11 +234,29 @@ def measure_one(records: Sequence[Record], name: str, *, seed: int, rounds: int)
 
 def slice_by_category(records: Iterable[Record], *, seed: int, rounds: int) -> tuple[Slice, ...]:
     """Measure each category, the largest first."""
+    largest = _group_by_category(records)
+    return tuple(_slice(label, group, seed=seed, rounds=rounds) for label, group in largest)
+
+
+def slice_by_large_category(records: Iterable[Record], *, seed: int, rounds: int) -> tuple[Slice, ...]:
+    """Measure the large categories, the largest first, and at the end all others as one."""
+    shown, folded = list[tuple[str, list[Record]]](), list[tuple[str, list[Record]]]()
+    for label, group in _group_by_category(records):
+        is_large = len(group) >= _FEWEST and len(shown) < _MOST
+        (shown if is_large else folded).append((label, group))
+    if len(folded) == 1:
+        shown.append(folded[0])
+    elif folded:
+        others = [record for _, group in folded for record in group]
+        shown.append((f"{len(folded)} other categories", others))
+    return tuple(_slice(label, group, seed=seed, rounds=rounds) for label, group in shown)
+
+
+def _group_by_category(records: Iterable[Record]) -> list[tuple[str, list[Record]]]:
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(record.category or "no category", []).append(record)
-    largest = sorted(groups.items(), key=lambda pair: (-len(pair[1]), pair[0]))
-    return tuple(_slice(label, group, seed=seed, rounds=rounds) for label, group in largest)
+    return sorted(groups.items(), key=lambda pair: (-len(pair[1]), pair[0]))
 
 
 def slice_by_price_band(

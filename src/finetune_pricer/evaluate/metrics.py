@@ -65,6 +65,23 @@ def median_absolute_error(truth: Array, price: Array, weights: Array | None = No
     return _median(abs(price - truth), weights)
 
 
+def absolute_error_quantile(truth: Array, price: Array, share: float, weights: Array | None = None) -> float:
+    """Smallest |price - truth|, in the currency's unit, that at least a share of the weight does not exceed.
+
+    >>> absolute_error_quantile([0, 0, 0, 0], [4, 1, 3, 2], 0.75)
+    3.0
+    """
+    import numpy as np
+
+    truth, price, weights = _pair(truth, price, weights)
+    errors = abs(price - truth)
+    order = np.argsort(errors, kind="stable")
+    reached = np.cumsum(np.ones(errors.size) if weights is None else weights[order])
+    # A little slack, as above a half of weights that are no whole numbers.
+    at = int(np.searchsorted(reached, reached[-1] * share * (1 - 1e-12)))
+    return float(errors[order][at])
+
+
 def mean_squared_error(truth: Array, price: Array, weights: Array | None = None) -> Any:
     """Mean of (price - truth)², in the currency's unit squared. A few far misses make most of it.
 

@@ -368,6 +368,11 @@ class Database:
         )
         return [_read_event(row) for row in rows]
 
+    def list_messages(self, job: str, *, limit: int) -> list[StoredEvent]:
+        """Return the last events of a job that are no metrics, the newest first."""
+        query = "SELECT * FROM events WHERE job = ? AND type = 'message' ORDER BY number DESC LIMIT ?"
+        return [_read_event(row) for row in self._query(query, job, limit)]
+
     def list_metrics(self, job: str) -> list[dict[str, Any]]:
         """Return what a job's steps measured, the first step first."""
         query = "SELECT data FROM events WHERE job = ? AND type = 'metrics' ORDER BY number"

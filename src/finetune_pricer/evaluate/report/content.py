@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from ..._format import format_dollars, format_money, mark_of
 from ...predict.range_groups import format_coverage
-from ..compare import state_verdicts
-from ..metrics import METRICS
-from .format import Table, format_interval, format_metric, format_number, format_unscored
+from ..measurement import SLICE_ROUNDS, slice_by_large_category
+from ..metrics import METRICS, absolute_error_quantile
+from ..same_prices import name_once
+from .format import Table, format_interval, format_metric, format_number, format_p, format_unscored
+from .verdict import Verdict, reach_verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
 _WORST = 15
 _REASONS = 20
 _LEFT_OUT = 1_000
+_ROUND = 20  # from which amount on a sentence leaves the cents away
+_ENOUGH_FOR_TENTHS = 20  # items
+_FILLED = "MAE, gaps filled by the training median"
+_SPARE_OF_MODELS = frozenset({_FILLED, "RMSE", "RMSLE", "r²", "green", "orange", "red", "n", "unscored"})
+_SPARE_OF_PAIRS = ("nearer on", "smallest detectable (80 % range)", "n", "left out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +39,10 @@ class EvaluationContent:
     """Everything that a report of one evaluation says."""
 
     evaluation: Evaluation
-    headline: str
-    """The mean error in one short sentence."""
+    number: str
+    """The mean error."""
+    plainly: str
+    """What that means, for somebody who knows no statistics; empty for a single item."""
     interval: str
     """The interval of the mean error, in words."""
     scored: str
@@ -42,11 +51,11 @@ class EvaluationContent:
     """How many items were not scored, in words."""
     notes: tuple[str, ...]
     """What a reader must know before believing the numbers."""
-    verdicts: tuple[str, ...]
+    verdict: Verdict
     """How the model stands beside its baselines."""
     price_bands: tuple[Slice, ...]
     categories: tuple[Slice, ...]
-    """The largest first."""
+    """The largest first, and at the end all small ones as one."""
     worst: tuple[ScoredRecord, ...]
     """The records with the largest errors, the worst first."""
     unscored_reasons: dict[str, int]
@@ -56,6 +65,16 @@ class EvaluationContent:
     def models(self) -> tuple[Evaluation, ...]:
         """The model and its baselines."""
         return (self.evaluation, *self.evaluation.baselines)
+
+    @property
+    def headline(self) -> str:
+        """The mean error in one short sentence."""
+        return f"Off by {self.number} on average"
+
+    @property
+    def day(self) -> str:
+        """The day on which it was evaluated, where that is known."""
+        return self.evaluation.manifest.get("evaluated", "")[:10]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,14 +102,15 @@ def collect_evaluation(evaluation: Evaluation) -> EvaluationContent:
     """Compute what a report of an evaluation says: each slice and each comparison is resampled here, once."""
     return EvaluationContent(
         evaluation=evaluation,
-        headline=f"Off by {format_money(evaluation.mae.value, evaluation.currency, 2)} on average",
+        number=format_money(evaluation.mae.value, evaluation.currency, 2),
+        plainly=_say_plainly(evaluation),
         interval=f"95 % interval {format_interval(evaluation.mae, '$', evaluation.currency)}",
-        scored=f"{evaluation.n:,} items scored",
+        scored=f"{evaluation.n:,} item{'' if evaluation.n == 1 else 's'} scored",
         unscored=f"{evaluation.unscored:,} unscored",
         notes=tuple(_notes(evaluation)),
-        verdicts=tuple(state_verdicts(evaluation)),
+        verdict=reach_verdict(evaluation),
         price_bands=evaluation.by_price_band(),
-        categories=evaluation.by_category(),
+        categories=slice_by_large_category(evaluation.records, seed=evaluation.seed, rounds=SLICE_ROUNDS),
         worst=evaluation.worst(_WORST),
         unscored_reasons=dict(list(evaluation.unscored_reasons.items())[:_REASONS]),
     )
@@ -106,6 +126,29 @@ def collect_comparison(comparison: Comparison) -> ComparisonContent:
         verdicts=tuple(pair.sentence for pair in pairs),
         warnings=tuple(f"{one.name}: {one.warning}" for one in models if one.warning),
     )
+
+
+def _say_plainly(evaluation: Evaluation) -> str:
+    def say(amount: float) -> str:
+        # Cents tell a reader nothing of amounts such as these.
+        return format_money(amount, evaluation.currency, 0 if abs(amount) >= _ROUND else 2)
+
+    parts = list[str]()
+    if evaluation.n > 1:
+        half = say(evaluation.median_absolute_error.value)
+        parts.append(f"half of the prices are within {half} of the true price")
+    if evaluation.n >= _ENOUGH_FOR_TENTHS:
+        scored = evaluation.scored
+        far = absolute_error_quantile(
+            [one.truth for one in scored], [one.price for one in scored], 0.9, [one.weight for one in scored]
+        )
+        parts.append(f"one in ten is off by more than {say(far)}")
+        bias = evaluation.bias
+        if bias.low > 0 or bias.high < 0:
+            way = "high" if bias.value > 0 else "low"
+            parts.append(f"on average they are {say(abs(bias.value))} too {way}")
+    said = "; ".join(parts)
+    return f"{said[:1].upper()}{said[1:]}." if said else ""
 
 
 def _notes(evaluation: Evaluation) -> Iterable[str]:
@@ -152,14 +195,14 @@ def range_table(groups: Iterable[GroupCoverage]) -> Table:
 
 
 def overview_table(models: Iterable[Evaluation]) -> Table:
-    """Return one line per model, with the metrics that people ask for."""
-    models = list(models)
-    some_filled = any(one.unscored and one.mae_filled for one in models)
-    all_items = "MAE, gaps filled by the training median|" if some_filled else ""
+    """Return one line per model, with the metrics that people ask for; models of the same prices are one."""
+    named = name_once(models)
+    some_filled = any(one.evaluation.unscored and one.evaluation.mae_filled for one in named)
+    all_items = f"{_FILLED}|" if some_filled else ""
     head = f"MAE|95 % interval|{all_items}median error|RMSE|RMSLE|r²|green|orange|red|n|unscored"
     rows = [
         (
-            one.name,
+            label,
             format_number(one.mae.value, "$", one.currency),
             format_interval(one.mae, "$", one.currency),
             *([_format_filled(one)] if some_filled else []),
@@ -171,14 +214,14 @@ def overview_table(models: Iterable[Evaluation]) -> Table:
             f"{one.n:,}",
             format_unscored(one),
         )
-        for one in models
+        for label, one in ((each.label, each.evaluation) for each in named)
     ]
-    return Table(("", *head.split("|")), rows)
+    return Table(("", *head.split("|")), rows, spare=_SPARE_OF_MODELS)
 
 
 def _format_filled(evaluation: Evaluation) -> str:
     filled = evaluation.mae_filled
-    return "unknown" if filled is None else format_metric(filled, "$", evaluation.currency)
+    return "unknown" if filled is None else format_number(filled.value, "$", evaluation.currency)
 
 
 def metric_table(evaluation: Evaluation) -> Table:
@@ -194,20 +237,22 @@ def metric_table(evaluation: Evaluation) -> Table:
     return Table(("metric", "value", "95 % interval"), rows)
 
 
-def metrics_side_by_side(models: Sequence[Evaluation]) -> Table:
+def metrics_side_by_side(models: Iterable[Evaluation]) -> Table:
     """Return one line per metric and one column per model, with values and intervals."""
+    named = name_once(models)
+    columns = [one.evaluation for one in named]
 
     def cell(model: Evaluation, name: str) -> str:
         metric, unit = model.metrics.get(name), METRICS[name].unit
         return format_metric(metric, unit, model.currency) if metric else ""
 
     rows = [
-        (info.label_in(models[0].currency), *(cell(model, name) for model in models))
+        (info.label_in(columns[0].currency), *(cell(model, name) for model in columns))
         for name, info in METRICS.items()
-        if any(name in model.metrics for model in models)
+        if any(name in model.metrics for model in columns)
     ]
-    counts = ("scored / unscored", *(f"{model.n:,} / {model.unscored:,}" for model in models))
-    return Table(("", *(model.name for model in models)), [*rows, counts])
+    counts = ("scored / unscored", *(f"{model.n:,} / {model.unscored:,}" for model in columns))
+    return Table(("", *(one.label for one in named)), [*rows, counts])
 
 
 def slice_table(slices: Iterable[Slice], currency: str) -> Table:
@@ -224,7 +269,45 @@ def slice_table(slices: Iterable[Slice], currency: str) -> Table:
         )
         for one in slices
     ]
-    return Table(("", "MAE", "95 % interval", "n", "unscored", "median % error", "bias"), rows)
+    head = ("", "MAE", "95 % interval", "n", "unscored", "median % error", "bias")
+    return Table(head, rows, spare=frozenset({"unscored", "median % error", "bias"}))
+
+
+def worst_table(content: EvaluationContent) -> Table:
+    """Return one line per record with a large error, the worst first."""
+    shown = any(one.category for one in content.worst)
+    rows = [
+        (
+            one.label,
+            *([one.category or ""] if shown else []),
+            *(
+                format_money(amount, content.evaluation.currency, 2)
+                for amount in (one.truth, one.price, one.error)
+            ),
+        )
+        for one in content.worst
+    ]
+    words = ("item", "category") if shown else ("item",)
+    head = (*words, "actual", "predicted", "off by")
+    return Table(head, rows, text_columns=len(words), spare=frozenset({"category"}))
+
+
+def unscored_table(content: EvaluationContent) -> Table:
+    """Return one line per reason for which items were not scored."""
+    return Table(("why", "items"), [(why, f"{count:,}") for why, count in content.unscored_reasons.items()])
+
+
+def say_hits(evaluation: Evaluation) -> str:
+    """Return what the figure of predicted and actual prices shows."""
+    names = {name: METRICS[name].label_in(evaluation.currency) for name in ("green", "orange", "red")}
+    shares = [f"{evaluation.metrics[name].value:.0%} {label}" for name, label in names.items()]
+    return f"Predicted against actual prices of {evaluation.n:,} items: {'; '.join(shares)}."
+
+
+def say_slices(slices: Iterable[Slice], currency: str) -> str:
+    """Return what the figure of errors by slice shows."""
+    known = [f"{one.label} {format_money(one.mae.value, currency, 2)}" for one in slices if one.mae]
+    return f"Mean absolute error: {'; '.join(known)}."
 
 
 def cost_table(evaluation: Evaluation) -> Table:
@@ -246,23 +329,24 @@ def manifest_table(models: Sequence[Evaluation]) -> Table:
     return Table(("", *(model.name if shown else "" for model in models)), rows, text_columns=1 + len(models))
 
 
-def difference_table(pairs: Iterable[Comparison]) -> Table:
-    """Return one line per pair of models."""
-    head = "against|difference|95 % interval|p|smallest detectable (80 % range)|nearer on|n|left out"
+def difference_table(pairs: Sequence[Comparison]) -> Table:
+    """Return one line per pair of models, each seen from the first one."""
+    test = "p" if len(pairs) == 1 else f"p by Holm for {len(pairs)}"
+    head = ("against", "difference", "95 % interval", test, *_SPARE_OF_PAIRS)
     rows = [
         (
             pair.b.name,
             format_number(pair.difference.value, "$", pair.a.currency),
             format_interval(pair.difference, "$", pair.a.currency),
-            f"{pair.p_value:.4f}",
-            _format_detectable(pair),
+            format_p(pair.p_value),
             f"{pair.win_rate:.0%}",
+            _format_detectable(pair),
             f"{pair.n:,}",
             f"{pair.left_out:,}",
         )
         for pair in pairs
     ]
-    return Table(tuple(head.split("|")), rows)
+    return Table(head, rows, spare=frozenset(_SPARE_OF_PAIRS))
 
 
 def _format_detectable(pair: Comparison) -> str:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..._format import mark_of
 from ...errors import EvaluationError, MissingExtra
 from .. import metrics
+from ..measurement import SLICE_ROUNDS, slice_by_large_category
 from ..paired import align
+from .axes import PriceScale, set_scale
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,13 +32,15 @@ _COLOURS = {"green": "#1a9850", "orange": "#f28e2b", "red": "#d73027"}
 _SYMBOLS = {"green": "circle", "orange": "diamond", "red": "x"}
 _NAMES = {"green": "within $40 or 20 %", "orange": "within $80 or 40 %", "red": "further off"}
 _BLUE, _GREY = "#1f77b4", "#888"
-_MOST_POINTS = 3000  # more of them hide each other, and make the file heavy
+_INTERVAL = "#7d7d88"  # of a bar; to be seen on white and on black
+_MOST_POINTS = 2000  # more of them hide each other, and make the file heavy
 _MOST_RANGES = 60
-_MOST_CATEGORIES = 15
-_LABEL = 26
+_LABEL, _LONG_LABEL, _HOVERED = 30, 34, 60
+_SETTLES_FROM = 20  # items; the mean of fewer jumps, and would set the scale
+_LEAST_ERROR = 1e-4  # of the largest one: smaller ones are drawn there where an axis is logarithmic
 
 
-def draw(evaluation: Evaluation, kind: str, *, log: bool = False) -> Any:
+def draw(evaluation: Evaluation, kind: str, *, log: bool | None = None) -> Any:
     """Draw one figure by its name; see `Evaluation.figure`.
 
     Raises:
@@ -50,7 +54,8 @@ def draw(evaluation: Evaluation, kind: str, *, log: bool = False) -> Any:
         case "bands":
             return draw_price_bands(evaluation.by_price_band(), evaluation.currency)
         case "categories":
-            return draw_categories(evaluation.by_category(), evaluation.currency)
+            parts = slice_by_large_category(evaluation.records, seed=evaluation.seed, rounds=SLICE_ROUNDS)
+            return draw_categories(parts, evaluation.currency)
         case "calibration":
             return draw_calibration(evaluation)
         case "ranges":
@@ -60,7 +65,7 @@ def draw(evaluation: Evaluation, kind: str, *, log: bool = False) -> Any:
             raise EvaluationError(f"there is no figure {kind!r}; choose one of {known}")
 
 
-def draw_scatter(evaluation: Evaluation, *, log: bool = False) -> Any:
+def draw_scatter(evaluation: Evaluation, *, log: bool | None = None) -> Any:
     """Draw predicted against actual prices, coloured and shaped by the course's rule."""
     import numpy as np
 
@@ -69,11 +74,9 @@ def draw_scatter(evaluation: Evaluation, *, log: bool = False) -> Any:
     truth = np.array([record.truth for record in shown])
     price = np.array([record.price for record in shown])
     colours = metrics.hit_colours(truth, price)
-    top = float(max(truth.max(), price.max(), 1.0)) * 1.05
+    scale = PriceScale.of([*truth, *price], evaluation.currency)
     figure = go.Figure()
-    # From a cent on, so that the line exists on logarithmic axes too.
-    line = {"x": [0.01, top], "y": [0.01, top], "mode": "lines", "line": {"color": _GREY, "dash": "dash"}}
-    figure.add_scatter(**line, name="exact", hoverinfo="skip")
+    figure.add_scatter(**_diagonal(scale.lowest, scale.largest), name="exact")
     for colour, name in _NAMES.items():
         chosen = np.flatnonzero(colours == colour)
         figure.add_scatter(
@@ -82,47 +85,23 @@ def draw_scatter(evaluation: Evaluation, *, log: bool = False) -> Any:
             mode="markers",
             name=f"{_mark(name, evaluation.currency)} ({len(chosen)})",
             marker={"color": _COLOURS[colour], "symbol": _SYMBOLS[colour], "size": 7, "opacity": 0.7},
-            text=[html.escape(shown[at].label) for at in chosen],
+            text=[html.escape(_shorten(shown[at].label, _HOVERED)) for at in chosen],
             hovertemplate=_mark(
                 "%{text}<br>actual $%{x:,.2f}<br>predicted $%{y:,.2f}<extra></extra>", evaluation.currency
             ),
         )
+    if scale.is_wide and (hidden := int(((truth <= 0) | (price <= 0)).sum())):
+        left_out += _mark(f"; {hidden:,} at $0 or below on linear axes only", evaluation.currency)
     figure.update_xaxes(title=_mark("actual price ($)", evaluation.currency) + left_out)
     figure.update_yaxes(title=_mark("predicted price ($)", evaluation.currency))
-    _offer_both_axes(figure, min(float(price.min()), 0.0), top, _lowest_tick(truth, price), log=log)
+    set_scale(figure, scale, log=log)
     return apply_style(figure, legend=True)
 
 
-def _offer_both_axes(figure: Any, low: float, top: float, bottom: float, *, log: bool) -> None:
-    linear = {"type": "linear", "range": [low, top], "dtick": None}
-    logarithmic = {"type": "log", "range": [math.log10(bottom), math.log10(top)], "dtick": 1}
-    figure.update_xaxes(logarithmic if log else {**linear, "range": [0, top]})
-    figure.update_yaxes(logarithmic if log else linear)
-
-    def button(label: str, x: dict[str, Any], y: dict[str, Any]) -> dict[str, Any]:
-        changes = {
-            f"{axis}.{name}": value
-            for axis, layout in (("xaxis", x), ("yaxis", y))
-            for name, value in layout.items()
-        }
-        return {"label": label, "method": "relayout", "args": [changes]}
-
-    buttons = [
-        button("linear", {**linear, "range": [0, top]}, linear),
-        button("log", logarithmic, logarithmic),
-    ]
-    place = {"x": 0.02, "xanchor": "left", "y": 0.98, "yanchor": "top", "direction": "right"}
-    figure.update_layout(
-        updatemenus=[{"type": "buttons", "buttons": buttons, "active": int(log), "showactive": True, **place}]
-    )
-
-
-def _lowest_tick(*prices: Any) -> float:
-    import numpy as np
-
-    above = np.concatenate(prices)
-    above = above[above > 0]
-    return max(float(above.min()) * 0.8, 0.01) if above.size else 0.01
+def _diagonal(low: float, high: float) -> dict[str, Any]:
+    ends = [min(low, 0.01), high * 1.2]  # from above 0, so that the line exists on logarithmic axes too
+    dashed = {"color": _GREY, "dash": "dash"}
+    return {"x": ends, "y": ends, "mode": "lines", "line": dashed, "hoverinfo": "skip"}
 
 
 def draw_running_error(evaluation: Evaluation) -> Any:
@@ -136,7 +115,8 @@ def draw_running_error(evaluation: Evaluation) -> Any:
     variance = np.maximum(np.cumsum(errors**2) / count - mean**2, 0.0) * count / np.maximum(count - 1, 1)
     half = 1.96 * np.sqrt(variance / count)
     half[0] = 0.0  # one item says nothing about the spread; the band begins at the second
-    kept = np.unique(np.linspace(0, errors.size - 1, min(errors.size, 1000)).round().astype(int))
+    first = _SETTLES_FROM - 1 if errors.size >= 2 * _SETTLES_FROM else 0
+    kept = np.unique(np.linspace(first, errors.size - 1, min(errors.size, 1000)).round().astype(int))
     count, mean, half = count[kept], mean[kept].round(3), half[kept].round(3)
     figure = go.Figure()
     edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
@@ -168,8 +148,8 @@ def draw_price_bands(bands: Sequence[Slice], currency: str) -> Any:
 
 
 def draw_categories(categories: Sequence[Slice], currency: str) -> Any:
-    """Draw the mean absolute error of the first categories, with its 95 % interval."""
-    return _draw_slices(categories[:_MOST_CATEGORIES], "", currency)
+    """Draw the mean absolute error of each category, with its 95 % interval."""
+    return _draw_slices(categories, "", currency)
 
 
 def _draw_slices(slices: Sequence[Slice], title: str, currency: str) -> Any:
@@ -186,11 +166,11 @@ def _draw_slices(slices: Sequence[Slice], title: str, currency: str) -> Any:
             "symmetric": False,
             "array": [_to_length(mae.high - mae.value) for _, mae in known],
             "arrayminus": [_to_length(mae.value - mae.low) for _, mae in known],
-            "color": "#333",
+            "color": _INTERVAL,
         },
         hovertemplate=_mark("%{y} items: $%{x:,.2f}<extra></extra>", currency),
     )
-    figure.update_xaxes(title=_mark("MAE ($)", currency), rangemode="tozero")
+    figure.update_xaxes(title=_mark("MAE ($)", currency), rangemode="tozero", tickangle=0)
     figure.update_yaxes(title=title, automargin=True)
     return apply_style(figure, height=130 + 30 * max(len(known), 3))
 
@@ -206,10 +186,9 @@ def draw_calibration(evaluation: Evaluation) -> Any:
     half = np.array(
         [1.96 * part[:, 1].std(ddof=1) / len(part) ** 0.5 if len(part) > 1 else 0 for part in parts]
     )
-    top = float(max(predicted.max(), (actual + half).max(), 1.0)) * 1.05
+    scale = PriceScale.of([*predicted, *actual, (actual + half).max()], evaluation.currency)
     figure = go.Figure()
-    line = {"x": [0, top], "y": [0, top], "mode": "lines", "line": {"color": _GREY, "dash": "dash"}}
-    figure.add_scatter(**line, name="calibrated", hoverinfo="skip")
+    figure.add_scatter(**_diagonal(scale.lowest, scale.largest), name="calibrated")
     figure.add_scatter(
         x=predicted.round(2),
         y=actual.round(2),
@@ -223,6 +202,7 @@ def draw_calibration(evaluation: Evaluation) -> Any:
     )
     figure.update_xaxes(title=_mark("mean predicted price ($)", evaluation.currency))
     figure.update_yaxes(title=_mark("mean actual price ($)", evaluation.currency))
+    set_scale(figure, scale)
     return apply_style(figure, legend=True)
 
 
@@ -265,7 +245,9 @@ def draw_ranges(evaluation: Evaluation) -> Any:
             hovertemplate=_mark("%{text}<br>actual $%{y:,.2f}<extra></extra>", evaluation.currency),
         )
     figure.update_xaxes(title=f"{len(chosen)} items, by predicted price", showticklabels=False)
-    figure.update_yaxes(title=_mark("price ($)", evaluation.currency), type="log")
+    ends = [end for _, low, high in chosen for end in (low, high)]
+    scale = PriceScale.of([*ends, *(record.truth for record, _, _ in chosen)], evaluation.currency)
+    figure.update_yaxes(title=_mark("price ($)", evaluation.currency), **scale.logarithmic)
     return apply_style(figure, legend=True)
 
 
@@ -277,10 +259,11 @@ def draw_errors(comparison: Comparison) -> Any:
     a, b = comparison.a, comparison.b
     errors = align([a, b], allow_different=True, unscored="skip").errors
     errors = errors[~np.isnan(errors).any(axis=1)][:_MOST_POINTS]
-    top = max(float(errors.max()), 1.0) * 1.05
+    errors = np.maximum(errors, max(float(errors.max()) * _LEAST_ERROR, 0.01))
+    scale = PriceScale.of(errors.ravel(), a.currency)
+    prices = PriceScale.of([record.truth for record in a.records], a.currency)
     figure = go.Figure()
-    line = {"x": [0, top], "y": [0, top], "mode": "lines", "line": {"color": _GREY, "dash": "dash"}}
-    figure.add_scatter(**line, name="equally far off", hoverinfo="skip")
+    figure.add_scatter(**_diagonal(scale.lowest, scale.largest), name="equally far off")
     figure.add_scatter(
         x=errors[:, 0].round(2),
         y=errors[:, 1].round(2),
@@ -289,12 +272,10 @@ def draw_errors(comparison: Comparison) -> Any:
         marker={"color": _BLUE, "size": 6, "opacity": 0.5},
         hovertemplate=_mark("off by $%{x:,.2f} and $%{y:,.2f}<extra></extra>", a.currency),
     )
-    figure.update_xaxes(
-        title=f"error of {html.escape(_shorten(a.name, 18))} " + _mark("($)", a.currency), range=[0, top]
-    )
-    figure.update_yaxes(
-        title=f"error of {html.escape(_shorten(b.name, 18))} " + _mark("($)", a.currency), range=[0, top]
-    )
+    unit = _mark("($)", a.currency)
+    figure.update_xaxes(title=f"error of {html.escape(_shorten(a.name, _LONG_LABEL))} {unit}")
+    figure.update_yaxes(title=f"error of {html.escape(_shorten(b.name, _LONG_LABEL))} {unit}")
+    set_scale(figure, scale, log=prices.is_wide)
     return apply_style(figure, legend=True)
 
 
@@ -365,11 +346,14 @@ def draw_learning_curve(forecast: Forecast, to: int) -> Any:
     return apply_style(figure, legend=True)
 
 
-def to_div(figure: Any, *, with_script: bool) -> str:
-    """Return a figure as a part of a page; the first figure of a page brings the whole script."""
+def to_div(figure: Any) -> str:
+    """Return a figure as a part of a page that has plotly's script, and its own background and colours."""
+    clear = "rgba(0, 0, 0, 0)"
+    figure.layout.updatemenus = ()
+    figure.update_layout(paper_bgcolor=clear, plot_bgcolor=clear)
     html_of_figure: str = figure.to_html(
         full_html=False,
-        include_plotlyjs=with_script,
+        include_plotlyjs=False,
         default_height=f"{figure.layout.height or 450}px",
         config={"displaylogo": False, "responsive": True, "displayModeBar": False},
     )
@@ -425,9 +409,12 @@ def _price_or_last(record: Record) -> float:
 
 
 def _shorten(text: str, most: int = _LABEL) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    """Return a long text without its middle: names of models differ at their ends."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most // 2]}…{text[len(text) - (most - most // 2 - 1) :]}"
 
 
-def _to_length(length: float) -> float:
-    # A bar of an unknown end has no length; rounding may leave a negative one.
-    return 0.0 if math.isnan(length) else max(length, 0.0)
+def _to_length(length: float) -> float | None:
+    # An unknown end has no bar; rounding may leave a negative length.
+    return None if math.isnan(length) else max(length, 0.0)

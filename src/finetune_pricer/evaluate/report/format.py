@@ -23,6 +23,8 @@ class Table(NamedTuple):
     rows: Sequence[tuple[str, ...]]
     text_columns: int = 1
     """How many columns on the left are words; the others are numbers."""
+    spare: frozenset[str] = frozenset()
+    """Names of the columns that a phone's page leaves out."""
 
     @property
     def has_head(self) -> bool:
@@ -49,6 +51,13 @@ def format_metric(metric: Metric, unit: Unit, currency: str) -> str:
 def format_p(value: float) -> str:
     """Return a p-value as text; one below a thousandth is not zero."""
     return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def say_p(value: float, adjusted_for: int = 1) -> str:
+    """Return a p-value in words: `p=0.030 by Holm for 3 comparisons`, `p<0.001` where there was but one."""
+    written = format_p(value)
+    adjusted = f" by Holm for {adjusted_for} comparisons" if adjusted_for > 1 else ""
+    return f"p{'' if written.startswith('<') else '='}{written}{adjusted}"
 
 
 def format_unscored(evaluation: Evaluation) -> str:

@@ -6,12 +6,12 @@ figures alone are put in as they are, since plotly has escaped them.
 
 from __future__ import annotations
 
+import json
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..._display import render_text
 from ..._files import replacing
-from ..._format import format_money
 from ...errors import MissingExtra
 from . import figures
 from .content import (
@@ -24,9 +24,14 @@ from .content import (
     metric_table,
     overview_table,
     range_table,
+    say_hits,
+    say_slices,
     slice_table,
+    unscored_table,
+    worst_table,
 )
 from .format import Table, format_interval, format_number
+from .plotly_js import read_script
 
 if TYPE_CHECKING:
     import os
@@ -39,16 +44,28 @@ if TYPE_CHECKING:
     from ..evaluation import Evaluation
     from .content import ComparisonContent, EvaluationContent
 
-_CATEGORIES = 30
+
+class Choice(NamedTuple):
+    """A button above a figure, which changes how it is laid out."""
+
+    label: str
+    changes: str
+    """What plotly is to change, as JSON."""
+    is_chosen: bool
 
 
 class Section(NamedTuple):
-    """A figure of a report, with what stands above it."""
+    """A figure of a report, with what stands above and below it."""
 
     heading: str
     note: str
     figure: Any
-    """A plotly figure."""
+    """A plotly figure, or its HTML."""
+    said: str
+    """What the figure shows, for those who cannot see it."""
+    table: Table | None = None
+    """The numbers of the figure."""
+    choices: tuple[Choice, ...] = ()
 
 
 def write_evaluation(
@@ -62,8 +79,13 @@ def write_evaluation(
         title=f"Prices by {evaluation.name}",
         content=content,
         overview=overview_table(content.models),
-        sections=_to_html(_draw_evaluation(content)),
-        tables=list(_evaluation_tables(content)),
+        comparisons=difference_table(content.verdict.comparisons) if content.verdict.comparisons else None,
+        sections=[_to_html(section) for section in _draw_evaluation(content)],
+        script=read_script(),
+        metrics=metric_table(evaluation),
+        facts=list(_tabulate_facts(content)),
+        worst=worst_table(content),
+        again=manifest_table([evaluation]),
         reading=None if items is None else items.history,
         left_out=None if items is None else left_out_table(items),
     )
@@ -79,8 +101,9 @@ def write_comparison(comparison: Comparison, path: str | os.PathLike[str]) -> No
         content=content,
         overview=overview_table(content.models),
         differences=difference_table(content.pairs),
-        sections=_to_html(_draw_comparison(content)),
-        tables=[("To do it again", manifest_table(content.models))],
+        sections=[_to_html(section) for section in _draw_comparison(content)],
+        script=read_script(),
+        again=manifest_table(content.models),
     )
 
 
@@ -138,81 +161,84 @@ def _environment() -> Environment:
     )
 
 
-def _to_html(sections: Iterable[Section]) -> list[Section]:
-    """Return sections with figures as HTML; the first figure brings plotly's script for the whole page."""
-    return [
-        section._replace(figure=figures.to_div(section.figure, with_script=at == 0))
-        for at, section in enumerate(sections)
-    ]
+def _to_html(section: Section) -> Section:
+    """Return a section whose figure is HTML, and whose choice of scales are buttons that keys reach."""
+    menus = section.figure.layout.updatemenus
+    choices = tuple(
+        Choice(button.label, json.dumps(button.args[0]), is_chosen=at == menu.active)
+        for menu in menus
+        for at, button in enumerate(menu.buttons)
+    )
+    return section._replace(choices=choices, figure=figures.to_div(section.figure))
 
 
 def _draw_evaluation(content: EvaluationContent) -> Iterable[Section]:
-    evaluation = content.evaluation
+    evaluation, currency = content.evaluation, content.evaluation.currency
     yield Section(
-        "Predicted against actual", "On the diagonal a guess is exact.", figures.draw_scatter(evaluation)
-    )
-    yield Section(
-        "Running error",
-        "The mean after each item, with its 95 % band: where it has not settled, more items are needed.",
-        figures.draw_running_error(evaluation),
+        "Predicted against actual",
+        "On the diagonal a guess is exact.",
+        figures.draw_scatter(evaluation),
+        say_hits(evaluation),
     )
     yield Section(
         "Error by price",
         "Mean absolute error of each price band with its 95 % interval; how many items are in brackets.",
-        figures.draw_price_bands(content.price_bands, evaluation.currency),
+        figures.draw_price_bands(content.price_bands, currency),
+        say_slices(content.price_bands, currency),
+        slice_table(content.price_bands, currency),
     )
-    if len({record.category for record in evaluation.records}) > 1:
+    if len(content.categories) > 1:
         yield Section(
             "Error by category",
             "The largest categories first; a wide interval is a small category.",
-            figures.draw_categories(content.categories, evaluation.currency),
+            figures.draw_categories(content.categories, currency),
+            say_slices(content.categories, currency),
+            slice_table(content.categories, currency),
         )
+    yield from _draw_further(content)
+
+
+def _draw_further(content: EvaluationContent) -> Iterable[Section]:
+    evaluation = content.evaluation
+    yield Section(
+        "Running error",
+        "The mean after each item, with its 95 % band: where it has not settled, more items are needed.",
+        figures.draw_running_error(evaluation),
+        f"The mean error so far, after each of {evaluation.n:,} items; at the end it is {content.number}.",
+    )
     yield Section(
         "Calibration",
         "Items in tenths by predicted price, with 95 % intervals. Above the diagonal guesses are too low.",
         figures.draw_calibration(evaluation),
+        f"Mean actual against mean predicted price. {content.plainly}",
     )
     if (covered := evaluation.coverage) is not None:
         share, interval = format_number(covered.value, "%", ""), format_interval(covered, "%", "")
-        yield Section(
-            "Price ranges",
-            f"{share} ({interval}) of true prices lie in their range.",
-            figures.draw_ranges(evaluation),
-        )
+        held = f"{share} ({interval}) of true prices lie in their range."
+        yield Section("Price ranges", held, figures.draw_ranges(evaluation), held)
 
 
 def _draw_comparison(content: ComparisonContent) -> Iterable[Section]:
     first = content.comparison.a.name
+    said = " ".join(content.verdicts)
     yield Section(
         "How sure is the difference?",
         f"Left of 0 {first} is better; an interval that holds 0 leaves it open.",
         figures.draw_differences(content.pairs),
+        said,
     )
     yield Section(
         "Item by item",
         f"Above the diagonal {first} is nearer to the true price.",
         figures.draw_errors(content.comparison),
+        f"{first} is nearer on {content.comparison.win_rate:.0%} of {content.comparison.n:,} items.",
     )
 
 
-def _evaluation_tables(content: EvaluationContent) -> Iterable[tuple[str, Table]]:
-    evaluation = content.evaluation
-    yield "All metrics", metric_table(evaluation)
-    if evaluation.range_groups:
-        yield "What price ranges held", range_table(evaluation.range_groups)
-    yield "Metrics by price", slice_table(content.price_bands, evaluation.currency)
-    yield "Metrics by category", slice_table(content.categories[:_CATEGORIES], evaluation.currency)
-    worst = [
-        (
-            one.label,
-            one.category or "",
-            *(format_money(amount, evaluation.currency, 2) for amount in (one.truth, one.price, one.error)),
-        )
-        for one in content.worst
-    ]
-    yield "Worst misses", Table(("item", "category", "actual", "predicted", "off by"), worst, text_columns=2)
+def _tabulate_facts(content: EvaluationContent) -> Iterable[tuple[str, Table]]:
+    """Yield small tables, which stand beside that of the metrics where there is room."""
+    if content.evaluation.range_groups:
+        yield "What price ranges held", range_table(content.evaluation.range_groups)
     if content.unscored_reasons:
-        reasons = [(reason, f"{count:,}") for reason, count in content.unscored_reasons.items()]
-        yield "Unscored", Table(("why", "items"), reasons)
-    yield "Cost", cost_table(evaluation)
-    yield "To do it again", manifest_table([evaluation])
+        yield "Unscored", unscored_table(content)
+    yield "Cost", cost_table(content.evaluation)

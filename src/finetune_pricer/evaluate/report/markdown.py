@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..._escape import escape_line, escape_markdown, escape_paragraph
-from ..._format import format_money
 from ..metrics import METRICS
-from .content import cost_table, manifest_table, metrics_side_by_side, range_table, slice_table
+from .content import (
+    cost_table,
+    manifest_table,
+    metrics_side_by_side,
+    range_table,
+    slice_table,
+    unscored_table,
+    worst_table,
+)
 from .format import Table, format_interval
 
 if TYPE_CHECKING:
@@ -18,7 +26,6 @@ if TYPE_CHECKING:
     from ..metrics import MetricInfo
     from .content import EvaluationContent
 
-_CATEGORIES = 20
 _WORST = 10
 
 
@@ -26,7 +33,8 @@ def render_report(content: EvaluationContent) -> str:
     """Return the report of an evaluation without figures; see `Evaluation.to_markdown`."""
     evidence = f"{content.interval}, {content.scored}, {content.unscored}"
     parts = [f"# {escape_markdown(content.evaluation.name)}", f"**{content.headline} ({evidence})**"]
-    parts += [escape_paragraph(line) for line in [*content.notes, *content.verdicts]]
+    plainly = [content.plainly] if content.plainly else []
+    parts += [escape_paragraph(line) for line in [*plainly, *content.notes, *content.verdict.sentences]]
     parts += [f"## {heading}\n\n{render_table(table)}" for heading, table in _tables(content)]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
@@ -76,17 +84,9 @@ def _tables(content: EvaluationContent) -> Iterable[tuple[str, Table]]:
     if evaluation.range_groups:
         yield "What price ranges held", range_table(evaluation.range_groups)
     yield "By price", slice_table(content.price_bands, evaluation.currency)
-    yield "By category", slice_table(content.categories[:_CATEGORIES], evaluation.currency)
-    worst = [
-        (
-            one.label,
-            *(format_money(amount, evaluation.currency, 2) for amount in (one.truth, one.price, one.error)),
-        )
-        for one in content.worst[:_WORST]
-    ]
-    yield "Worst misses", Table(("item", "actual", "predicted", "off by"), worst)
+    yield "By category", slice_table(content.categories, evaluation.currency)
+    yield "Worst misses", worst_table(replace(content, worst=content.worst[:_WORST]))
     if content.unscored_reasons:
-        reasons = [(f"{count:,}", reason) for reason, count in content.unscored_reasons.items()]
-        yield "Unscored", Table(("times", "why"), reasons)
+        yield "Unscored", unscored_table(content)
     yield "Cost", cost_table(evaluation)
     yield "To do it again", manifest_table([evaluation])

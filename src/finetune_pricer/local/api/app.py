@@ -32,6 +32,7 @@ from .routes.batches import BatchRoutes
 from .routes.chat import ChatRoutes
 from .routes.files import FileRoutes
 from .routes.jobs import JobRoutes
+from .routes.pages import PageRoutes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -116,7 +117,8 @@ def build_server(
     state: ServerState, *, key: str | None, max_bytes: int, names: Iterable[str] = ()
 ) -> HttpServer:
     """Return what serves the application; with a `key`, every route but /health asks for it."""
-    routes = _group_by_path([route for kind in _ROUTES for route in kind(state).routes()])
+    routes = [route for kind in _ROUTES for route in kind(state).routes()]
+    routes += PageRoutes(state, has_key=key is not None).routes()
     handlers: dict[Any, Any] = {
         ApiError: _answer_api_error,
         HTTPException: _answer_http_error,
@@ -125,7 +127,7 @@ def build_server(
         sqlite3.Error: _answer_shortage,
         Exception: _answer_failure,
     }
-    app: ASGIApp = Starlette(routes=routes, exception_handlers=handlers)
+    app: ASGIApp = Starlette(routes=_group_by_path(routes), exception_handlers=handlers)
     app = Middleware(app, state.injector, key=key, max_bytes=max_bytes, names=names)
     return HttpServer(app)
 

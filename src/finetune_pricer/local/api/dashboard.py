@@ -1,4 +1,7 @@
-"""The dashboard at `/`: jobs with their losses, models, batches and faults, as HTML without any script."""
+"""The dashboard: an overview at `/` and a page for each job, as HTML without any script.
+
+Everything is computed here; the pages in `pages/` lay it out, and Jinja2 escapes what others wrote.
+"""
 
 from __future__ import annotations
 
@@ -10,59 +13,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..records import FINAL, UNFINISHED_JOBS
+from .curve import HEIGHT, WIDTH, Curve
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import jinja2
 
-    from ..records import StoredJob
+    from ..database import Database
+    from ..records import StoredCheckpoint, StoredJob, StoredModel
     from .app import ServerState
 
 _MAX_ROWS = 20  # of jobs, models and batches
+_MAX_EVENTS = 50
 _MAX_POINTS = 180  # of a curve
-_WIDTH, _HEIGHT = 330, 100
+_SOON, _LATER = 2, 15  # seconds after which a page asks for itself again
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
-    """The losses of a job, as points of a drawing `_WIDTH` wide and `_HEIGHT` high."""
-
-    training: list[tuple[float, float]]
-    validation: list[tuple[float, float]]
-    low: float
-    high: float
-    last_training_loss: float
-    last_validation_loss: float | None
-
-    @classmethod
-    def from_steps(cls, steps: Sequence[dict[str, Any]]) -> Curve | None:
-        """Return the curve of a job's steps, or None where there are fewer than two."""
-        if len(steps) < 2:
-            return None
-        losses = [step["train_loss"] for step in steps]
-        # Each the mean of its neighbourhood: the loss of a single small batch jumps.
-        near = [losses[max(0, place - 4) : place + 5] for place in range(len(losses))]
-        training = [(step["step"], sum(part) / len(part)) for step, part in zip(steps, near, strict=True)]
-        validation = [(step["step"], step["valid_loss"]) for step in steps if "valid_loss" in step]
-        shown = [loss for _, loss in [*training, *validation]]
-        low, high = min(shown), max(shown)
-        margin = (high - low) / 20 or 0.5  # so that no curve lies on the frame
-        across, down = _WIDTH / steps[-1]["total_steps"], _HEIGHT / (high - low + 2 * margin)
-
-        def place(points: Sequence[tuple[int, float]]) -> list[tuple[float, float]]:
-            return [
-                (round(across * step, 1), round(down * (high + margin - loss), 1)) for step, loss in points
-            ]
-
-        return cls(
-            training=place(training),
-            validation=place(validation),
-            low=low,
-            high=high,
-            last_training_loss=training[-1][1],
-            last_validation_loss=validation[-1][1] if validation else None,
-        )
+# A sign beside the colour: not everybody sees those.
+_STATES = {
+    "validating_files": ("waits", "…"),
+    "queued": ("waits", "…"),
+    "running": ("goes", "▶"),
+    "paused": ("waits", "‖"),
+    "succeeded": ("good", "✓"),
+    "failed": ("bad", "✗"),
+    "cancelled": ("off", "■"),
+    "validating": ("waits", "…"),
+    "in_progress": ("goes", "▶"),
+    "finalizing": ("goes", "▶"),
+    "completed": ("good", "✓"),
+    "expired": ("bad", "✗"),
+    "cancelling": ("off", "■"),
+}
+_UNKNOWN = ("waits", "?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,24 +57,98 @@ class JobCard:
     """The last event of a job that has not begun to train."""
     curve: Curve | None
 
+    @property
+    def title(self) -> str:
+        """What its owner called it: the suffix, or else the base model."""
+        return self.job.suffix or self.job.model
 
-def render_dashboard(state: ServerState) -> str:
-    """Return the page as it stands; it asks for itself again, sooner as long as a job is unfinished."""
+    @property
+    def advice(self) -> str | None:
+        """What to do about the state that the job is in, where there is something to do."""
+        return _advise(self.job)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelGroup:
+    """The model of a job, and the checkpoints on the way to it."""
+
+    job: str
+    model: StoredModel | None
+    """None where the job has not ended well, or its model was deleted."""
+    made_at: int
+    checkpoints: list[StoredCheckpoint]
+    """Those on the way, the newest first."""
+
+
+def render_overview(state: ServerState, *, url: str, has_key: bool) -> str:
+    """Return the page as it stands; it asks for itself again, sooner as long as a job is unfinished.
+
+    Args:
+        state: The server's components.
+        url: Under what the page was asked for, without a slash at its end.
+        has_key: Whether clients must send a key; the page never shows it.
+    """
     database = state.database
+    groups = _group_models(database)
     active = database.count_jobs(*(status for status in UNFINISHED_JOBS if status != "paused"))
-    return _template().render(
-        refresh=2 if active else 15,
-        faults=state.injector.faults.model_dump(exclude_defaults=True),
+    return render(
+        "overview.html",
+        state,
+        refresh=_SOON if active else _LATER,
+        url=url,
+        has_key=has_key,
         jobs=[_job_card(state, job) for job in islice(database.iterate_jobs() or (), _MAX_ROWS)],
         job_count=database.count_jobs(),
         bases=state.bases,
-        models=database.list_models(),
+        groups=groups[:_MAX_ROWS],
+        group_count=len(groups),
         batches=list(islice(database.iterate_batches() or (), _MAX_ROWS)),
         batch_count=database.count_batches(),
         max_rows=_MAX_ROWS,
-        width=_WIDTH,
-        height=_HEIGHT,
     )
+
+
+def render_job(state: ServerState, job: StoredJob, *, url: str, has_key: bool) -> str:
+    """Return the page of a job: its losses, settings, files, checkpoints and events."""
+    database = state.database
+    named = {"training": job.training_file, "validation": job.validation_file}
+    files = [(kind, id_, database.find_file(id_)) for kind, id_ in named.items() if id_]
+    files += [("result", id_, database.find_file(id_)) for id_ in job.result_files]
+    is_over = job.status in FINAL or job.status == "paused"
+    return render(
+        "job.html",
+        state,
+        refresh=None if is_over else _SOON,
+        url=url,
+        has_key=has_key,
+        card=_job_card(state, job),
+        files=files,
+        checkpoints=database.list_checkpoints(job.id),
+        events=database.list_messages(job.id, limit=_MAX_EVENTS),
+        max_events=_MAX_EVENTS,
+    )
+
+
+def render(page: str, state: ServerState, **content: Any) -> str:
+    """Return one of the pages in `pages/`, which all show the faults in force."""
+    faults = state.injector.faults.model_dump(mode="json", exclude_defaults=True)
+    template = _environment().get_template(page)
+    return template.render(faults=faults, width=WIDTH, height=HEIGHT, **content)
+
+
+def _group_models(database: Database) -> list[ModelGroup]:
+    """Return models by their jobs, those of the newest one first."""
+    by_job: dict[str, list[StoredModel]] = {}
+    for model in database.list_models():
+        by_job.setdefault(model.job, []).append(model)
+    groups = []
+    for job_id, made in by_job.items():
+        steps = {one.model: one for one in database.list_checkpoints(job_id)}
+        job = database.find_job(job_id)
+        final = next((one for one in made if job is not None and one.id == job.fine_tuned_model), None)
+        on_the_way = [steps[one.id] for one in made if one is not final and one.id in steps]
+        groups.append(ModelGroup(job=job_id, model=final, made_at=made[0].created_at, checkpoints=on_the_way))
+    return groups
 
 
 def _job_card(state: ServerState, job: StoredJob) -> JobCard:
@@ -111,20 +166,52 @@ def _job_card(state: ServerState, job: StoredJob) -> JobCard:
     )
 
 
+def _advise(job: StoredJob) -> str | None:
+    error = job.error or {}
+    if job.status == "paused":
+        return "It goes on where it stopped: client.fine_tuning.jobs.resume(id)."
+    if "(a fault)" in error.get("message", ""):
+        return "A fault in force did this. End the faults, and create the job again."
+    if str(error.get("code", "")).startswith("invalid_"):
+        return (
+            "check_jsonl(path) of finetune_pricer names each wrong line and its fix. Upload the mended file, "
+            "and create the job again: this one stays as it is."
+        )
+    if error:
+        return "The server's log says more. When its reason is gone, create the job again."
+    return None
+
+
 @cache
-def _template() -> jinja2.Template:
+def _environment() -> jinja2.Environment:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("pages")),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["when"] = _format_time
-    return environment.get_template("dashboard.html")
+    environment.filters |= {
+        "when": _format_time,
+        "long": _format_duration,
+        "state_of": _state_of,
+    }
+    return environment
+
+
+def _state_of(status: str) -> tuple[str, str]:
+    return _STATES.get(status, _UNKNOWN)
 
 
 def _format_time(seconds: int) -> str:
-    return f"{datetime.datetime.fromtimestamp(seconds).astimezone():%Y-%m-%d %H:%M:%S}"
+    return f"{datetime.datetime.fromtimestamp(seconds).astimezone():%Y-%m-%d %H:%M:%S %Z}"
+
+
+def _format_duration(seconds: int) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

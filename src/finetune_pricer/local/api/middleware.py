@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 log: logging.Logger = logging.getLogger("finetune_pricer.local")
 
 _WITHOUT_KEY = frozenset({"/health"})
-_DASHBOARD = "/"
+_PAGES = ("/", "/ask")
+_PAGES_OF_JOBS = "/jobs/"
 _SERVER_ERRORS = (500, 502, 503, 504)
 _WITHOUT_FAULTS = ("/health", "/local/")  # or faults could not be ended while every request fails
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -92,6 +93,7 @@ class Middleware:
             _check_page(headers, scope["method"])
         elif scope["path"] not in _WITHOUT_KEY:
             self._check_key(headers.get(b"authorization", b""), scope["path"])
+            _check_form(headers, scope["method"])
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._max_bytes:
             raise body_too_large(self._max_bytes)
@@ -99,7 +101,7 @@ class Middleware:
     def _check_key(self, given: bytes, path: str) -> None:
         key, challenge = self._key or b"", None
         kind, _, credentials = given.partition(b" ")
-        if path == _DASHBOARD:
+        if _is_page(path):
             # A browser can send a name and a password, and nothing else; the key is the password.
             challenge = {"www-authenticate": 'Basic realm="finetune-pricer"'}
             if kind.lower() == b"basic":
@@ -115,7 +117,7 @@ class Middleware:
 
     async def _inject_fault(self, scope: Scope, exchange: _Exchange) -> None:
         faults = self._injector.faults
-        if scope["path"].startswith(_WITHOUT_FAULTS) or scope["path"] == _DASHBOARD:
+        if scope["path"].startswith(_WITHOUT_FAULTS) or _is_page(scope["path"]):
             return
         if faults.latency:
             await asyncio.sleep(faults.latency)
@@ -180,6 +182,22 @@ def is_local_name(given: str, names: Collection[str] = ()) -> bool:
     except ValueError:
         return False
     return host is not None and (is_loopback(host) or host.endswith(".localhost") or host in names)
+
+
+def _is_page(path: str) -> bool:
+    """Return whether a path is that of a page for people, who have a browser and no client."""
+    return path in _PAGES or path.startswith(_PAGES_OF_JOBS)
+
+
+def _check_form(headers: dict[bytes, bytes], method: str) -> None:
+    """With a key, refuse a form of another origin: a browser adds the password by itself."""
+    is_basic = headers.get(b"authorization", b"").lower().startswith(b"basic")
+    site = headers.get(b"sec-fetch-site", b"none")
+    host = headers.get(b"origin", b"").rpartition(b"//")[2]
+    is_foreign = site not in _OWN_SITES or host.lower() not in (b"", headers.get(b"host", b"").lower())
+    if is_basic and method not in _READING and is_foreign:
+        message = "This page takes no forms from web pages of other origins."
+        raise ApiError(403, message, code="origin_not_allowed")
 
 
 def _check_names(headers: dict[bytes, bytes], names: Collection[str]) -> None:

@@ -1,28 +1,27 @@
-"""Routes that only this server has: its health, its faults, its dashboard, and its OpenAPI document."""
+"""Routes that only this server has: its health, its faults, and its OpenAPI document."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from ....errors import DataError
 from ...faults import PRESETS, Faults, faults_from
-from ..dashboard import render_dashboard
 from ..openapi import document
 from ..requests import Body, read_body
 from ..responses import invalid_value, json_response
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.responses import Response
 
     from ..app import ServerState
 
 
 class AdminRoutes:
-    """Handlers of `/`, `/health`, `/openapi.json` and `/local/faults`."""
+    """Handlers of `/health`, `/openapi.json` and `/local/faults`."""
 
     def __init__(self, state: ServerState) -> None:
         self._state = state
@@ -30,18 +29,11 @@ class AdminRoutes:
     def routes(self) -> list[Route]:
         """Return the routes."""
         return [
-            Route("/", self.show_dashboard, methods=["GET"]),
             Route("/health", self.show_health, methods=["GET"]),
             Route("/openapi.json", self.show_document, methods=["GET"]),
             Route("/local/faults", self.show_faults, methods=["GET"]),
             Route("/local/faults", self.set_faults, methods=["POST"]),
         ]
-
-    async def show_dashboard(self, _: Request) -> Response:
-        """Show jobs, losses and models to a person."""
-        page = await run_in_threadpool(render_dashboard, self._state)
-        policy = "default-src 'none'; style-src 'unsafe-inline'"
-        return HTMLResponse(page, headers={"content-security-policy": policy})
 
     async def show_health(self, _: Request) -> Response:
         """Say that the server is there and can do its work, or with a 503 what keeps it from that."""
