@@ -10,10 +10,12 @@ as anywhere, and a browser can open the page of the server.
 from __future__ import annotations
 
 import inspect
+import re
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from .._environment import read_settings
+from .._lazy import compile_late
 from ..errors import (
     AccessDenied,
     DataError,
@@ -39,6 +41,7 @@ _PORT_PER_HOUR = 0.01
 
 Source: https://huggingface.co/docs/hub/jobs-pricing, read 2026-11-27.
 """
+_BUCKET = compile_late(r"(?:[\w.-]+/)?[\w.-]+", re.ASCII)
 _HOURS = {"second": 3_600, "minute": 60, "hour": 1}
 """How many of what a price is for go into an hour."""
 _SIZES = ("", "x1", "-small", "-large")
@@ -73,9 +76,8 @@ class HfJobs:
 
     def find_place(self, name: str, given: str | None) -> str:
         """Return a bucket, of the token's owner where it names none."""
-        bucket = (given or f"{_NAME}-{name}").removeprefix("hf://buckets/").strip("/")
-        owner, _, last = bucket.rpartition("/")
-        if not last or "/" in owner or "//" in bucket:
+        bucket = (given or f"{_NAME}-{name}").removeprefix("hf://buckets/")
+        if not _BUCKET.fullmatch(bucket):
             raise DataError(f"bucket must be a bucket of the Hub, such as 'me/pricer', not {given!r}")
         return bucket
 
