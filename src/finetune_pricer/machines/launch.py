@@ -7,7 +7,14 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from .._arguments import require_flag, require_mapping, require_number, require_text, require_whole
+from .._arguments import (
+    require_flag,
+    require_mapping,
+    require_number,
+    require_path,
+    require_text,
+    require_whole,
+)
 from .._durations import parse_duration
 from ..errors import AccessDenied, DataError, NotConfigured, PricerError, ServiceUnavailable
 from .launch_plan import LaunchPlan
@@ -163,6 +170,7 @@ def plan_launch(
     target = find_target(on)
     require_server_name(name)
     _check_texts(gpu=gpu, volume=volume, bucket=bucket, package=package, image=image)
+    require_path("dir", dir, or_none=True)
     require_whole("port", port, low=0, high=65_535)
     models = _read_bases(bases, on)
     seconds = parse_duration("limit", limit)
@@ -290,8 +298,8 @@ def _check_key(key: str | None) -> None:
 def _check_texts(**given: str | None) -> None:
     for name, value in given.items():
         require_text(name, value, or_none=name != "image")
-        if value is not None and not value.strip():
-            raise DataError(f"{name} must not be empty; leave it out for the default")
+        if value is not None and not (value.strip() and value.isprintable()):
+            raise DataError(f"{name} must be a line of text, not {value!r}; leave it out for the default")
 
 
 def _choose_place(target: Target, **given: str | os.PathLike[str] | None) -> str | None:
@@ -310,7 +318,7 @@ def _read_bases(bases: Mapping[str, str] | None, on: str) -> dict[str, str]:
     require_mapping("bases", bases, "a dictionary of names and models")
     for name, model in bases.items():
         require_text(f"the base {name!r}", model)
-        if not name or "=" in name or not model:
+        if not name or "=" in name or not model or not (name + model).isprintable():
             raise DataError(f"a base needs a name without = and a model, not {name!r}: {model!r}")
         is_path = model.startswith(("/", ".", "~")) or "\\" in model
         if on != "process" and is_path and not model.startswith(f"{MOUNT}/"):
