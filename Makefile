@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-lora weights check lint format types docs serve-docs wheel-demo acceptance statistics clients trackers storm soak mutants audit-deps release-check lowest typing clean
+.PHONY: demo test test-lora weights check lint format types docs serve-docs wheel-demo acceptance statistics clients skypilot trackers storm soak mutants audit-deps release-check lowest typing clean
 
 demo: $(VENV)/.demo  ## the whole road on the local server: no key, no network, no cost
 	$(BIN)/python examples/01_first_job.py
@@ -36,6 +36,12 @@ clients: $(VENV)/.dev  ## clients of others against our server: openai for Node 
 	$(PYTHON) -m venv build/clients/venv
 	build/clients/venv/bin/python -m pip install --quiet 'litellm>=1.80'
 	$(BIN)/python -m pytest -m clients -n 0
+
+skypilot: $(VENV)/.dev  ## SkyPilot itself reads the file that `finetune-pricer launch --write` leaves for it; nothing is started
+	$(PYTHON) -m venv build/skypilot
+	build/skypilot/bin/python -m pip install --quiet 'skypilot>=0.14'
+	HF_HUB_OFFLINE=1 $(BIN)/finetune-pricer launch --on hf-jobs --gpu l4 --bucket me/pricer --write build/skypilot/files
+	HOME=$(CURDIR)/build/skypilot SKYPILOT_DISABLE_USAGE_COLLECTION=1 build/skypilot/bin/python tests/clients/walk_skypilot.py build/skypilot/files/sky.yaml
 
 trackers: $(BIN)/python  ## W&B, MLflow and TensorBoard themselves, offline, in an environment of their own
 	$(PYTHON) -m venv build/trackers

@@ -32,6 +32,7 @@ FLOW = [
         "_chat_protocol",
         "_currencies",
         "_csv_file",
+        "_durations",
         "_arguments",
         "_display",
         "_reasoning",
@@ -57,6 +58,7 @@ FLOW = [
     {"evaluate"},
     {"aio"},
     {"integrations"},
+    {"machines"},
     {"_canned_service"},
     {"testing"},
     {"cli"},
@@ -66,7 +68,18 @@ LEVEL = {room: level for level, rooms in enumerate(FLOW) for room in rooms}
 # The server and the pipeline meet at HTTP alone.
 MAY_IMPORT_LOCAL = {"providers.connect", "cli.serve", "testing"}
 LOCAL_MAY_IMPORT = {"errors", "prices", "_chat_protocol", "_lazy", "_methods"}
-ROOMS = ["evaluate", "integrations", "items", "local", "predict", "prepare", "providers", "testing", "tune"]
+ROOMS = [
+    "evaluate",
+    "integrations",
+    "items",
+    "local",
+    "machines",
+    "predict",
+    "prepare",
+    "providers",
+    "testing",
+    "tune",
+]
 PUBLIC_FILES = ["aio", "errors", "prices", "retrieval"]
 
 # Methods that reach down to what renders them, to the next step of the road, or to all that can be loaded:

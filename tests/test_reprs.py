@@ -43,6 +43,8 @@ from finetune_pricer import (
 )
 from finetune_pricer.integrations import FineTunedRegressor, Tracker
 from finetune_pricer.local import Faults, LocalServer, LoraLearner
+from finetune_pricer.machines import LaunchedServer, plan_launch
+from finetune_pricer.machines.target import Instance
 from finetune_pricer.predict import Distribution, RangeGroup, Ranges, Usage
 from finetune_pricer.predict.range_groups import measure_group
 from finetune_pricer.prepare import Correction, Place
@@ -67,6 +69,7 @@ ROOMS = (
     "testing",
     "items",
     "local",
+    "machines",
     "predict",
     "prepare",
     "providers",
@@ -202,6 +205,13 @@ def shown() -> dict[str, Any]:
         Sweep(clients=client, train=items, test=items, folder="s", sizes=[100] * 50, models=[LONG] * 5),
         evaluate.PromptedPredictor(client, "m", formatter=writer.formatter),
         LoraLearner("models/smol"),
+        plan_launch("process", bases={LONG: LONG}),
+        LaunchedServer(
+            "process",
+            "x" * 40,
+            Instance(id="1", url="http://127.0.0.1:65535/v1", settings="", log=LONG),
+            "sk-secret",
+        ),
         *(ensemble, replace(ensemble.members[0], name=LONG, errors=(0.0,) * N)),
     ]
     return {type(instance).__name__: instance for instance in instances}

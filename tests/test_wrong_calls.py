@@ -54,6 +54,7 @@ from finetune_pricer import (
     count_tokens,
     estimate_cost,
     forecast,
+    launch,
     load_pricer,
     login,
     upload,
@@ -62,6 +63,7 @@ from finetune_pricer.errors import DataError, FileAccessError, MissingFile, Pric
 from finetune_pricer.evaluate import MedianBaseline, SweepResult, choose, fit_baselines, prompting_baselines
 from finetune_pricer.integrations import Tracker
 from finetune_pricer.local import Faults
+from finetune_pricer.machines import LaunchedServer, plan_launch
 from finetune_pricer.predict import RangeGroup, Ranges
 from finetune_pricer.prices import format_price, parse_amount, parse_price
 from finetune_pricer.providers import PROVIDERS, Provider, provider_of
@@ -602,6 +604,11 @@ def doors(h: Hands) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         "ItemDataset.sample": (SET.sample, {"n": 3}),
         "ItemDataset.split": (SET.split, {"validation": 1, "test": 1}),
         "ItemDataset.to_parquet": (SET.to_parquet, {"path": "right/set.parquet"}),
+        "LaunchPlan.write": (plan_launch("process").write, {"folder": "right/launch"}),
+        "LaunchedServer.find": (LaunchedServer.find, {"on": "hf-jobs"}),
+        # The Hub is out of reach here, so that nothing starts whatever is handed in.
+        "launch": (launch, {"on": "hf-jobs"}),
+        "plan_launch": (plan_launch, {"on": "process"}),
         "JsonlReport": (check_jsonl(h.file.path).write_corrected, {"path": "right/corrected.jsonl"}),
         "JsonlWriter": (JsonlWriter, {}),
         "JsonlWriter.write": (JsonlWriter().write, {"items": ITEMS, "path": "right/again.jsonl"}),

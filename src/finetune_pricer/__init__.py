@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .items import ItemDataset as ItemDataset
     from .items import ItemSplits as ItemSplits
     from .items import login as login
+    from .machines.launch import launch as launch
     from .predict import AnswerStore as AnswerStore
     from .predict import Ensemble as Ensemble
     from .predict import Prediction as Prediction
@@ -88,6 +89,7 @@ _HOMES = {
     "count_tokens": "prepare",
     "estimate_cost": "tune",
     "forecast": "evaluate",
+    "launch": "machines",
     "load_pricer": "predict",
     "login": "items",
     "upload": "tune",

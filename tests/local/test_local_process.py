@@ -17,6 +17,7 @@ import pytest
 
 from finetune_pricer.errors import DataError, FileAccessError, NotConfigured, ServiceUnavailable
 from finetune_pricer.local import LocalServer
+from finetune_pricer.local import serve as serve_here
 from local_helpers import endless, events, eventually, finished, jsonl, logprob, products, upload
 
 if TYPE_CHECKING:
@@ -235,3 +236,11 @@ def test_with_a_key_any_name_will_do() -> None:
     headers = {"host": "models.example", "origin": "https://example.org", "authorization": "Bearer sk-x"}
     with LocalServer(key="sk-x") as locked:
         assert httpx2.get(f"{locked.url}/models", headers=headers).status_code == 200
+
+
+def test_serve_stops_by_itself_at_its_limit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "finetune_pricer.local")
+    serve_here(port=0, dir=tmp_path, limit=0.05)
+    assert caplog.messages[-2:] == ["the time limit is reached", "stopping"]
+    with LocalServer(tmp_path):
+        pass

@@ -38,12 +38,14 @@ from finetune_pricer import (
     connect,
     estimate_cost,
     forecast,
+    launch,
 )
 from finetune_pricer.aio import AsyncFineTuneJob, AsyncPredictor
 from finetune_pricer.errors import JobFailed, ServiceUnavailable
 from finetune_pricer.evaluate import MedianBaseline, Metric
 from finetune_pricer.integrations import FineTunedRegressor, Tracker
 from finetune_pricer.local import Faults, LocalServer
+from finetune_pricer.machines import LaunchedServer, LaunchPlan, plan_launch
 from finetune_pricer.prices import parse_price
 from finetune_pricer.providers import PROVIDERS, Provider
 from finetune_pricer.testing import CannedService
@@ -158,3 +160,17 @@ def test_my_shop(canned_service: CannedService, local_server: LocalServer) -> No
         assert_type(client, OpenAI)
     local_server.faults = Faults.preset("flaky")
     assert_type(MadeUpCatalogue(seed=1).splits(train=10, validation=1, test=1), ItemSplits)
+
+
+def rent(bases: dict[str, str]) -> OpenAI:
+    plan = plan_launch("hf-jobs", gpu="l4", bases=bases, limit="4h", bucket="me/pricer")
+    assert_type(plan, LaunchPlan)
+    assert_type(plan.cost, float | None)
+    assert_type(plan.write("launch"), tuple[Path, ...])
+    found = LaunchedServer.find("hf-jobs", name="pricer")
+    assert_type(found, LaunchedServer | None)
+    with launch("process", limit=600, dir=Path("served")) as server:
+        assert_type(server, LaunchedServer)
+        assert_type(server.client(max_retries=0), OpenAI)
+        AsyncOpenAI(**server.client_options)
+    return server.client()

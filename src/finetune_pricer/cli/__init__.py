@@ -50,6 +50,7 @@ _COMMANDS = {
     "jobs": _Place("jobs", "List, show, watch and cancel the fine-tuning jobs of a service."),
     "sweep": _Place("sweep", "Train and evaluate every combination of settings, under one budget."),
     "serve": _Place("serve", "Run the local fine-tuning server as a process of its own, until Ctrl-C."),
+    "launch": _Place("launch", "Start the server on a rented machine, in a container or as a process."),
     "providers": _Place("providers", "Show what is known of the services, or of one of them."),
     "doctor": _Place("doctor", "Look at what is set up here: keys, extras, and what will stop working."),
 }

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from .._durations import parse_duration
 from .command import Command
 
 
@@ -36,6 +37,7 @@ from .command import Command
     help="Offer an open language model: a folder, a GGUF file or a Hub id with @REVISION, perhaps with "
     "options such as ,rank=8 behind it. Needs the extra lora.",
 )
+@click.option("--limit", help="Stop by itself after this time, such as 4h.")
 @click.option("--faults", "preset", help="Rehearse a kind of bad day, such as flaky or wind_down.")
 def serve(
     *,
@@ -47,13 +49,14 @@ def serve(
     strict: bool,
     names: tuple[str, ...],
     bases: tuple[str, ...],
+    limit: str | None,
     preset: str | None,
 ) -> None:
     """Run the local fine-tuning server as a process of its own, until Ctrl-C."""
     # The server's own packages are an extra, and take a while to import.
     from .. import local
 
-    declared = dict(_read_base(base) for base in bases)
+    declared = dict(read_base(base) for base in bases)
     faults = local.Faults.preset(preset) if preset else None
     local.serve(
         host=host,
@@ -65,10 +68,12 @@ def serve(
         faults=faults,
         bases=declared,
         names=names,
+        limit=None if limit is None else parse_duration("--limit", limit),
     )
 
 
-def _read_base(text: str) -> tuple[str, str]:
+def read_base(text: str) -> tuple[str, str]:
+    """Return the name of a base and what it is, as `--base` says both."""
     name, equals, model = text.partition("=")
     if not (name and equals and model):
         raise click.BadParameter(

@@ -7,12 +7,14 @@ import contextlib
 import errno
 import importlib
 import logging
+import math
 import os
 import shutil
 import signal
 import socket
 import sys
 import threading
+import time
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -218,10 +220,11 @@ def serve(
     cores: int | None = None,
     bases: Mapping[str, Learner | str] | None = None,
     names: Collection[str] = (),
+    limit: float | None = None,
 ) -> None:
     """Run a server in the foreground until Ctrl-C, SIGTERM, SIGHUP or Windows' Ctrl-Break, and log to stderr.
 
-    The parameters are those of `LocalServer`.
+    The parameters are those of `LocalServer`; `limit` is how many seconds it runs before it stops by itself.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(_PrintableFormatter("%(asctime)s %(message)s", "%H:%M:%S"))
@@ -238,9 +241,12 @@ def serve(
             kept = server.dir or "a temporary folder, removed when it stops: --dir keeps it"
             log.info("listening on %s, keeping things in %s", server.url, kept)
             log.info("jobs and their losses are shown at %s", server.url.removesuffix("v1"))
+            end = time.monotonic() + (math.inf if limit is None else limit)
             # In slices: on Windows, Ctrl-C cannot interrupt a longer wait.
-            while not stopping.wait(0.5):
-                pass
+            while not stopping.wait(max(min(0.5, end - time.monotonic()), 0)):
+                if time.monotonic() >= end:
+                    log.info("the time limit is reached")
+                    break
     finally:
         for number, action in before.items():
             signal.signal(number, action)
