@@ -43,10 +43,12 @@ class BaseWeights:
         """Find the base, from the Hub if need be.
 
         Raises:
+            MissingExtra: What it takes to load it is not installed; then nothing is fetched.
             MissingFile: There is nothing at the path.
             ServiceUnavailable: The Hub cannot be reached, or does not give it.
         """
         if not self._is_local:
+            require_extra()
             self._download(local_files_only=False)
 
     def check(self, *, template: str) -> None:
