@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
 ROOT = Path(__file__).parents[1]
 PACKAGE = "finetune_pricer"
-EXAMPLE = f"{PACKAGE}/_first_job.py"
+EXAMPLES = {f"{PACKAGE}/_first_job.py", f"{PACKAGE}/_own_weights.py"}
 ABOUT = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
 URLS = {"Changelog", "Documentation", "Issues", "Repository"}
 """What PyPI shows beside a package. Nobody can guess them: a release waits until somebody has named them."""
@@ -36,7 +36,7 @@ URLS = {"Changelog", "Documentation", "Issues", "Repository"}
 
 def judge_wheel(names: Iterable[str], tracked: Iterable[str]) -> list[str]:
     """What a wheel lacks, or has too much."""
-    ours = {name.removeprefix("src/") for name in tracked if name.startswith(f"src/{PACKAGE}/")} | {EXAMPLE}
+    ours = {name.removeprefix("src/") for name in tracked if name.startswith(f"src/{PACKAGE}/")} | EXAMPLES
     found = {re.sub(rf"^{PACKAGE}-[^/]+\.dist-info/", "dist-info/", name) for name in names}
     return compare("the wheel", found, ours | {f"dist-info/{name}" for name in ABOUT})
 

@@ -21,7 +21,8 @@ from package_check import (
 ROOT = Path(__file__).parents[1]
 ABOUT = [f"finetune_pricer-9.dist-info/{name}" for name in sorted(package_check.ABOUT)]
 TRACKED = ["src/finetune_pricer/__init__.py", "src/finetune_pricer/py.typed", "tests/test_x.py", "README.md"]
-WHOLE = ["finetune_pricer/__init__.py", "finetune_pricer/py.typed", "finetune_pricer/_first_job.py", *ABOUT]
+EXAMPLES = ["finetune_pricer/_first_job.py", "finetune_pricer/_own_weights.py"]
+WHOLE = ["finetune_pricer/__init__.py", "finetune_pricer/py.typed", *EXAMPLES, *ABOUT]
 
 
 def test_a_wheel_that_holds_the_package_and_nothing_else_passes() -> None:

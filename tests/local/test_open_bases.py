@@ -79,6 +79,7 @@ def test_a_base_is_declared_as_an_object_or_as_text(tmp_path: Path) -> None:
         ({"dtype": "float8"}, "dtype must be one of auto"),
         ({"template": "alpaca"}, "template must be one of chat, plain"),
         ({"text_tokens": 0}, "text_tokens must be a whole number of at least 1"),
+        ({"processes": 0}, "processes must be a whole number of at least 1"),
     ],
 )
 def test_an_option_that_cannot_be_trained_with_is_refused(options: dict[str, Any], reason: str) -> None:
@@ -202,6 +203,14 @@ def test_a_file_that_only_ends_like_one_of_weights_is_refused(tmp_path: Path) ->
         LoraLearner(str(tmp_path)).prepare()
 
 
+def test_nothing_is_fetched_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base_weights, "_NEEDED", ("no_such_library",))
+
+    with pytest.raises(MissingExtra, match=r"pip install 'finetune-pricer\[lora\]'"):
+        LoraLearner("nobody/nothing@v1").prepare()
+
+
+@pytest.mark.usefixtures("_with_extra")
 def test_a_model_of_the_hub_that_cannot_be_had_is_refused_with_what_to_do() -> None:
     with pytest.raises(ServiceUnavailable, match=r"nobody/nothing@v1 is not here.*or name a folder"):
         LoraLearner("nobody/nothing@v1").prepare()

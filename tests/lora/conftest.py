@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from finetune_pricer.local import LocalServer, LoraLearner
+from finetune_pricer.local.jobs.trainer_process import TrainerProcess
 from local_helpers import finished, jsonl, products, upload
 from tiny_language_model import NO_TORCH, save_base
 
@@ -28,6 +29,14 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def learner(base: Path) -> LoraLearner:
     return LoraLearner(str(base), rank=4, dropout=0.1, dtype="float32", text_tokens=16)
+
+
+@pytest.fixture(scope="session")
+def trainer(learner: LoraLearner) -> Iterator[TrainerProcess]:
+    """A training process for any number of jobs, which need not load their libraries anew."""
+    process = TrainerProcess({**learner.environment, "OMP_NUM_THREADS": "1"})
+    yield process
+    process.close()
 
 
 @pytest.fixture(scope="session")

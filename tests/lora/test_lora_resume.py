@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 STEPS = 12
 
 
-def train(folder: Path, learner: DyingLearner) -> list[Message]:
-    """Train in a process of its own until it ends, or is killed; return what it told."""
+def train(folder: Path, learner: DyingLearner, process: TrainerProcess) -> list[Message]:
+    """Train until it ends, or kills its process; return what it told."""
     folder.mkdir(exist_ok=True)
     training, validation = folder.parent / "train.jsonl", folder.parent / "validation.jsonl"
     training.write_bytes(jsonl(products(48), "${:.2f}".format))
@@ -41,10 +41,14 @@ def train(folder: Path, learner: DyingLearner) -> list[Message]:
         seed=7,
         folder=folder,
     )
-    process = TrainerProcess({**learner.environment, "OMP_NUM_THREADS": "1"})
+    order = TrainerOrder(learner=describe_learner(learner), job=job)
+    return [message for messages in process.run(order) for message in messages]
+
+
+def train_and_die(folder: Path, learner: DyingLearner, environment: dict[str, str]) -> list[Message]:
+    process = TrainerProcess(environment)
     try:
-        order = TrainerOrder(learner=describe_learner(learner), job=job)
-        return [message for messages in process.run(order) for message in messages]
+        return train(folder, learner, process)
     finally:
         process.close()
 
@@ -57,17 +61,19 @@ def adapter(folder: Path, messages: list[Message]) -> str:
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_a_job_killed_after_a_step_and_in_the_middle_of_a_save_ends_with_the_same_adapter(
-    base: Path, tmp_path: Path
+    base: Path, tmp_path: Path, trainer: TrainerProcess
 ) -> None:
-    options = {"base": str(base), "rank": 4, "dropout": 0.1, "dtype": "float32", "text_tokens": 16}
-    step = random.Random(1).randint(2, STEPS // 2)
-    straight = train(tmp_path / "straight", DyingLearner(**options))  # type: ignore[arg-type]
+    options: Any = {"base": str(base), "rank": 4, "dropout": 0.1, "dtype": "float32", "text_tokens": 16}
+    step, saves = random.randint(2, STEPS // 2), random.randint(1, 4)
+    print(f"killed after step {step}, and then in save {saves}")
+    straight = train(tmp_path / "straight", DyingLearner(**options), trainer)
 
     killed = tmp_path / "killed"
-    first = train(killed, DyingLearner(**options, dies_after_step=step))  # type: ignore[arg-type]
-    second = train(killed, DyingLearner(**options, dies_in_save=3))  # type: ignore[arg-type]
-    assert not (killed / "checkpoints" / f"checkpoint-{step + 2}" / "sealed.json").exists()
-    last = train(killed, DyingLearner(**options))  # type: ignore[arg-type]
+    deaths: list[Any] = [{"dies_after_step": step}, {"dies_in_save": saves}]
+    first, second = (
+        train_and_die(killed, DyingLearner(**options, **death), trainer.environment) for death in deaths
+    )
+    last = train(killed, DyingLearner(**options), trainer)
 
     assert not any(isinstance(message, TrainingDone) for message in first + second)
     assert adapter(killed, last) == adapter(tmp_path / "straight", straight)

@@ -159,7 +159,10 @@ class TrainerProcess:
                 return
 
     def kill(self) -> None:
-        """End it at once, and wait until it has gone."""
+        """End it at once, with what it has started, and wait until it has gone."""
+        if hasattr(os, "killpg") and self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)  # it leads the group of its own session
         self._process.kill()
         self._process.wait()
 

@@ -17,13 +17,21 @@ import torch
 import transformers
 from peft import LoraConfig
 from peft.helpers import disable_input_dtype_casting
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from ....errors import DataError, NotSupported
 from ...shortage import Shortage
 from ..learner import CHECKPOINTS_KEPT, CheckpointSaved, HyperparametersChosen, Metrics, Note, StepDone
 from .adapter_files import AdapterFacts
 from .conversation import ConversationWriter
+from .data_parallel import (
+    EvenTrainer,
+    add_blanks,
+    check_processes,
+    find_rank,
+    follow_first,
+    wait_for_all,
+)
 from .example_set import ExampleSet
 from .recipe import split_batch
 from .sealed_checkpoint import find_checkpoint, seal_checkpoint
@@ -51,6 +59,7 @@ class AdapterTrainer:
         report: Callable[[Report], None],
         save_every: float = _SAVE_EVERY,
     ) -> None:
+        check_processes(recipe.processes)
         self._job = job
         self._base = base
         self._recipe = recipe
@@ -87,13 +96,13 @@ class AdapterTrainer:
                 trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         except (RuntimeError, MemoryError) as error:
             raise _explain(error, trainer.args.per_device_train_batch_size, self._recipe) from error
-        return self._save(trainer.model, "model")
+        return self._save(trainer.model, "model") if find_rank() == 0 else {}
 
-    def _prepare(self, model: Any) -> tuple[SFTTrainer, StepReporter]:
+    def _prepare(self, model: Any) -> tuple[EvenTrainer, StepReporter]:
         requested, examples = self._job.hyperparameters, self._examples
         parameters = model.num_parameters()
         n_epochs = self._recipe.choose_epochs(requested.n_epochs, examples.count)
-        batch_size = min(self._recipe.choose_batch(requested.batch_size, examples.count), examples.count)
+        batch_size = self._recipe.choose_batch(requested.batch_size, examples.count)
         rate, multiplier = self._recipe.choose_rate(requested.learning_rate_multiplier, parameters)
         self._report(
             HyperparametersChosen(
@@ -110,19 +119,16 @@ class AdapterTrainer:
             self._report(Note(message=message))
         per_epoch = math.ceil(examples.count / batch_size)
         reporter = StepReporter(self, per_epoch=per_epoch, total=per_epoch * n_epochs)
-        trainer = SFTTrainer(
+        arguments = self._arguments(n_epochs, batch_size, rate, per_epoch * n_epochs, model)
+        at_once = arguments.per_device_train_batch_size * self._recipe.processes
+        trainer = EvenTrainer(
+            count=examples.count,
             model=model,
-            args=self._arguments(n_epochs, batch_size, rate, per_epoch * n_epochs, model),
-            train_dataset=datasets.Dataset.from_dict(examples.training),
+            args=arguments,
+            train_dataset=datasets.Dataset.from_dict(add_blanks(examples.training, at_once)),
             eval_dataset=datasets.Dataset.from_dict(examples.validation) if self.validates else None,
             processing_class=self._tokenizer,
-            peft_config=LoraConfig(
-                r=self._recipe.rank,
-                lora_alpha=self._recipe.scale,
-                lora_dropout=self._recipe.dropout,
-                target_modules=self._recipe.layers,
-                task_type="CAUSAL_LM",
-            ),
+            peft_config=_choose_adapter(self._recipe),
             callbacks=[reporter],
         )
         # Its own callbacks print each step.
@@ -132,13 +138,14 @@ class AdapterTrainer:
 
     def _arguments(self, n_epochs: int, batch_size: int, rate: float, steps: int, model: Any) -> SFTConfig:
         recipe, on_gpu, dtype = self._recipe, torch.cuda.is_available(), model.dtype
-        piece, pieces = split_batch(batch_size)
+        piece, pieces = split_batch(batch_size // recipe.processes)
         return SFTConfig(
             output_dir=str(self._job.folder / "checkpoints"),
             num_train_epochs=n_epochs,
             per_device_train_batch_size=piece,
             gradient_accumulation_steps=pieces,
-            per_device_eval_batch_size=piece,
+            # The same for any number of processes, whose losses are then the same.
+            per_device_eval_batch_size=split_batch(batch_size)[0],
             learning_rate=rate,
             lr_scheduler_type=recipe.schedule,
             warmup_steps=recipe.count_warmup(steps),
@@ -233,7 +240,8 @@ class StepReporter(transformers.TrainerCallback):  # type: ignore[misc]
         """Measure and save at the end of an epoch, and save now and then."""
         ends = state.global_step % self._per_epoch == 0
         control.should_evaluate = ends and self._run.validates
-        control.should_save = ends or time.monotonic() - self._saved_at >= self._run.save_every
+        is_due = time.monotonic() - self._saved_at >= self._run.save_every
+        control.should_save = ends or follow_first(is_due)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any], **_: Any) -> None:  # noqa: ARG002
         """Take down a step's loss, or what was measured after it."""
@@ -244,9 +252,11 @@ class StepReporter(transformers.TrainerCallback):  # type: ignore[misc]
 
         In this order: a kill in between leaves a checkpoint without its seal, and the epoch ends once more.
         """
-        if self._is_kept(state.global_step):
-            self._run.save_step(model, state.global_step)
-        seal_checkpoint(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        wait_for_all()  # each process saves its own state of the random numbers
+        if find_rank() == 0:
+            if self._is_kept(state.global_step):
+                self._run.save_step(model, state.global_step)
+            seal_checkpoint(Path(args.output_dir) / f"checkpoint-{state.global_step}")
         self._saved_at = time.monotonic()
         self._tell_checkpoint(state.global_step)
 
@@ -284,6 +294,16 @@ class StepReporter(transformers.TrainerCallback):  # type: ignore[misc]
         files = self._run.find_step(step) if self._is_kept(step) and self._told == step else {}
         if files and self._metrics is not None:
             self._run.report(CheckpointSaved(step=step, files=files, metrics=self._metrics))
+
+
+def _choose_adapter(recipe: Recipe) -> LoraConfig:
+    return LoraConfig(
+        r=recipe.rank,
+        lora_alpha=recipe.scale,
+        lora_dropout=recipe.dropout,
+        target_modules=recipe.layers,
+        task_type="CAUSAL_LM",
+    )
 
 
 def _explain(error: Exception, piece: int, recipe: Recipe) -> Exception:

@@ -171,7 +171,7 @@ class _Child:
                 with self._lock:
                     future = self._waiting.pop(result["number"])
                 if "error" in result:
-                    future.set_exception(_make_error(result["error"], result["message"]))
+                    future.set_exception(make_error(result["error"], result["message"]))
                 else:
                     future.set_result(result["result"])
         with self._lock:
@@ -196,7 +196,8 @@ class _Child:
                 pipe.close()
 
 
-def _make_error(name: str, message: str) -> PricerError:
+def make_error(name: str, message: str) -> PricerError:
+    """Return the error of that name, which another process met."""
     kind = getattr(errors, name, None)
     if isinstance(kind, type) and issubclass(kind, PricerError):
         return kind(message)

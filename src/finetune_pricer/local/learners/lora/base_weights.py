@@ -29,6 +29,7 @@ _LONGEST = 4_096
 _REPLY = 32  # tokens kept free for a price
 _UNKNOWN_CONTEXT = 2_048  # tokens, until a GGUF file has been converted
 _SAMPLE = 2**20  # bytes from either end of a file of weights that tell it from others
+_MEMORY = "memory"
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -42,10 +43,12 @@ class BaseWeights:
         """Find the base, from the Hub if need be.
 
         Raises:
+            MissingExtra: What it takes to load it is not installed; then nothing is fetched.
             MissingFile: There is nothing at the path.
             ServiceUnavailable: The Hub cannot be reached, or does not give it.
         """
         if not self._is_local:
+            require_extra()
             self._download(local_files_only=False)
 
     def check(self, *, template: str) -> None:
@@ -131,8 +134,10 @@ class BaseWeights:
         if recipe.quantize == "nf4":
             options["quantization_config"] = _quantize(dtype)
         self._weigh(4 if recipe.quantize == "nf4" else 8 * _BYTES[dtype])
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()  # all have weighed it before the first of them loads it
         if torch.cuda.is_available():
-            options["device_map"] = {"": 0}
+            options["device_map"] = {"": torch.cuda.current_device()}
         model = AutoModelForCausalLM.from_pretrained(
             self.folder, trust_remote_code=False, use_safetensors=True, **options
         )
@@ -152,8 +157,10 @@ class BaseWeights:
         """Refuse weights that the memory has no room for, before they are loaded."""
         own = str(self._config.get("dtype") or self._config.get("torch_dtype") or "float32")
         stored = sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
-        needed = stored * bits / (8 * _BYTES.get(own, 4))
         free, kind = _free_memory()
+        # Processes that train together share a machine's memory, and have a GPU each.
+        copies = int(os.environ.get("WORLD_SIZE") or 1) if kind == _MEMORY else 1
+        needed = copies * stored * bits / (8 * _BYTES.get(own, 4))
         if needed > free:
             raise NotSupported(
                 f"the base model {self.name} takes {needed / 1e9:,.1f} GB of {kind}, of which "
@@ -262,7 +269,7 @@ def _free_memory() -> tuple[float, str]:
             (group / name).read_text(encoding="ascii") for name in ("memory.max", "memory.current")
         )
         free.append(float(limit) - float(used))
-    return min(free), "memory"
+    return min(free), _MEMORY
 
 
 def _cache_folder(file: Path) -> Path:

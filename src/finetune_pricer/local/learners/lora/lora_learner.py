@@ -15,6 +15,7 @@ from .base_weights import BaseWeights, require_extra
 from .example_set import read_priced
 from .lora_model import LoraModel, keep_files
 from .recipe import Recipe, make_recipe
+from .training_group import train_in_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,6 +47,7 @@ class LoraLearner(Learner):
         text_tokens: How many tokens of an item's text are read, in training and in asking alike.
         template: `chat` for the base's own chat template, or `plain` for the texts alone.
         learning_rate: What a `learning_rate_multiplier` of 1 means.
+        processes: How many processes train together, each on a GPU of its own; torchrun starts them.
 
     Raises:
         DataError: There is no such preset, or a value is none that can be trained with.
@@ -67,6 +69,7 @@ class LoraLearner(Learner):
     text_tokens: int | None = None
     template: str | None = None
     learning_rate: float | None = None
+    processes: int | None = None
     recipe: Recipe = field(init=False, repr=False, compare=False)
     """All values, those of the preset among them."""
     weights: BaseWeights = field(init=False, repr=False, compare=False)
@@ -171,6 +174,8 @@ class LoraLearner(Learner):
     def train(self, job: TrainingJob, report: Callable[[Report], None]) -> Mapping[str, str]:
         """Train an adapter to the end; return the files of its model."""
         require_extra()
+        if self.recipe.processes > 1:
+            return train_in_group(self._options, job, report, processes=self.recipe.processes)
         # It stands on torch, which only a training process loads.
         from .adapter_trainer import AdapterTrainer
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ....errors import DataError
+from ....errors import DataError, NotSupported
 
 ALL_LAYERS = "all-linear"
 _HIGHEST_RATE = 2  # times the usual rate; three times it undid what the weights knew (SmolLM2-135M, 1e-3)
@@ -43,6 +43,8 @@ class Recipe:
     """The largest norm of a gradient."""
     batch_size: int | None = None
     n_epochs: int | None = None
+    processes: int = 1
+    """How many processes train together, by torchrun: one for each GPU."""
 
     @property
     def layers(self) -> str | list[str]:
@@ -59,8 +61,19 @@ class Recipe:
         return requested or self.n_epochs or (3 if examples < 1_000 else 2 if examples < 5_000 else 1)
 
     def choose_batch(self, requested: int | None, examples: int) -> int:
-        """Return how many examples make a step; LoRA learns less from large batches."""
-        return requested or self.batch_size or max(min(16, examples // 8), 1)
+        """Return how many examples make a step, at most all; LoRA learns less from large batches.
+
+        Raises:
+            NotSupported: The processes cannot share it evenly.
+        """
+        chosen = requested or self.batch_size or max(min(16, examples // 8), 1)
+        if requested and requested % self.processes:
+            raise NotSupported(
+                f"{self.processes} processes cannot share batches of {requested} examples; choose a "
+                f"batch_size that is a multiple of {self.processes}"
+            )
+        held = min(chosen, examples)
+        return max(held - held % self.processes, self.processes)
 
     def choose_rate(self, multiplier: float | None, parameters: int) -> tuple[float, float]:
         """Return the learning rate, and its multiplier, which is held to what did not break a model."""
@@ -110,7 +123,7 @@ _CHOICES = {
     "template": ("chat", "plain"),
     "schedule": ("linear", "cosine"),
 }
-_LOWEST = {"rank": 1, "alpha": 1, "text_tokens": 1}
+_LOWEST = {"rank": 1, "alpha": 1, "text_tokens": 1, "processes": 1}
 
 
 def make_recipe(preset: str, changes: dict[str, Any]) -> Recipe:
