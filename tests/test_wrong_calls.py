@@ -643,6 +643,8 @@ def doors(h: Hands) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         "MedianBaseline.load": (MedianBaseline.load, {"folder": "right/median"}),
         "load_pricer": (load_pricer, {"folder": "right/predictor", "client": h.client}),
         "Predictor.predict_batch": (h.predictor.predict_batch, {"items": ITEMS[:1]}),
+        "Predictor.write_batch": (h.predictor.write_batch, {"items": ITEMS, "path": "right/in.jsonl"}),
+        "Predictor.read_batch": (h.predictor.read_batch, {"items": ITEMS, "path": "right/empty.jsonl"}),
         "Sweep": (
             Sweep,
             {"clients": h.client, "train": SET, "test": SET, "folder": "s", "sizes": [5], "models": ["m"]},

@@ -425,6 +425,18 @@ class AsyncPredictor(BasePredictor["AsyncOpenAI"]):
         run = AsyncBatchRun(self._client, self._dialogue, items, journal=journal, again=again)
         return await run.submit(sleep=sleep)
 
+    def write_batch(self, items: Iterable[Item | str], path: str | os.PathLike[str]) -> int:
+        """Do as `Predictor.write_batch` does; nothing is sent, so there is nothing to await."""
+        return self._write_batch(items, path)
+
+    def read_batch(
+        self,
+        items: Iterable[Item | str],
+        path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    ) -> Predictions:
+        """Do as `Predictor.read_batch` does; nothing is sent, so there is nothing to await."""
+        return self._read_batch(items, path)
+
 
 class AsyncBatchRun(BaseBatch):
     """What `BatchRun` is, for async code. `await AsyncPredictor.predict_batch(items)` makes one."""

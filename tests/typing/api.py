@@ -113,6 +113,8 @@ def price(job: FineTuneJob, items: ItemDataset) -> Predictions:
     assert_type(calibrated, Predictor)
     found = calibrated.predict_many(items)
     assert_type(found[0].low, float | None)
+    assert_type(predictor.write_batch(items, "in.jsonl"), int)
+    assert_type(predictor.read_batch(items, ["out.jsonl", "errors.jsonl"]), Predictions)
     assert_type(parse_price("$5"), float)
     return found
 

@@ -49,6 +49,7 @@ _COMMANDS = {
     "estimate": _Place("estimate", "Work out what a job costs, and what asking its model costs."),
     "jobs": _Place("jobs", "List, show, watch and cancel the fine-tuning jobs of a service."),
     "sweep": _Place("sweep", "Train and evaluate every combination of settings, under one budget."),
+    "export": _Place("export", "Take a trained adapter elsewhere, alone or with a program for bulk prices."),
     "serve": _Place("serve", "Run the local fine-tuning server as a process of its own, until Ctrl-C."),
     "launch": _Place("launch", "Start the server on a rented machine, in a container or as a process."),
     "providers": _Place("providers", "Show what is known of the services, or of one of them."),

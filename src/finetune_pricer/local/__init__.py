@@ -18,9 +18,9 @@ from .learners import Learner
 from .server import LocalServer, serve
 
 if TYPE_CHECKING:
-    from .learners.lora import LoraLearner
+    from .learners.lora import AdapterPricer, LoraLearner
 
-__all__ = ["Faults", "Learner", "LocalServer", "LoraLearner", "serve"]
+__all__ = ["AdapterPricer", "Faults", "Learner", "LocalServer", "LoraLearner", "serve"]
 
 # It computes with numpy and scipy, which are an extra.
-__getattr__ = resolve_late(__name__, {"LoraLearner": "learners.lora"})
+__getattr__ = resolve_late(__name__, {"AdapterPricer": "learners.lora", "LoraLearner": "learners.lora"})

@@ -409,13 +409,32 @@ class Database:
     def list_checkpoints(self, job: str) -> list[StoredCheckpoint]:
         """Return a job's checkpoints, the newest first."""
         rows = self._query("SELECT * FROM checkpoints WHERE job = ? ORDER BY number DESC", job)
-        return [
-            StoredCheckpoint(
-                **{name: row[name] for name in StoredCheckpoint.__slots__ if name != "metrics"},
-                metrics=orjson.loads(row["metrics"]),
-            )
-            for row in rows
-        ]
+        return list(map(_read_checkpoint, rows))
+
+    def list_weights(self, checkpoint: StoredCheckpoint) -> list[StoredFile]:
+        """Return the files of a checkpoint's model, as files that can be read; none where it was deleted."""
+        model = self.find_model(checkpoint.model)
+        files = [] if model is None else sorted(model.files.items())
+        try:
+            return [
+                StoredFile(
+                    id=f"file-{checkpoint.id}-{name}",
+                    filename=name,
+                    purpose="fine-tune-results",
+                    bytes=self.blobs.path(sha256).stat().st_size,
+                    created_at=checkpoint.created_at,
+                    sha256=sha256,
+                )
+                for name, sha256 in files
+            ]
+        except FileNotFoundError:  # it is being deleted
+            return []
+
+    def find_weights(self, id_: str) -> StoredFile | None:
+        """Return the file of a checkpoint's model that `list_weights` calls so, or None."""
+        rows = self._query("SELECT * FROM checkpoints WHERE ? LIKE 'file-' || id || '-%'", id_)
+        found = (file for row in rows for file in self.list_weights(_read_checkpoint(row)))
+        return next((file for file in found if file.id == id_), None)
 
     # Models
 
@@ -487,6 +506,13 @@ def _read_file(row: sqlite3.Row) -> StoredFile:
 def _read_event(row: sqlite3.Row) -> StoredEvent:
     data = None if row["data"] is None else orjson.loads(row["data"])
     return StoredEvent(**{name: row[name] for name in StoredEvent.__slots__ if name != "data"}, data=data)
+
+
+def _read_checkpoint(row: sqlite3.Row) -> StoredCheckpoint:
+    return StoredCheckpoint(
+        **{name: row[name] for name in StoredCheckpoint.__slots__ if name != "metrics"},
+        metrics=orjson.loads(row["metrics"]),
+    )
 
 
 def _read_models(rows: list[sqlite3.Row]) -> list[StoredModel]:

@@ -22,6 +22,7 @@ from .._arguments import (
 from .._display import shorten
 from .._format import agree_on_currency
 from .._numbers import to_plain
+from .._progress import track
 from .._service.account import owner_of, service_of
 from .._service.requests import note_process, without_retries
 from ..chat import ChatFormatter
@@ -37,6 +38,8 @@ from .dialogue import Dialogue
 from .engine import FEW, Engine
 from .parameters import ModelParameters
 from .plain_forms import formatter_from_plain, formatter_to_plain, require_plain_formatter
+from .prediction import Predictions
+from .question_file import read_answers, write_questions
 from .rate_limit import MAX_IN_FLIGHT, RateLimit
 from .saved_pricer import SavedPricer
 
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
     from ..providers.pricing import TokenPricing
     from ..providers.provider import Provider
     from .prediction import Prediction, Usage
+    from .question_file import Paths
     from .range_groups import By
     from .saved_pricer import Access
 
@@ -188,6 +192,17 @@ class BasePredictor(SavedPricer, Generic[Client]):
         quick: Client = without_retries(self._client, _TIMEOUT)
         patient: Client = without_retries(self._client, _THINKING_TIMEOUT)
         return lambda: patient if self._dialogue.parameters.takes_long else quick
+
+    def _write_batch(self, items: Iterable[Item | str], path: str | os.PathLike[str]) -> int:
+        require_questions(items)
+        require_currency_of(items, self.formatter)
+        return write_questions(self._dialogue, items, path)
+
+    def _read_batch(self, items: Iterable[Item | str], path: Paths) -> Predictions:
+        require_questions(items)
+        require_currency_of(items, self.formatter)
+        total = len(items) if isinstance(items, Sized) else None
+        return Predictions(track(read_answers(self._dialogue, items, path), total=total, doing="reading"))
 
     def price_usage(self, usage: Usage) -> float | None:
         """Return the dollars that so many tokens of this model cost; None where nobody knows."""

@@ -27,7 +27,6 @@ from ..errors import (
     NotFound,
     NotSupported,
     OverBudget,
-    PricerError,
     RequestRejected,
     ServiceError,
     ServiceUnavailable,
@@ -40,7 +39,7 @@ from .batch_file import RequestFile, cut_into_files, read_parameters, read_resul
 from .batch_purchase import BatchSearch, LostRequest, buy_batch, name_file
 from .batch_record import ask_batch_twice, says_no_room
 from .dialogue import id_of
-from .prediction import Prediction, Predictions
+from .prediction import Prediction, Predictions, make_failure
 
 if TYPE_CHECKING:
     import os
@@ -210,32 +209,22 @@ class BaseBatch:
                 item_id = id_of(item)
                 found.append(self._follow(item, item_id, place, pending))
             except Exception as error:  # noqa: BLE001 - an item that cannot be asked about touches no other
-                said = str(error) if isinstance(error, PricerError) else f"{type(error).__name__}: {error}"
-                found.append(Prediction(item_id=item_id, price=None, error=said))
+                found.append(make_failure(item_id, error))
         return found, pending
 
     def _follow(
         self, item: Item | str, item_id: str, place: int, pending: dict[str, PendingQuestion]
     ) -> Prediction:
-        questions = self._dialogue.questions(item, item_id)
-        question = next(questions)
-        while True:
-            key = self._dialogue.key_of(question)
-            if key in self._errors:
-                raise self._errors[key]
-            answer = self._answers.get(key) or self._find_stored(key)
-            if answer is None:
-                pending.setdefault(key, PendingQuestion(place, item_id, question))
-                return Prediction(item_id=item_id, price=None, error="not answered yet")
-            try:
-                question = questions.send(answer)
-            except StopIteration as end:
-                prediction: Prediction = end.value
-                return prediction
+        found = self._dialogue.replay(item, item_id, self._find)
+        if isinstance(found, Prediction):
+            return found
+        pending.setdefault(self._dialogue.key_of(found), PendingQuestion(place, item_id, found))
+        return Prediction(item_id=item_id, price=None, error="not answered yet")
 
-    def _find_stored(self, key: str) -> Answer | None:
-        stored = self._dialogue.find_answer(key)
-        return None if stored is None else stored.answer
+    def _find(self, _: Question, key: str) -> Answer | None:
+        if key in self._errors:
+            raise self._errors[key]
+        return self._answers.get(key) or self._dialogue.find_stored(key)
 
     # Sending.
 

@@ -75,12 +75,13 @@ class ResultLine(NamedTuple):
 
 def read_results(content: bytes) -> Iterator[ResultLine]:
     """Yield the lines of a result file; what is no JSON object, such as a line that was cut, is left out."""
-    for row in _read_rows(content):
-        key = row.get("custom_id")
-        yield _read_result(key if isinstance(key, str) else None, row)
+    yield from map(read_result, _read_rows(content))
 
 
-def _read_result(key: str | None, row: Mapping[str, Any]) -> ResultLine:
+def read_result(row: Mapping[str, Any]) -> ResultLine:
+    """Return what a line of a result file says."""
+    named = row.get("custom_id")
+    key = named if isinstance(named, str) else None
     response = _as_object(row.get("response"))
     body = _as_object(response.get("body"))
     status = response.get("status_code")

@@ -193,6 +193,20 @@ def distribution_from_logprobs(
     return Distribution.of(found, source="logprobs", mass=mass)
 
 
+def writes_single_digits(choice: Mapping[str, Any]) -> bool:
+    """Whether a reply shows that its model cuts numbers into single digits, so that rule 2 finds no evidence.
+
+    It does where two digits stand in two tokens side by side, and no token or alternative has several.
+    """
+    texts = [_text_of(token) for token in _content(choice)]
+    side_by_side = any(map(_ends_and_begins_with_digit, texts, texts[1:]))
+    return side_by_side and not any(map(_SEVERAL_DIGITS.search, _all_tokens(_content(choice))))
+
+
+def _ends_and_begins_with_digit(text: str, after: str) -> bool:
+    return text[-1:].isdecimal() and after[:1].isdecimal()
+
+
 @dataclass(frozen=True, slots=True)
 class _Reply:
     """A reply from its dollar token on."""

@@ -24,11 +24,11 @@ from . import leases
 from .answer_store import StoredAnswer
 from .budget import may_be_billed
 from .completion import read_choices, read_message, read_usage
-from .decoding import distribution_from_logprobs, distribution_from_samples
+from .decoding import distribution_from_logprobs, distribution_from_samples, writes_single_digits
 from .prediction import Prediction, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     from .._service.requests import Answer, Message, Request
     from ..chat import ChatFormatter
@@ -240,6 +240,11 @@ class Dialogue:
         has_text = bool(text and not text.isspace()) or bool(read_message(choice).get("refusal"))
         return has_text and choice.get("finish_reason") != _FILTERED
 
+    def find_stored(self, key: str) -> Answer | None:
+        """Return the kept answer alone; None where there is none."""
+        stored = self.find_answer(key)
+        return None if stored is None else stored.answer
+
     def take_lease(self, key: str) -> bool:
         """Take a question for oneself before it is asked; return False while somebody else asks it."""
         return self.store is None or self.store.take(self.place_of(key))
@@ -289,6 +294,26 @@ class Dialogue:
             return prediction
         return self.ranges.around(prediction, item.category if isinstance(item, Item) else None)
 
+    def replay(
+        self, item: Item | str, item_id: str, find: Callable[[Question, str], Answer | None]
+    ) -> Prediction | Question:
+        """Return the prediction that answers give which are there, or the first question that has none.
+
+        `find` is asked for the answer to a question, which it gets with its key.
+
+        Raises:
+            InvalidItem: The text is empty.
+        """
+        questions = self.questions(item, item_id)
+        question = next(questions)
+        while (answer := find(question, self.key_of(question))) is not None:
+            try:
+                question = questions.send(answer)
+            except StopIteration as end:
+                prediction: Prediction = end.value
+                return prediction
+        return question
+
     def _ask_by_decoding(self, item: Item | str, item_id: str) -> Generator[Question, Answer, Prediction]:
         messages = self.formatter.prompt(item)
         if self.samples > 1 and self.decoding in {"median", "mean"}:
@@ -306,6 +331,8 @@ class Dialogue:
         if price is not None and self.decoding != "greedy":
             shown = _leave_out_thoughts(choice, self.read_reply(choice))
             distribution = distribution_from_logprobs(shown, price, self.form, highest=self.highest)
+            if distribution is None and self.samples == 1 and writes_single_digits(shown):
+                self.parameters.warn_of_single_digits()
         return self._decide(item_id, choice, distribution, price=price, usage=read_usage(answer), error=error)
 
     def _sample(

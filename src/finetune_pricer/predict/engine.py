@@ -20,7 +20,7 @@ from .answer_store import MOST_HELD, StoredAnswer
 from .completion import read_usage
 from .dialogue import id_of, make_waiting_error
 from .leases import LONGEST_WAIT, PAUSE
-from .prediction import Prediction
+from .prediction import Prediction, make_failure
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -444,5 +444,4 @@ class Engine:
         self._finish_without_price(task.index, task.item_id, error)
 
     def _finish_without_price(self, index: int, item_id: str, error: Exception) -> None:
-        said = str(error) if isinstance(error, PricerError) else f"{type(error).__name__}: {error}"
-        self._finished.append((index, Prediction(item_id=item_id, price=None, error=said)))
+        self._finished.append((index, make_failure(item_id, error)))

@@ -113,7 +113,7 @@ class ModelParameters:
         self.has_replied = False
         """Whether a real answer has come since the predictor was made."""
         self._cut = 0  # answers that were cut in their thinking with all that is known to help
-        self._has_said = False
+        self._has_said = self._has_said_digits = False
         self._coldest, self._warmest = 0.0, 1.0  # temperatures for one reply, and for samples
         self._least_tokens = 0
         self._has_answered = self._limit_is_sure = False
@@ -202,6 +202,19 @@ class ModelParameters:
                 self._answers_as["kept"],
                 self._answers_as["new"],
             )
+
+    def warn_of_single_digits(self) -> None:
+        """Say, once, that a model's token probabilities tell nothing of amounts, and what to do."""
+        if self._has_said_digits:
+            return
+        self._has_said_digits = True
+        _log.warning(
+            "the model %r writes numbers digit by digit, so its token probabilities do not tell amounts, and "
+            "each price is its likeliest reply, which is poor: the likeliest first digit sums up over 1, 10 "
+            "to 19 and 100 to 199. The median of several replies is better: Predictor(decoding='median', "
+            "samples=20); decoding='greedy' keeps what you have now, and this quiet",
+            self._model,
+        )
 
     def learn(self, error: ServiceError, sent: Mapping[str, Any], prompt: str) -> bool:
         """Conclude from a refusal what to leave out or to ask otherwise from now on.

@@ -99,6 +99,12 @@ class Prediction(ShortRepr):
         return format_money(amount, self.currency, 2)
 
 
+def make_failure(item_id: str, error: Exception) -> Prediction:
+    """Return the prediction of an item that an error has kept from being priced."""
+    said = str(error) if isinstance(error, PricerError) else f"{type(error).__name__}: {error}"
+    return Prediction(item_id=item_id, price=None, error=said)
+
+
 class Predictions(Sequence[Prediction]):
     """Predictions in the order of their items, which `item_id` names; the items themselves are not held."""
 

@@ -18,7 +18,7 @@ from .saved_pricer import Access, load_kind, save_pricer
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from openai import OpenAI
 
@@ -241,6 +241,46 @@ class Predictor(BasePredictor["OpenAI"]):
             FileAccessError: The journal cannot be written; nothing was sent.
         """
         return BatchRun(self._client, self._dialogue, items, journal=journal, again=again, sleep=sleep)
+
+    def write_batch(self, items: Iterable[Item | str], path: str | os.PathLike[str]) -> int:
+        """Write the questions as a file in the Batch API's form, for any runner; return how many there are.
+
+        Nothing is sent and nothing counts against a `budget=`. Each line's `custom_id` is a hash of its
+        question, by which `read_batch` finds the answer. The same question has one line. What has a kept
+        answer in the `store=` has none: with a store, reading and writing again leaves what is still missing,
+        and the further questions of items for which `samples` are to be bought. Memory does not grow with the
+        items but for a few bytes each, and the file is written as a whole or not at all.
+
+        Args:
+            items: Items, priced or not, or texts; an item that cannot be asked about has no line.
+            path: Where to write, such as `questions.jsonl`.
+
+        Raises:
+            FileAccessError: The path cannot be written; what stood there stays.
+        """
+        return self._write_batch(items, path)
+
+    def read_batch(
+        self,
+        items: Iterable[Item | str],
+        path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    ) -> Predictions:
+        """Return predictions by what a runner has written of the questions of `write_batch`.
+
+        The answers may stand in any order, and are kept where there is a `store=`. An item without one, or
+        whose line holds an error, has no price, and its `error` says why. Answers are read from the disk one
+        at a time.
+
+        Args:
+            items: Those that were handed to `write_batch`, in any order.
+            path: The runner's file, or several, such as a service's output file and its error file.
+
+        Raises:
+            MissingFile: There is no such file.
+            DataError: A line is cut, two answer the same question, or one answers a question that these items
+                do not ask with this model, these words and these settings; the message names the line.
+        """
+        return self._read_batch(items, path)
 
 
 def _is_unpriced(prediction: Prediction) -> bool:

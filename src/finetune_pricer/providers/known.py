@@ -379,6 +379,7 @@ _LOCAL: dict[str, Any] = {
     "min_examples": 10,
     "lists_bases": True,
     "most_logprobs": 1_000,
+    "gives_weights": True,
     "trains": ["pricer-base"],
 }
 

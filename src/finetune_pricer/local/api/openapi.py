@@ -186,6 +186,7 @@ _CHECKPOINT = _object(
     fine_tuning_job_id=_STRING,
     metrics={"type": "object", "additionalProperties": _NUMBER},
     step_number=_INTEGER,
+    result_files={"type": "array", "items": _STRING},
 )
 _BATCH = _object(
     id=_STRING,

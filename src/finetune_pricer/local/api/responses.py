@@ -11,7 +11,7 @@ import orjson
 from starlette.responses import Response
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ..faults import FaultInjector
     from ..learners import Learner
@@ -196,8 +196,8 @@ def _event_object(event: StoredEvent) -> dict[str, Any]:
     }
 
 
-def checkpoint_object(checkpoint: StoredCheckpoint) -> dict[str, Any]:
-    """Return a checkpoint."""
+def checkpoint_object(checkpoint: StoredCheckpoint, weights: Sequence[StoredFile]) -> dict[str, Any]:
+    """Return a checkpoint; that it names the files of its weights is no part of the specification."""
     return {
         "object": "fine_tuning.job.checkpoint",
         "id": checkpoint.id,
@@ -206,6 +206,7 @@ def checkpoint_object(checkpoint: StoredCheckpoint) -> dict[str, Any]:
         "fine_tuned_model_checkpoint": checkpoint.model,
         "step_number": checkpoint.step,
         "metrics": checkpoint.metrics,
+        "result_files": [file.id for file in weights],
     }
 
 

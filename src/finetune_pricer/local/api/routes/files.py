@@ -79,7 +79,7 @@ class FileRoutes:
 
     async def retrieve(self, request: Request) -> Response:
         """Show one file."""
-        return json_response(self._state.serializer.file(self._file(request)))
+        return json_response(self._state.serializer.file(self._readable(request)))
 
     async def delete(self, request: Request) -> Response:
         """Delete a file."""
@@ -89,7 +89,12 @@ class FileRoutes:
 
     async def content(self, request: Request) -> Response:
         """Return the content of a file."""
-        return _FileContent(self._database, self._file(request))
+        return _FileContent(self._database, self._readable(request))
+
+    def _readable(self, request: Request) -> StoredFile:
+        """Return a file, or one of a model's weights, which are no files that could be deleted or used."""
+        weights = self._database.find_weights(request.path_params["file_id"])
+        return self._file(request) if weights is None else weights
 
     def _file(self, request: Request) -> StoredFile:
         file_id = request.path_params["file_id"]

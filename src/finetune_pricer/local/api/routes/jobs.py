@@ -156,7 +156,10 @@ class JobRoutes:
 
     async def checkpoints(self, request: Request) -> Response:
         """List the models kept at the end of the last epochs, the newest first."""
-        rows = [checkpoint_object(each) for each in self._database.list_checkpoints(self._job(request).id)]
+        rows = [
+            checkpoint_object(each, self._database.list_weights(each))
+            for each in self._database.list_checkpoints(self._job(request).id)
+        ]
         return json_response(cut_page(request, rows, most=100, usual=10))
 
     def _job(self, request: Request) -> StoredJob:

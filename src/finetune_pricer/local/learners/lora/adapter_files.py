@@ -3,25 +3,67 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from ....errors import DataError
+from ....errors import DataError, MissingFile, ServiceUnavailable
 from ..reply_format import ReplyForm
 from .conversation import TextLimit
 from .dollar_points import DollarPoints
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from .base_weights import BaseWeights
     from .conversation import ConversationWriter
     from .example_set import ExampleSet
 
 WEIGHTS = "adapter_model.safetensors"
+_CONFIG = "adapter_config.json"
 _FACTS = "pricer.json"
+_PATTERNS = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 _VERSION = 1
+
+
+def find_adapter(name: str) -> Path:
+    """Return the folder of an adapter: a folder, or `ORGANISATION/NAME@REVISION` of the Hub, fetched there.
+
+    Pickled weights, which can carry code, are neither fetched nor taken for an adapter's.
+
+    Raises:
+        MissingFile: There is none, or it was not trained by a server of this package.
+        ServiceUnavailable: The Hub cannot be reached, or does not give it.
+    """
+    place = Path(name).expanduser()
+    repository, revision = split_revision(name)
+    if not place.exists() and repository.count("/") == 1 and not name.startswith((".", "/", "~")):
+        place = _download(repository, revision)
+    for needed in (_CONFIG, WEIGHTS, _FACTS):
+        if not (place / needed).is_file():
+            raise MissingFile(
+                f"there is no adapter of ours at {name}: {needed} is missing; name what "
+                "FineTuneJob.download, push_to_hub or `finetune-pricer export` has written"
+            )
+    return place
+
+
+def _download(repository: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(_PATTERNS)))
+    except Exception as error:  # of three libraries, none of which names its errors
+        raise ServiceUnavailable(
+            f"the adapter {repository} is not here, and the Hugging Face Hub does not give it "
+            f"({type(error).__name__}); check its name and network, and for a private one set HF_TOKEN"
+        ) from error
+
+
+def split_revision(base: str) -> tuple[str, str | None]:
+    """Return a base model's name as peft writes it down, and the revision of one on the Hub."""
+    repository, _, revision = base.partition("@")
+    is_place = Path(base).exists() or base.count("/") != 1 or base.startswith((".", "/", "~"))
+    return (base, None) if is_place else (repository, revision or None)
 
 
 @dataclass(frozen=True, kw_only=True)

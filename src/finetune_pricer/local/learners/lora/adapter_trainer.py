@@ -22,7 +22,7 @@ from trl import SFTConfig
 from ....errors import DataError, NotSupported
 from ...shortage import Shortage
 from ..learner import CHECKPOINTS_KEPT, CheckpointSaved, HyperparametersChosen, Metrics, Note, StepDone
-from .adapter_files import AdapterFacts
+from .adapter_files import AdapterFacts, split_revision
 from .conversation import ConversationWriter
 from .data_parallel import (
     EvenTrainer,
@@ -204,7 +204,8 @@ class AdapterTrainer:
         shutil.rmtree(folder, ignore_errors=True)
         part = folder.with_name(f".{name}")
         shutil.rmtree(part, ignore_errors=True)
-        model.peft_config["default"].base_model_name_or_path = self._base.name
+        config = model.peft_config["default"]
+        config.base_model_name_or_path, config.revision = split_revision(self._base.name)
         model.save_pretrained(part)
         self._tokenizer.save_pretrained(part)
         (part / "README.md").unlink(missing_ok=True)  # peft's form to fill in

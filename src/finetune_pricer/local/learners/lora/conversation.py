@@ -82,7 +82,7 @@ class ConversationWriter:
     def hash(self) -> str:
         """What tells this way to write prompts from others."""
         words = self._tokenizer.chat_template if self._template == "chat" else ""
-        return hashlib.sha256(f"{self._template}\n{words}".encode()).hexdigest()
+        return hash_prompts(self._template, words)
 
     def write_prompt(self, messages: ChatMessages, limit: TextLimit | None = None) -> tuple[list[int], bool]:
         """Return a prompt in tokens, and whether an item's text was cut.
@@ -195,3 +195,8 @@ def _plain(messages: ChatMessages) -> list[dict[str, str]]:
 
 def _role(message: Mapping[str, Any]) -> str:
     return "system" if message["role"] == "developer" else str(message["role"])
+
+
+def hash_prompts(template: str, words: str) -> str:
+    """Return what tells a way to write prompts from others: `chat` with a template's words, or `plain`."""
+    return hashlib.sha256(f"{template}\n{words}".encode()).hexdigest()
