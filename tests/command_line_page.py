@@ -8,7 +8,12 @@ import click
 
 from finetune_pricer.cli import cli
 
-PAGE = Path(__file__).parents[1] / "docs" / "reference" / "command-line.md"
+FOLDER = Path(__file__).parents[1] / "docs" / "reference"
+PAGE = FOLDER / "command-line.md"
+ON_FILES = FOLDER / "commands-on-files.md"
+PAGES = (PAGE, ON_FILES)
+# What takes a file of products, of training lines or of results; all else stands on the first page.
+_WORDS_ON_FILES = {"audit", "check", "compare", "estimate", "evaluate", "price", "sweep", "train"}
 BEGIN, END = "<!-- help of all commands -->", "<!-- end of the help -->"
 
 
@@ -25,6 +30,11 @@ def commands(group: click.Group = cli, name: str = "finetune-pricer") -> Iterato
             yield f"{name} {word}", command
 
 
+def page_of(name: str) -> Path:
+    """The page that the command with this whole name stands on."""
+    return ON_FILES if name.split()[1:2] and name.split()[1] in _WORDS_ON_FILES else PAGE
+
+
 def help_of(name: str, command: click.Command) -> str:
     """What `--help` prints, as wide as the page's column."""
     names = ["-h", "--help"]
@@ -34,14 +44,16 @@ def help_of(name: str, command: click.Command) -> str:
         return command.get_help(context)
 
 
-def render(page: str) -> str:
+def render(path: Path) -> str:
     """The page with the help as it is now."""
     parts = [BEGIN]
     for name, command in commands():
-        parts.append(f"## {name}\n\n```text\n{help_of(name, command)}\n```")
+        if page_of(name) == path:
+            parts.append(f"## {name}\n\n```text\n{help_of(name, command)}\n```")
     written = "\n\n".join([*parts, END])
-    return re.sub(f"{BEGIN}.*{END}", lambda _: written, page, flags=re.DOTALL)
+    return re.sub(f"{BEGIN}.*{END}", lambda _: written, path.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
 if __name__ == "__main__":
-    PAGE.write_text(render(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(render(page), encoding="utf-8")

@@ -1,12 +1,13 @@
-"""The page on the command line holds the help of every command, as it is."""
+"""The pages on the command line hold the help of every command, as it is."""
 
 import re
 import shlex
+from pathlib import Path
 
 import click
 import pytest
 
-from command_line_page import PAGE, commands, render
+from command_line_page import PAGE, PAGES, commands, render
 from finetune_pricer.cli import cli, command
 
 ROOT = PAGE.parents[2]
@@ -14,12 +15,15 @@ SHELL = re.compile(r"^```(?:sh|console)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 TEXT = PAGE.read_text(encoding="utf-8")
 
 
-def test_the_page_is_in_step_with_the_commands() -> None:
-    assert render(TEXT) == TEXT, "run: python tests/command_line_page.py"
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_page_is_in_step_with_the_commands(page: Path) -> None:
+    assert render(page) == page.read_text(encoding="utf-8"), "run: python tests/command_line_page.py"
 
 
-def test_every_command_stands_in_it() -> None:
-    assert [name for name, _ in commands()] == re.findall(r"^## (finetune-pricer.*)$", TEXT, re.MULTILINE)
+def test_every_command_stands_on_one_page() -> None:
+    texts = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    found = re.findall(r"^## (finetune-pricer.*)$", texts, re.MULTILINE)
+    assert sorted(found) == sorted(name for name, _ in commands())
 
 
 def test_every_exit_code_is_explained_in_the_page_and_in_the_code() -> None:

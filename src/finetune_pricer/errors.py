@@ -33,9 +33,11 @@ PricerError
 
 Each is a `PricerError` and the standard-library error that it refines, and survives pickling with its
 attributes. Messages name the thing, the fact and the next step; they are for people and may change. The
-classes and their attributes are the interface. To add one: subclass `PricerError` and the standard error,
-draw it in the tree above, keep everything but the message keyword-only.
+classes and their attributes are the interface.
 """
+
+# To add one: subclass `PricerError` and the standard error, draw it in the tree above, keep everything but
+# the message keyword-only.
 
 from __future__ import annotations
 
