@@ -24,7 +24,7 @@ from finetune_pricer.errors import (
     RequestRejected,
     ServiceUnavailable,
 )
-from finetune_pricer.machines import LaunchedServer, plan_launch
+from finetune_pricer.machines import LaunchedServer, hf_jobs, plan_launch
 from finetune_pricer.machines.server_record import ServerRecord
 from helpers import page
 
@@ -273,6 +273,24 @@ def test_a_job_that_is_never_ready_is_cancelled(hub: Hub, naps: list[float]) -> 
         launch("hf-jobs", wait="1m", sleep=naps.append)
     assert hub.cancelled == ["j1"]
     assert max(naps) <= 5.0
+
+
+def test_a_hub_that_is_away_for_a_moment_ends_nothing(
+    hub: Hub, naps: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = hf_jobs._list_live, list[str]()
+
+    def list_live(api: Any, name: str) -> Any:
+        calls.append(name)
+        # The second asks who else has started one, the third is the first look whether it is ready.
+        if len(calls) in {2, 3}:
+            raise ServiceUnavailable("away")
+        return real(api, name)
+
+    monkeypatch.setattr(hf_jobs, "_list_live", list_live)
+    assert launch("hf-jobs", sleep=naps.append).id == "j1"
+    assert not hub.cancelled
+    assert (len(naps), len(calls)) == (1, 4)
 
 
 def test_a_job_that_cannot_be_cancelled_is_said_to_cost_money(hub: Hub, naps: list[float]) -> None:

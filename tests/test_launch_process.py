@@ -269,7 +269,7 @@ def test_somebody_who_starts_the_same_for_too_long_is_said(record: ServerRecord)
     other = ServerRecord("process", "pricer")
     with (
         record.lock(1),
-        pytest.raises(ServiceUnavailable, match=r"has been starting or stopping this server for 0\.01 sec"),
+        pytest.raises(ServiceUnavailable, match=r"has been starting this server for 0\.01 sec"),
         other.lock(0.01),
     ):
         pass

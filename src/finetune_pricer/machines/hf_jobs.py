@@ -106,6 +106,8 @@ class HfJobs:
         try:
             record.write({"id": job.id, "settings": plan.settings})
             return _settle(api, plan.name, _describe(job))
+        except ServiceUnavailable:  # nobody can say at the moment whether there is an older one
+            return _describe(job)
         except BaseException:
             with suppress(PricerError):
                 _cancel(api, job.id)

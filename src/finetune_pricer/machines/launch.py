@@ -91,6 +91,10 @@ def launch(
         AccessDenied: The Hub refuses, or the account has no credit; or a running server has another key.
         ServiceUnavailable: It is not ready in time, and was ended; or the Hub or docker does not answer.
     """
+    _check_key(key)
+    require_number("budget", budget, low=0, or_none=True)
+    require_flag("keep", keep)
+    patience = parse_duration("wait", wait)
     plan = plan_launch(
         on,
         name=name,
@@ -104,10 +108,6 @@ def launch(
         package=package,
         image=image,
     )
-    _check_key(key)
-    require_number("budget", budget, low=0, or_none=True)
-    require_flag("keep", keep)
-    patience = parse_duration("wait", wait)
     target, record = find_target(on), ServerRecord(on, name)
     with record.lock(patience):
         instance = target.find(name, record)
@@ -230,11 +230,8 @@ def _wait_until_ready(
     with httpx2.Client(timeout=_PATIENCE, trust_env=not is_here) as client:
         while True:
             began = time.monotonic()
-            found = target.find(server.name, record)
-            if found is None or found.id != instance.id:
-                why = _explain(target, instance, record)
-                raise ServiceUnavailable(f"{server.name!r} on {server.on} has ended; {why}")
-            if (answer := _ask(client, server)) is None:
+            answer = _look(client, server, instance, target, record)
+            if answer is None:
                 return
             waited += time.monotonic() - began + pause
             if waited > patience:
@@ -244,6 +241,20 @@ def _wait_until_ready(
                 )
             sleep(pause)
             pause = min(pause * _LENGTHEN, target.longest_pause)
+
+
+def _look(
+    client: httpx2.Client, server: LaunchedServer, instance: Instance, target: Target, record: ServerRecord
+) -> str | None:
+    """Return None if it is ready, else what is the case instead; raise where it will never be."""
+    try:
+        found = target.find(server.name, record)
+    except ServiceUnavailable as error:  # nobody can say at the moment, which is no reason to end it
+        return str(error)
+    if found is None or found.id != instance.id:
+        why = _explain(target, instance, record)
+        raise ServiceUnavailable(f"{server.name!r} on {server.on} has ended; {why}")
+    return _ask(client, server)
 
 
 def _ask(client: httpx2.Client, server: LaunchedServer) -> str | None:

@@ -43,7 +43,7 @@ class ServerRecord:
 
     @contextmanager
     def lock(self, patience: float) -> Iterator[None]:
-        """Keep others from starting or stopping the same server; the lock goes with a process that is killed.
+        """Keep others from starting the same server; the lock goes with a process that is killed.
 
         Raises:
             ServiceUnavailable: Somebody else has been at it for longer than `patience` seconds.
@@ -57,8 +57,7 @@ class ServerRecord:
             held = lock.acquire(timeout=patience, poll_interval=_LOCK_PAUSE)
         except Timeout:
             raise ServiceUnavailable(
-                f"another process has been starting or stopping this server for {patience:g} seconds; "
-                "try again later"
+                f"another process has been starting this server for {patience:g} seconds; try again later"
             ) from None
         except OSError as error:
             raise self._unusable(error) from error
