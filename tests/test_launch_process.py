@@ -239,7 +239,7 @@ def test_a_running_server_with_other_settings_is_not_handed_out(record: ServerRe
     with pytest.raises(
         DataError, match="runs on process with another machine, other bases or another folder"
     ):
-        launch("process")
+        launch("process", wait=0.1)
 
 
 def test_the_port_of_last_time_is_taken_if_it_is_free(record: ServerRecord) -> None:

@@ -108,7 +108,7 @@ class LaunchedServer:
         Raises:
             ServiceError: It could not be stopped, and may still cost money.
         """
-        # Without the lock, which whoever waits until it is ready holds: the end of a bill must not wait for that.
+        # Without the lock, which whoever waits until it is ready holds: a bill must not wait for its end.
         find_target(self.on).stop(self.name, self._record)
 
     def __enter__(self) -> Self:
