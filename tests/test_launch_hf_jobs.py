@@ -218,6 +218,13 @@ def test_of_two_jobs_that_start_at_once_the_older_counts(hub: Hub) -> None:
     assert launch("hf-jobs").id == "older"
     assert hub.cancelled == ["j1"]
 
+    # It is another machine's, which has its key: that is no reason to end it.
+    hub.jobs.clear()
+    hub.models.respond(401, json={"error": {"code": "invalid_api_key"}})
+    with pytest.raises(AccessDenied, match="another key than this machine"):
+        launch("hf-jobs")
+    assert hub.cancelled == ["j1", "j2"]
+
 
 def test_an_answer_that_was_lost_is_found_by_its_label(hub: Hub) -> None:
     def lose(request: httpx.Request) -> httpx.Response:

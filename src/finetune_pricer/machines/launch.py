@@ -110,10 +110,7 @@ def launch(
     )
     target, record = find_target(on), ServerRecord(on, name)
     with record.lock(patience):
-        instance = target.find(name, record)
-        is_new = instance is None
-        if instance is None:
-            instance = _start(target, plan, record, key=key, budget=budget)
+        instance = target.find(name, record) or _start(target, plan, record, key=key, budget=budget)
         if instance.settings != plan.settings:
             raise DataError(
                 f"{name!r} runs on {on} with another machine, other bases or another folder; stop it first, "
@@ -123,7 +120,7 @@ def launch(
         try:
             _wait_until_ready(server, instance, target, record, patience=patience, sleep=sleep)
         except BaseException as error:
-            if not is_new or keep:
+            if keep or not instance.is_new:
                 raise
             ended = _end(target, server, record)
             if isinstance(error, PricerError):
@@ -263,9 +260,10 @@ def _ask(client: httpx2.Client, server: LaunchedServer) -> str | None:
     headers = {"Authorization": f"Bearer {server.client_options['api_key']}"}
     try:
         answer = client.get(f"{server.url}/models", headers=headers)
-        content = answer.json()
     except httpx2.HTTPError as error:
         return f"no answer: {type(error).__name__}"
+    try:
+        content = answer.json()
     except ValueError:
         return f"HTTP {answer.status_code}, and no server of ours"
     if not isinstance(content, dict):

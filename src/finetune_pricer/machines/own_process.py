@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -75,7 +76,7 @@ class OwnProcess:
         except BaseException:
             process.kill()  # nobody would find it again
             raise
-        return _describe(facts, record)
+        return replace(_describe(facts, record), is_new=True)
 
     def stop(self, name: str, record: ServerRecord) -> None:
         """Ask it to end, and make it end if it does not; its unfinished jobs go on at the next start.
