@@ -18,7 +18,7 @@ import httpx2
 import pytest
 
 from finetune_pricer import FineTuneJob, JsonlWriter, launch
-from finetune_pricer.errors import AccessDenied, DataError, ServiceUnavailable
+from finetune_pricer.errors import AccessDenied, DataError, FileAccessError, ServiceUnavailable
 from finetune_pricer.machines import LaunchedServer, own_process
 from finetune_pricer.machines.process_identity import find_identity
 from finetune_pricer.machines.server_record import ServerRecord
@@ -273,3 +273,25 @@ def test_somebody_who_starts_the_same_for_too_long_is_said(record: ServerRecord)
         other.lock(0.01),
     ):
         pass
+
+
+def test_a_state_folder_that_cannot_be_used_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FINETUNE_PRICER_HOME", str(tmp_path / "file"))
+    with pytest.raises(FileAccessError, match=r"or name another by FINETUNE_PRICER_HOME"):
+        launch("process")
+
+
+def test_a_log_that_cannot_be_written_is_said(record: ServerRecord) -> None:
+    record.log.mkdir(parents=True)
+    with pytest.raises(FileAccessError, match="cannot use the folder"):
+        launch("process")
+    assert not own_process._started
+
+
+def test_a_machine_that_starts_no_process_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(
+        ServiceUnavailable, match=r"starts no further process \(No such file.*nothing was started"
+    ):
+        launch("process")
