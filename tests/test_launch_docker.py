@@ -10,7 +10,7 @@ import pytest
 import respx
 
 from finetune_pricer import launch
-from finetune_pricer.errors import NotConfigured, ServiceUnavailable
+from finetune_pricer.errors import AccessDenied, NotConfigured, ServiceUnavailable
 from finetune_pricer.machines import LaunchedServer, docker, plan_launch
 from finetune_pricer.machines.server_record import ServerRecord
 from finetune_pricer.machines.target import KEY_VARIABLE
@@ -155,6 +155,13 @@ def test_a_container_that_another_caller_has_started_meanwhile_is_taken(
     monkeypatch.setattr(docker, "_inspect", lambda name: looks.pop() and None if looks else real(name))
     assert launch("docker", key=KEY).id == first.id
     assert stand_in.commands.count("run") == 2
+
+    # It is theirs: that it does not answer here is no reason to end it.
+    looks += [1, 2]
+    answering.respond(401, json={"error": {"code": "invalid_api_key"}})
+    with pytest.raises(AccessDenied, match="another key than this machine"):
+        launch("docker", key="sk-other")
+    assert first.is_running()
 
 
 def test_a_container_that_never_answers_is_ended_and_its_log_kept(

@@ -24,7 +24,7 @@ from finetune_pricer.errors import (
     RequestRejected,
     ServiceUnavailable,
 )
-from finetune_pricer.machines import LaunchedServer, plan_launch
+from finetune_pricer.machines import LaunchedServer, hf_jobs, plan_launch
 from finetune_pricer.machines.server_record import ServerRecord
 from helpers import page
 
@@ -218,6 +218,13 @@ def test_of_two_jobs_that_start_at_once_the_older_counts(hub: Hub) -> None:
     assert launch("hf-jobs").id == "older"
     assert hub.cancelled == ["j1"]
 
+    # It is another machine's, which has its key: that is no reason to end it.
+    hub.jobs.clear()
+    hub.models.respond(401, json={"error": {"code": "invalid_api_key"}})
+    with pytest.raises(AccessDenied, match="another key than this machine"):
+        launch("hf-jobs")
+    assert hub.cancelled == ["j1", "j2"]
+
 
 def test_an_answer_that_was_lost_is_found_by_its_label(hub: Hub) -> None:
     def lose(request: httpx.Request) -> httpx.Response:
@@ -273,6 +280,24 @@ def test_a_job_that_is_never_ready_is_cancelled(hub: Hub, naps: list[float]) -> 
         launch("hf-jobs", wait="1m", sleep=naps.append)
     assert hub.cancelled == ["j1"]
     assert max(naps) <= 5.0
+
+
+def test_a_hub_that_is_away_for_a_moment_ends_nothing(
+    hub: Hub, naps: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = hf_jobs._list_live, list[str]()
+
+    def list_live(api: Any, name: str) -> Any:
+        calls.append(name)
+        # The second asks who else has started one, the third is the first look whether it is ready.
+        if len(calls) in {2, 3}:
+            raise ServiceUnavailable("away")
+        return real(api, name)
+
+    monkeypatch.setattr(hf_jobs, "_list_live", list_live)
+    assert launch("hf-jobs", sleep=naps.append).id == "j1"
+    assert not hub.cancelled
+    assert (len(naps), len(calls)) == (1, 4)
 
 
 def test_a_job_that_cannot_be_cancelled_is_said_to_cost_money(hub: Hub, naps: list[float]) -> None:

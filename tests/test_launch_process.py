@@ -18,7 +18,7 @@ import httpx2
 import pytest
 
 from finetune_pricer import FineTuneJob, JsonlWriter, launch
-from finetune_pricer.errors import AccessDenied, DataError, ServiceUnavailable
+from finetune_pricer.errors import AccessDenied, DataError, FileAccessError, ServiceUnavailable
 from finetune_pricer.machines import LaunchedServer, own_process
 from finetune_pricer.machines.process_identity import find_identity
 from finetune_pricer.machines.server_record import ServerRecord
@@ -239,7 +239,7 @@ def test_a_running_server_with_other_settings_is_not_handed_out(record: ServerRe
     with pytest.raises(
         DataError, match="runs on process with another machine, other bases or another folder"
     ):
-        launch("process")
+        launch("process", wait=0.1)
 
 
 def test_the_port_of_last_time_is_taken_if_it_is_free(record: ServerRecord) -> None:
@@ -269,7 +269,29 @@ def test_somebody_who_starts_the_same_for_too_long_is_said(record: ServerRecord)
     other = ServerRecord("process", "pricer")
     with (
         record.lock(1),
-        pytest.raises(ServiceUnavailable, match=r"has been starting or stopping this server for 0\.01 sec"),
+        pytest.raises(ServiceUnavailable, match=r"has been starting this server for 0\.01 sec"),
         other.lock(0.01),
     ):
         pass
+
+
+def test_a_state_folder_that_cannot_be_used_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FINETUNE_PRICER_HOME", str(tmp_path / "file"))
+    with pytest.raises(FileAccessError, match=r"or name another by FINETUNE_PRICER_HOME"):
+        launch("process")
+
+
+def test_a_log_that_cannot_be_written_is_said(record: ServerRecord) -> None:
+    record.log.mkdir(parents=True)
+    with pytest.raises(FileAccessError, match="cannot use the folder"):
+        launch("process")
+    assert not own_process._started
+
+
+def test_a_machine_that_starts_no_process_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(
+        ServiceUnavailable, match=r"starts no further process \(No such file.*nothing was started"
+    ):
+        launch("process")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,7 @@ class Docker:
         if (found := self.find(plan.name, record)) is None:
             raise ServiceUnavailable(f"the container {_container_of(plan.name)} ended as soon as it ran")
         record.write({"id": found.id, "port": port, "settings": plan.settings})
-        return found
+        return replace(found, is_new=True)
 
     def stop(self, name: str, record: ServerRecord) -> None:
         """Stop the container, keep its log, and remove it; the volume stays."""

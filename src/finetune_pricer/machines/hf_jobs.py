@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 import re
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .._environment import read_settings
@@ -101,11 +102,14 @@ class HfJobs:
         except ServiceUnavailable:
             # The answer may have been lost, and the job be running.
             if (found := self.find(plan.name, record)) is not None:
-                return found
+                return replace(found, is_new=True)
             raise
+        mine = replace(_describe(job), is_new=True)
         try:
             record.write({"id": job.id, "settings": plan.settings})
-            return _settle(api, plan.name, _describe(job))
+            return _settle(api, plan.name, mine)
+        except ServiceUnavailable:  # nobody can say at the moment whether there is an older one
+            return mine
         except BaseException:
             with suppress(PricerError):
                 _cancel(api, job.id)

@@ -91,6 +91,10 @@ def launch(
         AccessDenied: The Hub refuses, or the account has no credit; or a running server has another key.
         ServiceUnavailable: It is not ready in time, and was ended; or the Hub or docker does not answer.
     """
+    _check_key(key)
+    require_number("budget", budget, low=0, or_none=True)
+    require_flag("keep", keep)
+    patience = parse_duration("wait", wait)
     plan = plan_launch(
         on,
         name=name,
@@ -104,16 +108,9 @@ def launch(
         package=package,
         image=image,
     )
-    _check_key(key)
-    require_number("budget", budget, low=0, or_none=True)
-    require_flag("keep", keep)
-    patience = parse_duration("wait", wait)
     target, record = find_target(on), ServerRecord(on, name)
     with record.lock(patience):
-        instance = target.find(name, record)
-        is_new = instance is None
-        if instance is None:
-            instance = _start(target, plan, record, key=key, budget=budget)
+        instance = target.find(name, record) or _start(target, plan, record, key=key, budget=budget)
         if instance.settings != plan.settings:
             raise DataError(
                 f"{name!r} runs on {on} with another machine, other bases or another folder; stop it first, "
@@ -123,7 +120,7 @@ def launch(
         try:
             _wait_until_ready(server, instance, target, record, patience=patience, sleep=sleep)
         except BaseException as error:
-            if not is_new or keep:
+            if keep or not instance.is_new:
                 raise
             ended = _end(target, server, record)
             if isinstance(error, PricerError):
@@ -226,15 +223,11 @@ def _wait_until_ready(
     import httpx2
 
     pause, waited = _FIRST_PAUSE, 0.0
-    is_here = server.on != "hf-jobs"  # a proxy of this machine's has no business in between
-    with httpx2.Client(timeout=_PATIENCE, trust_env=not is_here) as client:
+    with httpx2.Client(timeout=_PATIENCE) as client:
         while True:
             began = time.monotonic()
-            found = target.find(server.name, record)
-            if found is None or found.id != instance.id:
-                why = _explain(target, instance, record)
-                raise ServiceUnavailable(f"{server.name!r} on {server.on} has ended; {why}")
-            if (answer := _ask(client, server)) is None:
+            answer = _look(client, server, instance, target, record)
+            if answer is None:
                 return
             waited += time.monotonic() - began + pause
             if waited > patience:
@@ -246,6 +239,20 @@ def _wait_until_ready(
             pause = min(pause * _LENGTHEN, target.longest_pause)
 
 
+def _look(
+    client: httpx2.Client, server: LaunchedServer, instance: Instance, target: Target, record: ServerRecord
+) -> str | None:
+    """Return None if it is ready, else what is the case instead; raise where it will never be."""
+    try:
+        found = target.find(server.name, record)
+    except ServiceUnavailable as error:  # nobody can say at the moment, which is no reason to end it
+        return str(error)
+    if found is None or found.id != instance.id:
+        why = _explain(target, instance, record)
+        raise ServiceUnavailable(f"{server.name!r} on {server.on} has ended; {why}")
+    return _ask(client, server)
+
+
 def _ask(client: httpx2.Client, server: LaunchedServer) -> str | None:
     """Return None if the server answers as ours does, else what came instead."""
     import httpx2
@@ -253,9 +260,10 @@ def _ask(client: httpx2.Client, server: LaunchedServer) -> str | None:
     headers = {"Authorization": f"Bearer {server.client_options['api_key']}"}
     try:
         answer = client.get(f"{server.url}/models", headers=headers)
-        content = answer.json()
     except httpx2.HTTPError as error:
         return f"no answer: {type(error).__name__}"
+    try:
+        content = answer.json()
     except ValueError:
         return f"HTTP {answer.status_code}, and no server of ours"
     if not isinstance(content, dict):

@@ -24,7 +24,6 @@ _find_class = resolve_late(
     __package__ or __name__.rpartition(".")[0],
     {"HfJobs": "hf_jobs", "Docker": "docker", "OwnProcess": "own_process"},
 )
-_STOPPING = 120.0  # seconds that somebody else may take to start or stop the same server
 
 
 class LaunchedServer:
@@ -109,8 +108,8 @@ class LaunchedServer:
         Raises:
             ServiceError: It could not be stopped, and may still cost money.
         """
-        with self._record.lock(_STOPPING):
-            find_target(self.on).stop(self.name, self._record)
+        # Without the lock, which whoever waits until it is ready holds: a bill must not wait for its end.
+        find_target(self.on).stop(self.name, self._record)
 
     def __enter__(self) -> Self:
         return self

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -19,6 +20,8 @@ from .process_identity import find_identity
 from .target import KEY_VARIABLE, Instance, Machine
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .launch_plan import LaunchPlan
     from .server_record import ServerRecord
 
@@ -67,7 +70,7 @@ class OwnProcess:
         """
         port = choose_port(plan.port, record.read().get("port"))
         arguments = plan.serve_arguments(host=HOST, port=port, folder=plan.place)
-        process = _start_server([*arguments, "--limit", f"{plan.limit}s"], key, record.log)
+        process = _start_server([*arguments, "--limit", f"{plan.limit}s"], key, record)
         identity = find_identity(process.pid)
         facts = {"pid": process.pid, "identity": identity, "port": port, "settings": plan.settings}
         try:
@@ -75,7 +78,7 @@ class OwnProcess:
         except BaseException:
             process.kill()  # nobody would find it again
             raise
-        return _describe(facts, record)
+        return replace(_describe(facts, record), is_new=True)
 
     def stop(self, name: str, record: ServerRecord) -> None:
         """Ask it to end, and make it end if it does not; its unfinished jobs go on at the next start.
@@ -100,9 +103,9 @@ class OwnProcess:
         return "its log ends with: " + " / ".join(lines[-_LAST_LINES:]) if lines else "its log is empty"
 
 
-def _start_server(arguments: list[str], key: str, log: Path) -> subprocess.Popen[bytes]:
+def _start_server(arguments: list[str], key: str, record: ServerRecord) -> subprocess.Popen[bytes]:
     _forget_ended()
-    with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
+    with record.open_log() as output, _explaining():
         process = subprocess.Popen(  # noqa: S603  our own program
             [sys.executable, "-P", "-c", _PROGRAM, *arguments],
             stdin=subprocess.PIPE,
@@ -118,6 +121,17 @@ def _start_server(arguments: list[str], key: str, log: Path) -> subprocess.Popen
     with contextlib.suppress(OSError), cast("IO[bytes]", process.stdin) as orders:
         orders.write(json.dumps(sys.path).encode() + b"\n")
     return process
+
+
+@contextlib.contextmanager
+def _explaining() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ServiceUnavailable(
+            f"this machine starts no further process ({error.strerror or error}); nothing was started",
+            reached=False,
+        ) from error
 
 
 def _forget_ended() -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from .._arguments import require_text
 from .._environment import find_state_folder
@@ -43,7 +43,7 @@ class ServerRecord:
 
     @contextmanager
     def lock(self, patience: float) -> Iterator[None]:
-        """Keep others from starting or stopping the same server; the lock goes with a process that is killed.
+        """Keep others from starting the same server; the lock goes with a process that is killed.
 
         Raises:
             ServiceUnavailable: Somebody else has been at it for longer than `patience` seconds.
@@ -57,8 +57,7 @@ class ServerRecord:
             held = lock.acquire(timeout=patience, poll_interval=_LOCK_PAUSE)
         except Timeout:
             raise ServiceUnavailable(
-                f"another process has been starting or stopping this server for {patience:g} seconds; "
-                "try again later"
+                f"another process has been starting this server for {patience:g} seconds; try again later"
             ) from None
         except OSError as error:
             raise self._unusable(error) from error
@@ -90,6 +89,13 @@ class ServerRecord:
         if key != self.read_key():
             self._write(self.key_file, f"{key}\n".encode("ascii"))
         return key
+
+    def open_log(self) -> IO[bytes]:
+        """Open the log to write behind what it holds."""
+        try:
+            return os.fdopen(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
+        except OSError as error:
+            raise self._unusable(error) from error
 
     def keep_log(self, text: str) -> None:
         """Keep what the server has said, in the place of what was kept before."""

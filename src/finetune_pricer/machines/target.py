@@ -42,6 +42,8 @@ class Instance:
     """The fingerprint of the plan by which it was started."""
     log: str
     """Where its log is, or by which command it is read."""
+    is_new: bool = False
+    """Whether `start` has just started it, rather than found what somebody else had started meanwhile."""
 
 
 class Target(Protocol):
@@ -54,18 +56,24 @@ class Target(Protocol):
 
     def find_machine(self, gpu: str | None) -> Machine:
         """Return what a GPU means there, and what it costs; nothing is started."""
+        ...
 
     def find_place(self, name: str, given: str | None) -> str:
         """Return where the server's folder would lie; nothing is made."""
+        ...
 
     def find(self, name: str, record: ServerRecord) -> Instance | None:
         """Return the server of that name which runs or is about to; None where there is none."""
+        ...
 
     def start(self, plan: LaunchPlan, key: str, record: ServerRecord) -> Instance:
         """Start one."""
+        ...
 
     def stop(self, name: str, record: ServerRecord) -> None:
         """End every server of that name, wherever it was started from."""
+        ...
 
     def explain_end(self, instance: Instance, record: ServerRecord) -> str:
         """Return in words why a server has ended that should run."""
+        ...

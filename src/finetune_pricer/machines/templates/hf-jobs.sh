@@ -2,6 +2,9 @@
 # The server as a job of the Hugging Face Hub, billed by the minute until it is cancelled or its time is up.
 # What stands behind this script's name goes to `hf jobs run`: `sh hf-jobs.sh --dry-run` starts nothing.
 #   once, before:   hf buckets create {{ bucket }} --private --exist-ok
+{% if "/" not in bucket %}
+#   and write its owner before its name, here and below: me/{{ bucket }}
+{% endif %}
 #   its address:    https://JOB_ID--{{ inner_port }}.hf.jobs/v1
 #   its log:        hf jobs logs JOB_ID
 #   to end it:      hf jobs cancel JOB_ID
