@@ -36,6 +36,13 @@ from .command import Command
     help="Offer an open language model: a folder, a GGUF file or a Hub id with @REVISION, perhaps with "
     "options such as ,rank=8 behind it. Needs the extra lora.",
 )
+@click.option(
+    "--adapter",
+    "adapters",
+    multiple=True,
+    metavar="NAME=BASE:ADAPTER",
+    help="Offer a model that was trained elsewhere on a declared base: a folder, or a Hub id with @REVISION.",
+)
 @click.option("--faults", "preset", help="Rehearse a kind of bad day, such as flaky or wind_down.")
 def serve(
     *,
@@ -47,13 +54,15 @@ def serve(
     strict: bool,
     names: tuple[str, ...],
     bases: tuple[str, ...],
+    adapters: tuple[str, ...],
     preset: str | None,
 ) -> None:
     """Run the local fine-tuning server as a process of its own, until Ctrl-C."""
     # The server's own packages are an extra, and take a while to import.
     from .. import local
 
-    declared = dict(_read_base(base) for base in bases)
+    declared = dict(_read_pair(base, "--base", "NAME=MODEL, such as smol=models/smol") for base in bases)
+    trained = dict(_read_pair(each, "--adapter", "NAME=BASE:ADAPTER") for each in adapters)
     faults = local.Faults.preset(preset) if preset else None
     local.serve(
         host=host,
@@ -64,15 +73,13 @@ def serve(
         strict=strict,
         faults=faults,
         bases=declared,
+        adapters=trained,
         names=names,
     )
 
 
-def _read_base(text: str) -> tuple[str, str]:
+def _read_pair(text: str, option: str, form: str) -> tuple[str, str]:
     name, equals, model = text.partition("=")
     if not (name and equals and model):
-        raise click.BadParameter(
-            f"{text!r} names no model; write NAME=MODEL, such as smol=HuggingFaceTB/SmolLM2-135M-Instruct",
-            param_hint="--base",
-        )
+        raise click.BadParameter(f"{text!r} names no model; write {form}", param_hint=option)
     return name, model
