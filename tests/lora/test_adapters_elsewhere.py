@@ -22,7 +22,7 @@ from finetune_pricer.errors import DataError, MissingFile, NotSupported
 from finetune_pricer.local import AdapterPricer, LocalServer
 from finetune_pricer.local.learners.lora.adapter_files import split_revision
 from finetune_pricer.local.learners.lora.lora_model import LoraModel
-from local_helpers import INSTRUCTION, ask, finished, jsonl, products, upload
+from local_helpers import INSTRUCTION, ask, products
 from tiny_language_model import save_base
 
 if TYPE_CHECKING:
@@ -101,17 +101,6 @@ def test_a_base_is_named_as_peft_and_transformers_find_it(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models" / "smol").mkdir(parents=True)
     assert split_revision("models/smol") == (str(tmp_path / "models" / "smol"), None)
-
-
-def test_a_job_on_another_kind_of_base_has_no_adapter(client: openai.OpenAI, tmp_path: Path) -> None:
-    file = upload(client, jsonl(products(20)))
-    job = client.fine_tuning.jobs.create(model="pricer-base-mini", training_file=file.id)
-    finished(client, job.id)
-    arguments = ["export", str(tmp_path / "a"), "--to", "adapter", "--job", job.id]
-    done = CliRunner().invoke(cli, [*arguments, "--base-url", str(client.base_url)])
-    assert done.exit_code != 0
-    assert "has no adapter" in done.output
-    assert not (tmp_path / "a").exists()
 
 
 # Without a server
