@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 from importlib.resources import files
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -179,6 +180,47 @@ def test_actors_leave_ray_a_cpu(program: ModuleType, actors: int, cpus: float, s
     assert found == share
     assert actors * found <= max(cpus - 1, 1)
     assert found < 1 or found == int(found)  # as Ray wants it
+
+
+def test_vllm_gets_the_prompts_in_tokens_with_the_adapter_and_its_draws_are_read(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: dict[str, Any] = {}
+
+    class Pricer:
+        base_folder = "/models/smol"
+
+        def __init__(self, folder: Path, base: str | None) -> None:
+            made["pricer"] = (folder.name, base)
+
+        def write_prompts(self, conversations: list[Any]) -> list[list[int]]:
+            return [[1, 2, 3] for _ in conversations]
+
+        def read_draws(self, replies: list[list[str]]) -> list[list[str]]:
+            return replies
+
+    class Model:
+        def __init__(self, model: str, **settings: Any) -> None:
+            made["model"] = (model, settings)
+
+        def generate(self, prompts: list[Any], sampling: Any, **settings: Any) -> list[Any]:
+            assert prompts == [{"prompt_token_ids": [1, 2, 3]}] * 2
+            made["asked"] = settings
+            return [SimpleNamespace(outputs=[SimpleNamespace(text="$5")] * sampling["n"]) for _ in prompts]
+
+    fake = {"LLM": Model, "SamplingParams": lambda **settings: settings}
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(**fake))
+    monkeypatch.setitem(sys.modules, "vllm.lora", SimpleNamespace())
+    request = SimpleNamespace(LoRARequest=lambda *given: given)
+    monkeypatch.setitem(sys.modules, "vllm.lora.request", request)
+    monkeypatch.setattr("finetune_pricer.local.AdapterPricer", Pricer, raising=False)
+    program.ADAPTER.mkdir()
+    (program.ADAPTER / "adapter_config.json").write_text(json.dumps({"r": 12}))
+    asked = [{"role": "user", "content": "?"}]
+    assert program.Vllm().price([asked, asked]) == [["$5"] * 20] * 2
+    assert made["pricer"] == ("adapter", None)
+    assert made["model"] == ("/models/smol", {"enable_lora": True, "max_lora_rank": 16})
+    assert made["asked"]["lora_request"] == ("pricer", 1, str(program.ADAPTER))
 
 
 def test_the_program_runs_on_the_engine_that_is_named(
