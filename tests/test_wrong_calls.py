@@ -588,6 +588,7 @@ def doors(h: Hands) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         "FineTuneJob.wait": (h.job.wait, {}),
         "FineTuneJob.fetch_spec": (h.job.fetch_spec, {"folder": "right/spec"}),
         "FineTuneJob.download": (h.job.download, {"path": "right/weights"}),
+        "FineTuneJob.push_to_hub": (h.job.push_to_hub, {"repo": "me/pricer"}),
         "FineTuneJob.predictor": (h.job.predictor, {}),
         "Item": (Item, {"title": "Lamp"}),
         "ItemDataset": (ItemDataset, {"table": SET.table}),

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from openai import AsyncOpenAI
 
+    from .evaluate import Evaluation
     from .items import Item
     from .predict.engine import Sending
     from .providers.pricing import TokenPricing
@@ -223,6 +224,29 @@ class AsyncFineTuneJob(BaseJob):
     ) -> builtins.list[Path]:
         """Do as `FineTuneJob.download` does."""
         return await arun(self.client, self._download_flow(path, checkpoint), asyncio.sleep)
+
+    async def push_to_hub(
+        self,
+        repo: str,
+        *,
+        evaluation: Evaluation | None = None,
+        checkpoint: JobCheckpoint | None = None,
+        base_model: str | None = None,
+        private: bool = True,
+        token: str | None = None,
+        licence: str | None = None,
+    ) -> str:
+        """Do as `FineTuneJob.push_to_hub` does."""
+        flow = self._push_flow(
+            repo,
+            evaluation,
+            checkpoint=checkpoint,
+            base_model=base_model,
+            private=private,
+            token=token,
+            licence=licence,
+        )
+        return await arun(self.client, flow, asyncio.sleep)
 
     async def cancel(self) -> AsyncFineTuneJob:
         """Do as `FineTuneJob.cancel` does."""

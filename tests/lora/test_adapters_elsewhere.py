@@ -19,10 +19,10 @@ from click.testing import CliRunner
 from finetune_pricer import ChatFormatter, Predictor
 from finetune_pricer.cli import cli
 from finetune_pricer.errors import DataError, MissingFile, NotSupported
-from finetune_pricer.local import AdapterPricer
+from finetune_pricer.local import AdapterPricer, LocalServer
 from finetune_pricer.local.learners.lora.adapter_files import split_revision
 from finetune_pricer.local.learners.lora.lora_model import LoraModel
-from local_helpers import INSTRUCTION, finished, jsonl, products, upload
+from local_helpers import INSTRUCTION, ask, products
 from tiny_language_model import save_base
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import openai
     from openai.types.fine_tuning import FineTuningJob
 
-    from finetune_pricer.local import LocalServer
+    from finetune_pricer.local import LoraLearner
 
 # The libraries' own: one still asks the other for names that it will drop.
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -92,22 +92,15 @@ def test_what_vllm_asks_of_an_adapter_is_there(adapter: Path) -> None:
     assert config["modules_to_save"] is None
 
 
-def test_a_base_of_the_hub_is_named_as_peft_and_transformers_find_it() -> None:
+def test_a_base_is_named_as_peft_and_transformers_find_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert split_revision("me/base@v2") == ("me/base", "v2")
     assert split_revision("me/base") == ("me/base", None)
-    assert split_revision("/models/a@b") == ("/models/a@b", None)
-    assert split_revision("models/deep/a@b") == ("models/deep/a@b", None)
-
-
-def test_a_job_on_another_kind_of_base_has_no_adapter(client: openai.OpenAI, tmp_path: Path) -> None:
-    file = upload(client, jsonl(products(20)))
-    job = client.fine_tuning.jobs.create(model="pricer-base-mini", training_file=file.id)
-    finished(client, job.id)
-    arguments = ["export", str(tmp_path / "a"), "--to", "adapter", "--job", job.id]
-    done = CliRunner().invoke(cli, [*arguments, "--base-url", str(client.base_url)])
-    assert done.exit_code != 0
-    assert "has no adapter" in done.output
-    assert not (tmp_path / "a").exists()
+    assert split_revision(f"{tmp_path}/a@b") == (f"{tmp_path}/a@b", None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "smol").mkdir(parents=True)
+    assert split_revision("models/smol") == (str(tmp_path / "models" / "smol"), None)
 
 
 # Without a server
@@ -183,6 +176,20 @@ def predict(program: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+# To another server
+
+
+def test_another_server_offers_the_adapter_and_answers_as_the_one_that_trained_it(
+    adapter: Path, learner: LoraLearner, client: openai.OpenAI, tuned: FineTuningJob
+) -> None:
+    with (
+        LocalServer(bases={"small": learner}, adapters={"again": f"small:{adapter}"}) as server,
+        server.client(max_retries=0, timeout=120) as other,
+    ):
+        for prompt in ASKED:
+            assert ask(other, "again", prompt) == ask(client, tuned.fine_tuned_model, prompt)
 
 
 # Onto Ray

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .._files import replacing
-from ..errors import DataError, FileAccessError, NotFound
+from ..errors import DataError, FileAccessError, MissingFile, NotFound
 from ..predict import Predictor
 from ..tune import FineTuneJob
 from .command import Answer, Command
@@ -53,9 +53,7 @@ def export(
     """
     if place.exists() and any(place.iterdir()):
         raise FileAccessError(f"{str(place)!r} holds something already; name a new folder")
-    # A server that is asked by its address is one of ours: it alone trains what is exported here.
-    provider = "local" if service.base_url else None
-    job = FineTuneJob.attach(service.connect(), job_id, provider=provider)
+    job = _find_job(service, job_id)
     adapter = place / "adapter" if what == "ray" else place
     paths = job.download(adapter)
     if _WEIGHTS not in {path.name for path in paths} or not (adapter / _FACTS).is_file():
@@ -68,6 +66,17 @@ def export(
         content["program"] = str(place / "predict.py")
         lines.append(f"python {place / 'predict.py'} PRODUCTS/ PRICES/ --engine transformers --actors 2")
     return Answer("\n".join(lines), content)
+
+
+def _find_job(service: Service, job_id: str) -> FineTuneJob:
+    if service.base_url is not None:
+        # A server that is asked by its address is one of ours: it alone trains what is exported here.
+        return FineTuneJob.attach(service.connect(), job_id, provider="local")
+    if service.folder is not None:
+        if not service.folder.is_dir():  # a server would begin a new one there
+            raise MissingFile(f"there is no folder {str(service.folder)!r}; name the --dir of a server")
+        service = service.at(service.folder)
+    return FineTuneJob.attach(service.connect(), job_id)
 
 
 def _write_program(job: FineTuneJob, folder: Path, base: str | None, pricer: Path | None) -> None:

@@ -38,6 +38,13 @@ from .command import Command
     "options such as ,rank=8 behind it. Needs the extra lora.",
 )
 @click.option("--limit", help="Stop by itself after this time, such as 4h.")
+@click.option(
+    "--adapter",
+    "adapters",
+    multiple=True,
+    metavar="NAME=BASE:ADAPTER",
+    help="Offer a model that was trained elsewhere on a declared base: a folder, or a Hub id with @REVISION.",
+)
 @click.option("--faults", "preset", help="Rehearse a kind of bad day, such as flaky or wind_down.")
 def serve(
     *,
@@ -50,13 +57,15 @@ def serve(
     names: tuple[str, ...],
     bases: tuple[str, ...],
     limit: str | None,
+    adapters: tuple[str, ...],
     preset: str | None,
 ) -> None:
     """Run the local fine-tuning server as a process of its own, until Ctrl-C."""
     # The server's own packages are an extra, and take a while to import.
     from .. import local
 
-    declared = dict(read_base(base) for base in bases)
+    declared = dict(map(read_base, bases))
+    trained = dict(_read_pair(each, "--adapter", "NAME=BASE:ADAPTER") for each in adapters)
     faults = local.Faults.preset(preset) if preset else None
     local.serve(
         host=host,
@@ -67,6 +76,7 @@ def serve(
         strict=strict,
         faults=faults,
         bases=declared,
+        adapters=trained,
         names=names,
         limit=None if limit is None else parse_duration("--limit", limit),
     )
@@ -74,10 +84,11 @@ def serve(
 
 def read_base(text: str) -> tuple[str, str]:
     """Return the name of a base and what it is, as `--base` says both."""
+    return _read_pair(text, "--base", "NAME=MODEL, such as smol=HuggingFaceTB/SmolLM2-135M-Instruct")
+
+
+def _read_pair(text: str, option: str, form: str) -> tuple[str, str]:
     name, equals, model = text.partition("=")
     if not (name and equals and model):
-        raise click.BadParameter(
-            f"{text!r} names no model; write NAME=MODEL, such as smol=HuggingFaceTB/SmolLM2-135M-Instruct",
-            param_hint="--base",
-        )
+        raise click.BadParameter(f"{text!r} names no model; write {form}", param_hint=option)
     return name, model

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from .._arguments import require_flag, require_text
 from .._environment import read_settings
@@ -22,7 +22,7 @@ from .ingest import IngestResult, OnError, Source, ingest, quote_names
 from .tables import write_parquet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pyarrow as pa
 
@@ -280,27 +280,53 @@ def push(
     licence: str | None,
 ) -> str:
     """Upload splits and their card, and return the address of the data set."""
+    with temporary_folder("push") as folder:
+        write_folder(splits, folder, title=repo, licence=licence)
+        return upload_folder(
+            folder,
+            repo,
+            kind="dataset",
+            private=private,
+            token=token,
+            message="Upload items with finetune_pricer",
+            # What an earlier push left under `data/` must not be read together with this one.
+            replaced=["data/*.parquet"],
+        )
+
+
+def upload_folder(
+    folder: Path,
+    repo: str,
+    *,
+    kind: Literal["dataset", "model"],
+    private: bool,
+    token: str | None,
+    message: str,
+    replaced: Sequence[str],
+) -> str:
+    """Upload a folder in place of files of an earlier one, and return the repository's address.
+
+    Raises:
+        HubError: The Hub refuses, or does not answer.
+    """
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     api = huggingface_hub.HfApi(token=token or read_settings().get("HF_TOKEN"))
-    with temporary_folder("push") as folder:
-        write_folder(splits, folder, title=repo, licence=licence)
-        try:
-            where = api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
-            api.upload_folder(
-                repo_id=where.repo_id,
-                repo_type="dataset",
-                folder_path=folder,
-                commit_message="Upload items with finetune_pricer",
-                # What an earlier push left under `data/` must not be read together with this one.
-                delete_patterns="data/*.parquet",
-            )
-        except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
-            raise HubError(
-                f"cannot push to {repo!r}: {_first_line(error)}; check the name, and that HF_TOKEN or "
-                "login() gives a token that may write"
-            ) from error
+    try:
+        where = api.create_repo(repo, repo_type=kind, private=private, exist_ok=True)
+        api.upload_folder(
+            repo_id=where.repo_id,
+            repo_type=kind,
+            folder_path=folder,
+            commit_message=message,
+            delete_patterns=list(replaced),
+        )
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
+        raise HubError(
+            f"cannot push to {repo!r}: {_first_line(error)}; check the name, and that HF_TOKEN or "
+            "login() gives a token that may write"
+        ) from error
     return str(where)
 
 

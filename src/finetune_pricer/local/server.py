@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ..errors import DataError, MissingExtra, NotConfigured, NotSupported, ServiceUnavailable
+from .adapters import adopt_adapters, check_adapters
 from .faults import Faults
 from .learners import describe_learner, read_base
 from .records import printable
@@ -58,6 +59,8 @@ class LocalServer:
         max_bytes: How many bytes the body of a request may have.
         bases: Further base models to offer: for each name, the learner that trains it, or as text an open
             language model and its options; see `LoraLearner`.
+        adapters: Models that were trained elsewhere: for each name, the base and where the adapter is, as
+            `smol:FOLDER` or `smol:ORGANISATION/NAME@REVISION` of the Hub. They stay in `dir`.
         names: Further names by which clients may call a server without a key, such as
             `host.docker.internal`; who answers for such a name in your network can reach the server.
 
@@ -90,6 +93,7 @@ class LocalServer:
         cores: int | None = None,
         max_bytes: int = _MAX_BYTES,
         bases: Mapping[str, Learner | str] | None = None,
+        adapters: Mapping[str, str] | None = None,
         names: Collection[str] = (),
     ) -> None:
         _require_extra()
@@ -101,6 +105,7 @@ class LocalServer:
         learners = {name: read_base(base) for name, base in (bases or {}).items()}
         for learner in learners.values():
             describe_learner(learner)  # raises where a training process could not make it
+        check_adapters(learners, adapters or {})
         self.dir: Path | None = None if dir is None else Path(dir)
         self.host = host
         self.port = port
@@ -110,6 +115,7 @@ class LocalServer:
             "cores": cores or os.cpu_count() or 1,
             "max_bytes": max_bytes,
             "bases": learners,
+            "adapters": dict(adapters or {}),
             "names": [names] if isinstance(names, str) else list(names),
         }
         self._faults = faults or Faults()
@@ -219,6 +225,7 @@ def serve(
     strict: bool = False,
     cores: int | None = None,
     bases: Mapping[str, Learner | str] | None = None,
+    adapters: Mapping[str, str] | None = None,
     names: Collection[str] = (),
     limit: float | None = None,
 ) -> None:
@@ -235,7 +242,16 @@ def serve(
     before = {number: signal.signal(number, lambda *_: stopping.set()) for number in ENDING}
     try:
         server = LocalServer(
-            dir, host, port, key, faults=faults, strict=strict, cores=cores, bases=bases, names=names
+            dir,
+            host,
+            port,
+            key,
+            faults=faults,
+            strict=strict,
+            cores=cores,
+            bases=bases,
+            adapters=adapters,
+            names=names,
         )
         with server:
             kept = server.dir or "a temporary folder, removed when it stops: --dir keeps it"
@@ -276,6 +292,7 @@ class _Runtime:
         cores: int,
         max_bytes: int,
         bases: Mapping[str, Learner],
+        adapters: Mapping[str, str],
         names: Collection[str],
     ) -> None:
         from .api.app import ServerState, build_server  # needs the extra
@@ -293,6 +310,7 @@ class _Runtime:
                 keep_folder(folder)
             self.state = ServerState.open(folder, bases, faults=faults, strict=strict, cores=cores)
             undo.callback(self.state.close)
+            adopt_adapters(self.state.database, self.state.bases, adapters)
             self._server = build_server(self.state, key=key, max_bytes=max_bytes, names=names)
             self._thread = threading.Thread(
                 target=self._server.run, args=([self._listener],), name="finetune-pricer-serves", daemon=True

@@ -18,9 +18,10 @@ from .._arguments import (
     require_text,
     require_whole,
 )
+from .._files import temporary_folder
 from .._progress import somebody_looks
 from .._service.account import service_of
-from .._service.flow import Flow, Pages, ask, poll
+from .._service.flow import Flow, Pages, Work, ask, poll
 from .._service.requests import (
     act_on_job,
     delete_file,
@@ -58,6 +59,7 @@ from .job_metrics import (
     read_metrics_file,
 )
 from .old_job import fetch_spec
+from .published_model import publish_adapter, require_publication
 from .queries import ask_checkpoints, ask_job, next_events, next_jobs
 from .spec import FORMATTER_KEY, OUR_KEYS, read_nested_hyperparameters
 from .weights import download_weights
@@ -458,6 +460,23 @@ class BaseJob:
         if checkpoint is not None and not hasattr(checkpoint, "step"):
             raise refuse("checkpoint", "one of job.checkpoints()", checkpoint)
         return download_weights(self.record, self.provider, path, checkpoint)
+
+    def _push_flow(
+        self,
+        repo: str,
+        evaluation: Any,
+        *,
+        checkpoint: JobCheckpoint | None,
+        **settings: Any,
+    ) -> Flow[str]:
+        """Download the adapter, and upload it with its card; `settings` are those of `publish_adapter`."""
+        require_publication(repo, evaluation, **settings)
+        with temporary_folder("push") as folder:
+            yield from self._download_flow(folder, checkpoint)
+            where: str = yield Work(
+                partial(publish_adapter, folder, self.record, repo, evaluation, **settings)
+            )
+        return where
 
     def _delete_flow(self, *, files: bool, model: bool) -> Flow[list[str]]:
         """Delete the files and the model; return the names of those that are gone now."""

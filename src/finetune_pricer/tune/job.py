@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from openai import OpenAI
 
+    from ..evaluate import Evaluation
     from ..predict.predictor import Predictor
     from ..providers.provider import Provider
     from ._base import ResultFile
@@ -345,6 +346,52 @@ class FineTuneJob(BaseJob):
             ServiceError: The service refuses or does not answer, or a file came cut.
         """
         return run(self.client, self._download_flow(path, checkpoint), time.sleep)
+
+    def push_to_hub(
+        self,
+        repo: str,
+        *,
+        evaluation: Evaluation | None = None,
+        checkpoint: JobCheckpoint | None = None,
+        base_model: str | None = None,
+        private: bool = True,
+        token: str | None = None,
+        licence: str | None = None,
+    ) -> str:
+        """Upload the tuned adapter to the Hugging Face Hub, and return the model's address.
+
+        The card comes from the evaluation, with the metrics in its head; it names the ten worst misses by
+        their titles. Beside the weights go the tokenizer, the chat template, and `pricer.json`: how prices
+        are written, which occurred in training, and the words that all its prompts share. No example and no
+        key is among them. `finetune-pricer serve --adapter NAME=BASE:REPO@REVISION` offers it again.
+
+        Args:
+            repo: Such as `"owner/name"`; made when it is not there.
+            evaluation: What `Evaluator.evaluate` found; without it, the card says that nothing was measured.
+            checkpoint: One of `checkpoints()`; by default the last one.
+            base_model: What the Hub calls the base model, as `owner/name` or `owner/name@revision`; needed
+                where the adapter was trained on a folder.
+            private: Whether only you see it. A repository that is there already stays as it is.
+            token: A Hub token that may write; else `HF_TOKEN` of the environment or `.env`, else the saved
+                login.
+            licence: The licence's name for the card, such as `"apache-2.0"`; none is claimed without it.
+
+        Raises:
+            NotSupported: The service gives out no weights, or they are no adapter.
+            DataError: The base is a folder, and `base_model` does not say what the Hub calls it.
+            HubError: The Hub refuses, or does not answer.
+            ServiceError: The service refuses or does not answer, or a file came cut.
+        """
+        flow = self._push_flow(
+            repo,
+            evaluation,
+            checkpoint=checkpoint,
+            base_model=base_model,
+            private=private,
+            token=token,
+            licence=licence,
+        )
+        return run(self.client, flow, time.sleep)
 
     def cancel(self) -> FineTuneJob:
         """Ask the service to stop the job; returns the job itself.

@@ -20,6 +20,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from ...errors import NotSupported
+
 ChatMessages = Sequence[Mapping[str, Any]]
 """A conversation, as `find_problem` accepts it."""
 
@@ -109,6 +111,14 @@ class Learner(ABC):
     @abstractmethod
     def load_base(self) -> Model:
         """Load the base model itself, untrained. May take long."""
+
+    def adopt(self, place: str) -> Mapping[str, Path]:  # noqa: ARG002  most learners take in none
+        """Return the files of a model that was trained elsewhere, by the names that `load` gets them.
+
+        Raises:
+            PricerError: There is none, or it was trained on another base.
+        """
+        raise NotSupported("this base model takes in no models that were trained elsewhere")
 
     def close(self) -> None:  # noqa: B027  most learners hold nothing
         """Let go of what loaded models share, when the server stops; the learner may be used again."""

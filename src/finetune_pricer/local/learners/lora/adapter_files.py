@@ -47,6 +47,11 @@ def find_adapter(name: str) -> Path:
     return place
 
 
+def is_kept(path: Path) -> bool:
+    """Whether a file beside an adapter is one of those that are fetched and kept: no code, and no page."""
+    return path.is_file() and any(map(path.match, _PATTERNS))
+
+
 def _download(repository: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
@@ -60,10 +65,10 @@ def _download(repository: str, revision: str | None) -> Path:
 
 
 def split_revision(base: str) -> tuple[str, str | None]:
-    """Return a base model's name as peft writes it down, and the revision of one on the Hub."""
+    """Return a model's name as peft notes it, a folder's in full, and the revision of one on the Hub."""
     repository, _, revision = base.partition("@")
     is_place = Path(base).exists() or base.count("/") != 1 or base.startswith((".", "/", "~"))
-    return (base, None) if is_place else (repository, revision or None)
+    return (str(Path(base).expanduser().absolute()), None) if is_place else (repository, revision or None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,15 +108,19 @@ class AdapterFacts:
 
     def check_base(self, base: BaseWeights, writer: ConversationWriter) -> None:
         """Raise `DataError` where the adapter was trained on another base, or asked in other words."""
-        if self.fingerprint != base.fingerprint:
-            raise DataError(
-                f"this model was trained on the weights of {self.base}, and the base {base.name} has "
-                "other weights; start the server with the base that it was trained on"
-            )
+        self.check_weights(base)
         if self.prompts != writer.hash:
             raise DataError(
                 f"this model was trained with another chat template than the base {base.name} has now; start "
                 "the server with the revision and the template option that it was trained with"
+            )
+
+    def check_weights(self, base: BaseWeights) -> None:
+        """Raise `DataError` where the adapter was trained on another base."""
+        if self.fingerprint != base.fingerprint:
+            raise DataError(
+                f"this model was trained on the weights of {self.base}, and the base {base.name} has "
+                "other weights; start the server with the base that it was trained on"
             )
 
     def save(self, folder: Path) -> None:
@@ -129,8 +138,18 @@ class AdapterFacts:
 
     @classmethod
     def load(cls, folder: Path) -> AdapterFacts:
-        """Read the facts beside an adapter; raise `DataError` where they are of another version."""
-        stored = orjson.loads((folder / _FACTS).read_bytes())
+        """Read the facts beside an adapter; `DataError` where they are damaged or of another version."""
+        try:
+            return cls._read(orjson.loads((folder / _FACTS).read_bytes()))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(
+                f"the {_FACTS} beside the adapter is damaged ({type(error).__name__}); fetch it again"
+            ) from error
+
+    @classmethod
+    def _read(cls, stored: dict[str, Any]) -> AdapterFacts:
         if stored.pop("version", None) != _VERSION:
             raise DataError("this adapter was saved by another version of finetune-pricer; train it again")
         limit = stored.pop("limit")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ....errors import DataError
 from ..learner import Learner
-from .adapter_files import AdapterFacts
+from .adapter_files import AdapterFacts, find_adapter, is_kept
 from .answering_process import AnsweringProcess
 from .base_weights import BaseWeights, require_extra
 from .example_set import read_priced
@@ -191,6 +191,12 @@ class LoraLearner(Learner):
     def load_base(self) -> Model:
         """Return the base model itself, whose prices are guesses."""
         return LoraModel(self._process, AdapterFacts.for_base())
+
+    def adopt(self, place: str) -> Mapping[str, Path]:
+        """Return the files of an adapter: a folder, or a repository of the Hub with its revision."""
+        folder = find_adapter(place)
+        AdapterFacts.load(folder).check_weights(self.weights)
+        return {path.name: path for path in sorted(folder.iterdir()) if is_kept(path)}
 
     def close(self) -> None:
         """End the answering process."""
