@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +115,34 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(learner: LoraLearner)
     asker.ask = refuse  # type: ignore[method-assign, assignment]
     with pytest.raises(NotSupported, match="the memory is too small for a prompt of"):
         answerer.ask(None, prompts[:1])
+
+
+def test_a_gpu_that_is_lost_ends_the_answering_process_after_it_has_said_so(
+    learner: LoraLearner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays lost to that process; the next request starts another."""
+    from finetune_pricer.local.learners.lora.answering_loop import AnsweringLoop
+
+    class Lost(Exception):
+        pass
+
+    def leave(_: int) -> None:
+        raise Lost
+
+    def fail(*_: Any) -> Any:
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure, and a private prompt")
+
+    answerer: Any = SimpleNamespace(ask=fail, find_asker=lambda _: None, write=lambda *_: [1])
+    out = io.BytesIO()
+    loop = AnsweringLoop(answerer, out)
+    loop.read([b'{"kind":"ask","adapter":null,"number":7,"messages":[]}'])  # type: ignore[arg-type]
+    monkeypatch.setattr("os._exit", leave)
+
+    with pytest.raises(Lost):
+        loop.run()
+    said = json.loads(out.getvalue())
+    assert (said["number"], said["error"]) == (7, "AcceleratorError")
+    assert "private" not in said["message"]
 
 
 def test_a_model_is_not_answered_with_by_another_base_or_another_template(
