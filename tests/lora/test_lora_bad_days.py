@@ -12,10 +12,12 @@ import pytest
 
 from finetune_pricer.errors import DataError, NotSupported
 from finetune_pricer.local import LoraLearner
-from finetune_pricer.local.learners import RequestedHyperparameters, TrainingJob
+from finetune_pricer.local.jobs.trainer_process import TrainerOrder, TrainerProcess, TrainingFailed
+from finetune_pricer.local.learners import RequestedHyperparameters, TrainingJob, describe_learner
 from finetune_pricer.local.learners.lora import base_weights
 from finetune_pricer.local.shortage import Shortage
 from local_helpers import jsonl, products
+from lora_doubles import DyingLearner
 from tiny_language_model import NO_TORCH, save_base
 
 if TYPE_CHECKING:
@@ -79,6 +81,25 @@ def test_what_goes_wrong_in_training_says_what_to_do(
 
     with pytest.raises(kind, match=reason):
         learner.train(job(tmp_path), lambda _: None)
+
+
+def test_what_goes_wrong_in_the_training_process_is_told_to_the_server_and_no_more(
+    base: Path, tmp_path: Path, trainer: TrainerProcess
+) -> None:
+    def fail(words: str) -> TrainingFailed:
+        learner = DyingLearner(str(base), dtype="float32", fails_with=f"{words} A private prompt")
+        order = TrainerOrder(learner=describe_learner(learner), job=job(tmp_path))
+        *_, last = [message for messages in trainer.run(order) for message in messages]
+        assert isinstance(last, TrainingFailed)
+        assert "private" not in last.model_dump_json()
+        return last
+
+    lost = fail("CUDA error: unspecified launch failure.")
+    full = fail("CUDA out of memory.")
+
+    assert lost.shortage == "the GPU has stopped answering"
+    assert full.reason is not None
+    assert "lower batch_size below 8" in full.reason
 
 
 def test_a_loss_that_is_no_number_ends_the_job_and_says_what_to_lower() -> None:
