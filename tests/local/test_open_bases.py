@@ -270,6 +270,17 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert not living.path.exists()
 
 
+def test_what_a_killed_conversion_has_left_is_removed_and_one_that_runs_stays(tmp_path: Path) -> None:
+    left, running = tmp_path / ".part-a", tmp_path / ".part-b"
+    for folder in (left, running):
+        (folder / "weights").mkdir(parents=True)
+    os.utime(left, (0, 0))
+
+    base_weights._remove_unfinished(tmp_path)
+
+    assert [path.name for path in tmp_path.iterdir()] == [".part-b"]
+
+
 @pytest.mark.parametrize(
     ("config", "context"),
     [
