@@ -215,6 +215,17 @@ def test_nothing_is_fetched_without_the_extra(monkeypatch: pytest.MonkeyPatch) -
         LoraLearner("nobody/nothing@v1").prepare()
 
 
+def test_the_demo_with_own_weights_says_what_to_install_before_it_fetches_anything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(base_weights, "_NEEDED", ("no_such_library",))
+
+    done = CliRunner().invoke(cli, ["demo", "--own-weights", "--base", "nobody/nothing@v1"])
+
+    assert done.exit_code == 6
+    assert "pip install 'finetune-pricer[lora]'" in done.output
+
+
 @pytest.mark.usefixtures("_with_extra")
 def test_a_model_of_the_hub_that_cannot_be_had_is_refused_with_what_to_do() -> None:
     with pytest.raises(ServiceUnavailable, match=r"nobody/nothing@v1 is not here.*or name a folder"):
