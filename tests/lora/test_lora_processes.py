@@ -122,6 +122,24 @@ def test_a_batch_that_the_processes_cannot_share_is_refused_and_a_chosen_one_can
         recipe.choose_batch(8, 1_000)
 
 
+def test_blanks_stand_behind_all_examples_of_an_epoch_and_teach_nothing() -> None:
+    from finetune_pricer.local.learners.lora.data_parallel import _BlanksLast, add_blanks
+
+    examples = {"input_ids": [[5, 6, 7], [5, 8]], "labels": [[-100, 6, 7], [-100, 8]]}
+    filled = add_blanks(examples, 4)
+    alone, shared = _BlanksLast(27, 27, seed=3), _BlanksLast(27, 32, seed=3)
+    first, second = list(shared), list(shared)
+    again = _BlanksLast(27, 32, seed=3)
+    again.set_epoch(1)
+
+    assert (filled["input_ids"][2:], filled["labels"][2:]) == ([[5], [5]], [[-100], [-100]])
+    assert add_blanks(examples, 2) == examples
+    assert first[:27] == list(alone)
+    assert first[27:] == list(range(27, 32))
+    assert sorted(first) == list(range(32))
+    assert second == list(again) != first
+
+
 FAILED = [
     (b'{"kind":"failed","error":"NotSupported","message":"lower batch_size"}\n', NotSupported, "lower batch"),
     (b'{"kind":"failed","error":"Boom","message":"(Boom)"}\n', ServiceUnavailable, "Boom"),
