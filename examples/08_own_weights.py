@@ -55,13 +55,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{server.url} offers it as {name}", flush=True)
 
         # 3. The untrained model already names prices: it is asked how likely each one is.
-        untrained = Predictor(client, name, formatter=formatter)
+        untrained = Predictor(client, name, formatter=formatter, provider="local")
         for item in test[:2]:
             print(f"  untrained: {untrained.predict(item)}, really ${item.price:,.2f}  {item.title}")
 
         # 4. A job is a job, here as anywhere. One that was killed goes on; one that is done is not run again.
         began = time.monotonic()
-        job = FineTuneJob.create(client, training, model=name, epochs=options.epochs, seed=42)
+        job = FineTuneJob.create(
+            client, training, model=name, epochs=options.epochs, seed=42, provider="local"
+        )
         print(f"\n{job.id} learns from {len(train):,} items ...", flush=True)
         for event in job.stream_events():
             print(f"  {event}", flush=True)
@@ -96,7 +98,7 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--train", type=int, default=200, help="items to train on")
     parser.add_argument("--test", type=int, default=40, help="items to test on")
-    parser.add_argument("--epochs", type=int, default=1, help="passes over the training items")
+    parser.add_argument("--epochs", type=int, default=3, help="passes over the training items")
     parser.add_argument("--text-tokens", type=int, default=64, help="how much of an item's text is read")
     parser.add_argument("--folder", default="own-weights", help="where the server keeps its models")
     return parser.parse_args(argv)

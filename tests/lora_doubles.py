@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 from finetune_pricer.local import LoraLearner
 
@@ -24,6 +26,8 @@ class DyingLearner(LoraLearner):
     dies_after_step: int = 0
     dies_in_save: int = 0
     """In which save, counted from 1 in each process: its last file is cut in half, and it has no seal."""
+    fails_with: str = ""
+    """What torch says when it comes to training."""
 
     def train(self, job: TrainingJob, report: Callable[[Report], None]) -> Mapping[str, str]:
         # Not at the top: it loads torch, which the server's end of this class must not.
@@ -44,9 +48,13 @@ class DyingLearner(LoraLearner):
             if message.kind == "step" and message.step == self.dies_after_step:
                 os.kill(os.getpid(), signal.SIGKILL)
 
+        def fail(*_: Any, **__: Any) -> None:
+            raise RuntimeError(self.fails_with)
+
         adapter_trainer.seal_checkpoint = seal_or_die
         trainer = adapter_trainer.AdapterTrainer(
             job, self.weights, self.recipe, report=report_or_die, save_every=0
         )
-        files: Mapping[str, str] = trainer.run()
+        with mock.patch("trl.SFTTrainer.train", fail) if self.fails_with else contextlib.nullcontext():
+            files: Mapping[str, str] = trainer.run()
         return files

@@ -391,6 +391,21 @@ def test_a_training_process_is_kept_for_the_next_job_of_the_same_environment(
         slot.close()
 
 
+def test_a_training_process_that_met_an_accident_trains_nothing_more(tmp_path: Path) -> None:
+    """A GPU that was lost stays lost to it; the next try begins in a process of its own."""
+    slot, job = TrainerSlot(), training_job(tmp_path)
+    order = TrainerOrder(learner=describe_learner(Parrot(trick="error")), job=job)
+    try:
+        ((failed,),) = slot.run("ftjob-1", order, {"PARROT_THREADS": "1"}, lambda: True)
+
+        assert isinstance(failed, TrainingFailed)
+        assert failed.reason is None
+        assert slot._process is not None
+        assert not slot._process.is_alive
+    finally:
+        slot.close()
+
+
 def test_learners_are_closed_when_the_server_stops() -> None:
     parrot = Parrot()
     with LocalServer(bases={"parrot": parrot}):

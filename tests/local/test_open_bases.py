@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +25,7 @@ from finetune_pricer.errors import (
 from finetune_pricer.local import LocalServer, LoraLearner
 from finetune_pricer.local.learners import describe_learner, make_learner
 from finetune_pricer.local.learners.lora import base_weights
+from finetune_pricer.local.learners.lora.adapter_folder import AdapterFolder
 from finetune_pricer.local.learners.lora.dollar_points import DollarPoints
 from finetune_pricer.local.learners.lora.recipe import RECIPES, Recipe, make_recipe, split_batch
 from local_helpers import jsonl, products
@@ -210,10 +215,81 @@ def test_nothing_is_fetched_without_the_extra(monkeypatch: pytest.MonkeyPatch) -
         LoraLearner("nobody/nothing@v1").prepare()
 
 
+def test_the_demo_with_own_weights_says_what_to_install_before_it_fetches_anything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(base_weights, "_NEEDED", ("no_such_library",))
+
+    done = CliRunner().invoke(cli, ["demo", "--own-weights", "--base", "nobody/nothing@v1"])
+
+    assert done.exit_code == 6
+    assert "pip install 'finetune-pricer[lora]'" in done.output
+
+
 @pytest.mark.usefixtures("_with_extra")
 def test_a_model_of_the_hub_that_cannot_be_had_is_refused_with_what_to_do() -> None:
     with pytest.raises(ServiceUnavailable, match=r"nobody/nothing@v1 is not here.*or name a folder"):
         LoraLearner("nobody/nothing@v1").prepare()
+
+
+@pytest.mark.usefixtures("_with_extra")
+def test_a_model_of_the_hub_that_is_here_already_needs_no_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    commit = "1" * 40
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    write_base(tmp_path / "models--nobody--something" / "snapshots" / commit)
+
+    learner = LoraLearner(f"nobody/something@{commit}")
+    learner.prepare()
+
+    assert learner.context == 512 - 32
+
+
+# What killed servers have left
+
+
+def test_adapters_of_killed_servers_are_removed_and_those_of_living_ones_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    weights = tmp_path / "weights"
+    weights.write_bytes(b"weights")
+    program = """
+import os, pathlib, signal, sys, tempfile
+from finetune_pricer.local.learners.lora.adapter_folder import AdapterFolder
+tempfile.tempdir = sys.argv[1]
+folder = AdapterFolder({"a": pathlib.Path(sys.argv[1], "weights")})
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
+    (left,) = tmp_path.glob("finetune-pricer-adapter-*")
+    living, young = AdapterFolder({"a": weights}), AdapterFolder({"a": weights})
+    for folder in (left, living.path):
+        os.utime(folder, (0, 0))
+    young._lock.release()  # as in the moment before it is taken
+
+    with pytest.raises(MissingFile):
+        LoraLearner("/no/such/base").prepare()
+
+    assert not left.exists()
+    assert (living.path / "a").read_bytes() == b"weights"
+    assert young.path.exists()
+    living.remove()
+    assert not living.path.exists()
+
+
+def test_what_a_killed_conversion_has_left_is_removed_and_one_that_runs_stays(tmp_path: Path) -> None:
+    left, running = tmp_path / ".part-a", tmp_path / ".part-b"
+    for folder in (left, running):
+        (folder / "weights").mkdir(parents=True)
+    os.utime(left, (0, 0))
+
+    base_weights._remove_unfinished(tmp_path)
+
+    assert [path.name for path in tmp_path.iterdir()] == [".part-b"]
 
 
 @pytest.mark.parametrize(

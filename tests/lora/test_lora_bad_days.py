@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +12,12 @@ import pytest
 
 from finetune_pricer.errors import DataError, NotSupported
 from finetune_pricer.local import LoraLearner
-from finetune_pricer.local.learners import RequestedHyperparameters, TrainingJob
+from finetune_pricer.local.jobs.trainer_process import TrainerOrder, TrainerProcess, TrainingFailed
+from finetune_pricer.local.learners import RequestedHyperparameters, TrainingJob, describe_learner
 from finetune_pricer.local.learners.lora import base_weights
 from finetune_pricer.local.shortage import Shortage
 from local_helpers import jsonl, products
+from lora_doubles import DyingLearner
 from tiny_language_model import NO_TORCH, save_base
 
 if TYPE_CHECKING:
@@ -79,6 +83,25 @@ def test_what_goes_wrong_in_training_says_what_to_do(
         learner.train(job(tmp_path), lambda _: None)
 
 
+def test_what_goes_wrong_in_the_training_process_is_told_to_the_server_and_no_more(
+    base: Path, tmp_path: Path, trainer: TrainerProcess
+) -> None:
+    def fail(words: str) -> TrainingFailed:
+        learner = DyingLearner(str(base), dtype="float32", fails_with=f"{words} A private prompt")
+        order = TrainerOrder(learner=describe_learner(learner), job=job(tmp_path))
+        *_, last = [message for messages in trainer.run(order) for message in messages]
+        assert isinstance(last, TrainingFailed)
+        assert "private" not in last.model_dump_json()
+        return last
+
+    lost = fail("CUDA error: unspecified launch failure.")
+    full = fail("CUDA out of memory.")
+
+    assert lost.shortage == "the GPU has stopped answering"
+    assert full.reason is not None
+    assert "lower batch_size below 8" in full.reason
+
+
 def test_a_loss_that_is_no_number_ends_the_job_and_says_what_to_lower() -> None:
     from finetune_pricer.local.learners.lora.adapter_trainer import StepReporter
 
@@ -113,6 +136,34 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(learner: LoraLearner)
     asker.ask = refuse  # type: ignore[method-assign, assignment]
     with pytest.raises(NotSupported, match="the memory is too small for a prompt of"):
         answerer.ask(None, prompts[:1])
+
+
+def test_a_gpu_that_is_lost_ends_the_answering_process_after_it_has_said_so(
+    learner: LoraLearner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays lost to that process; the next request starts another."""
+    from finetune_pricer.local.learners.lora.answering_loop import AnsweringLoop
+
+    class Lost(Exception):
+        pass
+
+    def leave(_: int) -> None:
+        raise Lost
+
+    def fail(*_: Any) -> Any:
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure, and a private prompt")
+
+    answerer: Any = SimpleNamespace(ask=fail, find_asker=lambda _: None, write=lambda *_: [1])
+    out = io.BytesIO()
+    loop = AnsweringLoop(answerer, out)
+    loop.read([b'{"kind":"ask","adapter":null,"number":7,"messages":[]}'])  # type: ignore[arg-type]
+    monkeypatch.setattr("os._exit", leave)
+
+    with pytest.raises(Lost):
+        loop.run()
+    said = json.loads(out.getvalue())
+    assert (said["number"], said["error"]) == (7, "AcceleratorError")
+    assert "private" not in said["message"]
 
 
 def test_a_model_is_not_answered_with_by_another_base_or_another_template(

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -17,7 +14,6 @@ import numpy as np
 import openai
 import pytest
 
-from finetune_pricer.local.learners import Sampling
 from finetune_pricer.local.learners.lora.lora_model import LoraModel
 from local_helpers import ask, events, eventually, finished, jsonl, products, upload
 
@@ -158,18 +154,27 @@ def test_draws_follow_the_distribution(
     assert ((counts - weights)[kept] ** 2 / weights[kept]).sum() < 28  # one in a thousand
 
 
-def test_all_alternatives_together_are_the_distribution(server: LocalServer, tuned: FineTuningJob) -> None:
-    model = loaded(server, tuned.fine_tuned_model)
-    expected = chances(model)
-    (reply,) = model.reply(ASKED, Sampling(temperature=0, alternatives=1_000))
+def test_all_alternatives_over_the_api_are_the_distribution(
+    server: LocalServer, client: openai.OpenAI, tuned: FineTuningJob
+) -> None:
+    expected = chances(loaded(server, tuned.fine_tuned_model))
+    answer = client.chat.completions.create(
+        model=tuned.fine_tuned_model or "",
+        messages=ASKED,
+        temperature=0,
+        logprobs=True,
+        top_logprobs=1_000,
+    )
+    assert answer.choices[0].logprobs is not None
 
-    first, second = reply.tokens[:2]
-    assert first.alternatives == [("$", 0.0)]
+    first, second = (answer.choices[0].logprobs.content or [])[:2]
+    assert [(each.token, each.logprob) for each in first.top_logprobs] == [("$", 0.0)]
     by_start: dict[str, float] = {}
     for text, chance in expected.items():
         start = text[1:4].split(",")[0]
         by_start[start] = by_start.get(start, 0.0) + chance
-    told = {token: math.exp(logprob) for token, logprob in second.alternatives}
+    told = {each.token: math.exp(each.logprob) for each in second.top_logprobs}
+    assert len(told) == len(by_start)
     assert sum(told.values()) == pytest.approx(1)
     assert all(by_start[token] == pytest.approx(chance) for token, chance in told.items())
 
@@ -277,22 +282,3 @@ def test_a_cancelled_job_ends_its_process_within_a_second_and_lets_the_next_one_
     eventually(lambda: client.fine_tuning.jobs.retrieve(second).status == "running")
     client.fine_tuning.jobs.cancel(second)
     assert finished(client, second).status == "cancelled"
-
-
-def test_the_server_never_loads_torch(base: Path) -> None:
-    program = f"""
-import sys
-import json
-from finetune_pricer.local import LocalServer
-
-with LocalServer(bases={{"tiny": {str(base)!r} + ",dtype=float32"}}) as server, server.client() as client:
-    messages = [{{"role": "user", "content": "A lamp."}}]
-    answer = client.chat.completions.create(model="tiny", messages=messages, temperature=0)
-    print(json.dumps([answer.choices[0].message.content, sorted({{n.split(".")[0] for n in sys.modules}})]))
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    reply, modules = json.loads(done.stdout)
-
-    assert reply.startswith("$")
-    assert "starlette" in modules
-    assert not {"torch", "transformers", "peft", "trl", "datasets"} & set(modules)

@@ -20,8 +20,17 @@ PAGE = Path(__file__).parents[2] / "docs" / "tutorials" / "your-own-weights.md"
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```$)?", re.DOTALL | re.MULTILINE)
 
 
-def test_the_demo_trains_asks_weighs_and_keeps_a_model(base: Path) -> None:
-    command = [sys.executable, "-m", "finetune_pricer", "demo", "--own-weights", "--base", str(base)]
+DEMO = """
+import sys
+from finetune_pricer.cli import cli
+
+cli(["demo", "--own-weights", *sys.argv[1:]], standalone_mode=False)
+print("loaded:", *sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def test_the_demo_trains_asks_weighs_and_keeps_a_model_and_its_server_never_loads_torch(base: Path) -> None:
+    command = [sys.executable, "-c", DEMO, "--base", str(base)]
     small = ["--train", "40", "--test", "10", "--text-tokens", "16"]
     done = subprocess.run([*command, *small], capture_output=True, text=True, timeout=600)
 
@@ -34,6 +43,9 @@ def test_the_demo_trains_asks_weighs_and_keeps_a_model(base: Path) -> None:
     assert len(ranked) > 4
     assert f"finetune-pricer serve --dir own-weights --base tiny={base},text_tokens=16" in done.stdout
     assert Path("own-weights/server.sqlite3").exists()
+    loaded = set(done.stdout.rpartition("loaded: ")[2].split())
+    assert {"starlette", "sklearn"} <= loaded
+    assert not {"torch", "transformers", "peft", "trl", "datasets"} & loaded
 
 
 def test_the_tutorial_runs_and_prints_what_stands_below_its_blocks(base: Path) -> None:

@@ -179,6 +179,13 @@ def is_last(message: Message) -> bool:
     return isinstance(message, TrainingDone | TrainingFailed)
 
 
+def _is_sound_after(message: Message) -> bool:
+    """Return whether a process may train again: after an accident, a GPU that was lost stays lost to it."""
+    return isinstance(message, TrainingDone) or (
+        isinstance(message, TrainingFailed) and message.reason is not None
+    )
+
+
 class TrainerSlot:
     """Room for one training at a time, in a process that is kept for the next one while it lives."""
 
@@ -211,12 +218,13 @@ class TrainerSlot:
                 done = True
                 return
             for messages in process.run(order):
-                done = is_last(messages[-1])
+                done = _is_sound_after(messages[-1])
                 yield messages
         finally:
             with self._lock:
                 self._job = None
-                if not done:  # nobody listens any more: the next job needs a process with nothing to say
+                # Nobody listens any more, and the next job needs a process with nothing to say and its wits.
+                if not done:
                     process.kill()
 
     def _ready_process(self, environment: Mapping[str, str]) -> TrainerProcess:

@@ -205,6 +205,8 @@ class AnsweringLoop:
         except Exception as error:  # noqa: BLE001  whatever it is, the server must hear of it
             for order in orders:
                 self._send_error(order, error)
+            if isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error):
+                os._exit(1)  # a GPU that is lost stays lost to this process; the next request starts another
             return
         for order, row in zip(orders, rows, strict=True):
             self._send(order, row)

@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -30,6 +31,8 @@ _REPLY = 32  # tokens kept free for a price
 _UNKNOWN_CONTEXT = 2_048  # tokens, until a GGUF file has been converted
 _SAMPLE = 2**20  # bytes from either end of a file of weights that tell it from others
 _MEMORY = "memory"
+_PART = ".part-"
+_LONGEST_CONVERSION = 86_400.0  # seconds
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -280,6 +283,13 @@ def _cache_folder(file: Path) -> Path:
     return cache / "finetune-pricer" / "bases" / key
 
 
+def _remove_unfinished(cache: Path) -> None:
+    """Remove what conversions that were killed have left: as much as the weights, each time."""
+    for part in cache.glob(f"{_PART}*"):
+        if time.time() - part.stat().st_mtime > _LONGEST_CONVERSION:
+            shutil.rmtree(part, ignore_errors=True)
+
+
 def _convert(file: Path) -> Path:
     """Return a folder with the weights of a GGUF file, unpacked at the first time."""
     folder = _cache_folder(file)
@@ -290,7 +300,8 @@ def _convert(file: Path) -> Path:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".part-") as part:
+    _remove_unfinished(folder.parent)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=_PART) as part:
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
         model = AutoModelForCausalLM.from_pretrained(
             file.parent,

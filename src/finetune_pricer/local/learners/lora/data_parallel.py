@@ -90,32 +90,27 @@ class EvenTrainer(SFTTrainer):  # type: ignore[misc]
             measured: dict[str, float] = super().evaluate(*arguments, **options)
             return measured
         self.model.eval()
-        losses, right = self._measure()
-        logs = {"eval_loss": losses, "eval_mean_token_accuracy": right}
+        logs = {"eval_loss": self._measure_loss()}
         self.log(logs)
         self.callback_handler.on_evaluate(self.args, self.state, self.control, logs)
         return logs
 
-    def _measure(self) -> tuple[float, float]:
-        """Return the mean of the losses and accuracies, of the very batches that one process makes."""
+    def _measure_loss(self) -> float:
+        """Return the mean loss of the validation examples, in the very batches that one process makes."""
         size, count = self.args.per_device_eval_batch_size, len(self.eval_dataset)
-        totals = torch.zeros(3, dtype=torch.float64, device=self.args.device)
-        starts = range(0, count, size)[self.args.process_index :: self.args.world_size]
-        for start in starts:
+        total = torch.zeros(1, dtype=torch.float64, device=self.args.device)
+        for together in range(0, count, size * self.args.world_size):
+            start = together + size * self.args.process_index
             rows = [self.eval_dataset[place] for place in range(start, min(start + size, count))]
-            batch = self._prepare_inputs(self.data_collator(rows))
+            # Who has none left measures a blank all the same: the others wait for all.
+            blank = {name: tokens[:1] for name, tokens in self.eval_dataset[0].items()}
+            batch = self._prepare_inputs(self.data_collator(rows or [blank]))
             with torch.no_grad(), self.compute_loss_context_manager():
-                loss, right = self._measure_batch(batch)
-            totals += torch.stack([loss * len(rows), right, torch.ones_like(loss)])
-        torch.distributed.all_reduce(totals)
-        total_loss, total_right, batches = totals.tolist()
-        return total_loss / count, total_right / batches
-
-    def _measure_batch(self, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the mean loss of a batch's tokens, and the share of them that were the likeliest."""
-        found = self.model(**batch, use_cache=False, fused_lm_head=True)
-        tokens = found.label_mask.sum()
-        return -found.log_probs.sum() / tokens, found.is_top1.sum() / tokens
+                loss = self.compute_loss(self.model, batch)
+            if rows:
+                total += loss * len(rows)
+        torch.distributed.all_reduce(total)
+        return float(total.item()) / count
 
 
 class _BlanksLast(Sampler[int]):  # type: ignore[misc]

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from ....errors import DataError
 from ..learner import Learner
 from .adapter_files import AdapterFacts, find_adapter, is_kept
+from .adapter_folder import AdapterFolder, remove_abandoned
 from .answering_process import AnsweringProcess
 from .base_weights import BaseWeights, require_extra
 from .example_set import read_priced
-from .lora_model import LoraModel, keep_files
+from .lora_model import LoraModel
 from .recipe import Recipe, make_recipe
 from .training_group import train_in_group
 
@@ -162,7 +163,8 @@ class LoraLearner(Learner):
         return self._process.descriptors
 
     def prepare(self) -> None:
-        """Fetch the base model if it is on the Hub, and check it."""
+        """Fetch the base model if it is on the Hub, and check it; remove what killed servers have left."""
+        remove_abandoned()
         self.weights.fetch()
         self.weights.check(template=self.recipe.template)
         require_extra()
@@ -183,8 +185,13 @@ class LoraLearner(Learner):
 
     def load(self, files: Mapping[str, Path]) -> Model:
         """Load a tuned model into the answering process."""
-        folder = keep_files(files)
-        model = LoraModel(self._process, AdapterFacts.load(folder), (f"adapter{next(_keys)}", folder))
+        folder = AdapterFolder(files)
+        try:
+            facts = AdapterFacts.load(folder.path)
+        except BaseException:
+            folder.remove()
+            raise
+        model = LoraModel(self._process, facts, (f"adapter{next(_keys)}", folder))
         model.warm_up()
         return model
 

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
-import tempfile
 import weakref
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,10 +14,11 @@ from ..reply_format import tokenize
 from ..reply_trie import ReplyTrie
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from ..learner import ChatMessages, Sampling
     from .adapter_files import AdapterFacts
+    from .adapter_folder import AdapterFolder
     from .answering_process import AnsweringProcess
 
 
@@ -33,11 +30,11 @@ class LoraModel(Model):
     """
 
     def __init__(
-        self, process: AnsweringProcess, facts: AdapterFacts, adapter: tuple[str, Path] | None = None
+        self, process: AnsweringProcess, facts: AdapterFacts, adapter: tuple[str, AdapterFolder] | None = None
     ) -> None:
         self._process = process
         self._facts = facts
-        self._adapter = adapter
+        self._adapter = None if adapter is None else (adapter[0], adapter[1].path)
         if adapter is not None:
             weakref.finalize(self, _let_go, process, *adapter)
 
@@ -59,18 +56,7 @@ class LoraModel(Model):
         return self._trie.distribution(np.array(chances, dtype=np.float64)).reply(sampling)
 
 
-def keep_files(files: Mapping[str, Path]) -> Path:
-    """Return a folder that has these files by their names, as long as the model needs them."""
-    folder = Path(tempfile.mkdtemp(prefix="finetune-pricer-adapter-"))
-    for name, path in files.items():
-        try:
-            os.link(path, folder / name)
-        except OSError:  # another file system, or one without links
-            shutil.copyfile(path, folder / name)
-    return folder
-
-
-def _let_go(process: AnsweringProcess, key: str, folder: Path) -> None:
+def _let_go(process: AnsweringProcess, key: str, folder: AdapterFolder) -> None:
     with contextlib.suppress(Exception):  # the process may be gone
         process.drop(key)
-    shutil.rmtree(folder, ignore_errors=True)
+    folder.remove()
