@@ -111,7 +111,7 @@ def test_a_report_of_euros_is_saved_and_loaded_as_one(tmp_path: Path) -> None:
     evaluation = evaluated(1, "a")
     evaluation.to_html(tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text("utf-8")
-    assert f"Off by €{evaluation.mae.value:.2f}" in page
+    assert f"<b>€{evaluation.mae.value:.2f}</b> off on average" in page
     evaluation.save(tmp_path / "a.json")
     assert str(Evaluation.load(tmp_path / "a.json")) == str(evaluation)
     assert str(evaluation).startswith("MAE €")

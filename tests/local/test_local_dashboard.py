@@ -14,7 +14,7 @@ from finetune_pricer.local import Faults, LocalServer
 from finetune_pricer.local.api import dashboard
 from finetune_pricer.local.api.curve import Curve
 from finetune_pricer.local.api.question import Wording, find_wording
-from local_helpers import INSTRUCTION, jsonl, line, products, train, upload
+from local_helpers import INSTRUCTION, endless, jsonl, line, products, train
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,13 +99,15 @@ def test_a_failed_job_says_what_to_do(server: LocalServer, client: openai.OpenAI
 
 
 def test_a_page_that_changes_asks_for_itself_again(client: openai.OpenAI, server: LocalServer) -> None:
-    file = upload(client, jsonl(products(20)))
-    job = client.fine_tuning.jobs.create(model="pricer-base", training_file=file.id, suffix="slow")
+    job = endless(client)
+    running = get(server, f"/jobs/{job.id}")
     client.fine_tuning.jobs.pause(job.id)
     paused = get(server, f"/jobs/{job.id}")
-    assert "client.fine_tuning.jobs.resume(id)" in paused
-    assert 'http-equiv="refresh"' not in paused
     client.fine_tuning.jobs.cancel(job.id)
+    assert 'http-equiv="refresh"' in running
+    assert "<progress max=" in running
+    assert 'http-equiv="refresh"' not in paused
+    assert "client.fine_tuning.jobs.resume(id)" in paused
 
 
 def test_an_unknown_job_has_a_page_that_says_so(server: LocalServer) -> None:
@@ -131,7 +133,8 @@ def test_a_text_is_priced_in_the_words_of_the_training_file(
     assert 250 < price < 1_000
     assert "Eight in ten of 40 replies" in page
     assert PRODUCT in re.search(r"<textarea.*?</textarea>", page, re.DOTALL)[0]  # type: ignore[index]
-    assert post(server, tuned.fine_tuned_model or "", PRODUCT).text == answer.text
+    again = unescape(post(server, tuned.fine_tuned_model or "", PRODUCT).text)
+    assert f"<b>${price:,.2f}</b></p>" in again  # the same draws each time
 
 
 def test_a_model_without_prices_is_shown_as_it_answers(server: LocalServer) -> None:

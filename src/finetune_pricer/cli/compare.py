@@ -53,6 +53,7 @@ def _describe(comparison: Comparison) -> dict[str, Any]:
         "better": None if better is None else better.name,
         "difference": comparison.difference,
         "p_value": comparison.p_value,
+        "adjusted_for": comparison.adjusted_for,
         "smallest_detectable": comparison.smallest_detectable,
         "win_rate": comparison.win_rate,
         "sentence": comparison.sentence,

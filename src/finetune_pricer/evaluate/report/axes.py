@@ -59,7 +59,7 @@ class PriceScale(NamedTuple):
 
 
 def set_scale(figure: Any, x: PriceScale, y: PriceScale | None = None, *, log: bool | None = None) -> None:
-    """Give a figure's axes their scales, and a choice of linear and logarithmic ones above it.
+    """Give a figure's axes their scales, and a choice of linear and logarithmic ones below it.
 
     Args:
         figure: A plotly figure.
@@ -76,7 +76,8 @@ def set_scale(figure: Any, x: PriceScale, y: PriceScale | None = None, *, log: b
         {"label": "linear", "method": "relayout", "args": [_name_changes(x.linear, y.linear)]},
         {"label": "log", "method": "relayout", "args": [_name_changes(x.logarithmic, y.logarithmic)]},
     ]
-    place = {"x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom", "direction": "right"}
+    # Beside the title of the axis: above the figure is what plotly itself offers.
+    place = {"x": 1, "xanchor": "right", "y": -0.09, "yanchor": "top", "direction": "right"}
     figure.update_layout(
         updatemenus=[{"type": "buttons", "buttons": buttons, "active": int(log), "showactive": True, **place}]
     )

@@ -16,6 +16,8 @@ from ..records import FINAL, UNFINISHED_JOBS
 from .curve import HEIGHT, WIDTH, Curve
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import jinja2
 
     from ..database import Database
@@ -89,7 +91,7 @@ def render_overview(state: ServerState, *, url: str, has_key: bool) -> str:
         has_key: Whether clients must send a key; the page never shows it.
     """
     database = state.database
-    groups = _group_models(database)
+    by_job = _group_by_job(database.list_models())
     active = database.count_jobs(*(status for status in UNFINISHED_JOBS if status != "paused"))
     return render(
         "overview.html",
@@ -100,8 +102,8 @@ def render_overview(state: ServerState, *, url: str, has_key: bool) -> str:
         jobs=[_job_card(state, job) for job in islice(database.iterate_jobs() or (), _MAX_ROWS)],
         job_count=database.count_jobs(),
         bases=state.bases,
-        groups=groups[:_MAX_ROWS],
-        group_count=len(groups),
+        groups=[_describe_models(database, *pair) for pair in islice(by_job.items(), _MAX_ROWS)],
+        group_count=len(by_job),
         batches=list(islice(database.iterate_batches() or (), _MAX_ROWS)),
         batch_count=database.count_batches(),
         max_rows=_MAX_ROWS,
@@ -136,19 +138,19 @@ def render(page: str, state: ServerState, **content: Any) -> str:
     return template.render(faults=faults, width=WIDTH, height=HEIGHT, **content)
 
 
-def _group_models(database: Database) -> list[ModelGroup]:
-    """Return models by their jobs, those of the newest one first."""
+def _group_by_job(models: Iterable[StoredModel]) -> dict[str, list[StoredModel]]:
     by_job: dict[str, list[StoredModel]] = {}
-    for model in database.list_models():
+    for model in models:
         by_job.setdefault(model.job, []).append(model)
-    groups = []
-    for job_id, made in by_job.items():
-        steps = {one.model: one for one in database.list_checkpoints(job_id)}
-        job = database.find_job(job_id)
-        final = next((one for one in made if job is not None and one.id == job.fine_tuned_model), None)
-        on_the_way = [steps[one.id] for one in made if one is not final and one.id in steps]
-        groups.append(ModelGroup(job=job_id, model=final, made_at=made[0].created_at, checkpoints=on_the_way))
-    return groups
+    return by_job
+
+
+def _describe_models(database: Database, job_id: str, made: list[StoredModel]) -> ModelGroup:
+    steps = {one.model: one for one in database.list_checkpoints(job_id)}
+    job = database.find_job(job_id)
+    final = next((one for one in made if job is not None and one.id == job.fine_tuned_model), None)
+    on_the_way = [steps[one.id] for one in made if one is not final and one.id in steps]
+    return ModelGroup(job=job_id, model=final, made_at=made[0].created_at, checkpoints=on_the_way)
 
 
 def _job_card(state: ServerState, job: StoredJob) -> JobCard:
