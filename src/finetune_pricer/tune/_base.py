@@ -113,6 +113,7 @@ class BaseJob:
         self._written_by: str | None = None  # the formatter of the file that this job was asked for with
         self._deployment: Deployment | None = None
         self._service = service_of(client)
+        self._ends_with_process = ends_with_process(client)
         note_process(client)
 
     @property
@@ -291,7 +292,7 @@ class BaseJob:
 
     def _how_to_attach(self) -> str:
         told = f"find it again with {type(self).__name__}.attach(client, {self.id!r})"
-        if ends_with_process(self.client):
+        if self._ends_with_process:
             told += (
                 ", while this process runs: its server ends with it, and connect('local', dir=...) keeps it"
             )
