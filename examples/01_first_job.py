@@ -27,7 +27,7 @@ from finetune_pricer import (
     MadeUpCatalogue,
     connect,
 )
-from finetune_pricer.errors import PricerError
+from finetune_pricer.errors import MissingExtra, PricerError
 from finetune_pricer.evaluate import fit_baselines
 
 
@@ -62,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     print(f"{job.id} at {client.base_url}")
     for event in job.stream_events():
-        if event.type != "metrics" or event.data.get("valid_loss") is not None:
+        is_news = event.data.get("valid_loss") is not None if event.type == "metrics" else True
+        if is_news and not event.message.startswith("Checkpoint"):
             print(f"  {event}")
     job.wait()
 
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     predictor = job.predictor(formatter, store="jsonl/answers.sqlite")
     methods = fit_baselines(train)
     ensemble = Ensemble([predictor, *methods]).fit(validation)
-    evaluation = Evaluator(beside=[*methods, ensemble]).evaluate(predictor, test)
+    evaluation = Evaluator(baselines=train, beside=[ensemble]).evaluate(predictor, test)
     print(f"\n{job.fine_tuned_model}\n  {evaluation}")
     for baseline in evaluation.baselines:
         print(f"{baseline.name}\n  {baseline}")
@@ -81,8 +82,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         "\nwhat the ensemble is made of: "
         + ", ".join(f"{w:.0%} {n}" for n, w in ensemble.weights.items() if w)
     )
-    evaluation.to_html(options.report)
-    print(f"report: {options.report}")
+    try:
+        evaluation.to_html(options.report)
+        print(f"report: {options.report}")
+    except MissingExtra as error:
+        print(f"no report: {error}")
 
     # 5. What it is all for: products whose price nobody knows.
     unpriced: list[Item | str] = [
@@ -93,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ]
     print("\nProducts without a price:")
     for item, prediction in zip(unpriced, predictor.predict_many(unpriced), strict=True):
-        print(f"  {prediction}  {item.text if isinstance(item, Item) else item}")
+        print(f"  {prediction}  {item.title if isinstance(item, Item) else item}")
 
     # 6. What to use: of those that these items cannot tell from the best, the one that costs the least.
     print(f"\nadvice: {advise([evaluation, *evaluation.baselines])}")

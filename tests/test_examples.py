@@ -74,6 +74,19 @@ def test_the_first_example_asks_for_a_model_where_none_can_be_meant() -> None:
     assert "--model" in done.stderr
 
 
+def test_the_demo_without_the_extra_for_reports_shows_all_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for library in ("plotly", "plotly.graph_objects"):
+        monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
+    result = CliRunner().invoke(cli, ["demo", "--train", "100", "--test", "20", "--epochs", "1"])
+    output = result.output + capsys.readouterr().out
+    assert (result.exit_code, "no report: figures need plotly" in output) == (0, True), output
+    assert "Products without a price:" in output
+    assert output.count("not compared: ridge on words") == 1
+
+
 def test_the_demo_command_runs_the_first_example(capsys: pytest.CaptureFixture[str]) -> None:
     result = CliRunner().invoke(cli, ["demo", "--train", "300", "--test", "50"], catch_exceptions=False)
     assert result.exit_code == 0

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import warnings
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -146,3 +147,14 @@ def test_both_clients_of_the_local_service_reach_one_server() -> None:
 def test_both_ways_to_connect_take_the_same() -> None:
     assert [*inspect.signature(connect).parameters] == [*inspect.signature(aconnect).parameters]
     assert isinstance(Predictor, type)
+
+
+def test_whoever_stops_waiting_hears_that_a_job_of_this_process_ends_with_it(
+    client: openai.OpenAI, tmp_path: Path
+) -> None:
+    def told(at: openai.OpenAI) -> str:
+        return FineTuneJob(at, JobRecord(id="ftjob-1", status="running"))._how_to_attach()
+
+    assert "its server ends with it, and connect('local', dir=...) keeps it" in told(connect("local"))
+    for lasting in (client, connect("local", dir=tmp_path)):
+        assert told(lasting) == "find it again with FineTuneJob.attach(client, 'ftjob-1')"

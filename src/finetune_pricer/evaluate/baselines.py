@@ -528,8 +528,10 @@ def fit_what_is_installed(
         except MissingExtra as error:
             left_out[kind.name] = str(error)
     if left_out:
-        reasons = ", and ".join(dict.fromkeys(left_out.values()))
-        _log.warning("not compared: %s; %s", ", ".join(left_out), reasons)
+        _log.warning(
+            "not compared: %s; they cost nothing and may be better: pip install 'finetune-pricer[evaluate]'",
+            ", ".join(left_out),
+        )
     return tuple(fitted), left_out
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .._arguments import require_flag, require_path, require_text
 from .._environment import Settings, read_settings
 from ..errors import NotConfigured
-from .lookup import get_provider, get_providers, remember_provider
+from .lookup import get_provider, get_providers, note_that_it_ends, remember_provider
 
 if TYPE_CHECKING:
     import os
@@ -52,6 +52,8 @@ def connect(
 
     client = OpenAI(**options)
     remember_provider(client, provider)
+    if provider == "local" and dir is None:
+        note_that_it_ends(client)
     return client
 
 
@@ -81,6 +83,8 @@ def aconnect(
 
     client = AsyncOpenAI(**options)
     remember_provider(client, provider)
+    if provider == "local" and dir is None:
+        note_that_it_ends(client)
     return client
 
 

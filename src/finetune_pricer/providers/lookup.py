@@ -9,7 +9,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from .._arguments import require_client, require_kind
 from ..errors import NotConfigured
@@ -26,6 +26,7 @@ SOON = 90
 
 # Clients that `connect` made, and for which service: an address alone does not say that a server is ours.
 _PROVIDERS_OF_CLIENTS: WeakKeyDictionary[object, Provider] = WeakKeyDictionary()
+_ENDING: WeakSet[object] = WeakSet()
 
 
 def get_providers() -> Mapping[str, Provider]:
@@ -86,3 +87,13 @@ def provider_of(client: OpenAI | AsyncOpenAI, known: str | Provider | None = Non
 def remember_provider(client: OpenAI | AsyncOpenAI, name: str) -> None:
     """Take note that a client was made for a service."""
     _PROVIDERS_OF_CLIENTS[client] = get_provider(name)
+
+
+def note_that_it_ends(client: OpenAI | AsyncOpenAI) -> None:
+    """Take note that a client's service ends with this process, and all that it holds."""
+    _ENDING.add(client)
+
+
+def ends_with_process(client: OpenAI | AsyncOpenAI) -> bool:
+    """Whether a client's service surely ends with this process."""
+    return client in _ENDING

@@ -48,7 +48,7 @@ from ..errors import (
     ServiceError,
     ServiceUnavailable,
 )
-from ..providers.lookup import provider_of
+from ..providers.lookup import ends_with_process, provider_of
 from .deployment import deploy, is_at_home, undeploy
 from .events import read_events, says_that_there_are_none, stream_events
 from .job_metrics import (
@@ -115,6 +115,7 @@ class BaseJob:
         self._written_by: str | None = None  # the formatter of the file that this job was asked for with
         self._deployment: Deployment | None = None
         self._service = service_of(client)
+        self._ends_with_process = ends_with_process(client)
         note_process(client)
 
     @property
@@ -292,7 +293,12 @@ class BaseJob:
         )
 
     def _how_to_attach(self) -> str:
-        return f"find it again with {type(self).__name__}.attach(client, {self.id!r})"
+        told = f"find it again with {type(self).__name__}.attach(client, {self.id!r})"
+        if self._ends_with_process:
+            told += (
+                ", while this process runs: its server ends with it, and connect('local', dir=...) keeps it"
+            )
+        return told
 
     def _say_that_it_goes_on(self, error: BaseException) -> None:
         """Tell somebody who has interrupted the waiting that the job goes on."""
