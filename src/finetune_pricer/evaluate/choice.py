@@ -112,13 +112,14 @@ def choose(
         EvaluationError: No evaluation has a value of it; an item is unscored and no training median is known;
             or the evaluations are not of the same items.
 
-    >>> from finetune_pricer import Evaluator, MadeUpCatalogue
-    >>> from finetune_pricer.evaluate import choose
-    >>> items = MadeUpCatalogue().items(200)
-    >>> guesses = [[50.0 + 7 * ((row * seed) % 11) for row in range(200)] for seed in range(1, 9)]
-    >>> found = choose(Evaluator().score(items, one, name=f"model {one[1]}") for one in guesses)
-    >>> found.metric.value > found.on_choosing.value
-    True
+    Examples:
+        >>> from finetune_pricer import Evaluator, MadeUpCatalogue
+        >>> from finetune_pricer.evaluate import choose
+        >>> items = MadeUpCatalogue().items(200)
+        >>> guesses = [[50.0 + 7 * ((row * seed) % 11) for row in range(200)] for seed in range(1, 9)]
+        >>> found = choose(Evaluator().score(items, one, name=f"model {one[1]}") for one in guesses)
+        >>> found.metric.value > found.on_choosing.value
+        True
     """
     rivals = _require_rivals(evaluations, test)
     require_text("by", by)

@@ -36,15 +36,16 @@ _CENT = 0.005  # less is written as $0.00
 class Comparison(PrintsAsPage):
     """How two models differ on the same items. `str()` is a sentence for everybody.
 
-    >>> from finetune_pricer import Evaluator, Item, compare
-    >>> items = [Item(title=f"Lamp {number}", price=10.0 * number) for number in range(1, 41)]
-    >>> near = Evaluator().evaluate(lambda item: item.price + 1, items, name="near")
-    >>> far = Evaluator().evaluate(lambda item: item.price * 1.2, items, name="far")
-    >>> comparison = compare(near, far)
-    >>> print(f"{comparison.better.name} is nearer by ${-comparison.difference.value:.2f}")
-    near is nearer by $40.00
-    >>> comparison.p_value < 0.001, comparison.win_rate
-    (True, 1.0)
+    Examples:
+        >>> from finetune_pricer import Evaluator, Item, compare
+        >>> items = [Item(title=f"Lamp {number}", price=10.0 * number) for number in range(1, 41)]
+        >>> near = Evaluator().evaluate(lambda item: item.price + 1, items, name="near")
+        >>> far = Evaluator().evaluate(lambda item: item.price * 1.2, items, name="far")
+        >>> comparison = compare(near, far)
+        >>> print(f"{comparison.better.name} is nearer by ${-comparison.difference.value:.2f}")
+        near is nearer by $40.00
+        >>> comparison.p_value < 0.001, comparison.win_rate
+        (True, 1.0)
     """
 
     a: Evaluation

@@ -72,21 +72,22 @@ class Leaderboard(PrintsAsPage):
         EvaluationError: There is no evaluation, two have the same name, or they are not of the same items; or
             an item is unscored and no training median is known.
 
-    >>> from finetune_pricer import Evaluator, Item, Leaderboard
-    >>> items = [Item(title=f"Lamp {number}", price=10.0 * number) for number in range(1, 41)]
-    >>> board = Leaderboard(
-    ...     Evaluator().evaluate(price, items, name=name)
-    ...     for name, price in {
-    ...         "double": lambda item: item.price * 2,
-    ...         "a dollar more": lambda item: item.price + 1,
-    ...         "a dollar less": lambda item: item.price - 1,
-    ...     }.items()
-    ... )
-    >>> for standing in board:
-    ...     print(standing.rank, standing.tied, standing.evaluation.name)
-    1 True a dollar more
-    1 True a dollar less
-    3 False double
+    Examples:
+        >>> from finetune_pricer import Evaluator, Item, Leaderboard
+        >>> items = [Item(title=f"Lamp {number}", price=10.0 * number) for number in range(1, 41)]
+        >>> board = Leaderboard(
+        ...     Evaluator().evaluate(price, items, name=name)
+        ...     for name, price in {
+        ...         "double": lambda item: item.price * 2,
+        ...         "a dollar more": lambda item: item.price + 1,
+        ...         "a dollar less": lambda item: item.price - 1,
+        ...     }.items()
+        ... )
+        >>> for standing in board:
+        ...     print(standing.rank, standing.tied, standing.evaluation.name)
+        1 True a dollar more
+        1 True a dollar less
+        3 False double
     """
 
     def __init__(
