@@ -21,6 +21,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import openai
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -42,14 +44,19 @@ def run_page(page: Path) -> Iterator[tuple[re.Match[str], str]]:
     """Yield each Python block of a page with what it prints, run one after the other in one namespace."""
     namespace: dict[str, object] = {"__name__": "__main__"}
     text = page.read_text(encoding="utf-8")
-    for block in BLOCK.finditer(text):
-        line = text[: block.start()].count("\n") + 2
-        code = compile("\n" * (line - 1) + block["code"], str(page), "exec", dont_inherit=True)
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed), warnings.catch_warnings():
-            warnings.simplefilter("error")
-            exec(code, namespace)
-        yield block, printed.getvalue()
+    try:
+        for block in BLOCK.finditer(text):
+            line = text[: block.start()].count("\n") + 2
+            code = compile("\n" * (line - 1) + block["code"], str(page), "exec", dont_inherit=True)
+            printed = io.StringIO()
+            with contextlib.redirect_stdout(printed), warnings.catch_warnings():
+                warnings.simplefilter("error")
+                exec(code, namespace)
+            yield block, printed.getvalue()
+    finally:
+        # Pages leave their clients to the end of the process, which is far away in a run of tests.
+        for client in [value for value in namespace.values() if isinstance(value, openai.OpenAI)]:
+            client.close()
 
 
 def is_same(stands: str, printed: str) -> bool:

@@ -1,5 +1,6 @@
 """The README and the docs run: every Python block, with the output that stands below it."""
 
+import ast
 import doctest
 import inspect
 import re
@@ -83,6 +84,16 @@ def test_examples_in_docstrings_are_true(name: str) -> None:
     result = doctest.testmod(import_module(name), optionflags=doctest.ELLIPSIS)
     assert result.attempted > 0
     assert result.failed == 0
+
+
+def test_examples_in_docstrings_are_shown_as_code() -> None:
+    """Without its heading an example would be shown as a quotation of a quotation of a quotation."""
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    for path in sorted(SOURCE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            told = (ast.get_docstring(node) or "") if isinstance(node, documented) else ""
+            before, example, _ = told.partition(">>> ")
+            assert not example or before.split()[-1] == "Examples:", f"{path.name}: {before}"
 
 
 @pytest.mark.parametrize("name", MAIN_CLASSES)
