@@ -145,11 +145,30 @@ def test_every_place_of_the_reference_is_something_that_exists(site: Path) -> No
         assert read_package()[name.removeprefix("finetune_pricer.")] is not None
 
 
+def test_no_signature_shows_a_private_constant_as_its_default() -> None:
+    for name, found in public_names():
+        if inspect.isroutine(found) or inspect.isclass(found):
+            path = f"{found.__module__.removeprefix('finetune_pricer.')}.{found.__name__}"
+            told = read_package()[path] if found.__module__.startswith("finetune_pricer") else None
+            for function in [told, *(told.members.values() if told else [])]:
+                defaults = [str(each.default) for each in getattr(function, "parameters", [])]
+                assert not [default for default in defaults if re.fullmatch(r"_[A-Z_]+", default)], name
+
+
 def test_the_search_finds_every_public_name(site: Path) -> None:
     titles = read_search_titles(site)
     names = {path.rpartition(".")[2] for path, _ in public_names()}
     modules = {"decoding", "metrics"}  # shown as sections, by their titles
     assert not names - titles - modules
+
+
+def test_each_variable_that_the_package_reads_stands_on_the_page_of_variables() -> None:
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    read = set(re.findall(r"\bFINETUNE_PRICER_[A-Z_]+", source))
+    read |= set(re.findall(r"\b[A-Z_]+_(?:API_KEY|BASE_URL|ENDPOINT|PROJECT_ID|ORG_ID)\b", source))
+    page = (ROOT / "docs" / "reference" / "environment.md").read_text(encoding="utf-8")
+    assert len(read) > 8
+    assert {name for name in read if f"`{name}`" not in page} == set()
 
 
 def test_each_extra_stands_on_the_installation_page() -> None:

@@ -73,7 +73,6 @@ if TYPE_CHECKING:
 _NEIGHBORS = 10
 _SEEN = "seen"
 _OF_ROWS = ("data", "indices", "indptr")
-_SHOTS = 8
 _SEED = 42
 _log = logging.getLogger("finetune_pricer")
 
@@ -545,7 +544,7 @@ def prompting_baselines(
     train: ItemDataset,
     *,
     formatter: ChatFormatter | None = None,
-    shots: int = _SHOTS,
+    shots: int = 8,
     seed: int = 42,
     neighbors: Neighbors | None = None,
 ) -> tuple[PromptedPredictor, ...]:

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-_ROUNDS = 2000
 _LEAST = 0.025
 """Share of resamples on which a model must be as good as the winner to have a chance against it."""
 
@@ -93,7 +92,7 @@ def choose(
     *,
     test: Evaluation | None = None,
     unscored: Unscored = "fill",
-    rounds: int = _ROUNDS,
+    rounds: int = 2000,
     seed: int = 42,
 ) -> Choice:
     """Return the best of several evaluations of the same items, with a number that does not flatter it.

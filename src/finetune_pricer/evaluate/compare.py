@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .paired import Difference
     from .unscored import Unscored
 
-_ROUNDS = 10_000
 _LEVEL = 0.05
 # Two-sided test at 5 %, power 80 %: 1.960 + 0.842 standard errors.
 _POWER = 2.802
@@ -187,7 +186,7 @@ def compare(
     *more: Evaluation,
     allow_different: bool = False,
     unscored: Unscored = "fill",
-    rounds: int = _ROUNDS,
+    rounds: int = 10_000,
     seed: int = 42,
 ) -> Comparison:
     """Compare `a` with `b`, and with more, item by item.

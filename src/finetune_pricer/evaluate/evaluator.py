@@ -46,7 +46,6 @@ Answer = Prediction | float | str | None
 PricingFunction = Callable[[Item], Any]
 """Any function from an item to an `Answer`."""
 
-_WORKERS = 5
 _ROWS = 10  # that a sentence names
 _MANY_TWINS = 0.1
 _FEWEST_GROUPS = 20
@@ -89,7 +88,7 @@ class Evaluator(ShortRepr):
     beside: Sequence[Predictor | PricesMany | PricingFunction] = ()
     dollars_per_million: tuple[float, float] | None = None
     rounds: int = 2000
-    workers: int = _WORKERS
+    workers: int = 5
     currency: str | None = None
 
     def __post_init__(self) -> None:

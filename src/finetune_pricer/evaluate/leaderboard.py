@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from .unscored import Entrant, Unscored
 
 _LEVEL = 0.05
-_ROUNDS = 10_000
 _NOTE = (
     "A rank is one more than the number of models that are better beyond chance (paired permutation test, "
     "Holm over all pairs, 5 %), and never better than that of a model with a smaller error; a rank with = is "
@@ -96,7 +95,7 @@ class Leaderboard(PrintsAsPage):
         *,
         allow_different: bool = False,
         unscored: Unscored = "fill",
-        rounds: int = _ROUNDS,
+        rounds: int = 10_000,
         seed: int = 42,
     ) -> None:
         require_many("evaluations", evaluations, "a list of evaluations")
