@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-lora test-ray weights check lint format types docs serve-docs wheel-demo acceptance statistics clients skypilot trackers storm soak mutants audit-deps release-check lowest typing clean
+.PHONY: demo test test-lora test-ray weights check lint format types docs serve-docs wheel-demo acceptance statistics clients skypilot trackers storm soak mutants audit-deps release-check lowest typing outputs pictures look clean
 
 demo: $(VENV)/.demo  ## the whole road on the local server: no key, no network, no cost
 	$(BIN)/python examples/01_first_job.py
@@ -112,11 +112,20 @@ docs: $(VENV)/.dev
 serve-docs: $(VENV)/.dev
 	$(BIN)/mkdocs serve
 
+outputs: $(VENV)/.dev  ## run the pages of the docs, and write what they print into them (ten minutes)
+	$(BIN)/python tests/page_outputs.py
+
+pictures: $(VENV)/.dev  ## run jobs, and take the pictures of the docs with Chromium, light and dark
+	$(BIN)/python tests/pictures.py
+
+look: $(VENV)/.dev  ## look at every page of the docs with Chromium, on a screen and a telephone, light and dark
+	$(BIN)/python tests/look_at_pages.py
+
 wheel-demo: $(VENV)/.dev  ## the built wheel, in an environment of its own
 	rm -rf build/wheel && mkdir -p build/wheel
 	$(BIN)/python -m build --wheel --outdir build/wheel .
 	$(PYTHON) -m venv build/wheel/venv
-	build/wheel/venv/bin/python -m pip install --quiet "$$(ls build/wheel/*.whl)[local,plots]"
+	build/wheel/venv/bin/python -m pip install --quiet "$$(ls build/wheel/*.whl)[local,plots,evaluate]"
 	cd build/wheel && venv/bin/finetune-pricer demo
 
 build/lora/.torch:
@@ -137,7 +146,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: $(VENV)/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable '.[local,plots]'
+	$(BIN)/python -m pip install --quiet --editable '.[local,plots,evaluate]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml

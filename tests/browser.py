@@ -77,6 +77,10 @@ class Browser:
 
     def open(self, path: Path, *, width: int, height: int = 900) -> None:
         """Open a file at a window size and wait until it is loaded and drawn."""
+        self.visit(path.resolve().as_uri(), width=width, height=height)
+
+    def visit(self, url: str, *, width: int, height: int = 900, rest: int = 500) -> None:
+        """Open an address at a window size, wait until it is loaded, and then `rest` milliseconds."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -84,13 +88,21 @@ class Browser:
             deviceScaleFactor=1,
             mobile=width < 600,
         )
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        self.call("Page.navigate", url=url)
+        self.wait_for("document.readyState == 'complete'")
+        self.run(f"new Promise(done => requestAnimationFrame(() => setTimeout(() => done(1), {rest})))")
+
+    def wait_for(self, condition: str) -> None:
+        """Wait until an expression in the page is true."""
         deadline = time.monotonic() + 60
-        while self.run("document.readyState") != "complete":
-            assert time.monotonic() < deadline, f"{path} was not loaded"
+        while not self.run(condition):
+            assert time.monotonic() < deadline, f"never came true: {condition}"
             time.sleep(0.05)
-        drawn = "new Promise(done => requestAnimationFrame(() => setTimeout(() => done(1), 500)))"
-        self.run(drawn)
+
+    def wear(self, scheme: str) -> None:
+        """Prefer `light` or `dark` colours from now on."""
+        preferred = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.call("Emulation.setEmulatedMedia", features=preferred)
 
     def run(self, script: str) -> Any:
         """Give the value of an expression in the page."""

@@ -53,6 +53,22 @@ def compare(what: str, found: set[str], wanted: set[str]) -> list[str]:
     return lacks + [f"{what} should not hold {name}" for name in sorted(found - wanted)]
 
 
+def find_relative_links(text: str) -> list[str]:
+    """The links and pictures of a Markdown text that lead somewhere only beside its own folder."""
+    links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(
+        r"""(?:href|src|srcset)=["']([^"']+)["']""", text
+    )
+    return [link for link in links if not link.startswith(("https://", "mailto:"))]
+
+
+def judge_description(metadata: str) -> list[str]:
+    """What would be dead on the package's page at PyPI."""
+    description = metadata.partition("\n\n")[2]
+    return [
+        f"the description links to {link}, which PyPI has not" for link in find_relative_links(description)
+    ]
+
+
 def judge_names(old: griffe.Module, new: griffe.Module, tag: str, version: str) -> list[str]:
     """What breaks callers since a tag, where the version does not say so."""
     if allows_breaking(tag, version):
@@ -119,6 +135,8 @@ def main(folder: Path) -> int:
     project, packed = settings["project"], settings["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
     with zipfile.ZipFile(wheel) as opened:
         wrong = judge_wheel(opened.namelist(), list_tracked())
+        metadata = next(name for name in opened.namelist() if name.endswith(".dist-info/METADATA"))
+        wrong += judge_description(opened.read(metadata).decode())
     with tarfile.open(sdist) as archive:
         names = [member.name for member in archive.getmembers() if member.isfile()]
     wrong += judge_sdist(names, list_tracked("pyproject.toml", ".gitignore", *packed))

@@ -10,6 +10,7 @@ import pytest
 import package_check
 from package_check import (
     allows_breaking,
+    judge_description,
     judge_metadata,
     judge_names,
     judge_sdist,
@@ -41,6 +42,12 @@ def test_a_wheel_that_lacks_a_file_is_named_with_it(name: str) -> None:
 )
 def test_a_wheel_with_a_stray_file_is_named_with_it(name: str) -> None:
     assert judge_wheel([*WHOLE, name], TRACKED) == [f"the wheel should not hold {name}"]
+
+
+def test_a_description_that_links_to_a_file_is_named_with_the_link() -> None:
+    metadata = "Metadata-Version: 2.4\nName: x\n\n# x\n\n[a](docs/a.md) ![b](https://x.test/b.png)\n"
+    assert judge_description(metadata) == ["the description links to docs/a.md, which PyPI has not"]
+    assert judge_description(metadata.replace("docs/a.md", "https://x.test/a")) == []
 
 
 def test_an_sdist_holds_what_git_knows_and_its_own_facts() -> None:

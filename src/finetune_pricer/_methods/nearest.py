@@ -70,10 +70,11 @@ class _Method(Protocol):
 class NearestRows:
     """A set of rows, searched for those nearest to others.
 
-    >>> search = NearestRows(np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]]))
-    >>> found = search.nearest(np.array([[0.8, 0.6]]), 2)
-    >>> found.rows.tolist(), found.similarities.round(2).tolist()
-    ([[1, 0]], [[0.96, 0.8]])
+    Examples:
+        >>> search = NearestRows(np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]]))
+        >>> found = search.nearest(np.array([[0.8, 0.6]]), 2)
+        >>> found.rows.tolist(), found.similarities.round(2).tolist()
+        ([[1, 0]], [[0.96, 0.8]])
     """
 
     def __init__(self, rows: Rows) -> None:

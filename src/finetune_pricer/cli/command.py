@@ -139,8 +139,9 @@ class Command(click.Command):
 def spread(arguments: list[str]) -> list[str]:
     """Return arguments in which `--columns` stands before each of its values: it may take several.
 
-    >>> spread(["a.csv", "--columns", "Name=title", "Price=price", "--out", "pricer"])
-    ['a.csv', '--columns', 'Name=title', '--columns', 'Price=price', '--out', 'pricer']
+    Examples:
+        >>> spread(["a.csv", "--columns", "Name=title", "Price=price", "--out", "pricer"])
+        ['a.csv', '--columns', 'Name=title', '--columns', 'Price=price', '--out', 'pricer']
     """
     wide, before, in_columns = list[str](), "", False
     for number, argument in enumerate(arguments):

@@ -73,7 +73,6 @@ if TYPE_CHECKING:
 _NEIGHBORS = 10
 _SEEN = "seen"
 _OF_ROWS = ("data", "indices", "indptr")
-_SHOTS = 8
 _SEED = 42
 _log = logging.getLogger("finetune_pricer")
 
@@ -116,16 +115,17 @@ class FittingData:
 class Baseline(SavedPricer, ABC):
     """A simple method that prices items, with the interface of `Predictor`: a pricer that needs no service.
 
-    >>> from finetune_pricer import Item, ItemDataset
-    >>> from finetune_pricer.evaluate import CategoryMedianBaseline
-    >>> prices = {"home": (10.0, 30.0, 20.0), "garden": (5.0, 7.0)}
-    >>> train = ItemDataset.from_items(
-    ...     Item(title=f"{category} {price}", category=category, price=price)
-    ...     for category in prices
-    ...     for price in prices[category]
-    ... )
-    >>> CategoryMedianBaseline.fit(train)(Item(title="A lamp", category="home"))
-    20.0
+    Examples:
+        >>> from finetune_pricer import Item, ItemDataset
+        >>> from finetune_pricer.evaluate import CategoryMedianBaseline
+        >>> prices = {"home": (10.0, 30.0, 20.0), "garden": (5.0, 7.0)}
+        >>> train = ItemDataset.from_items(
+        ...     Item(title=f"{category} {price}", category=category, price=price)
+        ...     for category in prices
+        ...     for price in prices[category]
+        ... )
+        >>> CategoryMedianBaseline.fit(train)(Item(title="A lamp", category="home"))
+        20.0
     """
 
     name: ClassVar[str]
@@ -556,7 +556,7 @@ def prompting_baselines(
     train: ItemDataset,
     *,
     formatter: ChatFormatter | None = None,
-    shots: int = _SHOTS,
+    shots: int = 8,
     seed: int = 42,
     neighbors: Neighbors | None = None,
 ) -> tuple[PromptedPredictor, ...]:

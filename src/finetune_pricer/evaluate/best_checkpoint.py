@@ -126,16 +126,17 @@ def best_checkpoint(
             answered; or one left an item unscored and there are no `baselines`.
         ServiceError: The service refuses or does not answer.
 
-    >>> import tempfile
-    >>> from finetune_pricer import FineTuneJob, JsonlWriter, MadeUpCatalogue, best_checkpoint
-    >>> from finetune_pricer.local import LocalServer
-    >>> train, validation, _ = MadeUpCatalogue().splits(train=60, validation=20)
-    >>> with tempfile.TemporaryDirectory() as folder, LocalServer() as server:
-    ...     file = JsonlWriter().write(train, f"{folder}/train.jsonl")
-    ...     job = FineTuneJob.create(server.client(), file, model="pricer-base", epochs=3)
-    ...     found = best_checkpoint(job.wait(), validation, by="within_20")
-    >>> [score.checkpoint.step for score in found.scores], found.model.startswith("ft:pricer-base")
-    ([8, 16, 24], True)
+    Examples:
+        >>> import tempfile
+        >>> from finetune_pricer import FineTuneJob, JsonlWriter, MadeUpCatalogue, best_checkpoint
+        >>> from finetune_pricer.local import LocalServer
+        >>> train, validation, _ = MadeUpCatalogue().splits(train=60, validation=20)
+        >>> with tempfile.TemporaryDirectory() as folder, LocalServer() as server:
+        ...     file = JsonlWriter().write(train, f"{folder}/train.jsonl")
+        ...     job = FineTuneJob.create(server.client(), file, model="pricer-base", epochs=3)
+        ...     found = best_checkpoint(job.wait(), validation, by="within_20")
+        >>> [score.checkpoint.step for score in found.scores], found.model.startswith("ft:pricer-base")
+        ([8, 16, 24], True)
     """
     if not all(hasattr(job, each) for each in ("checkpoints", "predictor")) or isinstance(job, type):
         raise refuse("job", "a FineTuneJob", job, "FineTuneJob.attach(client, id) finds one")

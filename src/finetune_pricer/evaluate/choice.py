@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-_ROUNDS = 2000
 _LEAST = 0.025
 """Share of resamples on which a model must be as good as the winner to have a chance against it."""
 
@@ -93,7 +92,7 @@ def choose(
     *,
     test: Evaluation | None = None,
     unscored: Unscored = "fill",
-    rounds: int = _ROUNDS,
+    rounds: int = 2000,
     seed: int = 42,
 ) -> Choice:
     """Return the best of several evaluations of the same items, with a number that does not flatter it.
@@ -112,13 +111,14 @@ def choose(
         EvaluationError: No evaluation has a value of it; an item is unscored and no training median is known;
             or the evaluations are not of the same items.
 
-    >>> from finetune_pricer import Evaluator, MadeUpCatalogue
-    >>> from finetune_pricer.evaluate import choose
-    >>> items = MadeUpCatalogue().items(200)
-    >>> guesses = [[50.0 + 7 * ((row * seed) % 11) for row in range(200)] for seed in range(1, 9)]
-    >>> found = choose(Evaluator().score(items, one, name=f"model {one[1]}") for one in guesses)
-    >>> found.metric.value > found.on_choosing.value
-    True
+    Examples:
+        >>> from finetune_pricer import Evaluator, MadeUpCatalogue
+        >>> from finetune_pricer.evaluate import choose
+        >>> items = MadeUpCatalogue().items(200)
+        >>> guesses = [[50.0 + 7 * ((row * seed) % 11) for row in range(200)] for seed in range(1, 9)]
+        >>> found = choose(Evaluator().score(items, one, name=f"model {one[1]}") for one in guesses)
+        >>> found.metric.value > found.on_choosing.value
+        True
     """
     rivals = _require_rivals(evaluations, test)
     require_text("by", by)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from .paired import Difference
     from .unscored import Unscored
 
-_ROUNDS = 10_000
 _LEVEL = 0.05
 # Two-sided test at 5 %, power 80 %: 1.960 + 0.842 standard errors.
 _POWER = 2.802
@@ -35,15 +34,16 @@ _CENT = 0.005  # less is written as $0.00
 class Comparison(PrintsAsPage):
     """How two models differ on the same items. `str()` is a sentence for everybody.
 
-    >>> from finetune_pricer import Evaluator, Item, compare
-    >>> items = [Item(title=f"Lamp {number}", price=10.0 * number) for number in range(1, 41)]
-    >>> near = Evaluator().evaluate(lambda item: item.price + 1, items, name="near")
-    >>> far = Evaluator().evaluate(lambda item: item.price * 1.2, items, name="far")
-    >>> comparison = compare(near, far)
-    >>> print(f"{comparison.better.name} is nearer by ${-comparison.difference.value:.2f}")
-    near is nearer by $40.00
-    >>> comparison.p_value < 0.001, comparison.win_rate
-    (True, 1.0)
+    Examples:
+        >>> from finetune_pricer import Evaluator, Item, compare
+        >>> items = [Item(title=f"Lamp {number}", price=10.0 * number) for number in range(1, 41)]
+        >>> near = Evaluator().evaluate(lambda item: item.price + 1, items, name="near")
+        >>> far = Evaluator().evaluate(lambda item: item.price * 1.2, items, name="far")
+        >>> comparison = compare(near, far)
+        >>> print(f"{comparison.better.name} is nearer by ${-comparison.difference.value:.2f}")
+        near is nearer by $40.00
+        >>> comparison.p_value < 0.001, comparison.win_rate
+        (True, 1.0)
     """
 
     a: Evaluation
@@ -188,7 +188,7 @@ def compare(
     *more: Evaluation,
     allow_different: bool = False,
     unscored: Unscored = "fill",
-    rounds: int = _ROUNDS,
+    rounds: int = 10_000,
     seed: int = 42,
 ) -> Comparison:
     """Compare `a` with `b`, and with more, item by item.

@@ -50,15 +50,16 @@ class Evaluation(PrintsAsPage):
 
     What could not be scored is counted in `unscored` and enters no metric.
 
-    >>> from finetune_pricer import Evaluator, Item
-    >>> items = [Item(title=f"Lamp {number}", price=10.0 * number) for number in (1, 2, 3, 4)]
-    >>> evaluation = Evaluator().score(items, [12.0, "about $19", None, "$50"], name="guesses")
-    >>> print(evaluation)
-    MAE $4.33 (95% CI 1.00 to 10.00, too short), n=3, 1 unscored; WARNING: 25% of the items are unscored
-    >>> print(evaluation.median_absolute_error, evaluation.unscored_reasons)
-    2.00 (95% CI 1.00 to 10.00, too short) {'no price was given': 1}
-    >>> [record.label for record in evaluation.worst(1)]
-    ['Lamp 4']
+    Examples:
+        >>> from finetune_pricer import Evaluator, Item
+        >>> items = [Item(title=f"Lamp {number}", price=10.0 * number) for number in (1, 2, 3, 4)]
+        >>> evaluation = Evaluator().score(items, [12.0, "about $19", None, "$50"], name="guesses")
+        >>> print(evaluation)
+        MAE $4.33 (95% CI 1.00 to 10.00, too short), n=3, 1 unscored; WARNING: 25% of the items are unscored
+        >>> print(evaluation.median_absolute_error, evaluation.unscored_reasons)
+        2.00 (95% CI 1.00 to 10.00, too short) {'no price was given': 1}
+        >>> [record.label for record in evaluation.worst(1)]
+        ['Lamp 4']
     """
 
     name: str

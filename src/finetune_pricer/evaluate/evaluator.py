@@ -46,7 +46,6 @@ Answer = Prediction | float | str | None
 PricingFunction = Callable[[Item], Any]
 """Any function from an item to an `Answer`."""
 
-_WORKERS = 5
 _ROWS = 10  # that a sentence names
 _MANY_TWINS = 0.1
 _FEWEST_GROUPS = 20
@@ -73,14 +72,15 @@ class Evaluator(ShortRepr):
         rounds: Resamples of each interval.
         workers: Threads in which a plain function is called; 1 calls it in order.
 
-    >>> from finetune_pricer import Evaluator, Item, ItemDataset
-    >>> train = ItemDataset.from_items([Item(title=f"Mug {n}", price=5.0 + n % 3) for n in range(30)])
-    >>> test = [Item(title=f"Mug {n}", price=5.0 + n % 3) for n in range(30, 60)]
-    >>> evaluation = Evaluator(baselines=train).evaluate(lambda item: 7.50, test, name="always 7.50")
-    >>> print(evaluation)
-    MAE $1.50 (95% CI 1.19 to 1.80), n=30, 0 unscored
-    >>> print(evaluation.baselines[0].name, evaluation.baselines[0])
-    always the training median MAE $0.67 (95% CI 0.46 to 0.82), n=30, 0 unscored
+    Examples:
+        >>> from finetune_pricer import Evaluator, Item, ItemDataset
+        >>> train = ItemDataset.from_items([Item(title=f"Mug {n}", price=5.0 + n % 3) for n in range(30)])
+        >>> test = [Item(title=f"Mug {n}", price=5.0 + n % 3) for n in range(30, 60)]
+        >>> evaluation = Evaluator(baselines=train).evaluate(lambda item: 7.50, test, name="always 7.50")
+        >>> print(evaluation)
+        MAE $1.50 (95% CI 1.19 to 1.80), n=30, 0 unscored
+        >>> print(evaluation.baselines[0].name, evaluation.baselines[0])
+        always the training median MAE $0.67 (95% CI 0.46 to 0.82), n=30, 0 unscored
     """
 
     size: int | None = None
@@ -89,7 +89,7 @@ class Evaluator(ShortRepr):
     beside: Sequence[Predictor | PricesMany | PricingFunction] = ()
     dollars_per_million: tuple[float, float] | None = None
     rounds: int = 2000
-    workers: int = _WORKERS
+    workers: int = 5
     currency: str | None = None
 
     def __post_init__(self) -> None:

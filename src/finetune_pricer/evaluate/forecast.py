@@ -123,14 +123,15 @@ class Rung(PrintsAsPage):
 class Forecast(PrintsAsPage):
     """What evaluations at several training sizes say of other sizes. `str()` is a few lines.
 
-    >>> from finetune_pricer import Evaluator, Item, forecast
-    >>> items = [Item(title=f"Lamp {number}", price=100.0 + number) for number in range(200)]
-    >>> def evaluate(size):
-    ...     error = 300 * size**-0.3
-    ...     return Evaluator(rounds=100).evaluate(lambda item: item.price + error, items)
-    >>> curve = forecast({size: evaluate(size) for size in (100, 400, 1600)}, dollars_per_example=0.001)
-    >>> curve.largest, curve.dollars(6400), round(curve.mae(6400).value)
-    (1600, 6.4, 23)
+    Examples:
+        >>> from finetune_pricer import Evaluator, Item, forecast
+        >>> items = [Item(title=f"Lamp {number}", price=100.0 + number) for number in range(200)]
+        >>> def evaluate(size):
+        ...     error = 300 * size**-0.3
+        ...     return Evaluator(rounds=100).evaluate(lambda item: item.price + error, items)
+        >>> curve = forecast({size: evaluate(size) for size in (100, 400, 1600)}, dollars_per_example=0.001)
+        >>> curve.largest, curve.dollars(6400), round(curve.mae(6400).value)
+        (1600, 6.4, 23)
     """
 
     points: tuple[Point, ...]

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from .unscored import Entrant, Unscored
 
 _LEVEL = 0.05
-_ROUNDS = 10_000
 _NOTE = (
     "A rank is one more than the number of models that are better beyond chance (paired permutation test, "
     "Holm over all pairs, 5 %), and never better than that of a model with a smaller error; a rank with = is "
@@ -73,21 +72,22 @@ class Leaderboard(PrintsAsPage):
         EvaluationError: There is no evaluation, two have the same name, or they are not of the same items; or
             an item is unscored and no training median is known.
 
-    >>> from finetune_pricer import Evaluator, Item, Leaderboard
-    >>> items = [Item(title=f"Lamp {number}", price=10.0 * number) for number in range(1, 41)]
-    >>> board = Leaderboard(
-    ...     Evaluator().evaluate(price, items, name=name)
-    ...     for name, price in {
-    ...         "double": lambda item: item.price * 2,
-    ...         "a dollar more": lambda item: item.price + 1,
-    ...         "a dollar less": lambda item: item.price - 1,
-    ...     }.items()
-    ... )
-    >>> for standing in board:
-    ...     print(standing.rank, standing.tied, standing.evaluation.name)
-    1 True a dollar more
-    1 True a dollar less
-    3 False double
+    Examples:
+        >>> from finetune_pricer import Evaluator, Item, Leaderboard
+        >>> items = [Item(title=f"Lamp {number}", price=10.0 * number) for number in range(1, 41)]
+        >>> board = Leaderboard(
+        ...     Evaluator().evaluate(price, items, name=name)
+        ...     for name, price in {
+        ...         "double": lambda item: item.price * 2,
+        ...         "a dollar more": lambda item: item.price + 1,
+        ...         "a dollar less": lambda item: item.price - 1,
+        ...     }.items()
+        ... )
+        >>> for standing in board:
+        ...     print(standing.rank, standing.tied, standing.evaluation.name)
+        1 True a dollar more
+        1 True a dollar less
+        3 False double
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Leaderboard(PrintsAsPage):
         *,
         allow_different: bool = False,
         unscored: Unscored = "fill",
-        rounds: int = _ROUNDS,
+        rounds: int = 10_000,
         seed: int = 42,
     ) -> None:
         require_many("evaluations", evaluations, "a list of evaluations")

@@ -35,11 +35,12 @@ class Metric:
     It counts as its value: it formats, rounds, compares, sorts and computes as that number, with other
     metrics and with plain numbers. `str()` shows the interval too.
 
-    >>> mae = Metric(value=67.754, low=53.6, high=82.4, n=200)
-    >>> print(mae)
-    67.75 (95% CI 53.60 to 82.40)
-    >>> f"{mae:.1f}", round(mae), mae < 100, mae * 2
-    ('67.8', 68, True, 135.508)
+    Examples:
+        >>> mae = Metric(value=67.754, low=53.6, high=82.4, n=200)
+        >>> print(mae)
+        67.75 (95% CI 53.60 to 82.40)
+        >>> f"{mae:.1f}", round(mae), mae < 100, mae * 2
+        ('67.8', 68, True, 135.508)
     """
 
     value: float

@@ -48,8 +48,9 @@ class MetricFunction(Protocol):
 def mean_absolute_error(truth: Array, price: Array, weights: Array | None = None) -> Any:
     """Mean of |price - truth|, in the currency's unit.
 
-    >>> float(mean_absolute_error([10, 20], [12, 16]))
-    3.0
+    Examples:
+        >>> float(mean_absolute_error([10, 20], [12, 16]))
+        3.0
     """
     truth, price, weights = _pair(truth, price, weights)
     return _mean(abs(price - truth), weights)
@@ -58,8 +59,9 @@ def mean_absolute_error(truth: Array, price: Array, weights: Array | None = None
 def median_absolute_error(truth: Array, price: Array, weights: Array | None = None) -> Any:
     """Median of |price - truth|, in the currency's unit; half of the weight lies on either side of it.
 
-    >>> float(median_absolute_error([1, 1, 1], [2, 3, 9]))
-    2.0
+    Examples:
+        >>> float(median_absolute_error([1, 1, 1], [2, 3, 9]))
+        2.0
     """
     truth, price, weights = _pair(truth, price, weights)
     return _median(abs(price - truth), weights)
@@ -85,8 +87,9 @@ def absolute_error_quantile(truth: Array, price: Array, share: float, weights: A
 def mean_squared_error(truth: Array, price: Array, weights: Array | None = None) -> Any:
     """Mean of (price - truth)², in the currency's unit squared. A few far misses make most of it.
 
-    >>> float(mean_squared_error([0, 0], [1, 7]))
-    25.0
+    Examples:
+        >>> float(mean_squared_error([0, 0], [1, 7]))
+        25.0
     """
     truth, price, weights = _pair(truth, price, weights)
     return _mean((price - truth) ** 2, weights)
@@ -95,8 +98,9 @@ def mean_squared_error(truth: Array, price: Array, weights: Array | None = None)
 def root_mean_squared_error(truth: Array, price: Array, weights: Array | None = None) -> Any:
     """Square root of the mean of (price - truth)², in the currency's unit.
 
-    >>> float(root_mean_squared_error([0, 0], [1, 7]))
-    5.0
+    Examples:
+        >>> float(root_mean_squared_error([0, 0], [1, 7]))
+        5.0
     """
     import numpy as np
 
@@ -108,9 +112,10 @@ def root_mean_squared_log_error(truth: Array, price: Array, weights: Array | Non
 
     A price below 0 is taken as 0. Source: the Mercari price suggestion challenge.
 
-    >>> from math import e
-    >>> float(root_mean_squared_log_error([e - 1], [-5]))
-    1.0
+    Examples:
+        >>> from math import e
+        >>> float(root_mean_squared_log_error([e - 1], [-5]))
+        1.0
     """
     import numpy as np
 
@@ -125,8 +130,9 @@ def mean_absolute_percentage_error(truth: Array, price: Array, weights: Array | 
 
     Items whose true price is 0 have no percentage and are left out; `nan` where none is left.
 
-    >>> float(mean_absolute_percentage_error([10, 20, 0], [5, 25, 3]))
-    0.375
+    Examples:
+        >>> float(mean_absolute_percentage_error([10, 20, 0], [5, 25, 3]))
+        0.375
     """
     return _mean(*_shares(truth, price, weights))
 
@@ -136,8 +142,9 @@ def median_absolute_percentage_error(truth: Array, price: Array, weights: Array 
 
     Source: what automated valuations of houses report (www.avmetrics.net).
 
-    >>> float(median_absolute_percentage_error([10, 10, 10], [11, 12, 90]))
-    0.2
+    Examples:
+        >>> float(median_absolute_percentage_error([10, 10, 10], [11, 12, 90]))
+        0.2
     """
     return _median(*_shares(truth, price, weights))
 
@@ -147,8 +154,9 @@ def symmetric_mean_absolute_percentage_error(truth: Array, price: Array, weights
 
     Source: Makridakis, International Journal of Forecasting 9 (1993), 527-529.
 
-    >>> float(symmetric_mean_absolute_percentage_error([10, 0], [30, 0]))
-    0.5
+    Examples:
+        >>> float(symmetric_mean_absolute_percentage_error([10, 0], [30, 0]))
+        0.5
     """
     import numpy as np
 
@@ -162,8 +170,9 @@ def r2(truth: Array, price: Array, weights: Array | None = None) -> Any:
 
     1 is perfect, 0 is always guessing the mean, below 0 is worse than that; `nan` where all truths are equal.
 
-    >>> float(r2([1, 3], [1, 3]))
-    1.0
+    Examples:
+        >>> float(r2([1, 3], [1, 3]))
+        1.0
     """
     import numpy as np
 
@@ -181,8 +190,9 @@ def r2(truth: Array, price: Array, weights: Array | None = None) -> Any:
 def bias(truth: Array, price: Array, weights: Array | None = None) -> Any:
     """Mean of price - truth, in the currency's unit: above 0 where guesses are too dear on average.
 
-    >>> float(bias([10, 10], [12, 6]))
-    -1.0
+    Examples:
+        >>> float(bias([10, 10], [12, 6]))
+        -1.0
     """
     truth, price, weights = _pair(truth, price, weights)
     return _mean(price - truth, weights)
@@ -193,8 +203,9 @@ def share_within(truth: Array, price: Array, weights: Array | None = None, *, sh
 
     Source: the "percentage of predicted errors" PPE10 and PPE20 of house valuations (www.avmetrics.net).
 
-    >>> float(share_within([100, 100], [120, 121]))
-    0.5
+    Examples:
+        >>> float(share_within([100, 100], [120, 121]))
+        0.5
     """
     truth, price, weights = _pair(truth, price, weights)
     return _mean((abs(price - truth) <= share * truth).astype(float), weights)
@@ -205,8 +216,9 @@ def hit_colours(truth: Array, price: Array) -> npt.NDArray[np.str_]:
 
     Green is an error below $40 or below 20 % of the true price, orange one below $80 or 40 %, red the rest.
 
-    >>> hit_colours([100, 100, 100], [139, 179, 180]).tolist()
-    ['green', 'orange', 'red']
+    Examples:
+        >>> hit_colours([100, 100, 100], [139, 179, 180]).tolist()
+        ['green', 'orange', 'red']
     """
     import numpy as np
 
@@ -236,8 +248,9 @@ def red_share(truth: Array, price: Array, weights: Array | None = None) -> Any:
 def interval_coverage(truth: Array, low: Array, high: Array, weights: Array | None = None) -> Any:
     """Share of true prices with low ≤ truth ≤ high, 0 to 1.
 
-    >>> float(interval_coverage([10, 20], [5, 21], [10, 30]))
-    0.5
+    Examples:
+        >>> float(interval_coverage([10, 20], [5, 21], [10, 30]))
+        0.5
     """
     truth, low, high = _as_arrays(truth=truth, low=low, high=high)
     return _mean(((low <= truth) & (truth <= high)).astype(float), _check_weights(weights, truth))
@@ -246,8 +259,9 @@ def interval_coverage(truth: Array, low: Array, high: Array, weights: Array | No
 def mean_width(low: Array, high: Array, weights: Array | None = None) -> Any:
     """Mean of high - low, in the currency's unit: of two that cover as much, the narrower range says more.
 
-    >>> float(mean_width([1, 2], [4, 3]))
-    2.0
+    Examples:
+        >>> float(mean_width([1, 2], [4, 3]))
+        2.0
     """
     low, high = _as_arrays(low=low, high=high)
     return _mean(high - low, _check_weights(weights, low))
@@ -261,8 +275,9 @@ def pinball_loss(truth: Array, price: Array, weights: Array | None = None, *, qu
     Raises:
         EvaluationError: The quantile is not between 0 and 1.
 
-    >>> float(pinball_loss([10, 10], [8, 14], quantile=0.9))
-    1.1
+    Examples:
+        >>> float(pinball_loss([10, 10], [8, 14], quantile=0.9))
+        1.1
     """
     import numpy as np
 
@@ -425,8 +440,9 @@ Column = Literal["truth", "price", "low", "high"]
 class MetricInfo(NamedTuple):
     """What a metric is: its name in tables, its unit, how it is computed, and which value is best.
 
-    >>> min([-8.0, 3.0], key=METRICS["bias"].sort_key)
-    3.0
+    Examples:
+        >>> min([-8.0, 3.0], key=METRICS["bias"].sort_key)
+        3.0
     """
 
     label: str

@@ -287,28 +287,29 @@ class Sweep(ShortRepr):
     Raises:
         DataError: A list is empty, or there are fewer training items than a size asks for.
 
-    >>> import tempfile
-    >>> from finetune_pricer import MadeUpCatalogue, Sweep
-    >>> from openai import OpenAI
-    >>> train, _, test = MadeUpCatalogue().splits(train=300, test=20)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     sweep = Sweep(
-    ...         clients=OpenAI(api_key="sk-..."),
-    ...         train=train,
-    ...         test=test,
-    ...         folder=folder,
-    ...         sizes=[100, 300],
-    ...         models=["gpt-4.1-mini-2025-04-14"],
-    ...         cost_of=lambda file, trial: file.examples * 0.0002,
-    ...         budget=1.00,
-    ...     )
-    ...     print(sweep.plan())  # and sweep.run() would train and evaluate
-    | job | to pay |
-    | --- | --- |
-    | gpt-4.1-mini-2025-04-14, 100 examples (the service's own) | $0.0258 |
-    | gpt-4.1-mini-2025-04-14, 300 examples (the service's own) | $0.0658 |
-    <BLANKLINE>
-    to pay in all: $0.0917 of a budget of $1.00
+    Examples:
+        >>> import tempfile
+        >>> from finetune_pricer import MadeUpCatalogue, Sweep
+        >>> from openai import OpenAI
+        >>> train, _, test = MadeUpCatalogue().splits(train=300, test=20)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     sweep = Sweep(
+        ...         clients=OpenAI(api_key="sk-..."),
+        ...         train=train,
+        ...         test=test,
+        ...         folder=folder,
+        ...         sizes=[100, 300],
+        ...         models=["gpt-4.1-mini-2025-04-14"],
+        ...         cost_of=lambda file, trial: file.examples * 0.0002,
+        ...         budget=1.00,
+        ...     )
+        ...     print(sweep.plan())  # and sweep.run() would train and evaluate
+        | job | to pay |
+        | --- | --- |
+        | gpt-4.1-mini-2025-04-14, 100 examples (the service's own) | $0.0258 |
+        | gpt-4.1-mini-2025-04-14, 300 examples (the service's own) | $0.0658 |
+        <BLANKLINE>
+        to pay in all: $0.0917 of a budget of $1.00
     """
 
     clients: OpenAI | Mapping[str, OpenAI]

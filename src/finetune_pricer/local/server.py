@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 log: logging.Logger = logging.getLogger("finetune_pricer.local")
 
-_MAX_BYTES = 512 * 2**20
-
 
 class LocalServer:
     """An OpenAI-compatible fine-tuning server on this machine, which really trains and really answers.
@@ -91,7 +89,7 @@ class LocalServer:
         faults: Faults | None = None,
         strict: bool = False,
         cores: int | None = None,
-        max_bytes: int = _MAX_BYTES,
+        max_bytes: int = 512 * 2**20,
         bases: Mapping[str, Learner | str] | None = None,
         adapters: Mapping[str, str] | None = None,
         names: Collection[str] = (),

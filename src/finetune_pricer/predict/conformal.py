@@ -59,12 +59,13 @@ class Ranges(PrintsAsPage):
     `str()` names the groups of items for which the promise is kept, those of them that were joined, and what
     share of new items their ranges can be expected to hold.
 
-    >>> from finetune_pricer import Item, Prediction
-    >>> items = [Item(title=f"Lamp {n}", price=10.0 * n) for n in range(1, 101)]
-    >>> predictions = [Prediction(item_id=item.id, price=item.price * 1.2) for item in items]
-    >>> print(Ranges.learn(predictions, items))
-    90% ranges from 100 predictions. Nine times in ten they hold this share of 1,000 new items like those:
-    - all items: 84.6% to 94.7%, from 100 calibration items
+    Examples:
+        >>> from finetune_pricer import Item, Prediction
+        >>> items = [Item(title=f"Lamp {n}", price=10.0 * n) for n in range(1, 101)]
+        >>> predictions = [Prediction(item_id=item.id, price=item.price * 1.2) for item in items]
+        >>> print(Ranges.learn(predictions, items))
+        90% ranges from 100 predictions. Nine times in ten they hold this share of 1,000 new items like those:
+        - all items: 84.6% to 94.7%, from 100 calibration items
     """
 
     coverage: float

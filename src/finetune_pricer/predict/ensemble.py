@@ -108,14 +108,15 @@ class Ensemble(PrintsAsPage, SavedPricer):
         WrongArgument: There are none, or one has no `predict_many`.
         DataError: Their prices are in different currencies.
 
-    >>> from finetune_pricer import Ensemble, MadeUpCatalogue
-    >>> from finetune_pricer.evaluate import MedianBaseline, RidgeBaseline
-    >>> train, validation, test = MadeUpCatalogue().splits(train=300, validation=100, test=2)
-    >>> ensemble = Ensemble([RidgeBaseline.fit(train), MedianBaseline.fit(train)]).fit(validation)
-    >>> max(ensemble.weights, key=ensemble.weights.get)
-    'ridge on words'
-    >>> len(ensemble.predict_many(test))
-    2
+    Examples:
+        >>> from finetune_pricer import Ensemble, MadeUpCatalogue
+        >>> from finetune_pricer.evaluate import MedianBaseline, RidgeBaseline
+        >>> train, validation, test = MadeUpCatalogue().splits(train=300, validation=100, test=2)
+        >>> ensemble = Ensemble([RidgeBaseline.fit(train), MedianBaseline.fit(train)]).fit(validation)
+        >>> max(ensemble.weights, key=ensemble.weights.get)
+        'ridge on words'
+        >>> len(ensemble.predict_many(test))
+        2
     """
 
     def __init__(self, members: Iterable[PricesMany]) -> None:

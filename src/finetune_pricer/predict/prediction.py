@@ -46,8 +46,9 @@ class Usage:
 class Prediction(ShortRepr):
     """A model's answer about one item: its price, and how sure it is. `str()` is one line.
 
-    >>> print(Prediction(item_id="a", price=756.5, text="$680.56", decoding="median"))
-    $756.50 (median; the reply was $680.56)
+    Examples:
+        >>> print(Prediction(item_id="a", price=756.5, text="$680.56", decoding="median"))
+        $756.50 (median; the reply was $680.56)
     """
 
     item_id: str

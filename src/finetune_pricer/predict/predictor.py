@@ -68,7 +68,7 @@ class Predictor(BasePredictor["OpenAI"]):
         NotConfigured: There is no provider of that name.
         FileAccessError: The store cannot be opened, or is read-only.
 
-    Example:
+    Examples:
         >>> from finetune_pricer import FineTuneJob, JsonlWriter, MadeUpCatalogue, Predictor, connect
         >>> client = connect("local")
         >>> train, _, test = MadeUpCatalogue().splits(train=30, validation=1, test=2)

@@ -37,7 +37,6 @@ By = Literal["category", "price"]
 
 _NAMED = 5  # categories of a group whose names stand in the group's own; `joined` has them all
 _KINDS = {True: ", with a distribution", False: ", without a distribution"}
-_OF_NEW = 1_000
 
 
 class Bands(NamedTuple):
@@ -64,7 +63,7 @@ class RangeGroup(PrintsAsPage):
     joined: tuple[str, ...] = ()
     """The kinds of items, where several were joined."""
 
-    def expect(self, items: int = _OF_NEW, *, times: float = 0.9) -> tuple[float, float]:
+    def expect(self, items: int = 1_000, *, times: float = 0.9) -> tuple[float, float]:
         """Return the two shares between which ranges hold that many new items, nine times in ten by default.
 
         The true share varies with the calibration set, and the share of so many items varies around it: both

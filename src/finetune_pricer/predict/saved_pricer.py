@@ -168,12 +168,13 @@ def load_pricer(
         DataError: What is there is none, was changed since it was saved, or is of a newer version.
         NotConfigured: No client is given, and the service's key is not set, or the service is unknown.
 
-    >>> from finetune_pricer import MadeUpCatalogue
-    >>> from finetune_pricer.evaluate import MedianBaseline
-    >>> from finetune_pricer.predict import load_pricer
-    >>> MedianBaseline.fit(MadeUpCatalogue().items(20)).save("pricer")
-    >>> load_pricer("pricer")
-    <MedianBaseline: always the training median>
+    Examples:
+        >>> from finetune_pricer import MadeUpCatalogue
+        >>> from finetune_pricer.evaluate import MedianBaseline
+        >>> from finetune_pricer.predict import load_pricer
+        >>> MedianBaseline.fit(MadeUpCatalogue().items(20)).save("pricer")
+        >>> load_pricer("pricer")
+        <MedianBaseline: always the training median>
     """
     found = load_kind(SavedPricer, folder, Access(client=client, store=store, embed=embed))
     return cast("Predictor | Ensemble | Baseline", found)

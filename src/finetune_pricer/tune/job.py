@@ -43,7 +43,7 @@ class FineTuneJob(BaseJob):
     Make one with `create`, find one with `attach`, `find` or `list`. Nothing is lost when the process ends:
     the job goes on at the service, and `FineTuneJob.attach(client, job_id)` finds it.
 
-    Example:
+    Examples:
         >>> from finetune_pricer import FineTuneJob, JsonlWriter, MadeUpCatalogue, connect
         >>> client = connect("local")
         >>> items = MadeUpCatalogue().splits(train=30, validation=1, test=1).train
