@@ -17,7 +17,7 @@ import torch
 import transformers
 from peft import LoraConfig
 from peft.helpers import disable_input_dtype_casting
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from ....errors import DataError, NotSupported
 from ...shortage import Shortage
@@ -26,6 +26,7 @@ from .adapter_files import AdapterFacts
 from .conversation import ConversationWriter
 from .example_set import ExampleSet
 from .recipe import split_batch
+from .reply_trainer import ReplyTrainer
 from .sealed_checkpoint import find_checkpoint, seal_checkpoint
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class AdapterTrainer:
             raise _explain(error, trainer.args.per_device_train_batch_size, self._recipe) from error
         return self._save(trainer.model, "model")
 
-    def _prepare(self, model: Any) -> tuple[SFTTrainer, StepReporter]:
+    def _prepare(self, model: Any) -> tuple[ReplyTrainer, StepReporter]:
         requested, examples = self._job.hyperparameters, self._examples
         parameters = model.num_parameters()
         n_epochs = self._recipe.choose_epochs(requested.n_epochs, examples.count)
@@ -110,7 +111,7 @@ class AdapterTrainer:
             self._report(Note(message=message))
         per_epoch = math.ceil(examples.count / batch_size)
         reporter = StepReporter(self, per_epoch=per_epoch, total=per_epoch * n_epochs)
-        trainer = SFTTrainer(
+        trainer = ReplyTrainer(
             model=model,
             args=self._arguments(n_epochs, batch_size, rate, per_epoch * n_epochs, model),
             train_dataset=datasets.Dataset.from_dict(examples.training),
@@ -132,7 +133,7 @@ class AdapterTrainer:
 
     def _arguments(self, n_epochs: int, batch_size: int, rate: float, steps: int, model: Any) -> SFTConfig:
         recipe, on_gpu, dtype = self._recipe, torch.cuda.is_available(), model.dtype
-        piece, pieces = split_batch(batch_size)
+        piece, pieces = split_batch(batch_size, longest=self._examples.longest, on_gpu=on_gpu)
         return SFTConfig(
             output_dir=str(self._job.folder / "checkpoints"),
             num_train_epochs=n_epochs,
