@@ -144,14 +144,21 @@ def test_what_a_job_leaves_open_goes_by_the_size_of_the_data_and_of_the_model() 
     assert [usual.choose_rate(None, int(size))[0] for size in (135e6, 3e9, 70e9)] == [1e-3, 2e-4, 1e-4]
     assert usual.choose_rate(0.5, int(3e9)) == (1e-4, 0.5)
     assert usual.choose_rate(3.0, int(135e6)) == (2e-3, 2)  # three times the rate undoes the weights
-    assert [split_batch(size) for size in (1, 8, 16, 32, 12, 7)] == [
-        (1, 1),
-        (8, 1),
-        (8, 2),
-        (8, 4),
-        (6, 2),
-        (7, 1),
-    ]
+
+
+def test_a_batch_is_cut_into_even_pieces_that_fit_into_memory() -> None:
+    pieces = [split_batch(size, longest=128) for size in (1, 8, 16, 32, 12, 7)]
+    assert pieces == [(1, 1), (8, 1), (8, 2), (8, 4), (6, 2), (7, 1)]
+    assert split_batch(16, longest=60) == (16, 1)
+    assert split_batch(16, longest=5_000) == (1, 16)
+    assert split_batch(64, longest=256, on_gpu=True) == (64, 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux says which cores are ours")
+def test_the_processes_take_the_cores_that_this_one_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 6})
+
+    assert LoraLearner("base").environment["OMP_NUM_THREADS"] == "3"
 
 
 # Checked

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from finetune_pricer.chat import NEIGHBORS_HEAD
 from finetune_pricer.errors import NotSupported, TrainingFileError
 from finetune_pricer.local.learners.lora.conversation import ConversationWriter, TextLimit
 from finetune_pricer.local.learners.lora.example_set import ExampleSet
@@ -51,6 +52,15 @@ def test_the_text_of_an_item_is_cut_and_what_stands_around_it_stays() -> None:
     assert tokenizer.decode(prompt) == f"<|begin|><|user|>{content}<|end|><|assistant|>"
     _, is_cut = write.write_prompt(asked(LIMIT.before + "0123456789ab" + LIMIT.after), LIMIT)
     assert not is_cut
+
+
+def test_neighbors_below_a_text_are_no_part_of_it_and_stay() -> None:
+    write, tokenizer = writer()
+    lines = f"\n\n{NEIGHBORS_HEAD}\n- A desk lamp of brass: $40\n- A floor lamp of oak: $65"
+    prompt, is_cut = write.write_prompt(asked(LIMIT.before + "0123456789abcdef" + lines + LIMIT.after), LIMIT)
+
+    assert is_cut
+    assert f"0123456789ab{lines}{LIMIT.after}" in tokenizer.decode(prompt)
 
 
 def test_a_letter_of_several_tokens_is_not_cut_in_two() -> None:
@@ -138,3 +148,18 @@ def test_examples_without_a_price_are_left_out_and_counted(tmp_path: Path) -> No
     assert examples.notes == ["2 example(s) without a price in the reply were left out"]
     with pytest.raises(TrainingFileError, match="No reply holds a number"):
         ExampleSet.read(write_rows(tmp_path / "n.jsonl", rows[9:] * 6), None, write, text_tokens=50)
+
+
+def test_bare_numbers_are_remarked_on_unless_a_mark_stands_before_them(tmp_path: Path) -> None:
+    write, _ = writer()
+
+    def notes(*, reply: str, end: str) -> list[str]:
+        rows = [line(f"What is it worth?\n\nlamp {place}{end}", reply) for place in range(10)]
+        path = tmp_path / "train.jsonl"
+        path.write_text("\n".join(rows))
+        return ExampleSet.read(path, None, write, text_tokens=50).notes
+
+    (note,) = notes(reply="20", end="")
+    assert note.startswith("The replies are bare numbers")
+    assert notes(reply="20", end="\n\nPrice is $") == []
+    assert notes(reply="$20", end="") == notes(reply="20 €", end="") == []

@@ -138,14 +138,18 @@ class AdapterTrainer:
 
     def _arguments(self, n_epochs: int, batch_size: int, rate: float, steps: int, model: Any) -> SFTConfig:
         recipe, on_gpu, dtype = self._recipe, torch.cuda.is_available(), model.dtype
-        piece, pieces = split_batch(batch_size // recipe.processes)
+
+        def split(size: int) -> tuple[int, int]:
+            return split_batch(size, longest=self._examples.longest, on_gpu=on_gpu)
+
+        piece, pieces = split(batch_size // recipe.processes)
         return SFTConfig(
             output_dir=str(self._job.folder / "checkpoints"),
             num_train_epochs=n_epochs,
             per_device_train_batch_size=piece,
             gradient_accumulation_steps=pieces,
             # The same for any number of processes, whose losses are then the same.
-            per_device_eval_batch_size=split_batch(batch_size)[0],
+            per_device_eval_batch_size=split(batch_size)[0],
             learning_rate=rate,
             lr_scheduler_type=recipe.schedule,
             warmup_steps=recipe.count_warmup(steps),

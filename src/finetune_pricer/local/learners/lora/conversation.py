@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...._chat_protocol import text_of
+from ....chat import NEIGHBORS_HEAD
 from ....errors import NotSupported
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from ..learner import ChatMessages
 
 _MARKS_OF_AN_OPEN_END = ("$", "\n", " ")
+_NEIGHBORS = f"\n\n{NEIGHBORS_HEAD}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,11 +99,13 @@ class ConversationWriter:
         asked = plain[-1]["content"]
         if limit is None or not limit.fits(asked):
             return self._write(plain), False
-        pieces = self._encode(limit.text_of(asked))
+        # What stands below an item's text is not its text: neighbors are short, and the best stands last.
+        whole, head, neighbors = limit.text_of(asked).partition(_NEIGHBORS)
+        pieces = self._encode(whole)
         most = min(len(pieces), limit.tokens)
         while True:
-            text = limit.text_of(asked) if most == len(pieces) else self._decode(pieces[:most])
-            plain[-1]["content"] = limit.before + text + limit.after
+            text = whole if most == len(pieces) else self._decode(pieces[:most])
+            plain[-1]["content"] = limit.before + text + head + neighbors + limit.after
             tokens = self._write(plain)
             if len(tokens) <= self._context:
                 return tokens, most < len(pieces)

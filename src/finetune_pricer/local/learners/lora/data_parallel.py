@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed
 from torch.utils.data import Sampler
-from trl import SFTTrainer
 
 from ....errors import NotSupported
+from .reply_trainer import ReplyTrainer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -69,8 +69,8 @@ def add_blanks(examples: Mapping[str, Sequence[list[int]]], multiple: int) -> di
     return {name: [*rows, *[rows[0][:1]] * missing] for name, rows in examples.items()}
 
 
-class EvenTrainer(SFTTrainer):  # type: ignore[misc]
-    """TRL's trainer; in several processes it trains as it does in one.
+class EvenTrainer(ReplyTrainer):
+    """The trainer of replies; in several processes it trains as it does in one.
 
     Args:
         count: How many of the training examples are none of the blanks behind them.

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from .conversation import ConversationWriter
 
 _HIGHEST = 1e9  # dollars; a number beyond is no shop's price
-_UNTRAINED = -100  # what the trainer takes for a token that teaches nothing
+_MARKS = ("$", "€", "£", "¥")  # at the end of a prompt, they are as good as in the reply
+UNTRAINED = -100
+"""The label of a token that teaches nothing, as torch has it."""
 
 
 def read_priced(path: Path, *, fewest: int = FEWEST) -> tuple[list[list[dict[str, Any]]], int]:
@@ -74,13 +76,21 @@ class ExampleSet:
             limit=limit,
             form=form,
             points=DollarPoints.from_prices(prices, decimals=form.decimals),
-            notes=list(_describe(len(rows), silent + silent_held_out, cut, text_tokens)),
+            notes=[
+                *_describe(len(rows), silent + silent_held_out, cut, text_tokens),
+                *_describe_bare(form, rows),
+            ],
         )
 
     @property
     def count(self) -> int:
         """How many examples there are to train on."""
         return len(self.training["input_ids"])
+
+    @property
+    def longest(self) -> int:
+        """How many tokens the longest of all has."""
+        return max(len(tokens) for part in (self.training, self.validation) for tokens in part["input_ids"])
 
     @property
     def tokens(self) -> int:
@@ -97,7 +107,7 @@ def _write_rows(
         prompt, is_cut = writer.write_prompt(messages[:-1], limit)
         reply = writer.write_reply(text_of(messages[-1]))
         written["input_ids"].append(prompt + reply)
-        written["labels"].append([_UNTRAINED] * len(prompt) + reply)
+        written["labels"].append([UNTRAINED] * len(prompt) + reply)
         cut += is_cut
     return written, cut
 
@@ -109,4 +119,15 @@ def _describe(count: int, silent: int, cut: int, text_tokens: int) -> Iterable[s
         yield (
             f"The texts of {cut:,} of {count:,} examples were cut at {text_tokens:,} tokens, or at what the "
             "base model reads; every example keeps its price"
+        )
+
+
+def _describe_bare(form: ReplyForm, rows: Sequence[list[dict[str, Any]]]) -> Iterable[str]:
+    """Say it where nothing tells a model that the number which comes next is a price."""
+    is_bare = not form.before.strip() and not form.after.strip()
+    if is_bare and not text_of(rows[0][-2]).endswith(_MARKS):
+        # SmolLM2-135M, 1,000 listings, three seeds each, the same 300 items: $101.0 and $116.8.
+        yield (
+            "The replies are bare numbers, which a small model hardly takes for prices: with a mark before "
+            "them, as in $20, one was 14 % less wrong; write the files with ChatFormatter(reply='$20')"
         )

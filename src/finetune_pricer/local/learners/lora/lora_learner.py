@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 _keys = itertools.count(1)
 
 
+def _count_cores() -> int:
+    """Return how many cores this process may use, which a container may hold below those of the machine."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @dataclass(frozen=True)
 class LoraLearner(Learner):
     """An open language model, whose adapters are trained on this machine.
@@ -132,7 +139,7 @@ class LoraLearner(Learner):
     @property
     def environment(self) -> Mapping[str, str]:
         """All cores, which sleep while they wait: beside other programs that is several times as fast."""
-        cores = str(os.cpu_count() or 1)
+        cores = str(_count_cores())
         return {
             "OMP_NUM_THREADS": cores,
             "MKL_NUM_THREADS": cores,

@@ -10,7 +10,8 @@ from ....errors import DataError, NotSupported
 
 ALL_LAYERS = "all-linear"
 _HIGHEST_RATE = 2  # times the usual rate; three times it undid what the weights knew (SmolLM2-135M, 1e-3)
-_LARGEST_PIECE = 8  # examples that are in memory at once: 3 GB for a model of 135M parameters
+_TOKENS_AT_ONCE = 1_024  # that are in memory at once: 3 GB for a model of 135M parameters
+_TOKENS_AT_ONCE_ON_GPU = 16_384  # where a model of a billion parameters or more keeps few activations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +151,11 @@ def make_recipe(preset: str, changes: dict[str, Any]) -> Recipe:
     return replace(recipe, **given)
 
 
-def split_batch(batch_size: int) -> tuple[int, int]:
-    """Return into how many examples at once, and how many such pieces, a batch is cut to fit into memory."""
-    piece = next(size for size in range(min(batch_size, _LARGEST_PIECE), 0, -1) if batch_size % size == 0)
+def split_batch(batch_size: int, *, longest: int, on_gpu: bool = False) -> tuple[int, int]:
+    """Return into how many examples at once, and how many such pieces, a batch is cut to fit into memory.
+
+    `longest` is the most tokens that one of them has.
+    """
+    most = max((_TOKENS_AT_ONCE_ON_GPU if on_gpu else _TOKENS_AT_ONCE) // longest, 1)
+    piece = next(size for size in range(min(batch_size, most), 0, -1) if batch_size % size == 0)
     return piece, batch_size // piece
