@@ -160,7 +160,7 @@ def test_a_gpu_that_is_lost_ends_the_answering_process_after_it_has_said_so(
     monkeypatch.setattr("os._exit", leave)
 
     with pytest.raises(Lost):
-        loop.run()
+        loop._answer(loop._gather())
     said = json.loads(out.getvalue())
     assert (said["number"], said["error"]) == (7, "AcceleratorError")
     assert "private" not in said["message"]
