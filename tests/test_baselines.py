@@ -35,6 +35,7 @@ from finetune_pricer.evaluate import (
     prompting_baselines,
 )
 from finetune_pricer.evaluate.baselines import warn_of_end
+from finetune_pricer.evaluate.report.verdict import reach_verdict
 from finetune_pricer.providers import PROVIDERS
 
 
@@ -151,13 +152,27 @@ def test_without_scikit_learn_the_others_remain_and_the_log_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
-    with caplog.at_level(logging.INFO, "finetune_pricer"):
+    with caplog.at_level(logging.WARNING, "finetune_pricer"):
         assert [baseline.name for baseline in fit_baselines(TRAIN)] == [
             kind.name for kind in (MedianBaseline, CategoryMedianBaseline, NeighborsBaseline, NetworkBaseline)
         ]
     assert "finetune-pricer[evaluate]" in caplog.text
     with pytest.raises(MissingExtra):
         RidgeBaseline.fit(TRAIN)
+
+
+def test_a_rival_that_is_missing_is_named_in_the_manifest_and_the_verdict(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
+    found = Evaluator(baselines=TRAIN, rounds=50).evaluate(partial(always, 10.0), TEST)
+    assert found.not_compared == ("ridge on words",)
+    assert "pip install 'finetune-pricer[evaluate]'" in found.manifest["left out: ridge on words"]
+    said = "Left out, and so not compared: ridge on words; the last table says why."
+    assert reach_verdict(found).evidence[-1] == said
+    assert said in found.to_markdown()
+    monkeypatch.undo()
+    assert Evaluator(rounds=50).evaluate(partial(always, 10.0), TEST).not_compared == ()
 
 
 def test_without_scipy_the_medians_remain(monkeypatch: pytest.MonkeyPatch) -> None:

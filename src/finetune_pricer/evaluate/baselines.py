@@ -509,18 +509,26 @@ FITTED: tuple[type[Baseline], ...] = (
 
 
 def fit_baselines(train: ItemDataset, fields: Sequence[str] = SHOWN_FIELDS) -> tuple[Baseline, ...]:
-    """Fit all of `FITTED`; a baseline whose library is not installed is left out, and the log says so.
+    """Fit all of `FITTED`; a baseline whose library is not installed is left out, with a warning in the log.
 
     Raises:
         EvaluationError: No item has a price.
     """
-    data, fitted = FittingData(train, fields), list[Baseline]()
+    return fit_available(train, fields)[0]
+
+
+def fit_available(
+    train: ItemDataset, fields: Sequence[str] = SHOWN_FIELDS
+) -> tuple[tuple[Baseline, ...], dict[str, str]]:
+    """Do the same, and return beside them the names of those that are left out, and what each lacks."""
+    data, fitted, missing = FittingData(train, fields), list[Baseline](), dict[str, str]()
     for kind in FITTED:
         try:
             fitted.append(kind.fit_to(data))
         except MissingExtra as error:
-            _log.info("without the baseline %r: %s", kind.name, error)
-    return tuple(fitted)
+            _log.warning("without the baseline %r: %s", kind.name, error)
+            missing[kind.name] = str(error)
+    return tuple(fitted), missing
 
 
 class PromptedPredictor(Predictor):

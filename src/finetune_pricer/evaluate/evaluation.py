@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
     from ..items import ItemDataset
 
+LEFT_OUT = "left out: "
+"""With what lines of a manifest begin that name a model which could not be compared."""
 _FORMAT = 1
 _FILLED_ROUNDS = 2000
 
@@ -158,6 +160,11 @@ class Evaluation(PrintsAsPage):
         """How many groups of items that err alike were scored; None where each item stands for itself."""
         numbers = number_groups(self.scored)
         return None if numbers is None else int(numbers.max()) + 1
+
+    @property
+    def not_compared(self) -> tuple[str, ...]:
+        """Names of models that were to stand beside it and could not; the manifest says why."""
+        return tuple(name.removeprefix(LEFT_OUT) for name in self.manifest if name.startswith(LEFT_OUT))
 
     @property
     def _weighed_how(self) -> str:

@@ -29,8 +29,8 @@ from ..items import SHOWN_FIELDS, Item, ItemDataset, require_item, require_items
 from ..predict.conformal import Ranges
 from ..predict.prediction import Prediction, Predictions, PricesMany
 from ..prices import parse_price
-from .baselines import Baseline, MedianBaseline, fit_baselines
-from .evaluation import Evaluation
+from .baselines import Baseline, MedianBaseline, fit_available
+from .evaluation import LEFT_OUT, Evaluation
 from .measurement import Record, measure
 from .metrics import LARGEST
 
@@ -395,15 +395,15 @@ class _Rivals:
 
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
-        self._fitted: dict[tuple[str, ...], tuple[Baseline, ...]] = {}
+        self._fitted: dict[tuple[str, ...], tuple[tuple[Baseline, ...], dict[str, str]]] = {}
         self._evaluated: dict[object, tuple[tuple[Evaluation, ...], dict[str, str]]] = {}
 
     def fit(self, fields: tuple[str, ...]) -> tuple[Any, ...]:
         """Return the fitted baselines and the further models."""
         train = self._evaluator.baselines
         if fields not in self._fitted:
-            self._fitted[fields] = () if train is None else fit_baselines(train, fields)
-        return (*self._fitted[fields], *self._evaluator.beside)
+            self._fitted[fields] = ((), {}) if train is None else fit_available(train, fields)
+        return (*self._fitted[fields][0], *self._evaluator.beside)
 
     def evaluate(
         self, sample: _Sample, fields: tuple[str, ...]
@@ -413,13 +413,13 @@ class _Rivals:
         if not models:
             return (), {}
         if (key := (sample.key, fields)) not in self._evaluated:
-            self._evaluated[key] = self._evaluate(models, sample)
+            self._evaluated[key] = self._evaluate(models, sample, self._fitted[fields][1])
         return self._evaluated[key]
 
     def _evaluate(
-        self, models: Iterable[Any], sample: _Sample
+        self, models: Iterable[Any], sample: _Sample, missing: dict[str, str]
     ) -> tuple[tuple[Evaluation, ...], dict[str, str]]:
-        evaluations, left_out = [], {}
+        evaluations, left_out = [], {f"{LEFT_OUT}{name}": why for name, why in missing.items()}
         for model in models:
             name = _name_of(model)
             try:
@@ -427,7 +427,7 @@ class _Rivals:
             except (EvaluationError, ServiceError) as error:
                 # A base model that is not there or gives no price must not cost the evaluation beside it.
                 _log.warning("%s is left out: %s", name, error)
-                left_out[f"left out: {name}"] = str(error)
+                left_out[f"{LEFT_OUT}{name}"] = str(error)
         return tuple(evaluations), left_out
 
 
