@@ -35,6 +35,7 @@ from finetune_pricer.evaluate import (
     prompting_baselines,
 )
 from finetune_pricer.evaluate.baselines import warn_of_end
+from finetune_pricer.evaluate.report.verdict import reach_verdict
 from finetune_pricer.providers import PROVIDERS
 
 
@@ -162,17 +163,19 @@ def test_without_scikit_learn_the_others_remain_and_the_log_warns_of_it(
         RidgeBaseline.fit(TRAIN)
 
 
-def test_a_free_method_that_is_not_installed_is_named_in_the_manifest_and_on_the_page(
+def test_a_free_method_that_is_not_installed_is_named_in_the_manifest_and_the_verdict(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    everything = Evaluator(baselines=TRAIN, rounds=100).evaluate(partial(always, 10.0), TEST)
+    everything = Evaluator(baselines=TRAIN, rounds=50).evaluate(partial(always, 10.0), TEST)
     assert everything.left_out == {}
+    assert "not compared" not in everything.to_markdown()
     monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
-    found = Evaluator(baselines=TRAIN, rounds=100).evaluate(partial(always, 10.0), TEST)
+    found = Evaluator(baselines=TRAIN, rounds=50).evaluate(partial(always, 10.0), TEST)
     assert [*found.left_out] == ["ridge on words"]
-    assert "finetune-pricer[evaluate]" in found.manifest["left out: ridge on words"]
-    assert "Not compared: ridge on words" in found.to_markdown()
-    assert "Not compared" not in everything.to_markdown()
+    assert "pip install 'finetune-pricer[evaluate]'" in found.manifest["left out: ridge on words"]
+    said = "Left out, and so not compared: ridge on words; the last table says why."
+    assert reach_verdict(found).evidence[-1] == said
+    assert said in found.to_markdown()
 
 
 def test_without_scipy_the_medians_remain(monkeypatch: pytest.MonkeyPatch) -> None:

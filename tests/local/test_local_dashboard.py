@@ -186,7 +186,7 @@ def test_the_words_around_texts_are_found_by_whole_lines(server: LocalServer, cl
     assert found.messages("X")[1]["content"] == "Price this.\n\nX\n\nReply:"
     assert asked(b"\n".join(line(text, "$5.00").encode() for text in texts)) == Wording()
     mixed = [[{"role": "user", "content": text}] for text in texts]
-    mixed[3].insert(0, system)
+    mixed[0].insert(0, system)
     assert asked(rows(mixed)) == Wording()
 
 

@@ -154,8 +154,6 @@ def _say_plainly(evaluation: Evaluation) -> str:
 def _notes(evaluation: Evaluation) -> Iterable[str]:
     if evaluation.warning:
         yield f"{evaluation.warning}; the numbers may describe the easy ones."
-    for name, why in evaluation.left_out.items():
-        yield f"Not compared: {name}; {why}."
     if evaluation.sample:
         yield f"Evaluated on {evaluation.sample}."
     if evaluation.is_weighted:

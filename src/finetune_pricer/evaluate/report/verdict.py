@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..._format import format_money
@@ -41,6 +41,14 @@ class Verdict:
 
 def reach_verdict(evaluation: Evaluation) -> Verdict:
     """Compare a model with each of its baselines; those with the same prices are one."""
+    found = _compare(evaluation)
+    if not (missing := tuple(evaluation.left_out)):
+        return found
+    said = f"Left out, and so not compared: {_join(missing)}; the last table says why."
+    return replace(found, evidence=(*found.evidence, said))
+
+
+def _compare(evaluation: Evaluation) -> Verdict:
     first, *rivals = name_once((evaluation, *evaluation.baselines))
     same = first.names[1:]
     evidence = (f"It gives the very same prices as {_join(same)}.",) if same else ()
