@@ -213,8 +213,9 @@ def public() -> Iterator[tuple[str, Any]]:
             yield name, getattr(module, name)
 
 
-# Made by a service's answers, and shown by their ids: `tests/test_batch.py` has them.
-ELSEWHERE = {"BatchRun", "AsyncBatchRun"}
+# Made by a service's answers, and shown by their ids: `tests/test_batch.py` has them; and one that needs torch,
+# which `tests/lora/test_adapters_elsewhere.py` has.
+ELSEWHERE = {"BatchRun", "AsyncBatchRun", "AdapterPricer"}
 
 
 def has_instances(value: Any) -> bool:
