@@ -213,8 +213,8 @@ def public() -> Iterator[tuple[str, Any]]:
             yield name, getattr(module, name)
 
 
-# Made by a service's answers, and shown by their ids: `tests/test_batch.py` has them. One needs torch, and is in
-# `tests/lora/test_adapters_elsewhere.py`.
+# Made by a service's answers, and shown by their ids: `tests/test_batch.py` has them. One needs torch, and
+# is in `tests/lora/test_adapters_elsewhere.py`.
 ELSEWHERE = {"BatchRun", "AsyncBatchRun", "AdapterPricer"}
 
 
