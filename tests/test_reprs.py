@@ -223,8 +223,9 @@ def public() -> Iterator[tuple[str, Any]]:
             yield name, getattr(module, name)
 
 
-# Made by a service's answers, and shown by their ids: `tests/test_batch.py` has them.
-ELSEWHERE = {"BatchRun", "AsyncBatchRun"}
+# Made by a service's answers, and shown by their ids: `tests/test_batch.py` has them. One needs torch, and
+# is in `tests/lora/test_adapters_elsewhere.py`.
+ELSEWHERE = {"BatchRun", "AsyncBatchRun", "AdapterPricer"}
 
 
 def has_instances(value: Any) -> bool:

@@ -122,6 +122,10 @@ def test_prices_without_a_server_are_those_of_the_server(
     assert len(set(ours["price"])) > 1
 
 
+def test_it_is_shown_by_its_folder_and_its_base(pricer: AdapterPricer, adapter: Path, base: Path) -> None:
+    assert repr(pricer) == f"AdapterPricer({str(adapter)!r}, base={str(base)!r})"
+
+
 def test_no_conversations_have_no_prices(pricer: AdapterPricer) -> None:
     assert pricer.price([]) == {"price": [], "low": [], "high": [], "mass": []}
 

@@ -84,7 +84,7 @@ def _write_program(job: FineTuneJob, folder: Path, base: str | None, pricer: Pat
     weights = (folder / "adapter" / _WEIGHTS).read_bytes()
     prompt = None if pricer is None else _find_prompt(job, pricer)
     settings = {"base": base, "adapter": hashlib.sha256(weights).hexdigest(), "prompt": prompt}
-    program = files(__package__).joinpath("templates", "predict.py").read_bytes()
+    program = files("finetune_pricer.cli").joinpath("templates", "predict.py").read_bytes()
     for name, content in (
         ("settings.json", json.dumps(settings, indent=2).encode()),
         ("predict.py", program),

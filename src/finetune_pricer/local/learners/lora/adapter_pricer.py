@@ -65,6 +65,9 @@ class AdapterPricer:
         )
         self._facts.check_base(weights, self._writer)
 
+    def __repr__(self) -> str:
+        return f"AdapterPricer({str(self.folder)!r}, base={self._learner.base!r})"
+
     @property
     def base_folder(self) -> Path:
         """Where the base model's weights, tokenizer and chat template are on this machine."""
