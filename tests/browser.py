@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
 import os
 import shutil
@@ -14,6 +13,10 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
+
+if sys.platform == "win32":
+    pytest.skip("the browser is spoken to through descriptors that Windows has not", allow_module_level=True)
+import fcntl
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -209,6 +209,24 @@ def test_a_reader_walks_from_the_front_page_to_the_tutorial_and_finds_a_name_by_
         assert not browser.errors
 
 
+def test_what_is_too_wide_too_tall_cut_or_broken_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "reference" / "bad"
+    page.mkdir(parents=True)
+    code = f"<article><pre><code style='display: block; overflow: auto'>{'x' * 999}</code></pre>"
+    wide = "<div style='width: 3000px; height: 9000px'></div><img src='gone.png'></article>"
+    (page / "index.html").write_text(f"<!doctype html>{code}{wide}")
+    with serve_site(tmp_path) as address, Browser() as browser:
+        faults = "\n".join(find_faults(browser, address, "reference/bad/", width=1280))
+    for words in (
+        "pixels wider than",
+        "code must be scrolled",
+        "a broken picture",
+        "pixels tall",
+        "the browser says",
+    ):
+        assert words in faults, faults
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_pages_fit_a_screen_and_a_telephone(site: Path, width: int) -> None:
     """Those most likely not to; `make look` looks at all of them, light and dark."""
