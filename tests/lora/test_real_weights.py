@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 pytest.importorskip("torch", reason=NO_TORCH)
 pytestmark = [pytest.mark.weights, pytest.mark.data, pytest.mark.filterwarnings("ignore::FutureWarning")]
 
-FORMATTER = ChatFormatter(reply="20")
+FORMATTER = ChatFormatter(reply="$20")
 ASKED = 300
 
 
@@ -65,7 +65,12 @@ def model(server: LocalServer, data_folder: Path, tmp_path_factory: pytest.TempP
     *_, slot = server._runtime.state.worker._slots
     assert slot._process is not None
     peak = read_peak(slot._process.pid)
-    print(f"\ntrained in {time.monotonic() - began:.0f} s of wall time, at most {peak:.1f} GB")
+    computed = sum(read_cpu(slot._process.pid))
+    print(
+        f"\ntrained in {time.monotonic() - began:.0f} s of wall time and {computed:.0f} s of computing, "
+        f"with at most {peak:.1f} GB",
+        flush=True,
+    )
     assert peak < 4
     return done.fine_tuned_model or ""
 
@@ -74,6 +79,13 @@ def read_peak(pid: int) -> float:
     """The most memory that a process had, in GB."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1e6
+
+
+def read_cpu(pid: int) -> tuple[float, float]:
+    """The seconds that a process has computed, in its own code and in the system's."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    ticks = os.sysconf("SC_CLK_TCK")
+    return int(fields[11]) / ticks, int(fields[12]) / ticks
 
 
 @pytest.fixture(scope="module")
@@ -92,19 +104,26 @@ def test_the_exact_median_is_good_the_greedy_digits_are_not_and_ranges_hold(
     began = time.monotonic()
     rows = ask_together(loaded, [FORMATTER.prompt(item) for item in asked])
     pace = len(rows) / (time.monotonic() - began)
+    pid = loaded._process.pid
+    assert pid is not None
+    computed = sum(read_cpu(pid)) / len(rows)
     prices, heights = loaded._facts.points.prices, np.cumsum(rows, axis=1)
     medians = prices[(heights < 0.5).sum(axis=1)]
     low, high = prices[(heights < 0.05).sum(axis=1)], prices[(heights < 0.95).sum(axis=1)]
-    greedy = write_greedily(learner, loaded, asked)
     with server.client(timeout=600) as client:
         predictions = Predictor(client, model, formatter=FORMATTER).predict_many(asked)
+    greedy = write_greedily(learner, loaded, asked)
     errors = {
         "exact median": np.abs(medians - truth).mean(),
         "by Predictor": np.abs([float(each.price or 0) for each in predictions] - truth).mean(),
         "greedy digits": np.abs(greedy - truth).mean(),
     }
     inside = ((low <= truth) & (truth <= high)).mean()
-    print(f"\n{errors}, 90 % ranges hold {inside:.0%}, {pace:.1f} exact prices a second")
+    print(
+        f"\n{errors}, 90 % ranges hold {inside:.0%}, {pace:.1f} exact prices a second, each "
+        f"{computed:.2f} s of computing",
+        flush=True,
+    )
 
     assert errors["by Predictor"] <= 112
     assert errors["exact median"] <= 0.9 * errors["greedy digits"]
@@ -150,7 +169,7 @@ def write_greedily(learner: LoraLearner, model: LoraModel, asked: Sequence[Item]
     for item in asked:
         prompt = torch.tensor([answerer.write("one", FORMATTER.prompt(item))])
         with torch.inference_mode():
-            written = answerer._model.generate(prompt, max_new_tokens=4, do_sample=False, use_cache=True)
+            written = answerer._model.generate(prompt, max_new_tokens=5, do_sample=False, use_cache=True)
         text = answerer._tokenizer.decode(written[0, prompt.shape[1] :], skip_special_tokens=True)
         digits = "".join(letter for letter in text if letter.isdigit())
         prices.append(float(digits or 0))

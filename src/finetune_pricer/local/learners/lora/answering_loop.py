@@ -55,10 +55,12 @@ class Answerer:
         """Load an adapter under a name."""
         facts = AdapterFacts.load(folder)
         facts.check_base(self._weights, self.writer)
+        # In the base's own dtype: peft's float32 is for training, and takes a quarter longer to answer with.
+        options: dict[str, Any] = {"adapter_name": key, "autocast_adapter_dtype": False}
         if self._adapted is None:
-            self._adapted = peft.PeftModel.from_pretrained(self._model, folder, adapter_name=key).eval()
+            self._adapted = peft.PeftModel.from_pretrained(self._model, folder, **options).eval()
         else:
-            self._adapted.load_adapter(folder, adapter_name=key)
+            self._adapted.load_adapter(folder, **options)
         self._facts[key] = facts
         self.find_asker(key)
 

@@ -33,7 +33,10 @@ class ReplyTrainer(SFTTrainer):  # type: ignore[misc]
         """Return the mean loss of the replies' tokens; `num_items_in_batch` counts those of a whole step."""
         labels = inputs["labels"]
         prompt = {name: tensor for name, tensor in inputs.items() if name != "labels"}
-        outputs = model(**prompt, use_cache=False, logits_to_keep=labels.shape[1])
+        length = inputs["input_ids"].shape[1]
+        # As places, not as a number: of a slice, torch would multiply a copy of the vocabulary for each row.
+        kept = torch.arange(length - labels.shape[1], length, device=labels.device)
+        outputs = model(**prompt, use_cache=False, logits_to_keep=kept)
         # What stands at a place says what comes next.
         logits, wanted = outputs.logits[:, :-1].float(), labels[:, 1:].to(outputs.logits.device)
         teaches = wanted != UNTRAINED
