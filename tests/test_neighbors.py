@@ -35,9 +35,9 @@ from finetune_pricer import (
     connect,
     estimate_cost,
 )
+from finetune_pricer._chat_protocol import NEIGHBORS_HEAD
 from finetune_pricer._methods.duplicates import Shingles, words_of
 from finetune_pricer.aio import AsyncPredictor
-from finetune_pricer.chat import NEIGHBORS_HEAD
 from finetune_pricer.errors import (
     DataError,
     FileAccessError,

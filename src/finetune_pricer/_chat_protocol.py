@@ -24,6 +24,8 @@ CALLS = ("tool_calls", "function_call")
 """What an assistant's message may hold in the place of a text."""
 SPECIAL_TOKEN = re.compile(r"<\|[a-zA-Z0-9_]{1,40}\|>")
 """As the tokenizers of gpt, gpt-oss, Qwen and Llama write them: `<|endoftext|>`, `<|im_start|>`."""
+NEIGHBORS_HEAD = "Prices of similar products, the most similar last:"
+"""What stands above items like the one that is asked about, each on a line that ends in its price."""
 
 
 def text_of(message: Mapping[str, Any]) -> str:

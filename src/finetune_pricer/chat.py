@@ -13,6 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Self
 
 from ._arguments import refuse, require_text
+from ._chat_protocol import NEIGHBORS_HEAD
 from ._display import ShortRepr
 from ._escape import escape_text
 from ._format import agree_on_currency, mark_of, require_currency
@@ -41,8 +42,6 @@ COURSE = "Estimate the price of this product. Respond with the price, no explana
 """The instruction of the course "LLM Engineering", from which this library grew."""
 
 
-NEIGHBORS_HEAD = "Prices of similar products, the most similar last:"
-"""What stands above items like the one that is asked about, each on a line that ends in its price."""
 _AT_ONCE = 500  # items whose neighbors are looked up together
 _LONGEST_NAME = 80  # characters of a neighbor in a prompt, which are paid for in each
 

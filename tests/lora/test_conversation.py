@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from finetune_pricer.chat import NEIGHBORS_HEAD
+from finetune_pricer._chat_protocol import NEIGHBORS_HEAD
 from finetune_pricer.errors import NotSupported, TrainingFileError
 from finetune_pricer.local.learners.lora.conversation import ConversationWriter, TextLimit
 from finetune_pricer.local.learners.lora.example_set import ExampleSet

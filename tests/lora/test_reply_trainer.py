@@ -44,6 +44,8 @@ def test_in_a_batch_a_reply_is_as_likely_as_alone_whatever_the_others_lengths(ba
     together = model(**batch, use_cache=False, logits_to_keep=labels.shape[1]).logits
 
     assert labels.shape == (4, 1 + 6)
+    # A place that sees nothing, not even itself, can become NaN, as it did on a GPU.
+    assert batch["attention_mask"][:, 0].all()
     for number, row in enumerate(rows):
         prompt, reply = row["labels"].count(-100), len(row["labels"]) - row["labels"].count(-100)
         alone = model(torch.tensor([row["input_ids"]])).logits[0, prompt - 1 : -1]

@@ -6,8 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...._chat_protocol import text_of
-from ....chat import NEIGHBORS_HEAD
+from ...._chat_protocol import NEIGHBORS_HEAD, text_of
 from ....errors import NotSupported
 
 if TYPE_CHECKING:
