@@ -22,6 +22,17 @@ NOT_RUN = {
     "_FINETUNE_PRICER_COMPLETE": "changes the shell that is typed into",
     "curl ": "tests/local/test_local_faults.py sends the same",
     "python examples/": "tests/test_examples.py runs the examples",
+    "jupyter execute": "tests/test_notebook.py runs a notebook",
+    "docker ": "needs docker; tests/test_commands_of_pages.py reads what the image is told",
+    "finetune-pricer export": "needs an adapter; tests/local/test_export.py exports one",
+    "python -c ": "needs torch; tests/lora/test_adapters_elsewhere.py loads an adapter with peft",
+    "python pricer-on-ray/": "needs Ray; `make test-ray` runs it",
+    "vllm ": "needs a GPU",
+    "hf download": "fetches from the Hub",
+    "launch --on hf-jobs": "is paid; tests/test_launch_hf_jobs.py launches at a stand-in",
+    "kept=": "names a folder of a server that was launched",
+    "export FINETUNE_PRICER_SERVER_KEY": "reads the key of a server that was launched",
+    "https://JOB_ID": "asks such a server; tests/test_launch_process.py asks one of this machine",
 }
 DONE, LOOKED_AT_AND_BAD = 0, 1
 
@@ -31,6 +42,8 @@ def shown_commands() -> list[str]:
     found = []
     for page in PAGES:
         for block in BLOCK.finditer(page.read_text(encoding="utf-8")):
+            if block["text"].startswith("#!"):
+                continue  # tests/test_commands_of_pages.py runs the scripts
             lines = block["text"].replace("\\\n", " ").splitlines()
             prompt = "$ " if block["language"] == "console" else ""
             found += [line.removeprefix(prompt) for line in lines if line.strip() and line.startswith(prompt)]
@@ -64,6 +77,8 @@ def test_the_commands_of_the_docs_do_what_they_are_shown_for(tmp_path: Path) -> 
         command, _, into = line.partition(" > ")
         if "today.json other.json" in command:
             shutil.copy("today.json", "other.json")
+        if "priced.csv" in command:
+            Path("priced.csv").unlink(missing_ok=True)  # what stands there is never replaced
         done = CliRunner().invoke(cli, shlex.split(command)[1:], catch_exceptions=False)
         looks = command.split()[1] in {"audit", "check", "doctor"}
         assert done.exit_code in {DONE, LOOKED_AT_AND_BAD if looks else DONE}, f"{line}\n{done.output}"

@@ -382,8 +382,8 @@ def test_a_server_that_nobody_stopped_ends_with_its_process() -> None:
     assert done.stderr == ""
 
 
-def test_the_room_offers_five_names() -> None:
-    assert local.__all__ == ["Faults", "Learner", "LocalServer", "LoraLearner", "serve"]
+def test_the_room_offers_six_names() -> None:
+    assert local.__all__ == ["AdapterPricer", "Faults", "Learner", "LocalServer", "LoraLearner", "serve"]
     assert all(hasattr(local, name) for name in local.__all__)
 
 

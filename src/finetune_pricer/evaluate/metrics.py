@@ -70,8 +70,9 @@ def median_absolute_error(truth: Array, price: Array, weights: Array | None = No
 def absolute_error_quantile(truth: Array, price: Array, share: float, weights: Array | None = None) -> float:
     """Smallest |price - truth|, in the currency's unit, that at least a share of the weight does not exceed.
 
-    >>> absolute_error_quantile([0, 0, 0, 0], [4, 1, 3, 2], 0.75)
-    3.0
+    Examples:
+        >>> absolute_error_quantile([0, 0, 0, 0], [4, 1, 3, 2], 0.75)
+        3.0
     """
     import numpy as np
 
