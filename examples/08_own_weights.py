@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         train, _, test = MadeUpCatalogue(seed=42).splits(train=options.train, test=options.test)
     train, test = train[: options.train], test[: options.test]
-    formatter = ChatFormatter(reply="20")
+    formatter = ChatFormatter(reply="$20")
     training = JsonlWriter(formatter).write(train, "jsonl/train.jsonl")
 
     # 2. A server of your own, which offers the base model: fetched and checked now, loaded when it is needed.
