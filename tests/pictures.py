@@ -45,15 +45,15 @@ class Photographer:
         print(f"{path.name}: {path.stat().st_size:,} bytes")
 
 
-def run_jobs(client: OpenAI) -> dict[int, Evaluation]:
+def run_jobs(client: OpenAI, folder: Path) -> dict[int, Evaluation]:
     """Train on more and more items, and one job in vain; return the evaluations by their sizes."""
     catalogue = MadeUpCatalogue(seed=42)
     train, validation, test = catalogue.splits(train=2000, validation=60, test=200)
     writer = JsonlWriter()
-    watched = writer.write(validation, "validation.jsonl")
+    watched = writer.write(validation, folder / "validation.jsonl")
     found = {}
     for count in SIZES:
-        file = writer.write(train[:count], f"train-{count}.jsonl")
+        file = writer.write(train[:count], folder / f"train-{count}.jsonl")
         job = FineTuneJob.create(
             client, file, validation=watched, model="pricer-base", seed=42, suffix=f"on-{count}"
         )
@@ -80,8 +80,8 @@ def draw_curve(curve: Forecast, path: Path, scheme: str) -> None:
 def main() -> None:
     """Run, draw and take every picture."""
     FOLDER.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, LocalServer(dir=folder) as server, Browser() as browser:
-        found = run_jobs(server.client())
+    with tempfile.TemporaryDirectory() as folder, LocalServer() as server, Browser() as browser:
+        found = run_jobs(server.client(), Path(folder))
         photographer = Photographer(browser, FOLDER)
         report = Path(folder, "report.html")
         found[SIZES[-1]].to_html(report)
