@@ -1,6 +1,6 @@
 """Writes what the examples print into their index, and the notebook's outputs into it, from real runs.
 
-python tests/example_outputs.py         # all of them, after something that they show has changed
+python tests/example_outputs.py         # all that need no torch, after something that they show has changed
 python tests/example_outputs.py 03 10   # some of them
 """
 
@@ -24,7 +24,7 @@ SECTION = re.compile(
 HEAD = """# Examples
 
 Each is a program of one screen or two, flat, to be read from top to bottom and changed.
-They run as they are on the package's own server: no key, no network, no cost.
+They run as they are on the package's own server: no key, no network, no cost; `08` alone fetches weights.
 `finetune-pricer demo --list` names them, and `--help` of each says what else it takes.
 What stands below a command is what a run of it printed; another run prints other ids, times and letters.
 `python tests/example_outputs.py` writes this page.
@@ -38,6 +38,7 @@ ARGUMENTS = {
     "07": "--train 300 --test 100",
 }
 """What an example is run with, by its number; nothing for the others."""
+_NEEDS_TORCH = {"08"}
 _SHORT = 40  # lines of what was printed
 _FIRST = 10  # of them, where there are more
 _WIDE = 120  # characters of a line
@@ -49,7 +50,7 @@ def write_index(numbers: list[str]) -> None:
     parts = [HEAD]
     for name, shows in EXAMPLES.items():
         rest = known.get(name, ("", ""))[1].strip()
-        if not numbers or name[:2] in numbers:
+        if name[:2] in numbers or not (numbers or name[:2] in _NEEDS_TORCH):
             print(f"running {name}", flush=True)
             rest = run_notebook_anew(FOLDER / name) if name.endswith(".ipynb") else run_example(name)
         parts.append(f"## {name}\n\n{shows}\n\n{rest}\n")
