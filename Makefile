@@ -85,7 +85,7 @@ lowest: $(BIN)/python  ## the demo and the tests of the road with the lowest ver
 	rm -rf build/lowest && $(PYTHON) -m venv build/lowest
 	build/lowest/bin/python -m pip install --quiet 'uv>=0.5'
 	build/lowest/bin/uv pip install --quiet --python build/lowest/bin/python --resolution lowest-direct --editable '.[local,plots,evaluate,sklearn,tracking,excel]'
-	build/lowest/bin/uv pip install --quiet --python build/lowest/bin/python 'pytest>=9.0.3' 'respx>=0.22' 'hypothesis>=6.120'
+	build/lowest/bin/uv pip install --quiet --python build/lowest/bin/python 'pytest>=9.0.3' 'respx>=0.22' 'hypothesis>=6.120' 'polars>=1.20' 'duckdb>=1.2'
 	cd build && lowest/bin/finetune-pricer demo
 	build/lowest/bin/python -m pytest -q tests/test_job.py tests/test_predictor.py tests/test_evaluator.py tests/test_items.py tests/test_testing.py tests/test_sklearn_estimator.py tests/test_trackers.py
 
