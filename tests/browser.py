@@ -33,6 +33,10 @@ _BECOME = (
 )
 
 
+class PageHasChanged(Exception):
+    """The page that was asked went away before it answered, as pages do behind a click on a link."""
+
+
 class Browser:
     """One tab. What it logged and asked for is kept in `errors` and `requests`."""
 
@@ -98,9 +102,15 @@ class Browser:
     def wait_for(self, condition: str) -> None:
         """Wait until an expression in the page is true."""
         deadline = time.monotonic() + 60
-        while not self.run(condition):
+        while not self._is_true(condition):
             assert time.monotonic() < deadline, f"never came true: {condition}"
             time.sleep(0.05)
+
+    def _is_true(self, condition: str) -> bool:
+        try:
+            return bool(self.run(condition))
+        except PageHasChanged:
+            return False
 
     def wear(self, scheme: str) -> None:
         """Prefer `light` or `dark` colours from now on."""
@@ -128,6 +138,8 @@ class Browser:
         while True:
             answer = self._next()
             if answer.get("id") == self._number:
+                if "navigated" in answer.get("error", {}).get("message", ""):
+                    raise PageHasChanged(method)
                 assert "error" not in answer, answer
                 result: dict[str, Any] = answer["result"]
                 return result
