@@ -73,18 +73,15 @@ class EvenTrainer(ReplyTrainer):
     """The trainer of replies; in several processes it trains as it does in one.
 
     Args:
-        count: How many of the training examples are none of the blanks behind them; left out, there are
-            none, and one process takes the examples in TRL's order.
+        count: How many of the training examples are none of the blanks behind them.
         options: As TRL's trainer takes them.
     """
 
-    def __init__(self, *, count: int | None = None, **options: Any) -> None:
+    def __init__(self, *, count: int, **options: Any) -> None:
         self._count = count
         super().__init__(**options)
 
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
-        if self._count is None:
-            return super()._get_train_sampler(train_dataset)
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:  # noqa: ARG002
         return _BlanksLast(self._count, len(self.train_dataset), seed=self.args.data_seed)
 
     def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
