@@ -416,7 +416,7 @@ def _read_facts(place: Path) -> dict[str, Any]:
     except OSError as error:
         raise FileAccessError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
     except ValueError:
-        wrong = True
+        facts, wrong = None, True
     if wrong:
         raise DataError(f"{str(path)!r} is not what Neighbors.save has written; make them anew")
     if facts["version"] != _VERSION:

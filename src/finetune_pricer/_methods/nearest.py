@@ -11,7 +11,7 @@ row that is wanted, and of these all terms decide. Many dense vectors are put in
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -111,7 +111,7 @@ class NearestRows:
         """
         count, mask = k, csr_matrix((int(queries.shape[0]), self._count), dtype=bool)
         if isinstance(exclude, csr_matrix):
-            mask = exclude
+            mask = cast("csr_matrix", exclude)
         elif exclude is not None:
             own = np.asarray(exclude, dtype=np.int64)
             known = np.flatnonzero(own >= 0)

@@ -70,7 +70,7 @@ def launch(
     """
     if stop:
         return _stop(on, name)
-    settings = {**given, "name": name, "dir": folder, "bases": dict(map(read_base, bases))}
+    settings: dict[str, Any] = {**given, "name": name, "dir": folder, "bases": dict(map(read_base, bases))}
     plan = plan_launch(on, **settings)
     if dry_run or target is not None:
         return _show(plan, target, budget)

@@ -310,7 +310,7 @@ class _Reply:
 
 def _read_as_nearest(told: Weighted, readings: Sequence[tuple[list[Span], float]], price: float) -> Weighted:
     """Return all amounts, each alternative read as what lies nearest to the median of all, by rule 4."""
-    middle = price
+    found, middle = list(told), price
     for _ in range(_MOST_ROUNDS):
         found = list(told)
         for spans, weight in readings:

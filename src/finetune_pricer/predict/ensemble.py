@@ -519,7 +519,7 @@ class Ensemble(PrintsAsPage, SavedPricer):
         members = tuple(
             EnsembleMember(**member | {"errors": tuple(member["errors"])}) for member in values["members"]
         )
-        content_of_fit = {
+        content_of_fit: dict[str, Any] = {
             **values,
             "members": members,
             "currency": currency_from_plain(values["currency"]),

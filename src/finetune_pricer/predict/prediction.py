@@ -200,6 +200,7 @@ class PricesMany(Protocol):
 
     def predict_many(self, items: Any) -> Sequence[Prediction]:
         """Return one prediction per item, in their order."""
+        ...
 
 
 _SHOWN_AS = {"usage": ["prompt_tokens", "completion_tokens"], "text": ["reply"]}

@@ -115,15 +115,17 @@ class Evidence:
         gaps = _Gaps.beside(self)
         rows = np.log1p(_pad([[span.middle for span in spans] for spans, _ in self.readings]))
         weighs = np.array([weight for _, weight in self.readings])[:, None]
-        spread = max(spread, _FIRST)
-        for _ in range(_MOST_ROUNDS):
+        spread, rounds = max(spread, _FIRST), 0
+        while True:
             shares = _share_out(rows, centre, spread) * weighs
             cells, filled = gaps.fill(centre, spread)
             logs = np.concatenate([np.log1p(told[:, 0]), np.nan_to_num(rows).ravel(), cells])
             before = centre, spread
             centre, spread = _measure(logs, np.concatenate([told[:, 1], shares.ravel(), filled]))
             spread = min(max(spread, _NARROWEST), _WIDEST)
-            if max(abs(centre - before[0]), abs(spread - before[1])) < _STILL * spread:
+            rounds += 1
+            moved = max(abs(centre - before[0]), abs(spread - before[1]))
+            if moved < _STILL * spread or rounds == _MOST_ROUNDS:
                 break
         found = [*self.told, *zip(np.expm1(cells).tolist(), filled.tolist(), strict=True)]
         for (spans, _), row in zip(self.readings, shares.tolist(), strict=True):

@@ -39,8 +39,9 @@ class ReplyTrie:
     """A model's replies, sorted so that those which begin alike lie side by side."""
 
     def __init__(self, replies: Sequence[Sequence[str]]) -> None:
-        self._order = np.array(sorted(range(len(replies)), key=lambda i: list(replies[i])), dtype=np.int64)
-        self._replies = [list(replies[i]) for i in self._order]
+        order = sorted(range(len(replies)), key=lambda i: list(replies[i]))
+        self._order = np.array(order, dtype=np.int64)
+        self._replies = [list(replies[i]) for i in order]
         self._branchings: dict[tuple[int, int], _Branching] = {}
 
     def distribution(self, probabilities: Floats) -> ReplyDistribution:
@@ -137,7 +138,7 @@ def _draw(chances: Floats, temperature: float, top_p: float, random: np.random.G
 
 def _rank(tokens: list[str], chances: Floats, count: int) -> list[tuple[str, float]]:
     order = np.argsort(-chances, kind="stable")[:count]
-    return [(tokens[i], _log(chances[i])) for i in order if chances[i] > 0]
+    return [(tokens[i], _log(float(chances[i]))) for i in order if chances[i] > 0]
 
 
 def _log(chance: float) -> float:

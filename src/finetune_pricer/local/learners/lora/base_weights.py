@@ -244,10 +244,8 @@ def _quantize(dtype: str) -> Any:
         raise NotSupported(
             "quantize=nf4 needs a GPU, which this machine does not show; declare quantize=none"
         )
-    try:
-        import bitsandbytes  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra("quantize=nf4 needs bitsandbytes; pip install bitsandbytes") from error
+    if find_spec("bitsandbytes") is None:
+        raise MissingExtra("quantize=nf4 needs bitsandbytes; pip install bitsandbytes")
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

@@ -163,8 +163,9 @@ class ConversationWriter:
     def _find_start(self) -> list[int]:
         """Return what the tokenizer writes before any text, which a chat template does by itself."""
         first = self._tokenizer.bos_token_id
-        begins = self._template == "plain" and first is not None
-        return [first] if begins and self._tokenizer("?").input_ids[0] == first else []
+        if self._template != "plain" or first is None or self._tokenizer("?").input_ids[0] != first:
+            return []
+        return [first]
 
     def _find_end(self) -> int:
         """Return the token that ends a reply: what the template writes behind one, else the usual one."""
